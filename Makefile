@@ -1,0 +1,34 @@
+# `make pretrain` and `make test` set everything up on a machine that has Python 3.11-3.13 and make.
+PYTHON ?= python3
+VENV ?= .venv
+WORKDIR ?= runs/pretrain
+ARGS ?=
+RUN := $(VENV)/bin/python
+
+.PHONY: pretrain test test-all lint format clean
+
+pretrain: $(VENV)/ready
+	$(RUN) main.py --config=configs/vlbert_pretrain.py --workdir=$(WORKDIR) $(ARGS)
+
+test: $(VENV)/ready
+	$(RUN) -m pytest -m "not slow" $(ARGS)
+
+test-all: $(VENV)/ready
+	$(RUN) -m pytest $(ARGS)
+
+lint: $(VENV)/ready
+	$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
+
+format: $(VENV)/ready
+	$(RUN) -m ruff check --fix . ; $(RUN) -m ruff format .
+
+# The lock holds the versions that were tested together.
+$(VENV)/ready: requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	  "Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""Configs: pure data (ml_collections), locked, every field commented."""

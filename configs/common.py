@@ -1,0 +1,157 @@
+"""What the configs share: sizes, the blocks every run has, the argument parser and `check`.
+
+A config file takes one argument string, `--config=configs/x.py:size=base,data=jsonl`; any single
+field is then overridden by `--config.a.b=value`. A misspelt field or argument is an error.
+"""
+
+from ml_collections import ConfigDict
+
+# Transformer sizes. `mini` and `small` are for CPUs and are trained from scratch, so they start
+# with a larger init and a visual LayerNorm gain of 1: with the paper's 0.02 and 0 a short run
+# learns next to no grounding. `base` and `large` are the paper's (VL-BERT, section 4.1).
+SIZES = {
+    "mini": dict(hidden=64, layers=3, heads=4, intermediate=256, positions=128,
+                 init_range=0.1, visual_gain=1.0, geometry_dim=256, dropout=0.0),
+    "small": dict(hidden=256, layers=4, heads=4, intermediate=1024, positions=128,
+                  init_range=0.05, visual_gain=1.0, geometry_dim=512, dropout=0.1),
+    "base": dict(hidden=768, layers=12, heads=12, intermediate=3072, positions=512,
+                 init_range=0.02, visual_gain=0.0, geometry_dim=2048, dropout=0.1),
+    "large": dict(hidden=1024, layers=24, heads=16, intermediate=4096, positions=512,
+                  init_range=0.02, visual_gain=0.0, geometry_dim=2048, dropout=0.1),
+}  # fmt: skip
+
+
+def parse_arg(arg: str | None, **choices) -> ConfigDict:
+    """Parses "size=base,data=jsonl" against defaults.
+
+    Args:
+      arg: the text after the colon of --config, or None.
+      **choices: name=default, or name=(default, allowed values).
+
+    Returns:
+      A ConfigDict with one typed field per name.
+
+    Raises:
+      ValueError: an unknown name, a value outside the allowed ones, or a malformed argument.
+    """
+    allowed = {k: v[1] for k, v in choices.items() if isinstance(v, tuple)}
+    values = {k: v[0] if isinstance(v, tuple) else v for k, v in choices.items()}
+    for part in filter(None, (arg or "").split(",")):
+        name, equals, text = part.partition("=")
+        if not equals or name not in values:
+            raise ValueError(
+                f"config argument {part!r} is not name=value with a name among {sorted(values)}"
+            )
+        kind = type(values[name])
+        if kind is bool:
+            if text not in ("true", "false"):
+                raise ValueError(f"config argument {name!r} must be true or false, found {text!r}")
+            values[name] = text == "true"
+        else:
+            values[name] = kind(text)
+    for name, options in allowed.items():
+        if values[name] not in options:
+            raise ValueError(
+                f"config argument {name!r} must be one of {sorted(options)}, found {values[name]!r}"
+            )
+    return ConfigDict(values)
+
+
+def data_block(dataset: str) -> dict:
+    """Where examples, regions and the vocabulary come from."""
+    return dict(
+        dataset=dataset,  # a module of input_pipeline/datasets
+        dir="data",  # prepared data sets and tokenised tables are cached here
+        annotations="",  # jsonl: file(s) of the training examples (or of all, with keys.split)
+        eval_annotations="",  # jsonl: file(s) of the validation examples, if not in `annotations`
+        keys=dict(  # jsonl: what the keys are called in the file
+            image_id="image_id",
+            text="text",
+            split="",  # empty: `annotations` is all training
+        ),
+        train_split="train",  # value of keys.split, or the data set's own split name
+        eval_split="validation",
+        regions="",  # region store folder(s), comma-separated; empty: the data set's own
+        vocab="",  # vocab.txt path or hub name; empty: the data set's own
+        vocab_size=4000,  # word pieces, where a vocabulary is trained (scenes; jsonl without vocab)
+        corpus="",  # plain text file(s) of the stream named "text", comma-separated
+        weights=(),  # shares of the files in `annotations`; empty: by their sizes
+        corpus_weights=(),  # the same for the files in `corpus`
+        on_missing="error",  # or "skip": leave out rows without text or regions, found before step 0
+        threads=4,  # parallel batch reads
+        prefetch=4,  # batches read ahead
+        scenes=dict(  # the embedded data set
+            train=4000,  # images
+            validation=400,
+            test=400,
+            seed=0,
+            min_objects=2,
+            max_objects=4,
+            feature_dim=128,  # width of the region features
+        ),
+    )
+
+
+def stream_block(objectives: tuple[str, ...], batch_size: int, images: bool = True) -> dict:
+    """One stream of examples; losses of all streams add."""
+    return dict(
+        images=images,  # False: rows of plain text, from data.corpus
+        objectives=objectives,
+        batch_size=batch_size,  # examples of this stream in the global batch, over all hosts
+        max_text=64,  # T: word pieces, [CLS] and [SEP] included
+        max_regions=64,  # R: regions, whole image included
+        max_length=64,  # text + regions are cut to this together, [END] not counted
+        order="confidence",  # which regions are cut first: the least sure ("stored": the last)
+        resize=(),  # (short, long) side the boxes are scaled to before the geometry embedding
+        flip="off",  # "boxes": the original's, geometry only; "boxes_and_words": left<->right too
+        block=0,  # > 0: shuffle blocks of this many neighbouring examples (sequential reads)
+        negatives=False,  # bring another image's caption along, for alignment
+    )
+
+
+def optimizer_block() -> dict:
+    """AdamW as the originals update (decay after the step, epsilon outside the correction)."""
+    return dict(
+        name="adamw",
+        lr=1e-4,  # peak, for the global batch as it is; never rescaled
+        b1=0.9,
+        b2=0.999,
+        eps=1e-6,
+        weight_decay=1e-4,
+        correct_bias=True,
+        no_decay=(),  # regexes of parameter paths that are not decayed
+        freeze=(),  # regexes of parameter paths that do not train
+        multipliers=(),  # ((regex, factor of the learning rate), ...), first match wins
+        clip_norm=10.0,  # global L2 norm; 0: off
+        schedule="triangle",  # linear up, linear down to 0; or "step"
+        warmup_steps=100,  # all steps here are optimizer steps
+        milestones=(),  # "step": steps at which the rate is multiplied by `decay`
+        decay=0.1,
+        accumulate=1,  # microbatches the global batch is split into
+    )
+
+
+def run_block() -> dict:
+    """Everything of a run that is not model, data or optimizer."""
+    return dict(
+        seed=0,
+        total_steps=1000,
+        init="",  # checkpoint folder to start from; resume > init > scratch
+        dtype="float32",  # of matrix products; parameters, norms, softmax and losses stay float32
+        mesh=dict(data=-1, fsdp=1, tensor=1),  # -1: all devices that are left
+        overfit=0,  # > 0: train on this many fixed examples
+        log_every=50,
+        eval_every=500,
+        checkpoint=dict(
+            every=500,  # steps
+            keep=2,  # newest ones, beside the best
+            best="",  # "evals/<name>/<metric>", higher is better; empty: newest only
+        ),
+    )
+
+
+def lock(tree: dict) -> ConfigDict:
+    """A ConfigDict of `tree` in which unknown fields and type changes are errors."""
+    config = ConfigDict(tree)
+    config.lock()
+    return config

@@ -1,0 +1,113 @@
+"""The record and batch contract: what every array is called, its type, axes and padding.
+
+Axis letters, used in all docstrings of the project:
+
+  B batch · K texts an example · M images an example · P pairs an example · T text tokens
+  R regions (row 0 is the whole image) · L packed length · D hidden · F region feature size
+  C region classes · k stored top classes · V vocabulary · G gathered (masked) positions
+
+A *stream batch* is a flat dict of numpy arrays with the keys of `FIELDS`; a *batch* is
+`{stream name: stream batch}`. A key that a stream does not need is absent, never zeros.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """Bad input. The message says what is wrong, where, what was expected, found, and the fix."""
+
+    def __init__(self, what: str, *, where: str = "", expected="", found="", fix: str = ""):
+        parts = [what]
+        for label, text in (("where", where), ("expected", expected), ("found", found)):
+            if text != "":
+                parts.append(f"{label}: {text}")
+        if fix:
+            parts.append(f"fix: {fix}")
+        super().__init__("\n  ".join(parts))
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecialIds:
+    """Vocabulary ids of the special tokens, and the vocabulary's size."""
+
+    pad: int
+    unk: int
+    cls: int
+    sep: int
+    mask: int
+    vocab_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One array of a stream batch: its dtype ('feature' = the store's), axes and meaning."""
+
+    dtype: str
+    axes: str
+    meaning: str
+
+
+FIELDS: Mapping[str, Field] = {
+    "text_ids": Field("int32", "B K T", "word-piece ids, padded with [PAD]"),
+    "text_mask": Field("bool", "B K T", "True at real tokens, [CLS] and [SEP] included"),
+    "segment_ids": Field("int32", "B K T", "0 = segment A, 1 = segment B"),
+    "word_starts": Field("bool", "B K T", "True at the first piece of each word and special token"),
+    "probe_mask": Field("bool", "B K T", "pieces of words that only the image can tell"),
+    "token_region": Field("int32", "B K T", "row of `regions` that grounds a token, 0 = image"),
+    "regions": Field("feature", "B M R F", "appearance features, row 0 = whole image"),
+    "boxes": Field("float32", "B M R 4", "xyxy in pixels; row 0 is zero, the trunk makes it"),
+    "region_mask": Field("bool", "B M R", "True at real regions and at row 0"),
+    "image_size": Field("float32", "B M 2", "(height, width) in pixels"),
+    "num_detected": Field("int32", "B M", "detected regions before truncation, row 0 excluded"),
+    "region_class_ids": Field("int32", "B M R k", "classes of the stored probabilities"),
+    "region_class_probs": Field("float32", "B M R k", "detector distribution, largest first"),
+    "region_rest_prob": Field("float32", "B M R", "probability of all classes not stored"),
+    "image_key": Field("int32", "B M", "row of the image in its region store"),
+    "example_index": Field("int32", "B", "row of the example in its table"),
+    "_weight": Field("float32", "B", "1 for an example, 0 for a row that pads the batch"),
+}
+
+
+def check_batch(batch: Mapping[str, np.ndarray], *, where: str) -> dict[str, int]:
+    """Checks names, dtypes and that every axis letter has one size; returns {letter: size}.
+
+    Raises:
+      DataError: an unknown key, a wrong dtype, or two arrays that disagree on an axis.
+    """
+    sizes: dict[str, tuple[int, str]] = {}
+    for name, array in batch.items():
+        if name not in FIELDS:
+            raise DataError(
+                f"unknown batch key {name!r}", where=where, expected=sorted(FIELDS), found=name
+            )
+        field = FIELDS[name]
+        axes = field.axes.split()
+        if array.ndim != len(axes):
+            raise DataError(
+                f"batch key {name!r} has the wrong rank",
+                where=where,
+                expected=field.axes,
+                found=f"shape {array.shape}",
+            )
+        if field.dtype != "feature" and array.dtype != np.dtype(field.dtype):
+            raise DataError(
+                f"batch key {name!r} has the wrong dtype",
+                where=where,
+                expected=field.dtype,
+                found=str(array.dtype),
+            )
+        for letter, size in zip(axes, array.shape, strict=True):
+            expected, source = (int(letter), "") if letter.isdigit() else (size, name)
+            if not letter.isdigit():
+                expected, source = sizes.setdefault(letter, (size, name))
+            if expected != size:
+                raise DataError(
+                    f"batch key {name!r} disagrees on axis {letter}",
+                    where=where,
+                    expected=f"{expected}" + (f" (from {source!r})" if source else ""),
+                    found=f"shape {array.shape}",
+                )
+    return {letter: size for letter, (size, _) in sizes.items()}

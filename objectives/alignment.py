@@ -1,0 +1,53 @@
+"""Does the caption belong to the image? (VL-BERT's relationship task, ViLBERT's alignment.)"""
+
+import jax.numpy as jnp
+
+from objectives import base, losses, masking
+from vl_models import heads
+
+# Keys with one entry a text; the pipeline brings the image's own (0) and a foreign caption (1).
+TEXT_KEYS = ("text_ids", "text_mask", "segment_ids", "word_starts", "probe_mask", "token_region")
+
+
+class Task(base.Objective):
+    """Swaps captions of a share of the rows and tells which match, from the pooled state."""
+
+    head_name = "alignment"
+    stage = 0
+
+    def head(self, sizes):
+        return heads.AlignmentHead(sizes)
+
+    def corrupt(self, batch, keys):
+        """Keeps one caption a row, K 2 → 1; adds alignment_label int [B], 1 = match.
+
+        Other losses go on counting mismatched rows, as in VL-BERT.
+        """
+        if batch["text_ids"].shape[1] != 2:
+            raise ValueError(
+                "alignment needs another image's caption beside each: set "
+                "config.streams.<name>.negatives=True"
+            )
+        swap = masking.uniform(masking.fold(keys, 5), ()) < self.block.rate
+        out = dict(batch, alignment_label=(~swap).astype(jnp.int32))
+        for key in TEXT_KEYS:
+            if key in batch:
+                own, other = batch[key][:, :1], batch[key][:, 1:]
+                out[key] = jnp.where(swap[:, None, None], other, own)
+        return out
+
+    def weight(self, batch):
+        return batch["_weight"].sum()
+
+    def logits(self, head, outputs, batch):
+        if "pooled" not in outputs:
+            raise ValueError("alignment reads the pooled state: set config.model.pooler=True")
+        return head(outputs["pooled"])
+
+    def loss(self, logits, batch):
+        return (losses.cross_entropy(logits, batch["alignment_label"]) * batch["_weight"]).sum()
+
+    def metrics(self, logits, batch):
+        right = jnp.argmax(logits, -1) == batch["alignment_label"]
+        weight = batch["_weight"]
+        return {"alignment_accuracy": ((right * weight).sum(), weight.sum())}

@@ -1,0 +1,126 @@
+"""What an objective is, and how plain captions and text rows become token arrays."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from input_pipeline.schema import SpecialIds
+
+Arrays = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What objectives know of the data.
+
+    Attributes:
+      special: ids of the special tokens.
+      max_text: T.
+      num_classes: C of the detector, 0 without distributions.
+      stored_mean: whether row 0 of the regions is their mean (else the detector's own feature).
+    """
+
+    special: SpecialIds
+    max_text: int
+    num_classes: int
+    stored_mean: bool
+
+
+class Objective:
+    """One task on one stream.
+
+    Attributes:
+      name: its file's name; also of its loss.
+      head_name: parameters are at `heads/<head_name>`; objectives may share a head.
+      stage: corruption runs in this order (swap captions, mask words, mask regions).
+      block: its part of the config.
+    """
+
+    head_name: str
+    stage: int
+
+    def __init__(self, name: str, block, facts: Facts):
+        self.name, self.block, self.facts = name, block, facts
+
+    def head(self, sizes) -> Any:
+        """The Linen module of the head; `sizes` is the trunk's `LayerSizes`."""
+        raise NotImplementedError
+
+    def corrupt(self, batch: Arrays, keys) -> dict:
+        """The batch with inputs corrupted and targets added; `keys` key[B], one a row."""
+        raise NotImplementedError
+
+    def weight(self, batch: Arrays):
+        """The loss's denominator, from the corrupted global batch alone: scalar."""
+        raise NotImplementedError
+
+    def logits(self, head: Callable, outputs: Arrays, batch: Arrays):
+        """Head applied where there are targets; `head(*arrays)` holds its parameters."""
+        raise NotImplementedError
+
+    def loss(self, logits, batch: Arrays):
+        """The loss's numerator: scalar."""
+        raise NotImplementedError
+
+    def metrics(self, logits, batch: Arrays) -> dict:
+        """{name: (sum, weight)}."""
+        raise NotImplementedError
+
+
+def assemble_caption(table, rows: np.ndarray, special: SpecialIds, max_text: int) -> dict:
+    """[CLS] pieces [SEP], cut to `max_text` with [SEP] kept, one segment.
+
+    Args:
+      table: text table with `gather(rows, width)`.
+      rows: int [B].
+
+    Returns:
+      text_ids, text_mask, segment_ids, word_starts and, where marked, probe_mask: [B, 1, T].
+    """
+    columns = table.gather(rows, max_text - 2)
+    ids, length = columns["ids"], np.minimum(columns["lengths"], max_text - 2)
+    size, slots = len(rows), np.arange(max_text)
+
+    def frame(inner, outer, dtype):
+        out = np.full((size, max_text), outer, dtype)
+        out[:, 1:-1] = inner
+        return out
+
+    end = (slots == length[:, None] + 1)
+    mask = slots < length[:, None] + 2
+    text = np.where(mask, frame(ids, special.pad, np.int32), special.pad)
+    text[:, 0] = special.cls
+    text[end] = special.sep
+    starts = frame(columns["word_starts"], False, bool) & mask
+    starts[:, 0] = True
+    starts |= end
+    out = dict(
+        text_ids=text,
+        text_mask=mask,
+        segment_ids=np.zeros_like(text),
+        word_starts=starts,
+    )
+    if columns.get("probe") is not None:
+        out["probe_mask"] = frame(columns["probe"], False, bool) & mask & ~end
+    return {name: array[:, None] for name, array in out.items()}
+
+
+def assemble_plain(table, rows: np.ndarray, special: SpecialIds, max_text: int) -> dict:
+    """`max_text` pieces from each row's start on through the following rows, no special tokens.
+
+    VL-BERT's text-only corpus (released code): neither [CLS] nor [SEP], segment A.
+    """
+    columns = table.gather(rows, max_text, cyclic=True)
+    ids = columns["ids"].astype(np.int32)
+    mask = np.arange(max_text) < np.minimum(columns["lengths"], max_text)[:, None]
+    starts = columns["word_starts"] & mask
+    starts[:, 0] = True
+    out = dict(
+        text_ids=np.where(mask, ids, special.pad).astype(np.int32),
+        text_mask=mask,
+        segment_ids=np.zeros_like(ids),
+        word_starts=starts,
+    )
+    return {name: array[:, None] for name, array in out.items()}

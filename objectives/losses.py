@@ -1,0 +1,64 @@
+"""Losses as sums with weights; means are taken once, over the whole global batch."""
+
+import jax
+import jax.numpy as jnp
+
+SMALL = 1e-4  # of the original's per-sample normalisation
+
+
+def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """−log softmax(logits)[target]: [..., C], int[...] → [...]."""
+    picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - picked
+
+
+def soft_cross_entropy(logits, class_ids, probs, rest):
+    """−Σ y log softmax(logits) where y is stored as its top k classes and one lumped rest.
+
+    Args:
+      logits: [..., C].
+      class_ids: int [..., k]; probs: [..., k]; rest: [...] probability of all other classes.
+
+    Returns:
+      [...] cross-entropy between the k + 1 lumped classes; exact for k = C.
+    """
+    total = jax.nn.logsumexp(logits, axis=-1)
+    stored = jnp.take_along_axis(logits, class_ids, axis=-1)
+    loss = jnp.sum(probs * (total[..., None] - stored), axis=-1)
+    if class_ids.shape[-1] == logits.shape[-1]:
+        return loss
+    others = jnp.put_along_axis(logits, class_ids, -jnp.inf, axis=-1, inplace=False)
+    return loss + rest * (total - jax.nn.logsumexp(others, axis=-1))
+
+
+def numerator(values, weights, normalize: str):
+    """Σ of weighted values, divided by `denominator` (of the whole global batch) later.
+
+    Args:
+      values: [N, G]; weights: [N, G], 0 where there is no target.
+      normalize: "mean": over all targets; "per_sample": mean over examples of each one's mean,
+        with the original's small constants (VL-BERT, LOSS_NORM_IN_BATCH_FIRST).
+    """
+    values = jnp.where(weights > 0, values * weights, 0.0)
+    if normalize == "mean":
+        return values.sum()
+    return (values.sum(-1) / (weights.sum(-1) + SMALL)).sum()
+
+
+def denominator(weights, normalize: str):
+    """What `numerator` is divided by: a function of the global batch alone, not of the model."""
+    if normalize == "mean":
+        return weights.sum()
+    return (weights.sum(-1) > 0).sum() + SMALL
+
+
+def mean(total, weight):
+    """total / weight, and 0 (never NaN) where nothing has a target."""
+    return total / jnp.maximum(weight, 1e-9)
+
+
+def check_normalize(normalize: str) -> str:
+    """Raises ValueError unless `normalize` is known."""
+    if normalize not in ("mean", "per_sample"):
+        raise ValueError(f"normalize must be 'mean' or 'per_sample', found {normalize!r}")
+    return normalize

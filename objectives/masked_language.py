@@ -1,0 +1,83 @@
+"""Masked language modelling: with visual clues on captions, plain on text-only rows.
+
+VL-BERT masks whole words, ViLBERT single pieces; otherwise they are the same.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from objectives import base, losses, masking
+from vl_models import heads, layers
+
+
+class Task(base.Objective):
+    """Predicts masked words from the states at their positions (VL-BERT §3.3, task 1)."""
+
+    head_name = "masked_language"
+    stage = 1
+
+    def __init__(self, name, block, facts):
+        super().__init__(name, block, facts)
+        losses.check_normalize(block.normalize)
+        self.cap = math.ceil(block.cap * facts.max_text)
+
+    def head(self, sizes):
+        return heads.MaskedLanguageHead(sizes)
+
+    def corrupt(self, batch, keys):
+        """Adds masked_positions, masked_targets, masked_weight [B, K, G] and masked_dropped [B]."""
+        special, ids = self.facts.special, batch["text_ids"]
+        shape = ids.shape[1:]
+        plain = (ids != special.cls) & (ids != special.sep) & (ids != special.pad)
+        starts = batch["word_starts"] if self.block.whole_word else jnp.ones_like(plain)
+        selected, dropped = masking.select_words(
+            masking.uniform(masking.fold(keys, 0), shape),
+            plain & batch["text_mask"],
+            starts,
+            self.block.rate,
+            self.cap,
+        )
+        # One fate a word, but each piece draws its own random id. [PAD] is never drawn: in the
+        # original it vanishes from the sequence and shifts the labels after it.
+        action = jnp.take_along_axis(
+            masking.uniform(masking.fold(keys, 1), shape), masking.start_of_word(starts), axis=-1
+        )
+        draw = masking.uniform(masking.fold(keys, 2), shape)
+        random_ids = (draw * (special.vocab_size - 1)).astype(jnp.int32)
+        random_ids = jnp.where(random_ids >= special.pad, random_ids + 1, random_ids)
+        positions, targets, weights = masking.gather_targets(ids, selected, self.cap)
+        return dict(
+            batch,
+            text_ids=masking.replace_tokens(ids, selected, action, random_ids, special.mask),
+            masked_positions=positions,
+            masked_targets=targets,
+            masked_weight=weights * batch["_weight"][:, None, None],
+            masked_dropped=dropped.sum(-1),
+        )
+
+    def weight(self, batch):
+        return losses.denominator(_rows(batch["masked_weight"]), self.block.normalize)
+
+    def logits(self, head, outputs, batch):
+        states = layers.gather_rows(outputs["text"], _rows(batch["masked_positions"]))
+        return head(states, outputs["word_embedding"])
+
+    def loss(self, logits, batch):
+        values = losses.cross_entropy(logits, _rows(batch["masked_targets"]))
+        return losses.numerator(values, _rows(batch["masked_weight"]), self.block.normalize)
+
+    def metrics(self, logits, batch):
+        weights = _rows(batch["masked_weight"])
+        right = jnp.argmax(logits, -1) == _rows(batch["masked_targets"])
+        dropped = (batch["masked_dropped"] * batch["_weight"]).sum()
+        return {
+            "mlm_accuracy": ((right * weights).sum(), weights.sum()),
+            "mlm_over_cap": (dropped, weights.sum() + dropped),
+        }
+
+
+def _rows(x: jax.Array) -> jax.Array:
+    """[B, K, G] → [B·K, G]: one row a text, as the trunk returns them."""
+    return x.reshape(-1, x.shape[-1])

@@ -1,0 +1,151 @@
+"""Masking statistics and rules, losses against numbers worked out by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from objectives import losses, masking
+
+ROWS, WIDTH = 4000, 20
+
+
+@pytest.fixture(scope="module")
+def words():
+    """Many rows of words of one to three pieces; the first and last piece are special."""
+    rng = np.random.default_rng(0)
+    starts = rng.random((ROWS, WIDTH)) < 0.6
+    starts[:, [0, 1, -1]] = True
+    maskable = np.ones((ROWS, WIDTH), bool)
+    maskable[:, [0, -1]] = False
+    draw = masking.uniform(masking.row_keys(jax.random.key(0), jnp.arange(ROWS)), (WIDTH,))
+    return draw, jnp.asarray(maskable), jnp.asarray(starts)
+
+
+def test_words_are_masked_whole_at_the_rate(words):
+    draw, maskable, starts = words
+    selected, dropped = masking.select_words(draw, maskable, starts, 0.15, WIDTH)
+    selected, starts = np.asarray(selected), np.asarray(starts)
+    assert not selected[:, [0, -1]].any()
+    assert not np.asarray(dropped).any()
+    inside = ~starts[:, 1:-1]  # a continuation piece shares its word's fate
+    assert np.array_equal(selected[:, 1:-1][inside], selected[:, :-2][inside])
+    rate = selected[:, 1:-1][starts[:, 1:-1]].mean()
+    assert rate == pytest.approx(0.15, abs=0.006)
+
+
+def test_cap_leaves_later_words_alone_and_counts_them(words):
+    draw, maskable, starts = words
+    free, _ = masking.select_words(draw, maskable, starts, 0.5, WIDTH)
+    capped, dropped = masking.select_words(draw, maskable, starts, 0.5, 6)
+    free, capped, starts = np.asarray(free), np.asarray(capped), np.asarray(starts)
+    assert capped.sum(-1).max() == 6
+    assert np.array_equal(free.sum(-1) - capped.sum(-1), dropped)
+    assert not (capped & ~free).any()
+    inside = ~starts[:, 1:-1]
+    assert np.array_equal(capped[:, 1:-1][inside], capped[:, :-2][inside])
+    for row in range(50):  # literal rule: words in order while they fit
+        total, end = 0, False
+        for start in np.flatnonzero(starts[row]):
+            stop = start + 1
+            while stop < WIDTH and not starts[row, stop]:
+                stop += 1
+            if free[row, start]:
+                end = end or total + stop - start > 6
+                total += 0 if end else stop - start
+                assert capped[row, start] == (not end), (row, start)
+
+
+def test_replacement_shares(words):
+    draw, maskable, starts = words
+    selected, _ = masking.select_words(draw, maskable, starts, 0.5, WIDTH)
+    keys = masking.row_keys(jax.random.key(1), jnp.arange(ROWS))
+    ids = jnp.full((ROWS, WIDTH), 7)
+    action = masking.uniform(keys, (WIDTH,))
+    out = masking.replace_tokens(ids, selected, action, jnp.full_like(ids, 9), 4)
+    picked = np.asarray(out)[np.asarray(selected)]
+    shares = [np.mean(picked == i) for i in (4, 9, 7)]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
+    assert np.all(np.asarray(out)[~np.asarray(selected)] == 7)
+
+
+def test_gathered_targets_are_the_selected_tokens(words):
+    draw, maskable, starts = words
+    selected, _ = masking.select_words(draw, maskable, starts, 0.3, 8)
+    ids = jnp.broadcast_to(jnp.arange(100, 100 + WIDTH), (ROWS, WIDTH))
+    positions, targets, weights = masking.gather_targets(ids, selected, 8)
+    assert positions.shape == (ROWS, 8)
+    for row in range(30):
+        found = np.asarray(targets[row])[np.asarray(weights[row]) > 0] - 100
+        assert found.tolist() == np.flatnonzero(selected[row]).tolist()
+
+
+def test_a_row_is_masked_alike_in_any_batch():
+    key = jax.random.key(3)
+    whole = masking.uniform(masking.row_keys(key, jnp.arange(8)), (5,))
+    part = masking.uniform(masking.row_keys(key, jnp.array([6, 2])), (5,))
+    assert np.array_equal(whole[np.array([6, 2])], part)
+
+
+def test_whole_image_row_forgets_masked_regions():
+    rng = np.random.default_rng(0)
+    regions = rng.standard_normal((2, 1, 5, 3)).astype(np.float32)
+    detected = np.array([[4], [9]], np.int32)  # row 1: five more were cut after the mean
+    extra = rng.standard_normal((5, 3)).astype(np.float32)
+    regions[0, 0, 0] = regions[0, 0, 1:].mean(0)
+    regions[1, 0, 0] = (regions[1, 0, 1:].sum(0) + extra.sum(0)) / 9
+    masked = np.zeros((2, 1, 5), bool)
+    masked[0, 0, 2] = masked[1, 0, 1] = masked[1, 0, 4] = True
+    out = masking.whole_image_without(jnp.asarray(regions), jnp.asarray(masked), detected)
+    left = regions[0, 0, [1, 3, 4]].sum(0) / (3 + 1e-5)
+    np.testing.assert_allclose(out[0, 0, 0], left, rtol=1e-5, atol=1e-6)
+    left = (regions[1, 0, [2, 3]].sum(0) + extra.sum(0)) / (7 + 1e-5)
+    np.testing.assert_allclose(out[1, 0, 0], left, rtol=1e-5, atol=1e-6)
+    assert np.array_equal(out[:, :, 1:], regions[:, :, 1:])
+
+
+def test_soft_cross_entropy_by_hand():
+    logits = jnp.log(jnp.array([[0.5, 0.25, 0.125, 0.125]]))
+    ids, probs = jnp.array([[1, 0]]), jnp.array([[0.6, 0.3]])
+    expected = -(0.6 * np.log(0.25) + 0.3 * np.log(0.5) + 0.1 * np.log(0.25))
+    found = losses.soft_cross_entropy(logits, ids, probs, jnp.array([0.1]))
+    assert float(found[0]) == pytest.approx(expected, rel=1e-5)
+    # k = C is the plain soft cross-entropy
+    ids, probs = jnp.array([[2, 0, 1, 3]]), jnp.array([[0.4, 0.3, 0.2, 0.1]])
+    expected = -(0.4 * np.log(0.125) + 0.3 * np.log(0.5) + 0.2 * np.log(0.25) + 0.1 * np.log(0.125))
+    found = losses.soft_cross_entropy(logits, ids, probs, jnp.zeros(1))
+    assert float(found[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_soft_cross_entropy_gradient_is_finite_when_the_rest_is_impossible():
+    logits = jnp.array([[80.0, 0.0, 0.0]])
+
+    def loss(x):
+        return losses.soft_cross_entropy(
+            x, jnp.array([[0]]), jnp.array([[0.9]]), jnp.array([0.1])
+        ).sum()
+
+    value, grad = jax.value_and_grad(loss)(logits)
+    assert float(value) == pytest.approx(0.1 * (80 - np.log(2)), rel=1e-5)
+    np.testing.assert_allclose(grad, [[0.1, -0.05, -0.05]], atol=1e-5)
+
+
+def test_means_and_their_empty_case():
+    values = jnp.array([[1.0, 2.0, 9.0], [4.0, 9.0, 9.0], [9.0, 9.0, jnp.inf]])
+    weights = jnp.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+
+    def mean(weights, normalize):
+        return float(
+            losses.mean(
+                losses.numerator(values, weights, normalize),
+                losses.denominator(weights, normalize),
+            )
+        )
+
+    assert mean(weights, "mean") == pytest.approx(7 / 3)
+    per_sample = (3 / 2.0001 + 4 / 1.0001) / 2.0001
+    assert mean(weights, "per_sample") == pytest.approx(per_sample, rel=1e-6)
+    assert mean(jnp.zeros((3, 3)), "mean") == 0.0
+    assert mean(jnp.zeros((3, 3)), "per_sample") == 0.0
+    with pytest.raises(ValueError, match="'mean' or 'per_sample'"):
+        losses.check_normalize("median")

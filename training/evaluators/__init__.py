@@ -1,0 +1,32 @@
+"""Evaluators: named measurements of parameters on a whole split, each example counted once.
+
+A name in `config.evals.<name>.evaluator` is the file's name; the file has one class `Evaluator`.
+"""
+
+import importlib
+import pkgutil
+
+
+def known() -> list[str]:
+    """Names of all evaluators."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__))
+
+
+def build(name: str, block, task, stream, place, seed: int):
+    """The evaluator of file `training/evaluators/<name>.py`.
+
+    Args:
+      name: of the evaluator.
+      block: its part of `config.evals`.
+      task: a `MultiTask`.
+      stream: an evaluation stream: `batches()` yields padded host batches.
+      place: host stream batch → global device arrays.
+      seed: of the masks; the same masks are drawn in every run of a config.
+
+    Raises:
+      ValueError: unknown evaluator; lists the known ones.
+    """
+    if name not in known():
+        raise ValueError(f"unknown evaluator {name!r}, known: {known()}")
+    module = importlib.import_module(f"training.evaluators.{name}")
+    return module.Evaluator(block, task, stream, place, seed)

@@ -1,0 +1,172 @@
+"""Trunk, heads and the objectives of every stream, as one set of pure functions.
+
+Parameters are {"trunk": …, "heads": {name: …}}; a batch is {stream: arrays}; losses of all
+streams add, each with its own weight. Nothing here touches files, devices or TensorFlow.
+"""
+
+import zlib
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+import objectives
+import vl_models
+from objectives import base, losses, masking
+from vl_models import loading
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class MultiTask:
+    """What a config trains.
+
+    Attributes:
+      streams: {stream: its objectives in the order of corruption}.
+      loss_scale: {"<stream>/<objective>": factor of its mean in the total loss}.
+    """
+
+    def __init__(self, config, special, spec):
+        """Builds trunk, objectives and heads.
+
+        Args:
+          config: the whole config.
+          special: `schema.SpecialIds` of the vocabulary.
+          spec: feature spec of the region store (feature_dim, num_classes, global_feature).
+
+        Raises:
+          ValueError: unknown dtype, objective or trunk, or lengths that do not fit together.
+        """
+        if config.dtype not in DTYPES:
+            raise ValueError(f"config.dtype must be one of {sorted(DTYPES)}, found {config.dtype}")
+        self._blocks = {n: s for n, s in config.streams.items() if s.batch_size > 0}
+        _check_lengths(config.model, self._blocks)
+        self.trunk = vl_models.build_trunk(
+            config.model.name,
+            config.model,
+            vocab_size=special.vocab_size,
+            feature_dim=spec.feature_dim,
+            text_only=any(not s.images for s in self._blocks.values()),
+            dtype=DTYPES[config.dtype],
+        )
+        self.streams: dict[str, list[base.Objective]] = {}
+        self.loss_scale: dict[str, float] = {}
+        self.heads = {}
+        for stream, block in self._blocks.items():
+            facts = base.Facts(
+                special, block.max_text, spec.num_classes, spec.global_feature == "mean"
+            )
+            tasks = [
+                objectives.build(name, name, config.objectives[name], facts)
+                for name in block.objectives
+            ]
+            self.streams[stream] = sorted(tasks, key=lambda task: task.stage)
+            for task in tasks:
+                self.loss_scale[f"{stream}/{task.name}"] = config.objectives[task.name].weight
+                self.heads[task.head_name] = task.head(self.trunk.sizes)
+
+    def init(self, rng, batch: Mapping[str, Mapping]):
+        """Initial parameters; only the shapes of `batch` matter."""
+        trunk_key, head_key, corrupt_key = jax.random.split(rng, 3)
+        flat = {}  # a stream touches only the parameters it needs: union over streams
+        for stream, tasks in self.streams.items():
+            keys = masking.row_keys(corrupt_key, jnp.arange(batch[stream]["text_ids"].shape[0]))
+            arrays = self.corrupt(stream, batch[stream], keys)
+            outputs, trunk = self.trunk.init_with_output(
+                trunk_key, arrays, train=False, max_length=self._blocks[stream].max_length
+            )
+            flat |= loading.flatten({"trunk": trunk["params"]})
+            for task in tasks:
+
+                def init_head(*inputs, name=task.head_name):
+                    key = jax.random.fold_in(head_key, zlib.crc32(name.encode()))
+                    logits, head = self.heads[name].init_with_output(key, *inputs)
+                    flat.update(loading.flatten({"heads": {name: head["params"]}}))
+                    return logits
+
+                task.logits(init_head, outputs, arrays)
+        return loading.unflatten(flat)
+
+    def corrupt(self, stream: str, batch, keys) -> dict:
+        """Swaps, masks and adds targets, on the whole global batch; `keys` key[B]."""
+        for task in self.streams[stream]:
+            batch = task.corrupt(batch, keys)
+        return batch
+
+    def weights(self, stream: str, batch) -> dict:
+        """{"<stream>/<objective>": denominator of its loss}, from a corrupted global batch."""
+        return {f"{stream}/{task.name}": task.weight(batch) for task in self.streams[stream]}
+
+    def outputs(self, params, stream: str, batch, *, train=False, dropout_rng=None, **options):
+        """The trunk's outputs; `options` go to it (pairs, capture)."""
+        rngs = None
+        if dropout_rng is not None:
+            rngs = {"dropout": jax.random.fold_in(dropout_rng, zlib.crc32(stream.encode()))}
+        return self.trunk.apply(
+            {"params": params["trunk"]},
+            batch,
+            train=train,
+            max_length=self._blocks[stream].max_length,
+            rngs=rngs,
+            **options,
+        )
+
+    def head(self, params, name: str):
+        """The head as a function of arrays."""
+
+        def apply(*inputs):
+            return self.heads[name].apply({"params": params["heads"][name]}, *inputs)
+
+        return apply
+
+    def sums(self, params, stream: str, batch, *, train: bool, dropout_rng=None):
+        """Loss numerators and metrics of a corrupted (micro)batch.
+
+        Returns:
+          losses: {"<stream>/<objective>": scalar}; metrics: {"<stream>/<metric>": (sum, weight)}.
+        """
+        outputs = self.outputs(params, stream, batch, train=train, dropout_rng=dropout_rng)
+        sums, metrics = {}, {}
+        for task in self.streams[stream]:
+            logits = task.logits(self.head(params, task.head_name), outputs, batch)
+            sums[f"{stream}/{task.name}"] = task.loss(logits, batch)
+            for name, pair in task.metrics(logits, batch).items():
+                metrics[f"{stream}/{name}"] = pair
+        metrics[f"{stream}/filled"] = self._filled(stream, batch)
+        return sums, metrics
+
+    def total(self, sums, weights):
+        """The scalar that is minimised: Σ scale · sum / weight."""
+        return sum(
+            self.loss_scale[name] * losses.mean(value, weights[name])
+            for name, value in sums.items()
+        )
+
+    def _filled(self, stream, batch):
+        """Real positions and all positions of the packed rows; the rest is padding."""
+        real = batch["text_mask"].sum() + batch["text_mask"][..., 0].size
+        length = batch["text_mask"].shape[-1] + 1
+        if "region_mask" in batch:
+            real += batch["region_mask"].sum()
+            length += batch["region_mask"].shape[-1]
+            length = min(length, self._blocks[stream].max_length + 1)
+        rows = batch["text_mask"][..., 0].size
+        return real.astype(jnp.float32), jnp.float32(rows * length)
+
+
+def _check_lengths(model, blocks):
+    """Lengths that would be cut silently on the device are errors here."""
+    if not blocks:
+        raise ValueError("every stream of config.streams has batch_size 0: nothing to train on")
+    for stream, block in blocks.items():
+        if block.images and not block.max_text <= block.max_length:
+            raise ValueError(
+                f"config.streams.{stream}: max_text {block.max_text} must not exceed "
+                f"max_length {block.max_length}"
+            )
+        longest = (block.max_length if block.images else block.max_text) + 2
+        if longest > model.positions:
+            raise ValueError(
+                f"config.streams.{stream}: rows need {longest} positions, "
+                f"config.model.positions is {model.positions}"
+            )

@@ -1,0 +1,238 @@
+"""VL-BERT (Su et al., ICLR 2020): one BERT over words and image regions.
+
+A row of the sequence is `text | regions | [END]`, packed without gaps. Every word carries the
+whole image (or the region it refers to) as its visual embedding; every region carries its own.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from vl_models import embeddings, layers
+
+REGION_SEGMENT = 2  # segments 0 and 1 are BERT's A and B
+
+
+def build(model, *, vocab_size: int, feature_dim: int, text_only: bool, dtype):
+    """The trunk of a config.
+
+    Args:
+      model: `config.model`.
+      vocab_size: V.
+      feature_dim: F of the region store.
+      text_only: whether rows without an image occur (adds their visual embedding).
+      dtype: of matrix products.
+    """
+    sizes = layers.LayerSizes(
+        hidden=model.hidden,
+        heads=model.heads,
+        intermediate=model.intermediate,
+        dropout=model.dropout,
+        init_range=model.init_range,
+        dtype=dtype,
+    )
+    return VLBert(
+        sizes=sizes,
+        num_layers=model.layers,
+        vocab_size=vocab_size,
+        positions=model.positions,
+        feature_dim=feature_dim,
+        geometry_dim=model.geometry_dim,
+        visual_gain=model.visual_gain,
+        with_pooler=model.pooler,
+        text_only=text_only,
+    )
+
+
+def expand_pairs(batch, pairs):
+    """Rows of (text, image) pairs: [B, K, …] and [B, M, …] → [B·P, …].
+
+    Args:
+      batch: stream batch; keys with a K axis start with "text_", "segment_", "token_".
+      pairs: static ((text index k, image index m), …).
+    """
+    texts = jnp.array([k for k, _ in pairs])
+    images = jnp.array([m for _, m in pairs])
+
+    def rows(name, index):
+        x = batch[name][:, index]
+        return x.reshape(-1, *x.shape[2:])
+
+    by_text = ("text_ids", "text_mask", "segment_ids", "token_region")
+    by_image = ("regions", "boxes", "image_size", "region_mask", "region_masked")
+    return {name: rows(name, texts) for name in by_text if name in batch} | {
+        name: rows(name, images) for name in by_image if name in batch
+    }
+
+
+class TextTables(nn.Module):
+    """The embedding tables and learned vectors of the input."""
+
+    sizes: layers.LayerSizes
+    vocab_size: int
+    positions: int
+    visual_gain: float
+    text_only: bool
+
+    def setup(self):
+        init = nn.initializers.normal(self.sizes.init_range)
+        hidden = self.sizes.hidden
+
+        def table(rows):
+            return nn.Embed(rows, hidden, embedding_init=init)
+
+        self.word = table(self.vocab_size)
+        self.position = table(self.positions)
+        self.segment = table(3)
+        self.image_token = self.param("image_token", init, (hidden,))
+        self.mask_token = self.param("mask_token", init, (hidden,))
+        self.end_token = self.param("end_token", init, (hidden,))
+        if self.text_only:
+            self.text_visual = self.param("text_visual", init, (hidden,))
+        self.text_visual_norm = layers.layer_norm(gain=self.visual_gain)
+        self.region_visual_norm = layers.layer_norm(gain=self.visual_gain)
+        self.norm = layers.layer_norm()
+
+
+class VLBert(nn.Module):
+    """The trunk. See `build` for the attributes; fills text, regions, pooled, word_embedding."""
+
+    sizes: layers.LayerSizes
+    num_layers: int
+    vocab_size: int
+    positions: int
+    feature_dim: int
+    geometry_dim: int
+    visual_gain: float
+    with_pooler: bool
+    text_only: bool
+
+    def setup(self):
+        self.embeddings = TextTables(
+            self.sizes, self.vocab_size, self.positions, self.visual_gain, self.text_only
+        )
+        self.regions = embeddings.RegionEmbedding(self.sizes, self.feature_dim, self.geometry_dim)
+        self.layer = [layers.Layer(self.sizes) for _ in range(self.num_layers)]
+        if self.with_pooler:
+            self.pooler = layers.Pooler(self.sizes)
+        self.embedding_dropout = nn.Dropout(self.sizes.dropout)
+
+    def __call__(
+        self, batch, *, train: bool, max_length: int | None = None, pairs=((0, 0),), capture=()
+    ):
+        """Runs the trunk on B·P rows (N).
+
+        Args:
+          batch: stream batch (see input_pipeline.schema); without `regions` its rows are text only.
+          train: whether dropout is on.
+          max_length: most text tokens + regions a row of `batch` has, at least T; L is one more,
+            for [END]. None: T + R.
+          pairs: static ((text index, image index), …) of each example.
+          capture: what to return beside: "attention", "hidden".
+
+        Returns:
+          dict: text [N, T, D]; regions [N, R, D], zero at padded rows (not for text-only rows);
+          word_embedding [V, D]; pooled [N, D] with the pooler; attention: tuple of
+          [N, heads, L, L] and hidden: tuple of [N, L, D] by capture, in packed positions.
+
+        Raises:
+          ValueError: unknown capture name.
+        """
+        unknown = set(capture) - {"attention", "hidden"}
+        if unknown:
+            raise ValueError(f"capture must be among 'attention', 'hidden', found {unknown}")
+        rows = expand_pairs(batch, pairs)
+        text_mask = rows["text_mask"]
+        text_length = text_mask.sum(-1, dtype=jnp.int32)
+        if "regions" in rows:
+            region_length = rows["region_mask"].sum(-1, dtype=jnp.int32)
+            x, index = self._embed_pair(rows, text_length, max_length, train)
+        else:
+            region_length = jnp.zeros_like(text_length)
+            x, index = self._embed_text(rows)
+        x, mask = self._finish_embedding(x, index, rows, text_length, region_length, train)
+
+        attention, hidden = [], [x]
+        for layer in self.layer:
+            x, probs = layer(x, mask, train=train)
+            attention.append(probs)
+            hidden.append(x)
+
+        out = {"text": x[:, : text_mask.shape[1]], "word_embedding": self.embeddings.word.embedding}
+        if "regions" in rows:
+            slots = jnp.arange(rows["region_mask"].shape[1])
+            index = jnp.minimum(text_length[:, None] + slots, x.shape[1] - 1)
+            states = layers.gather_rows(x, index)
+            out["regions"] = jnp.where(rows["region_mask"][..., None], states, 0)
+        if self.with_pooler:
+            out["pooled"] = self.pooler(x)
+        if "attention" in capture:
+            out["attention"] = tuple(attention)
+        if "hidden" in capture:
+            out["hidden"] = tuple(hidden)
+        return out
+
+    def _embed_pair(self, rows, text_length, max_length, train):
+        """Token + visual embedding of text and regions, packed: [N, L, D], and the slot index."""
+        tables = self.embeddings
+        h, w = rows["image_size"][:, 0], rows["image_size"][:, 1]
+        # "image as a box" (released code)
+        whole = jnp.stack([jnp.zeros_like(w), jnp.zeros_like(h), w - 1, h - 1], axis=-1)
+        boxes = jnp.concatenate([whole[:, None], rows["boxes"][:, 1:]], axis=1)
+        region_masked = rows.get("region_masked")
+        states = self.regions(
+            rows["regions"],
+            boxes,
+            rows["image_size"],
+            rows["region_mask"],
+            region_masked,
+            train=train,
+        )
+        if "token_region" in rows:
+            grounding = layers.gather_rows(states, rows["token_region"])
+        else:
+            grounding = states[:, :1]
+        text = tables.word(rows["text_ids"]) + tables.text_visual_norm(grounding)
+        token = tables.image_token
+        if region_masked is not None:
+            token = jnp.where(region_masked[..., None], tables.mask_token, token)
+        regions = token + tables.region_visual_norm(states)
+
+        length = text.shape[1] + regions.shape[1] + 1
+        if max_length is not None:
+            length = min(length, max_length + 1)
+        index = jnp.arange(length)[None]
+        text = _fit(text, length)
+        shifted = jnp.clip(index - text_length[:, None], 0, regions.shape[1] - 1)
+        x = jnp.where(
+            (index < text_length[:, None])[..., None], text, layers.gather_rows(regions, shifted)
+        )
+        return x, index
+
+    def _embed_text(self, rows):
+        """The same for rows without an image: their visual embedding is one learned vector."""
+        if not self.text_only:
+            raise ValueError("a batch without regions needs a trunk built with text_only=True")
+        tables = self.embeddings
+        text = tables.word(rows["text_ids"]) + tables.text_visual_norm(tables.text_visual)
+        length = text.shape[1] + 1
+        return _fit(text, length), jnp.arange(length)[None]
+
+    def _finish_embedding(self, x, index, rows, text_length, region_length, train):
+        """Adds [END], positions and segments, then norm and dropout; also the packed mask."""
+        tables = self.embeddings
+        text_length, end = text_length[:, None], (text_length + region_length)[:, None]
+        in_text, is_end = index < text_length, index == end
+        # All regions share the position after the text; [END] has the one after that.
+        position = jnp.where(in_text, index, jnp.where(is_end, text_length + 1, text_length))
+        segment = jnp.where(in_text, _fit(rows["segment_ids"], x.shape[1]), REGION_SEGMENT)
+        # [END] has no visual embedding (released code; the paper's figure shows one).
+        x = jnp.where(is_end[..., None], tables.end_token, x)
+        x = tables.norm(x + tables.position(position) + tables.segment(segment))
+        x = self.embedding_dropout(x, deterministic=not train)
+        return x.astype(self.sizes.dtype), index <= end
+
+
+def _fit(x, length: int):
+    """Cuts or zero-pads axis 1 of [N, T, …] to `length`."""
+    x = x[:, :length]
+    return jnp.pad(x, [(0, 0), (0, length - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
