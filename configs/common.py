@@ -11,13 +11,13 @@ from ml_collections import ConfigDict
 # learns next to no grounding. `base` and `large` are the paper's (VL-BERT, section 4.1).
 SIZES = {
     "mini": dict(hidden=64, layers=3, heads=4, intermediate=256, positions=128,
-                 init_range=0.1, visual_gain=1.0, geometry_dim=256, dropout=0.0),
+                 init_range=0.1, text_visual_gain=0.1, region_visual_gain=1.0, geometry_dim=256, dropout=0.0),
     "small": dict(hidden=256, layers=4, heads=4, intermediate=1024, positions=128,
-                  init_range=0.05, visual_gain=1.0, geometry_dim=512, dropout=0.1),
+                  init_range=0.05, text_visual_gain=0.1, region_visual_gain=1.0, geometry_dim=512, dropout=0.1),
     "base": dict(hidden=768, layers=12, heads=12, intermediate=3072, positions=512,
-                 init_range=0.02, visual_gain=0.0, geometry_dim=2048, dropout=0.1),
+                 init_range=0.02, text_visual_gain=0.0, region_visual_gain=0.0, geometry_dim=2048, dropout=0.1),
     "large": dict(hidden=1024, layers=24, heads=16, intermediate=4096, positions=512,
-                  init_range=0.02, visual_gain=0.0, geometry_dim=2048, dropout=0.1),
+                  init_range=0.02, text_visual_gain=0.0, region_visual_gain=0.0, geometry_dim=2048, dropout=0.1),
 }  # fmt: skip
 
 
@@ -62,22 +62,22 @@ def data_block(dataset: str) -> dict:
     return dict(
         dataset=dataset,  # a module of input_pipeline/datasets
         dir="data",  # prepared data sets and tokenised tables are cached here
-        annotations="",  # jsonl: file(s) of the training examples (or of all, with keys.split)
+        annotations="",  # jsonl: file(s) of the training examples (or of all, with json_keys.split)
         eval_annotations="",  # jsonl: file(s) of the validation examples, if not in `annotations`
-        keys=dict(  # jsonl: what the keys are called in the file
+        json_keys=dict(  # jsonl: what the keys are called in the file
             image_id="image_id",
             text="text",
             split="",  # empty: `annotations` is all training
         ),
-        train_split="train",  # value of keys.split, or the data set's own split name
+        train_split="train",  # value of json_keys.split, or the data set's own split name
         eval_split="validation",
         regions="",  # region store folder(s), comma-separated; empty: the data set's own
         vocab="",  # vocab.txt path or hub name; empty: the data set's own
         vocab_size=4000,  # word pieces, where a vocabulary is trained (scenes; jsonl without vocab)
-        corpus="",  # plain text file(s) of the stream named "text", comma-separated
+        corpus="",  # plain text file(s) of streams without images, comma-separated
         weights=(),  # shares of the files in `annotations`; empty: by their sizes
         corpus_weights=(),  # the same for the files in `corpus`
-        on_missing="error",  # or "skip": leave out rows without text or regions, found before step 0
+        on_missing="error",  # or "skip" what lacks text or regions, found before step 0
         threads=4,  # parallel batch reads
         prefetch=4,  # batches read ahead
         scenes=dict(  # the embedded data set
@@ -106,6 +106,37 @@ def stream_block(objectives: tuple[str, ...], batch_size: int, images: bool = Tr
         flip="off",  # "boxes": the original's, geometry only; "boxes_and_words": left<->right too
         block=0,  # > 0: shuffle blocks of this many neighbouring examples (sequential reads)
         negatives=False,  # bring another image's caption along, for alignment
+    )
+
+
+def objective_blocks() -> dict:
+    """Settings of every pre-training objective; the streams name those that are used."""
+    return dict(
+        masked_language=dict(
+            weight=1.0,
+            rate=0.15,  # of words
+            whole_word=True,  # False: of word pieces (ViLBERT)
+            cap=0.4,  # gathered positions a row, as a share of max_text
+            normalize="mean",  # or "per_sample": each example weighs the same
+        ),
+        masked_region=dict(
+            weight=1.0,
+            target="cross_entropy",  # with the detector's distribution; "kl", "regression", "contrastive"
+            rate=0.15,  # of regions, whole image never
+            keep=0.1,  # of those: features stay visible
+            overlap="none",  # "paper": hide what overlaps with a hidden region; "released"
+            iou=0.4,  # overlap beyond which a region is hidden too
+            image_row="unmasked",  # mean of what is visible; "zeroed", "released", "stored"
+            head_norm=False,  # a norm in the head (ViLBERT)
+            negatives=128,  # "contrastive": regions a target is told from
+            elsewhere=0.7,  # share of them from other images
+            normalize="mean",
+        ),
+        alignment=dict(
+            weight=1.0,
+            rate=0.5,  # of captions swapped
+            drop_labels=False,  # True: mismatched rows have no other targets (12-in-1)
+        ),
     )
 
 
@@ -148,6 +179,56 @@ def run_block() -> dict:
             best="",  # "evals/<name>/<metric>", higher is better; empty: newest only
         ),
     )
+
+
+CPU_SIZES = ("mini", "small")
+
+
+def pretraining(model: dict, args, streams: dict) -> ConfigDict:
+    """A pre-training config around a model and its streams, locked.
+
+    Args:
+      model: the model block.
+      args: parsed arguments, with `size` and `data`.
+      streams: {name: stream block}; the captions stream is called "captions".
+    """
+    scenes, cpu = args.data == "scenes", args.size in CPU_SIZES
+    config = run_block()
+    config.update(
+        model=model,
+        data=data_block(args.data),
+        streams=streams,
+        objectives=objective_blocks(),
+        optimizer=optimizer_block(),
+        evals=dict(
+            validation=dict(evaluator="losses", stream="captions", split="eval", batch_size=64),
+            visual_gain=dict(
+                evaluator="visual_gain",
+                stream="captions",
+                split="eval",
+                batch_size=64,
+                # "probe": words that only the image can tell, where the data set marks them
+                words="probe" if scenes else "all",
+                rounds=1 if scenes else 5,  # masked words drawn an example
+            ),
+        ),
+    )
+    config = lock(config)
+    if cpu:
+        config.optimizer.lr = 1e-3
+        config.optimizer.clip_norm = 1.0
+        config.total_steps = 2000
+        config.checkpoint.best = "evals/visual_gain/visual_gain"
+        # As long as the data needs, since every padded position costs time.
+        text, regions = (24, 8) if scenes else (32, 24)
+        config.streams.captions.update(
+            max_text=text, max_regions=regions, max_length=text + regions
+        )
+    else:
+        config.dtype = "bfloat16"
+        config.log_every = 100
+        config.eval_every = config.checkpoint.every = 5000
+    return config
 
 
 def lock(tree: dict) -> ConfigDict:

@@ -1,0 +1,87 @@
+"""ViLBERT pre-training: masked words, masked regions, alignment of caption and image.
+
+  python main.py --config=configs/vilbert_pretrain.py                        # embedded data, CPU
+  python main.py --config=configs/vilbert_pretrain.py:size=mini,data=jsonl \
+      --config.data.annotations=captions.jsonl --config.data.regions=store
+  python main.py --config=configs/vilbert_pretrain.py:size=base,data=jsonl ...  # the paper's sizes
+
+`connections=2|4|6|8` is the number of co-attention layers, each followed by an image layer;
+`objective=0|1|2` the variants of 12-in-1's release: 0 swaps half of the captions, 1 also drops
+the other targets of swapped rows, 2 swaps none.
+"""
+
+from configs import common
+
+# The image stream beside each text size; `connections` layers join the two.
+IMAGE = {
+    "mini": dict(hidden=64, heads=4, intermediate=64, connections=2),
+    "small": dict(hidden=256, heads=4, intermediate=256, connections=2),
+    "base": dict(hidden=1024, heads=8, intermediate=1024, connections=6),
+    "large": dict(hidden=1024, heads=8, intermediate=1024, connections=6),
+}
+
+
+def get_config(arg: str | None = None):
+    args = common.parse_arg(
+        arg,
+        size=("mini", tuple(common.SIZES)),
+        data="scenes",
+        connections=0,  # 0: the size's own
+        objective=(0, (0, 1, 2)),
+    )
+    cpu = args.size in common.CPU_SIZES
+    text, image = dict(common.SIZES[args.size]), dict(IMAGE[args.size])
+    for name in ("text_visual_gain", "region_visual_gain", "geometry_dim"):  # VL-BERT's
+        del text[name]
+    connections = args.connections or image["connections"]
+    del image["connections"]
+    aligned = ("alignment",) if args.objective != 2 else ()
+    config = common.pretraining(
+        model=dict(
+            name="vilbert",  # a module of vl_models
+            **text,
+            image=dict(
+                **image,
+                layers=connections,
+                fixed_layers=0,  # lowest layers that do not train
+            ),
+            connect=dict(
+                hidden=image["hidden"],
+                heads=image["heads"],
+                # Connection k stands before these layers (released t_/v_biattention_id).
+                text_at=tuple(range(text["layers"] - connections, text["layers"])),
+                image_at=tuple(range(connections)),
+                coattention=True,  # False: the paper's ablation without connections
+            ),
+            fusion="mul",  # of the pooled streams; or "sum"
+            dynamic_attention=False,  # 12-in-1: the text scales the image's queries and keys
+            tasks=0,  # rows of the task table (12-in-1's task tokens), 0 = none
+            fixed_text_layers=0,  # lowest layers that do not train
+        ),
+        args=args,
+        streams=dict(
+            captions=common.stream_block(
+                ("masked_language", "masked_region", *aligned), batch_size=64 if cpu else 512
+            ),
+        ),
+    )
+    config.streams.captions.negatives = bool(aligned)
+    config.objectives.masked_language.whole_word = False
+    config.objectives.masked_region.update(
+        target="kl",
+        head_norm=True,
+        # Released code: overlap="released", image_row="released"; it leaves overlaps visible.
+        overlap="paper",
+    )
+    config.objectives.alignment.drop_labels = args.objective == 1
+    config.optimizer.b2 = 0.98
+    config.optimizer.eps = 1e-8
+    config.optimizer.weight_decay = 0.01
+    if not cpu:
+        config.optimizer.lr = 1e-4  # for the global batch of 512
+        config.optimizer.warmup_steps = 6000  # a tenth
+        config.optimizer.clip_norm = 0.0
+        config.optimizer.no_decay = (r".*/bias", r".*norm/scale")
+        config.total_steps = 60_000  # 10 epochs of 3.1 M captions
+        config.streams.captions.update(max_text=36, max_regions=37, max_length=73)
+    return config

@@ -1,0 +1,73 @@
+"""One line now and then about long work: how far, how fast, how much longer; and atomic folders."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+
+from input_pipeline.schema import DataError
+
+
+class Progress:
+    """Prints `label: done/total, rate, time left` to stderr at most every `every` seconds."""
+
+    def __init__(self, label: str, total: int | None = None, *, unit: str = "rows", every=10.0):
+        self.label, self.total, self.unit, self.every = label, total, unit, every
+        self.done = 0
+        self.start = self.last = time.monotonic()
+
+    def add(self, count: int = 1) -> None:
+        """Counts `count` units as done."""
+        self.done += count
+        now = time.monotonic()
+        if now - self.last < self.every:
+            return
+        self.last = now
+        rate = self.done / (now - self.start)
+        text = f"{self.label}: {self.done:,}"
+        if self.total:
+            text += f"/{self.total:,} {self.unit}, {rate:,.0f}/s"
+            text += f", {(self.total - self.done) / rate:,.0f} s left"
+        else:
+            text += f" {self.unit}, {rate:,.0f}/s"
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(
+    folder: str | os.PathLike, *, keep_existing: bool = False
+) -> Iterator[pathlib.Path]:
+    """Gives a temporary folder that becomes `folder` at the end, or nothing after an error.
+
+    Args:
+      folder: the final path; its parents are made.
+      keep_existing: a folder that is there already is kept and the new one dropped (for caches,
+        which another process may have finished first); else it is an error at the start.
+
+    Raises:
+      DataError: `folder` exists and `keep_existing` is False.
+    """
+    folder = pathlib.Path(folder)
+    if folder.exists() and not keep_existing:
+        raise DataError(
+            "the output folder exists already",
+            where=str(folder),
+            expected="a path that is not there yet",
+            found="a folder" if folder.is_dir() else "a file",
+            fix="remove it or choose another path",
+        )
+    temporary = folder.with_name(f".{folder.name}.tmp-{uuid.uuid4().hex[:8]}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not (keep_existing and folder.is_dir()):
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

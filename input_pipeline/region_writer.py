@@ -1,0 +1,283 @@
+"""Writes a region store: checks every record in full, then appends it to flat shards."""
+
+import itertools
+import json
+import os
+from typing import Self
+
+import numpy as np
+import xxhash
+
+from input_pipeline import progress
+from input_pipeline.schema import DataError
+from input_pipeline.spec import FeatureSpec
+
+FORMAT = 1
+BOX_TOLERANCE = 1.0  # pixels a box may stick out of its image (rounding) before it is an error
+SUM_TOLERANCE = 1e-2  # of class probabilities, wide enough for half precision
+INDEX_FIELDS = {
+    "shard": np.int32,
+    "offset": np.int64,
+    "nbytes": np.int64,
+    "n": np.int32,
+    "height": np.int32,
+    "width": np.int32,
+    "xxh3": np.uint64,
+}
+
+
+def pack_strings(strings: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Strings as (utf-8 bytes uint8, ends int64), a tenth of numpy's fixed-width strings."""
+    encoded = [s.encode() for s in strings]
+    ends = np.cumsum([len(e) for e in encoded], dtype=np.int64)
+    return np.frombuffer(b"".join(encoded), np.uint8), ends
+
+
+def unpack_strings(data: np.ndarray, ends: np.ndarray) -> list[str]:
+    """Inverse of `pack_strings`."""
+    blob, bounds = data.tobytes(), [0, *ends.tolist()]
+    return [blob[a:b].decode() for a, b in itertools.pairwise(bounds)]
+
+
+def content_fingerprint(spec: FeatureSpec, index: dict[str, np.ndarray]) -> str:
+    """Hex digest of what a store holds, whatever its shards are."""
+    digest = xxhash.xxh3_128(spec.checksum().encode())
+    for name in ("keys", "key_ends", "n", "height", "width", "xxh3"):
+        digest.update(np.ascontiguousarray(index[name]).tobytes())
+    return digest.hexdigest()
+
+
+def check_boxes(boxes: np.ndarray, height: int, width: int, fail) -> np.ndarray:
+    """Checks xyxy pixel boxes against their image and clips the tolerated overhang.
+
+    Args:
+      boxes: [n, 4].
+      height: of the image.
+      width: of the image.
+      fail: fail(what, expected, found) makes the error.
+
+    Returns:
+      float32 [n, 4] within [0, width] x [0, height].
+    """
+    boxes = np.asarray(boxes, np.float32)
+    bad = np.flatnonzero(~np.isfinite(boxes).all(1))
+    if bad.size:
+        raise fail(f"box {bad[0]} is not finite", "four finite numbers", boxes[bad[0]].tolist())
+    bad = np.flatnonzero((boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1]))
+    if bad.size:
+        raise fail(
+            f"box {bad[0]} has its corners swapped", "x1 <= x2 and y1 <= y2", boxes[bad[0]].tolist()
+        )
+    limit = np.asarray([width, height, width, height], np.float32)
+    outside = (boxes < -BOX_TOLERANCE) | (boxes > limit + BOX_TOLERANCE)
+    bad = np.flatnonzero(outside.any(1))
+    if bad.size:
+        raise fail(
+            f"box {bad[0]} lies outside its image",
+            f"xyxy within 0 <= x <= {width}, 0 <= y <= {height} (tolerance {BOX_TOLERANCE} px)",
+            boxes[bad[0]].tolist(),
+        )
+    return np.clip(boxes, 0, limit)
+
+
+def check_probs(probs: np.ndarray, fail) -> np.ndarray:
+    """Checks class distributions [n, C] and returns them as float32 rows that sum to 1."""
+    probs = np.asarray(probs, np.float32)
+    sums = probs.sum(1, dtype=np.float64)
+    # NaN fails the comparison too, which is why it is written this way round.
+    bad = np.flatnonzero(~((np.abs(sums - 1) <= SUM_TOLERANCE) & (probs >= -1e-6).all(1)))
+    if bad.size:
+        row = probs[bad[0]]
+        raise fail(
+            f"class probabilities of region {bad[0]} are no distribution",
+            f"values >= 0 that sum to 1 (+-{SUM_TOLERANCE})",
+            f"sum {sums[bad[0]]:.4f}, smallest value {row.min():.4g}",
+        )
+    probs = np.maximum(probs, 0)
+    return probs / probs.sum(1, keepdims=True)
+
+
+def keep_top(probs: np.ndarray, k: int) -> dict[str, np.ndarray]:
+    """The k largest probabilities of each row, largest first, and the rest lumped into one.
+
+    Args:
+      probs: float32 [n, C], rows sum to 1.
+      k: classes kept, at most C.
+
+    Returns:
+      {"class_ids" [n, k] int32, "probs" [n, k] float32, "rest" [n] float32}; rest is exactly 0
+      for k = C.
+    """
+    # Two steps: sorting 1601 classes of each region would be most of an import's time.
+    ids = np.arange(probs.shape[1])[None].repeat(len(probs), 0)
+    if k < probs.shape[1]:
+        ids = np.sort(np.argpartition(-probs, k - 1, axis=1)[:, :k], axis=1)
+    best = np.argsort(-np.take_along_axis(probs, ids, 1), axis=1, kind="stable")
+    ids = np.take_along_axis(ids, best, 1).astype(np.int32)
+    kept = np.take_along_axis(probs, ids, 1)
+    rest = np.maximum(0, 1 - kept.sum(1)) if k < probs.shape[1] else np.zeros(len(probs))
+    return {"class_ids": ids, "probs": kept, "rest": rest.astype(np.float32)}
+
+
+class RegionWriter:
+    """Context manager that writes a new region store.
+
+    Everything goes to a temporary folder beside `folder`, which is renamed at the end: after an
+    error nothing is left. Every `add` checks its image in full.
+
+    Raises:
+      DataError: the folder exists, an image is bad (see `add`), or no image was added.
+    """
+
+    def __init__(self, folder: str | os.PathLike, spec: FeatureSpec, shard_bytes: int = 2**30):
+        self.folder, self.spec, self.shard_bytes = str(folder), spec, shard_bytes
+        self._columns = {name: [] for name in INDEX_FIELDS}
+        self._keys: dict[str, int] = {}
+        self._shards: list[dict] = []
+        self._file = None
+
+    def __enter__(self) -> Self:
+        self._stack = progress.atomic_folder(self.folder)
+        self._temporary = self._stack.__enter__()
+        return self
+
+    def __exit__(self, kind, error, trace):
+        try:
+            if self._file:
+                self._file.close()
+            if kind is None:
+                self._finish()
+        except BaseException as late:
+            self._stack.__exit__(type(late), late, late.__traceback__)
+            raise
+        return self._stack.__exit__(kind, error, trace)
+
+    def add(
+        self,
+        image_id: str,
+        *,
+        boxes: np.ndarray,
+        features: np.ndarray,
+        height: int,
+        width: int,
+        class_probs: np.ndarray | None = None,
+        global_feature: np.ndarray | None = None,
+        source: str = "",
+    ) -> None:
+        """Appends one image.
+
+        Args:
+          image_id: unique name, by which texts refer to the image.
+          boxes: [n, 4] xyxy in pixels.
+          features: [n, F].
+          height: of the image in pixels.
+          width: of the image in pixels.
+          class_probs: [n, C] detector distributions; None exactly if the spec has no classes.
+          global_feature: [F] of the whole image; None exactly if the spec says "mean".
+          source: file the image comes from, for error messages.
+
+        Raises:
+          DataError: a wrong shape, zero or too many regions, features that are not finite (also
+            after the cast to the store's dtype), a bad box or distribution, an id added twice.
+        """
+        spec = self.spec
+        where = f"{source or self.folder}, image {image_id!r}"
+
+        def fail(what, expected, found, fix="correct or leave out this image"):
+            return DataError(what, where=where, expected=expected, found=found, fix=fix)
+
+        if not isinstance(image_id, str) or not image_id:
+            raise fail("an image id is no text", "a non-empty string", repr(image_id))
+        if image_id in self._keys:
+            raise fail(
+                "an image id occurs twice", "unique ids", f"also image {self._keys[image_id]}"
+            )
+        if height < 1 or width < 1:
+            raise fail("the image size is not positive", "height, width >= 1", (height, width))
+        features, boxes = np.asarray(features), np.asarray(boxes)
+        n = len(features)
+        if not 1 <= n <= spec.max_regions:
+            raise fail("the number of regions is out of range", f"1 to {spec.max_regions}", n)
+        given = {"features": (features, (n, spec.feature_dim)), "boxes": (boxes, (n, 4))}
+        for name, value, size, wanted in (
+            ("class_probs", class_probs, (n, spec.num_classes), spec.num_classes > 0),
+            (
+                "global_feature",
+                global_feature,
+                (spec.feature_dim,),
+                spec.global_feature == "stored",
+            ),
+        ):
+            if (value is not None) != wanted:
+                raise fail(
+                    f"{name} and the feature spec disagree",
+                    f"{name} {'given' if wanted else 'absent'} (num_classes={spec.num_classes}, "
+                    f"global_feature={spec.global_feature!r})",
+                    "absent" if value is None else "given",
+                )
+            if wanted:
+                given[name] = (np.asarray(value), size)
+        for name, (value, shape) in given.items():
+            if value.shape != shape:
+                raise fail(f"{name} have the wrong shape", shape, value.shape)
+
+        views = {"boxes": check_boxes(boxes, height, width, fail)}
+        if spec.num_classes:
+            views.update(keep_top(check_probs(class_probs, fail), spec.kept_classes))
+        features = features.astype(np.float32)
+        top = features.mean(0) if global_feature is None else np.asarray(global_feature, np.float32)
+        with np.errstate(over="ignore"):  # told as an error below
+            stored = np.concatenate([top[None], features]).astype(spec.np_dtype)
+        bad = np.flatnonzero(~np.isfinite(stored.astype(np.float32)).all(1))
+        if bad.size:
+            raise fail(
+                "features of the whole image are not finite"
+                if bad[-1] == 0
+                else f"features of region {bad[bad > 0][0] - 1} are not finite",
+                f"finite numbers within {spec.dtype}",
+                "NaN or infinity",
+            )
+        record = np.empty(spec.record_nbytes(n), np.uint8)
+        for name, view in spec.split_record(record, n).items():
+            view[...] = stored if name == "features" else views[name]
+        self._append(record.tobytes())
+        row = (len(record), n, height, width, xxhash.xxh3_64_intdigest(record))
+        for name, value in zip(("nbytes", "n", "height", "width", "xxh3"), row, strict=True):
+            self._columns[name].append(value)
+        self._keys[image_id] = len(self._keys)
+
+    def _append(self, record: bytes) -> None:
+        full = self._shards and self._shards[-1]["bytes"] + len(record) > self.shard_bytes
+        if not self._shards or full:
+            if self._file:
+                self._file.close()
+            name = f"shard-{len(self._shards):05d}.bin"
+            self._shards.append({"file": name, "records": 0, "bytes": 0})
+            self._file = (self._temporary / name).open("wb")
+        self._columns["shard"].append(len(self._shards) - 1)
+        self._columns["offset"].append(self._shards[-1]["bytes"])
+        self._file.write(record)
+        self._shards[-1]["bytes"] += len(record)
+        self._shards[-1]["records"] += 1
+
+    def _finish(self) -> None:
+        if not self._keys:
+            raise DataError(
+                "a region store would be empty",
+                where=self.folder,
+                expected="at least one image",
+                found="0 images",
+                fix="check what is imported",
+            )
+        index = {name: np.asarray(self._columns[name], t) for name, t in INDEX_FIELDS.items()}
+        index["keys"], index["key_ends"] = pack_strings(list(self._keys))
+        np.savez(self._temporary / "index.npz", **index)
+        manifest = {
+            "format": FORMAT,
+            "records": len(self._keys),
+            "fingerprint": content_fingerprint(self.spec, index),
+            "index_xxh3": xxhash.xxh3_64_hexdigest((self._temporary / "index.npz").read_bytes()),
+            "shards": self._shards,
+        }
+        for name, value in (("spec.json", self.spec.to_dict()), ("manifest.json", manifest)):
+            (self._temporary / name).write_text(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,329 @@
+"""Region store: one record an image, read at random by row, hash-checked at every read.
+
+A store is a folder: `spec.json` (what the features are), `manifest.json` (records and bytes of
+each shard), `index.npz` (id, place, size and hash of each record) and flat shards. Flat shards
+with a hash each are read about twice as fast as ArrayRecord, and a cut file cannot pass as a
+shorter one: sizes are compared when the store is opened.
+"""
+
+import io
+import json
+import os
+import pathlib
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import xxhash
+
+from input_pipeline.region_writer import (
+    FORMAT,
+    INDEX_FIELDS,
+    RegionWriter,
+    content_fingerprint,
+    unpack_strings,
+)
+from input_pipeline.schema import DataError
+from input_pipeline.spec import FeatureSpec
+
+__all__ = ["ORDERS", "FeatureSpec", "RegionStore", "RegionWriter", "split_paths"]
+
+ORDERS = ("stored", "confidence")
+
+
+def split_paths(paths: str | os.PathLike | Sequence[str]) -> list[str]:
+    """A comma-separated text, one path or several as a list without empty parts."""
+    if isinstance(paths, (str, os.PathLike)):
+        paths = os.fspath(paths).split(",")
+    return [str(path).strip() for path in paths if str(path).strip()]
+
+
+def _load_json(path: pathlib.Path):
+    try:
+        return json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(
+            "no readable region store",
+            where=str(path),
+            expected="a store written by input_pipeline.importers or RegionWriter",
+            found=f"{type(error).__name__}: {error}",
+            fix="check the path, or import the features again",
+        ) from error
+
+
+class _Folder:
+    """One folder of a store: its spec, index and open shards."""
+
+    def __init__(self, folder: str):
+        self.path = pathlib.Path(folder)
+        self.spec = FeatureSpec.from_dict(
+            _load_json(self.path / "spec.json"), str(self.path / "spec.json")
+        )
+        self.manifest = _load_json(self.path / "manifest.json")
+        if self.manifest.get("format") != FORMAT:
+            raise self._broken("manifest.json", f"format {FORMAT}", self.manifest.get("format"))
+        try:
+            data = (self.path / "index.npz").read_bytes()
+        except OSError as error:
+            raise self._broken("index.npz", "a readable file", str(error)) from error
+        found = xxhash.xxh3_64_hexdigest(data)
+        if found != self.manifest["index_xxh3"]:
+            raise self._broken("index.npz", f"hash {self.manifest['index_xxh3']}", f"hash {found}")
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            self.index = {name: arrays[name] for name in (*INDEX_FIELDS, "keys", "key_ends")}
+        self.fingerprint = content_fingerprint(self.spec, self.index)
+        if self.fingerprint != self.manifest["fingerprint"]:
+            raise self._broken(
+                "spec.json", f"fingerprint {self.manifest['fingerprint']}", self.fingerprint
+            )
+        self.keys = unpack_strings(self.index["keys"], self.index["key_ends"])
+        self.files = []
+        for shard in self.manifest["shards"]:
+            path = self.path / shard["file"]
+            size = path.stat().st_size if path.is_file() else None
+            if size != shard["bytes"]:
+                raise self._broken(
+                    shard["file"],
+                    f"{shard['bytes']} bytes ({shard['records']} records)",
+                    "no such file" if size is None else f"{size} bytes",
+                )
+            self.files.append(os.open(path, os.O_RDONLY))
+
+    def __del__(self):
+        for file in getattr(self, "files", ()):
+            os.close(file)
+
+    def _broken(self, file: str, expected, found) -> DataError:
+        return DataError(
+            "a region store is damaged",
+            where=str(self.path / file),
+            expected=expected,
+            found=found,
+            fix="copy the store again, or import the features again",
+        )
+
+
+class RegionStore:
+    """Region features of many images, over one or several folders.
+
+    Attributes:
+      spec: FeatureSpec all folders share.
+      keys: image ids by row.
+      heights, widths: int32 [N] image sizes in pixels.
+      counts: int32 [N] detected regions, row 0 not counted.
+      fingerprint: hex digest of the contents.
+    """
+
+    def __init__(self, folders: list[_Folder]):
+        self._folders = folders
+        self.spec = folders[0].spec
+        self.keys = [key for folder in folders for key in folder.keys]
+        joined = {n: np.concatenate([f.index[n] for f in folders]) for n in INDEX_FIELDS}
+        self.counts, self.heights, self.widths = joined["n"], joined["height"], joined["width"]
+        # Plain lists: reading one number out of them is several times faster than from an array.
+        self._offset, self._nbytes = joined["offset"].tolist(), joined["nbytes"].tolist()
+        self._hash, self._shard = joined["xxh3"].tolist(), joined["shard"].tolist()
+        self._folder_of = np.repeat(
+            np.arange(len(folders)), [len(f.keys) for f in folders]
+        ).tolist()
+        self._row = {key: row for row, key in enumerate(self.keys)}
+        self.fingerprint = (
+            folders[0].fingerprint
+            if len(folders) == 1
+            else xxhash.xxh3_128_hexdigest("".join(f.fingerprint for f in folders).encode())
+        )
+        self._scratch = threading.local()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, folders: str | os.PathLike | Sequence[str]) -> "RegionStore":
+        """Opens a store.
+
+        Args:
+          folders: a path, several separated by commas, or a list; rows are numbered through.
+
+        Raises:
+          DataError: no folder, a damaged one (a missing or cut shard, a changed index), specs
+            that differ, or an image id in two of them.
+        """
+        paths = split_paths(folders)
+        if not paths:
+            raise DataError(
+                "no region store is named",
+                expected="one or more folders",
+                found=repr(folders),
+                fix="set --config.data.regions=STORE (input_pipeline.importers writes one)",
+            )
+        opened = [_Folder(path) for path in paths]
+        for path, folder in zip(paths[1:], opened[1:], strict=True):
+            opened[0].spec.require_match(folder.spec, paths[0], path)
+        store = cls(opened)
+        if len(store._row) != len(store.keys):
+            seen: dict[str, str] = {}
+            for path, folder in zip(paths, opened, strict=True):
+                for key in folder.keys:
+                    if key in seen:
+                        raise DataError(
+                            "an image id is in two folders of a region store",
+                            where=f"{seen[key]} and {path}, image {key!r}",
+                            expected="ids that occur once",
+                            found="two records",
+                            fix="name the folders once, or import the images once",
+                        )
+                    seen[key] = path
+        return store
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def rows_of(self, ids: Sequence[str]) -> np.ndarray:
+        """int64 [len(ids)] rows of image ids, -1 where the store has no such image."""
+        get = self._row.get
+        return np.fromiter((get(image_id, -1) for image_id in ids), np.int64, len(ids))
+
+    def where(self, row: int) -> str:
+        """The place of a record, for messages."""
+        folder = self._folders[self._folder_of[row]]
+        file = folder.path / folder.manifest["shards"][self._shard[row]]["file"]
+        return f"{file}, image {self.keys[row]!r} (row {row}, byte {self._offset[row]})"
+
+    def _buffer(self, nbytes: int) -> np.ndarray:
+        """One buffer a thread: a fresh one a record would cost page faults a record."""
+        buffer = getattr(self._scratch, "buffer", None)
+        if buffer is None or len(buffer) < nbytes:
+            buffer = self._scratch.buffer = np.empty(nbytes, np.uint8)
+        return buffer[:nbytes]
+
+    def read(self, row: int) -> dict[str, np.ndarray]:
+        """Views of one record (see FeatureSpec.split_record), valid until this thread's next read.
+
+        Raises:
+          DataError: the record is cut short or its hash differs.
+        """
+        buffer = self._buffer(self._nbytes[row])
+        file = self._folders[self._folder_of[row]].files[self._shard[row]]
+        # preadv into a buffer, not a memory map: a file cut while it is open gives a short read
+        # and not a killed process, and the interpreter lock is free while the disk works.
+        size = os.preadv(file, [buffer], self._offset[row])
+        found = xxhash.xxh3_64_intdigest(buffer)
+        if size != len(buffer) or found != self._hash[row]:
+            raise DataError(
+                "a region record is damaged",
+                where=self.where(row),
+                expected=f"{len(buffer)} bytes with xxh3 {self._hash[row]:016x}",
+                found=f"{size} bytes with xxh3 {found:016x}",
+                fix="run `python -m input_pipeline.doctor verify` and copy or import it again",
+            )
+        return self.spec.split_record(buffer, int(self.counts[row]))
+
+    def allocate(self, batch: int, images: int, regions: int) -> dict[str, np.ndarray]:
+        """Arrays for `read_into`: [B, M, R, ...] with the keys of the batch contract."""
+        k, lead = self.spec.kept_classes, (batch, images)
+        out = {
+            "regions": aligned((*lead, regions, self.spec.feature_dim), self.spec.np_dtype),
+            "boxes": np.empty((*lead, regions, 4), np.float32),
+            "region_mask": np.empty((*lead, regions), bool),
+            "image_size": np.empty((*lead, 2), np.float32),
+            "num_detected": np.empty(lead, np.int32),
+            "image_key": np.empty(lead, np.int32),
+        }
+        if k:
+            out["region_class_ids"] = np.empty((*lead, regions, k), np.int32)
+            out["region_class_probs"] = np.empty((*lead, regions, k), np.float32)
+            out["region_rest_prob"] = np.empty((*lead, regions), np.float32)
+        return out
+
+    def read_into(
+        self,
+        out: dict[str, np.ndarray],
+        rows: np.ndarray,
+        order: str = "stored",
+        keep: np.ndarray | None = None,
+    ) -> None:
+        """Fills the arrays of `allocate` with records, features as stored and never cast.
+
+        Args:
+          out: arrays [B, M, R, ...]; everything beyond an image's rows is zeroed.
+          rows: int [B, M] rows of the store.
+          order: which regions come first and are kept: as "stored", or by "confidence", the
+            largest class probability, background included (VL-BERT's order).
+          keep: int [B, M], rows of `regions` to fill, row 0 included; None: R.
+
+        Raises:
+          DataError: an unknown order, an order the spec cannot give, a damaged record.
+        """
+        check_order(order, self.spec)
+        limit = out["regions"].shape[2]
+        self._announce(rows)
+        counts = self.counts[rows]
+        sizes = np.minimum(counts + 1, limit if keep is None else np.minimum(keep, limit))
+        out["num_detected"][...] = counts
+        out["image_key"][...] = rows
+        out["image_size"][..., 0] = self.heights[rows]
+        out["image_size"][..., 1] = self.widths[rows]
+        out["region_mask"][...] = np.arange(limit) < sizes[..., None]
+        # Many short calls that drop and retake the interpreter lock cost threads more than they
+        # gain: with one thread at a time in here a batch takes half the CPU time. Waiting for the
+        # disk overlaps all the same, since records are announced before.
+        with self._lock:
+            for place in np.ndindex(rows.shape):
+                self._fill(out, place, int(rows[place]), int(sizes[place]), order)
+
+    def _announce(self, rows: np.ndarray) -> None:
+        """Tells the system of all reads to come, so that a cold disk serves many at a time."""
+        if not hasattr(os, "posix_fadvise"):  # not on every system; reading works without
+            return
+        for row in rows.ravel().tolist():
+            file = self._folders[self._folder_of[row]].files[self._shard[row]]
+            os.posix_fadvise(file, self._offset[row], self._nbytes[row], os.POSIX_FADV_WILLNEED)
+
+    def _fill(self, out, place: tuple[int, int], row: int, size: int, order: str) -> None:
+        """Reads one record into the first `size` rows at out[...][place]."""
+        record = self.read(row)
+        # numpy moves 16-bit integers faster than it moves bfloat16.
+        integers = f"u{self.spec.np_dtype.itemsize}"
+        features, target = record["features"].view(integers), out["regions"].view(integers)[place]
+        targets = {"boxes": "boxes"}
+        if self.spec.kept_classes:
+            targets.update(
+                region_class_ids="class_ids", region_class_probs="probs", region_rest_prob="rest"
+            )
+        chosen = None
+        if order == "confidence":
+            chosen = np.argsort(-record["probs"][:, 0], kind="stable")[: size - 1]
+            target[0] = features[0]
+            np.take(features, chosen + 1, axis=0, out=target[1:size], mode="clip")
+        else:
+            target[:size] = features[:size]
+        target[size:] = 0
+        for name, source in targets.items():
+            to, values = out[name][place], record[source]
+            to[0] = 0
+            to[1:size] = values[: size - 1] if chosen is None else values[chosen]
+            to[size:] = 0
+
+
+def check_order(order: str, spec: FeatureSpec) -> None:
+    """Checks that regions of `spec` can be put in `order`.
+
+    Raises:
+      DataError: an unknown order, or "confidence" without class distributions.
+    """
+    if order not in ORDERS:
+        raise DataError("unknown order of regions", expected=f"one of {ORDERS}", found=repr(order))
+    if order == "confidence" and not spec.kept_classes:
+        raise DataError(
+            "regions cannot be ordered by confidence: the store has no class distributions",
+            where=f"features of {spec.detector!r}",
+            expected="num_classes > 0 in the feature spec",
+            found="num_classes = 0",
+            fix="set the stream's order to 'stored'",
+        )
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array at a 64-byte boundary, which TensorFlow takes without a copy."""
+    nbytes = int(np.prod(shape)) * dtype.itemsize
+    buffer = np.empty(nbytes + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + nbytes].view(dtype).reshape(shape)
