@@ -1,0 +1,213 @@
+"""How fast examples come out of a region store, and what that costs.
+
+  python benchmarks/input_pipeline.py                    # a temporary synthetic store
+  python benchmarks/input_pipeline.py --store STORE      # your own
+
+Prints examples a second, CPU seconds per 1000 examples (all threads), cores in use, and where the
+time of one thread goes. The default is the paper's shape: 36 regions of 2048 numbers in bfloat16,
+with the 16 best of 1601 classes. The store fits the page cache, so this is a warm disk.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import xxhash
+from ml_collections import ConfigDict
+
+from configs import common
+from input_pipeline import pipeline, sampling
+from input_pipeline.regions import FeatureSpec, RegionStore, RegionWriter
+from input_pipeline.stream import Source, Stream
+from input_pipeline.tables import Row, build_table
+from input_pipeline.tokenizer import Tokenizer, train_wordpiece
+
+WORDS = ("man", "woman", "dog", "cat", "on", "with", "red", "blue", "bench", "street", "holding")
+
+
+def make_store(folder: str, args) -> None:
+    """Random features of `args.images` images, made in a few seconds."""
+    rng = np.random.default_rng(0)
+    spec = FeatureSpec(
+        "synthetic",
+        args.dim,
+        num_classes=args.classes,
+        background_class=0,
+        max_regions=args.regions,
+    )
+    n = args.regions
+    features = rng.standard_normal((n, args.dim), np.float32)
+    probs = rng.dirichlet(np.full(args.classes, 0.05), n)
+    corners = rng.uniform(0, 400, (n, 4))
+    boxes = np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]),
+                            np.maximum(corners[:, :2], corners[:, 2:])], 1)  # fmt: skip
+    with RegionWriter(folder, spec) as writer:
+        for i in range(args.images):
+            writer.add(f"{i}", boxes=boxes, features=np.roll(features, i, 1), height=480, width=640,
+                       class_probs=probs)  # fmt: skip
+
+
+def assemble(table, rows, special, max_text):
+    """[CLS] pieces [SEP], as the masked-language objective does it."""
+    got, at = table.gather(rows, max_text - 2), np.arange(len(rows))
+    length = got["lengths"] + 2
+    ids = np.full((len(rows), max_text), special.pad, np.int32)
+    starts = np.zeros((len(rows), max_text), bool)
+    mask = np.arange(max_text) < length[:, None]
+    ids[:, 1:-1][mask[:, 2:]] = got["ids"][mask[:, 2:]]
+    starts[:, 1:-1] = got["word_starts"]
+    ids[:, 0], starts[:, 0] = special.cls, True
+    ids[at, length - 1], starts[at, length - 1] = special.sep, True
+    segments = np.zeros_like(ids)
+    return {"text_ids": ids[:, None], "text_mask": mask[:, None],
+            "segment_ids": segments[:, None], "word_starts": starts[:, None]}  # fmt: skip
+
+
+def timed(function, examples: int) -> dict[str, float]:
+    """Wall and CPU seconds (all threads) of a call over so many examples."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    function()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"examples_per_s": examples / wall, "cpu_s_per_1000": cpu / examples * 1000,
+            "cores": cpu / wall}  # fmt: skip
+
+
+def make_stream(store: RegionStore, folder: str, args) -> Stream:
+    """A training stream of two random captions an image."""
+    rng = np.random.default_rng(1)
+    rows = [
+        Row(key, " ".join(rng.choice(WORDS, 11)), f"{key}#{i}")
+        for key in store.keys
+        for i in range(2)
+    ]
+    train_wordpiece([row.text for row in rows[:1000]], 400, f"{folder}/vocab.txt")
+    tokenizer = Tokenizer.load(f"{folder}/vocab.txt")
+    table = build_table(rows, tokenizer, f"{folder}/table", source="benchmark")
+    options = common.stream_block((), args.batch)
+    options.update(
+        max_regions=args.regions + 1,
+        max_length=64 + args.regions + 1,
+        resize=(600, 1000),
+        flip="boxes",
+        block=args.block,
+        order=args.order,
+    )
+    source = Source(table, np.arange(len(table)), store, store.rows_of(table.images))
+    return Stream("captions", source, ConfigDict(options), assemble, tokenizer.vocab,
+                  tokenizer.special, seed=0, batch_size=args.batch, training=True)  # fmt: skip
+
+
+def measure(store: RegionStore, stream: Stream, args) -> dict:
+    """All figures, as a dict for JSON."""
+    batches = max(2, args.examples // args.batch)
+    count = batches * args.batch
+    rows = np.random.default_rng(2).integers(0, len(store), (batches, args.batch, 1))
+    record = np.zeros(store.spec.record_nbytes(args.regions), np.uint8)
+
+    def read():
+        for row in rows.ravel().tolist():
+            store.read(row)
+
+    def hashes():
+        for _ in range(count):
+            xxhash.xxh3_64_intdigest(record)
+
+    def fill():
+        out = store.allocate(args.batch, 1, args.regions + 1)
+        for part in rows:
+            store.read_into(out, part, args.order)
+
+    def batch():
+        for draw in range(batches):
+            stream.batch(draw)
+
+    def texts():
+        for draw in range(batches):
+            at = sampling.draw_rows(0, "captions", draw, args.batch, stream.num_examples)
+            assemble(stream._table, at, stream.special, 64)
+
+    read()  # brings the store into the page cache
+    times = {
+        part.__name__: min(
+            (timed(part, count) for _ in range(3)), key=lambda t: t["cpu_s_per_1000"]
+        )
+        for part in (hashes, read, fill, texts, batch)
+    }
+    parts = {name: 1000 * time["cpu_s_per_1000"] for name, time in times.items()}
+    results = {"parts_us": parts, "batch (one thread, no tf)": times["batch"]}
+    for threads in args.threads:
+        iterator = pipeline.iterate({"captions": stream}, threads=threads)
+        for _ in range(8):  # TensorFlow's start, and the batches read ahead
+            next(iterator)
+
+        def drain(iterator=iterator):
+            for _ in range(batches):
+                next(iterator)
+
+        results[f"iterate, {threads} threads"] = timed(drain, count)
+        iterator.close()
+    return results
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--store", help="region store to read; default: a synthetic one")
+    parser.add_argument("--images", type=int, default=4000, help="of the synthetic store")
+    parser.add_argument("--regions", type=int, default=36)
+    parser.add_argument("--dim", type=int, default=2048)
+    parser.add_argument("--classes", type=int, default=1601)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--examples", type=int, default=20000, help="read for each figure")
+    parser.add_argument("--block", type=int, default=0, help="shuffle blocks of neighbours")
+    parser.add_argument("--order", default="confidence", choices=("stored", "confidence"))
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--json", help="also write the figures to this file")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        if not args.store:
+            args.store = f"{folder}/store"
+            start = time.perf_counter()
+            make_store(args.store, args)
+            rate = args.images / (time.perf_counter() - start)
+            print(f"wrote {args.images:,} images at {rate:,.0f}/s")
+        store = RegionStore.open(args.store)
+        args.regions = int(store.counts.max())
+        size = store.spec.record_nbytes(round(store.counts.mean())) / 1e3
+        shape = f"{args.regions} regions x {store.spec.feature_dim} {store.spec.dtype}"
+        print(f"{len(store):,} images, up to {shape}, {size:.0f} kB each, batch {args.batch}, "
+              f"{os.cpu_count()} cores")  # fmt: skip
+        results = measure(store, make_stream(store, folder, args), args)
+    p = results["parts_us"]
+    print("\none thread, microseconds of CPU time an example:")
+    for label, value in (
+        ("read (warm disk)", p["read"] - p["hashes"]),
+        ("hash", p["hashes"]),
+        (f"copy to the batch ({args.order})", p["fill"] - p["read"]),
+        ("texts and plan", p["texts"]),
+        ("fresh memory, boxes and the rest", p["batch"] - p["fill"] - p["texts"]),
+    ):
+        print(f"  {label:32s} {value:7.1f}  {value / p['batch']:6.1%}")
+    print(f"  {'sum':32s} {p['batch']:7.1f}")
+    print(f"\n{'':28s} examples/s  CPU s/1000  cores  examples/s per core")
+    for name, r in results.items():
+        if name != "parts_us":
+            print(f"{name:28s} {r['examples_per_s']:10,.0f}  {r['cpu_s_per_1000']:10.3f}  "
+                  f"{r['cores']:5.2f}  {1000 / r['cpu_s_per_1000']:10,.0f}")  # fmt: skip
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

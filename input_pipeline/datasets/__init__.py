@@ -1,0 +1,62 @@
+"""Data sets: one file (or folder) each. `prepare` finds one by its name in the config."""
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from input_pipeline.schema import DataError
+from input_pipeline.table_writer import Row, Skipped
+
+# Modules beside the data sets that are not one themselves.
+_HELPERS = ("text_corpus",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What a data set hands over: files and an iterator of texts.
+
+    Attributes:
+      stores: folders of the region store.
+      vocab: path of a vocab.txt, or a name on the hub.
+      rows: rows(split) -> iterator over the texts of a split, the same each time.
+      fingerprint: fingerprint(split) -> text that changes whenever rows(split) would; cheap.
+      splits: names of the splits.
+      origin: origin(split) -> the files of the split, for messages.
+      corpus: plain text files of the text-only stream.
+    """
+
+    stores: Sequence[str]
+    vocab: str
+    rows: Callable[[str], Iterator[Row | Skipped]]
+    fingerprint: Callable[[str], str]
+    splits: Collection[str]
+    corpus: Sequence[str] = ()
+    origin: Callable[[str], str] = str
+
+
+def known() -> list[str]:
+    """Names of all data sets."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _HELPERS)
+
+
+def prepare(data_config) -> Prepared:
+    """Makes a data set ready: downloads, generates or checks whatever it is made of.
+
+    Args:
+      data_config: the `data` block of a config; `data_config.dataset` names the module here, of
+        which `prepare(data_config)` is called.
+
+    Raises:
+      DataError: no such data set, or what its module finds wrong.
+    """
+    name = data_config.dataset
+    if name not in known():
+        raise DataError(
+            "unknown data set",
+            where="--config.data.dataset",
+            expected=f"one of {known()}",
+            found=repr(name),
+            fix="choose one, or add input_pipeline/datasets/<name>.py with a `prepare`",
+        )
+    return importlib.import_module(f"{__name__}.{name}").prepare(data_config)

@@ -1,0 +1,145 @@
+"""Builds and reads the folder of a set of scenes: TFDS table, region store, vocabulary, corpus."""
+
+import contextlib
+import io
+import json
+import pathlib
+import sys
+from collections.abc import Iterator
+
+import absl.logging
+import tensorflow as tf
+import tensorflow_datasets as tfds
+import xxhash
+
+from input_pipeline import regions, tokenizer
+from input_pipeline.datasets.scenes import builder, captions, detector, graph, probe, settings
+from input_pipeline.progress import Progress, atomic_folder
+from input_pipeline.tables import Row
+
+TABLE, REGIONS, VOCAB, CORPUS, BUILT = "tfds", "regions", "vocab.txt", "corpus.txt", "built.json"
+# Scenes that the text-only baseline learns from, and is measured on: the first ones of a split,
+# then as many of the same kind that have no picture. Fewer than this measure chance.
+_MEASURED = 2000
+
+
+def feature_spec(options: settings.Settings) -> regions.FeatureSpec:
+    """The spec of the region store. All class probabilities are kept: they are few."""
+    return regions.FeatureSpec(
+        detector=detector.NAME,
+        feature_dim=options.feature_dim,
+        num_classes=len(detector.CLASSES),
+        background_class=0,
+        dtype="bfloat16",
+        top_k=len(detector.CLASSES),
+        max_regions=options.max_objects + detector.Noise().most_spurious,
+    )
+
+
+def build(options: settings.Settings, folder: pathlib.Path) -> None:
+    """Builds all of a data set in `folder`, which appears whole at the end or not at all.
+
+    Every file goes into a temporary folder that is renamed when it is complete, so whatever a
+    killed build leaves behind is never read.
+    """
+    with atomic_folder(folder, keep_existing=True) as temporary:
+        progress = Progress("draw scenes", sum(options.splits.values()), unit="images", every=5.0)
+        hashes = {split: xxhash.xxh3_128() for split in options.splits}
+        texts: list[str] = []
+        with regions.RegionWriter(temporary / REGIONS, feature_spec(options)) as writer:
+
+            def on_image(drawn: builder.Drawn) -> None:
+                scene = drawn.scene
+                writer.add(
+                    scene.image_id,
+                    boxes=drawn.regions.boxes,
+                    features=drawn.features,
+                    height=scene.height,
+                    width=scene.width,
+                    class_probs=drawn.regions.class_probs,
+                )
+                hashes[scene.split].update(repr(drawn.captions).encode())
+                if scene.split == "train":
+                    texts.extend(c.text for c in drawn.captions)
+                progress.add()
+
+            with _quiet():
+                table = builder.Scenes(
+                    options=options, on_image=on_image, data_dir=temporary / TABLE
+                )
+                table.download_and_prepare()
+
+        corpus = _corpus(options)
+        (temporary / CORPUS).write_text("\n".join(corpus) + "\n", encoding="utf-8")
+        tokenizer.train_wordpiece(texts + corpus, options.vocab_size, temporary / VOCAB)
+        built = {
+            "settings": options.to_dict(),
+            "captions": {split: h.hexdigest() for split, h in hashes.items()},
+            "text_only": _measure(options),
+        }
+        (temporary / BUILT).write_text(json.dumps(built, indent=2) + "\n")
+
+
+def _measure(options: settings.Settings) -> dict:
+    """Prints and returns what the text alone tells of the probe words."""
+    images = min(_MEASURED, options.train)
+    train, validation = (
+        probe.sample(options.seed, split, images, options.min_objects, options.max_objects)
+        for split in ("train", "validation")
+    )
+    table = probe.measure(train, validation)
+    print(f"probe words of scenes, % right:\n{probe.format_table(table)}", file=sys.stderr)
+    return table
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps TFDS from speaking of downloads, deprecations and temporary paths; errors pass."""
+    tfds.disable_progress_bar()
+    before = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        absl.logging.set_verbosity(before)
+
+
+def _corpus(options: settings.Settings) -> list[str]:
+    """Sentences about scenes that are in no split."""
+    scenes = (
+        graph.draw(options.seed, "corpus", i, options.min_objects, options.max_objects)
+        for i in range(settings.CORPUS_SCENES)
+    )
+    return [c.text for scene in scenes for c in captions.captions(scene, options.seed)]
+
+
+def _read(folder: pathlib.Path, split: str, columns: dict) -> Iterator[dict]:
+    """Examples of a split in order, with the wanted columns alone: no picture is decoded."""
+    (version,) = (folder / TABLE).glob(f"*/*/{settings.VERSION}")
+    table = tfds.builder_from_directory(str(version))
+    wanted = tfds.decode.PartialDecoding(columns)
+    data = table.as_dataset(split=split, shuffle_files=False, decoders=wanted)
+    options = tf.data.Options()
+    options.deterministic = True
+    yield from data.with_options(options).as_numpy_iterator()
+
+
+def read_rows(folder: pathlib.Path, split: str) -> Iterator[Row]:
+    """The captions of a split; an image's captions follow each other."""
+    columns = {"image_id": True, "captions": {"text", "probe"}}
+    for example in _read(folder, split, columns):
+        image_id, texts = example["image_id"].decode(), example["captions"]["text"]
+        for i, (text, spans) in enumerate(zip(texts, example["captions"]["probe"], strict=True)):
+            yield Row(
+                image_id=image_id,
+                text=text.decode(),
+                text_id=f"{image_id}-{i}",
+                probe=tuple(map(tuple, spans.tolist())),
+            )
+
+
+def read_scenes(folder: pathlib.Path, split: str) -> Iterator[graph.Scene]:
+    """The scene graphs of a split: what further tasks are made from."""
+    for example in _read(folder, split, {"scene": True}):
+        yield graph.Scene.from_json(example["scene"].decode())

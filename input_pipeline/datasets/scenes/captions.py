@@ -1,0 +1,189 @@
+"""Five captions of a scene, in varied wording, with the words marked that only a picture tells.
+
+Wording and the choice of the objects mentioned are drawn without a look at any attribute, so the
+text around an attribute word says nothing about it (probe.py measures that). Every caption is
+true of its scene; "a" and "the" claim no uniqueness. Lower case, words separated by one space.
+
+"leftmost" and its like are avoided: flipping a picture exchanges the words left and right only.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from input_pipeline.datasets.scenes import graph
+
+# {word: slot kind} of every word that is marked.
+PROBE_WORDS = {w: kind for kind, words in graph.ATTRIBUTES.items() for w in words}
+
+RELATION_WORDINGS = {
+    "left of": ("left of", "to the left of", "on the left of"),
+    "right of": ("right of", "to the right of", "on the right of"),
+    "above": ("above", "over", "higher than"),
+    "below": ("below", "under", "lower than"),
+}
+# Wording -> (axis, sign): the object that is furthest in that direction.
+EXTREMES = {
+    "on the far left": ("x", -1),
+    "on the far right": ("x", 1),
+    "at the very top": ("y", -1),
+    "at the very bottom": ("y", 1),
+}
+_CLEAR = 6  # pixels by which an extreme object must lead
+_PICTURES = ("picture", "image", "scene")
+_THINGS = ("object", "thing")
+# What a mention names, before the noun, and whether it names the shape; with probabilities.
+_MENTIONS = (
+    (("colour",), True, 0.58),
+    (("size", "colour"), True, 0.12),
+    (("colour", "material"), True, 0.10),
+    (("colour",), False, 0.12),
+    (("material",), True, 0.04),
+    (("size",), True, 0.04),
+)
+_MENTION_ENDS = np.cumsum([m[2] for m in _MENTIONS])
+
+
+@dataclasses.dataclass(frozen=True)
+class Caption:
+    """A sentence and the character spans (start, end) of its probe words."""
+
+    text: str
+    probe: tuple[tuple[int, int], ...]
+
+
+class _Probe(str):
+    """A word that only the picture can tell."""
+
+
+def _caption(words: list[str]) -> Caption:
+    spans, start = [], 0
+    for word in words:
+        if isinstance(word, _Probe):
+            spans.append((start, start + len(word)))
+        start += len(word) + 1
+    return Caption(" ".join(words), tuple(spans))
+
+
+class _Writer:
+    """Writes sentences about one scene. Sentences are lists of words."""
+
+    def __init__(self, scene: graph.Scene, rng: np.random.Generator):
+        self.scene = scene
+        self.rng = rng
+
+    def pick(self, options):
+        return options[int(self.rng.integers(len(options)))]
+
+    def some(self, n: int) -> list[int]:
+        """n different objects, any of them equally likely."""
+        return self.rng.permutation(len(self.scene.objects))[:n].tolist()
+
+    def word(self, i: int, kind: str) -> _Probe:
+        return _Probe(getattr(self.scene.objects[i], kind))
+
+    def mention(self, i: int, *, short: bool = False) -> list[str]:
+        """ "a red cube", "the small red cube", "one metal cone", "a red thing"."""
+        chosen = int(np.searchsorted(_MENTION_ENDS, self.rng.random() * _MENTION_ENDS[-1]))
+        kinds, has_shape, _ = _MENTIONS[0 if short else chosen]
+        noun = self.word(i, "shape") if has_shape else self.pick(_THINGS)
+        return [self.pick(("a", "a", "the", "one")), *(self.word(i, k) for k in kinds), noun]
+
+    def relation(self, i: int, j: int) -> list[str]:
+        return self.pick(RELATION_WORDINGS[self.scene.relation(i, j)]).split()
+
+    def opening(self) -> list[str]:
+        """Words before a mention; often none."""
+        return self.pick(
+            (
+                [],
+                [],
+                ["there", "is"],
+                ["here", "is"],
+                ["we", "see"],
+                ["you", "can", "see"],
+                ["this", self.pick(_PICTURES), "shows"],
+                ["the", self.pick(_PICTURES), "has"],
+            )
+        )
+
+    def single(self) -> list[str]:
+        """One object, or what one of its attributes is."""
+        (i,) = self.some(1)
+        form = int(self.rng.integers(7))
+        if form <= 2:
+            return [*self.opening(), *self.mention(i)]
+        if form == 3:
+            where = self.pick((["in", "the"], ["is", "in", "this"]))
+            return [*self.mention(i), *where, self.pick(_PICTURES)]
+        if form == 4:
+            return [self.pick(("a", "the")), self.word(i, "shape"), "is", self.word(i, "colour")]
+        if form == 5:
+            subject = [self.pick(("a", "the")), self.word(i, "colour"), self.word(i, "shape")]
+            kind, verb = self.pick((("size", "is"), ("material", "is made of")))
+            return [*subject, *verb.split(), self.word(i, kind)]
+        return ["one", "of", "the", self.pick(_THINGS) + "s", "is", *self.mention(i)]
+
+    def pair(self) -> list[str]:
+        """Two objects and their relation."""
+        i, j = self.some(2)
+        first, relation, second = self.mention(i), self.relation(i, j), self.mention(j)
+        form = int(self.rng.integers(4))
+        if form == 0:
+            return [*self.opening(), *first, *relation, *second]
+        if form == 3:
+            return [*relation, *second, *self.pick(("is", "there is", "we see")).split(), *first]
+        return [*first, "is", *relation, *second]
+
+    def chain(self) -> list[str]:
+        """An object's relations to two others; a pair where there is no third."""
+        if len(self.scene.objects) < 3:
+            return self.pair()
+        i, j, k = self.some(3)
+        return [
+            *self.mention(i, short=True),
+            *self.pick(("is", "is", "")).split(),
+            *self.relation(i, j),
+            *self.mention(j, short=True),
+            "and",
+            *self.relation(i, k),
+            *self.mention(k, short=True),
+        ]
+
+    def listing(self) -> list[str]:
+        """Two or three objects, without relations."""
+        many = self.some(int(self.rng.integers(2, 4)))
+        words = [*self.opening(), *self.mention(many[0])]
+        for i in many[1:]:
+            words += [self.pick(("and", "and", "with")), *self.mention(i, short=len(many) > 2)]
+        return words
+
+    def extreme(self) -> list[str]:
+        """The object furthest to one side; a pair where none leads clearly."""
+        clear = []
+        for wording, (axis, sign) in EXTREMES.items():
+            at = sorted((-sign * getattr(o, axis), i) for i, o in enumerate(self.scene.objects))
+            if at[1][0] - at[0][0] >= _CLEAR:
+                clear.append((wording, at[0][1]))
+        if not clear:
+            return self.pair()
+        wording, i = self.pick(clear)
+        thing = self.pick(_THINGS)
+        form = int(self.rng.integers(4))
+        if form == 0:
+            return [*self.mention(i), "is", *wording.split()]
+        if form == 1:
+            return ["the", thing, *wording.split(), "is", self.word(i, "colour")]
+        if form == 2:
+            return ["the", thing, *wording.split(), "is", *self.mention(i)]
+        return [*wording.split(), *self.pick(("is", "there is", "we see")).split(),
+                *self.mention(i)]  # fmt: skip
+
+
+FORMS = ("single", "pair", "listing", "chain", "extreme")
+
+
+def captions(scene: graph.Scene, seed: int) -> list[Caption]:
+    """Five captions, one of each of `FORMS`: a pure function of the scene and the seed."""
+    writer = _Writer(scene, graph.generator(seed, scene.image_id, "captions"))
+    return [_caption(getattr(writer, form)()) for form in FORMS]

@@ -1,0 +1,305 @@
+"""A stream of examples: batch(draw) is a pure function of (seed, stream name, draw)."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import xxhash
+
+from input_pipeline import limits, sampling
+from input_pipeline.regions import RegionStore, check_order
+from input_pipeline.schema import DataError, SpecialIds, check_batch
+from input_pipeline.tables import TextTable
+
+# What of a stream's options changes the content of its batches, and so its fingerprint.
+CONTENT = ("max_text", "max_regions", "max_length", "order", "resize", "flip", "block", "negatives")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The examples a stream draws from.
+
+    Attributes:
+      table: tokenised texts.
+      rows: int64 [n] usable rows of the table.
+      store: regions, None for plain text.
+      store_rows: int64 [images of the table], row in the store, -1 = none.
+    """
+
+    table: TextTable
+    rows: np.ndarray
+    store: RegionStore | None = None
+    store_rows: np.ndarray | None = None
+
+
+class Stream:
+    """Batches of one kind of example.
+
+    Attributes:
+      name: of the stream.
+      batch_size: examples of the global batch, over all hosts.
+      num_examples: usable examples.
+      steps_per_epoch: batches that hold every example once (the last one may be padded).
+      special: SpecialIds of the vocabulary.
+      spec: FeatureSpec of the regions, None for plain text.
+      fingerprint: hex digest of data, vocabulary and the options that change a batch's content;
+        a run may only go on with the same one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        options,
+        assemble: Callable[..., dict[str, np.ndarray]],
+        vocab: dict[str, int],
+        special: SpecialIds,
+        *,
+        seed: int,
+        batch_size: int,
+        training: bool,
+        weights: tuple[float, ...] = (),
+        overfit: int = 0,
+        other_image: bool = False,
+    ):
+        """Checks the options and plans the stream.
+
+        Args:
+          name: of the stream.
+          source: its examples.
+          options: the stream's block of the config.
+          assemble: assemble(table, rows, special, max_text) -> text_ids, text_mask, segment_ids,
+            word_starts and, where the table marks words, probe_mask; all [B, 1, T].
+          vocab: {piece: id}.
+          special: ids of the special tokens.
+          seed: of the run.
+          batch_size: global.
+          training: True: shuffled, endless, flipped; False: in order, each example once, the
+            last batch padded with rows of weight 0.
+          weights: shares of the table's sources in training; empty: by size.
+          overfit: > 0: train on the first so many examples only.
+          other_image: bring a second image (M = 2), another example's, for the visual gain.
+
+        Raises:
+          DataError: an option that is unknown or does not fit the data.
+        """
+        limits.check_options(name, options)
+        self.name, self.special, self.batch_size = name, special, batch_size
+        self.training, self.seed = training, seed
+        self._source, self._options, self._assemble = source, options, assemble
+        self._table, self._store = source.table, source.store
+        self._rows = source.rows[:overfit] if overfit and training else source.rows
+        self._where = f"stream {name!r}"
+        self._weights = tuple(weights) if training else ()
+        self._checked = False
+        self._groups = self._other = self._left_right = None
+        self._check(vocab, other_image)
+        self._parts = self._split_by_source()
+        self.fingerprint = self._fingerprint()
+
+    @property
+    def spec(self):
+        """FeatureSpec of the regions, None for plain text."""
+        return self._store.spec if self._store else None
+
+    @property
+    def num_examples(self) -> int:
+        """Usable examples."""
+        return len(self._rows)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches that hold every example at least once."""
+        return -(-self.num_examples // self.batch_size)
+
+    def _check(self, vocab: dict[str, int], other_image: bool) -> None:
+        options, name = self._options, f"config.streams.{self.name}"
+        if not len(self._rows) or self.batch_size < 1:
+            raise DataError(
+                "a stream without examples",
+                where=self._where,
+                expected="at least one example, and batch_size >= 1",
+                found=f"{len(self._rows)} examples, batch_size {self.batch_size}",
+                fix="check the data, or leave the stream out with batch_size=0",
+            )
+        if self._store is None:
+            if options.negatives or options.flip != "off" or other_image:
+                raise DataError(
+                    "plain text has no images",
+                    where=name,
+                    expected="negatives=False, flip='off' and no visual gain",
+                    found=f"negatives={options.negatives}, flip={options.flip!r}",
+                )
+            return
+        check_order(options.order, self._store.spec)
+        image_rows = self._source.store_rows[self._table.image_index[self._rows]]
+        if options.negatives:
+            self._groups = sampling.Groups(self._rows, image_rows)
+            if len(self._groups) < 2:
+                raise DataError(
+                    "no caption of another image to choose",
+                    where=f"{name}.negatives",
+                    expected="at least 2 images",
+                    found=len(self._groups),
+                )
+        if other_image:
+            images = np.unique(image_rows)
+            self._other = np.full(len(self._store), -1, np.int64)
+            self._other[images] = images[sampling.derangement(self.seed, len(images))]
+        if options.flip == "boxes_and_words":
+            missing = [word for word in ("left", "right") if word not in vocab]
+            if missing:
+                raise DataError(
+                    "left and right cannot be exchanged: the vocabulary cuts them up",
+                    where=f"{name}.flip",
+                    expected="'left' and 'right' as whole pieces",
+                    found=f"no {missing}",
+                    fix="flip='boxes' or 'off', or a vocabulary that has them",
+                )
+            self._left_right = (vocab["left"], vocab["right"])
+
+    def _split_by_source(self) -> list[np.ndarray]:
+        if not self._weights:
+            return [self._rows]
+        source = self._table.source[self._rows]
+        parts = [self._rows[source == s] for s in range(len(self._weights))]
+        empty = [s for s, part in enumerate(parts) if not len(part)]
+        if empty or source.max() >= len(self._weights):
+            raise DataError(
+                "mixture weights and corpora disagree",
+                where=f"{self._where}, {self._table.origin}",
+                expected=f"a weight for each of {int(source.max()) + 1} files with examples",
+                found=f"{len(self._weights)} weights; no examples for files {empty}",
+                fix="one weight for each file of data.annotations or data.corpus",
+            )
+        sampling.shares(self._weights)
+        return parts
+
+    def _fingerprint(self) -> str:
+        options = {key: getattr(self._options, key) for key in CONTENT}
+        text = json.dumps(
+            [
+                self.name,
+                self._table.fingerprint,
+                self._store.fingerprint if self._store else "",
+                xxhash.xxh3_128_hexdigest(np.ascontiguousarray(self._rows)),
+                dataclasses.asdict(self.special),
+                options,
+                self._weights,
+                self.training,
+            ],
+            default=list,
+        )
+        return xxhash.xxh3_128_hexdigest(text.encode())
+
+    def text_id(self, example_index: int) -> str:
+        """Name of an example."""
+        return self._table.text_id(int(example_index))
+
+    def _plan(self, draw: int, shard: tuple[int, int]):
+        """(rows of the table, counters of the host-side randomness, weight), each [B]."""
+        positions = sampling.positions_of(draw, self.batch_size)
+        positions = positions[sampling.host_slice(self.batch_size, *shard)]
+        weight = np.ones(len(positions), np.float32)
+        if not self.training:
+            weight[positions >= self.num_examples] = 0
+            rows = self._rows[np.minimum(positions, self.num_examples - 1)]
+            return rows, rows, weight
+        if len(self._parts) == 1:
+            at = sampling.rows_at(
+                self.seed, self.name, positions, self.num_examples, self._options.block
+            )
+            return self._parts[0][at], positions, weight
+        rows = np.empty_like(positions)
+        source, within = sampling.mixture(self.seed, self.name, positions, self._weights)
+        for s in np.unique(source).tolist():
+            part, here = self._parts[s], source == s
+            at = sampling.rows_at(
+                self.seed, f"{self.name}/{s}", within[here], len(part), self._options.block
+            )
+            rows[here] = part[at]
+        return rows, positions, weight
+
+    def batch(self, draw: int, shard: tuple[int, int] = (0, 1)) -> dict[str, np.ndarray]:
+        """The part of draw `draw` that host shard[0] of shard[1] reads.
+
+        Args:
+          draw: number of the batch, from 0. In evaluation below steps_per_epoch.
+          shard: (index, count) of hosts.
+
+        Returns:
+          A stream batch as in `schema.FIELDS`.
+
+        Raises:
+          DataError: a record that cannot be read, naming the example; a draw that is not there.
+        """
+        if draw < 0 or not (self.training or draw < self.steps_per_epoch):
+            raise DataError(
+                "no such batch",
+                where=self._where,
+                expected=f"0 <= draw < {self.steps_per_epoch}",
+                found=draw,
+            )
+        rows, counters, weight = self._plan(draw, shard)
+        batch = self._texts(rows, counters)
+        if self._store is not None:
+            lengths, regions = self._regions(rows, batch["text_mask"])
+            limits.cut_text(batch, lengths, self.special.pad)
+            batch.update(regions)
+            flip = None
+            if self.training and self._options.flip != "off":
+                flip = sampling.random_bits(self.seed, f"{self.name}/flip", counters) % 2 == 1
+            if self._options.resize or self._options.flip != "off":
+                limits.transform_boxes(batch, self._options.resize, flip)
+            if self._left_right and flip is not None:
+                limits.swap_words(batch, flip, *self._left_right)
+        batch["example_index"] = rows.astype(np.int32)
+        batch["_weight"] = weight
+        if not self._checked:
+            check_batch(batch, where=self._where)
+            self._checked = True
+        return batch
+
+    def _texts(self, rows: np.ndarray, counters: np.ndarray) -> dict[str, np.ndarray]:
+        args = (self.special, self._options.max_text)
+        texts = self._assemble(self._table, rows, *args)
+        if not self._options.negatives:
+            return texts
+        other = sampling.other_image_rows(self.seed, self.name, counters, rows, self._groups)
+        wrong = self._assemble(self._table, other, *args)
+        return {key: np.concatenate([texts[key], wrong[key]], 1) for key in texts}
+
+    def _regions(self, rows: np.ndarray, text_mask: np.ndarray):
+        """(tokens that fit int [B], arrays of the regions)."""
+        options, store = self._options, self._store
+        images = self._source.store_rows[self._table.image_index[rows]][:, None]
+        if self._other is not None:
+            images = np.concatenate([images, self._other[images]], 1)
+        # The longest text and the example's own image settle what is kept; another image gets
+        # the room that leaves, so that its presence does not change the example.
+        regions = np.minimum(store.counts[images] + 1, options.max_regions)
+        longest = text_mask.sum(-1).max(1)
+        text, _ = limits.joint_lengths(longest, regions[:, 0], options.max_length)
+        keep = np.minimum(regions, options.max_length - text[:, None])
+        out = store.allocate(len(rows), images.shape[1], options.max_regions)
+        try:
+            store.read_into(out, images, options.order, keep)
+        except (DataError, OSError) as error:
+            self._reread(out, rows, images, keep, error)
+        return text, out
+
+    def _reread(self, out, rows, images, keep, error) -> None:
+        """Reads example by example, so that the one that fails can be named."""
+        for i, row in enumerate(rows):
+            one = {key: value[i : i + 1] for key, value in out.items()}
+            try:
+                self._store.read_into(one, images[i : i + 1], self._options.order, keep[i : i + 1])
+            except (DataError, OSError) as single:
+                raise DataError(
+                    "an example cannot be read",
+                    where=f"{self._where}, {self._table.origin}, example {self.text_id(row)!r}",
+                    found=str(single),
+                ) from single
+        print(f"{self._where}: a batch was read at the second try after: {error}", file=sys.stderr)

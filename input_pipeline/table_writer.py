@@ -1,0 +1,217 @@
+"""Tokenises texts into the flat columns of a table (read by `tables.TextTable`)."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+import xxhash
+
+from input_pipeline.progress import Progress, atomic_folder
+from input_pipeline.schema import DataError
+from input_pipeline.tokenizer import Tokenizer
+
+FORMAT = 1
+CHUNK = 4096  # rows tokenised at a time
+EMPTY = "no text"  # reason of a Skipped
+COLUMNS = {  # file name: dtype, one entry a ...
+    "ids": np.int32,  # piece
+    "word_starts": np.bool_,  # piece
+    "probe": np.bool_,  # piece; absent where no row marks words
+    "offsets": np.int64,  # row, plus one: where its pieces start
+    "image_index": np.int32,  # row: into `images`, -1 without image
+    "source": np.int16,  # row: which corpus of a mixture
+    "text_ids": np.uint8,  # byte
+    "text_id_ends": np.int64,  # row
+    "images": np.uint8,  # byte
+    "image_ends": np.int64,  # image
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One text.
+
+    Attributes:
+      image_id: image the text belongs to, None for plain text.
+      text: as written.
+      text_id: unique name, for messages and predictions.
+      probe: (start, end) characters of words that only the image can tell.
+      source: number of the corpus in a mixture.
+    """
+
+    image_id: str | None
+    text: str
+    text_id: str
+    probe: tuple[tuple[int, int], ...] = ()
+    source: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """A row that is left out (data.on_missing=skip): its name and why."""
+
+    text_id: str
+    reason: str
+
+
+def fingerprint(source: str, tokenizer: Tokenizer) -> str:
+    """Hex digest of a table's contents, by what it is made from."""
+    return xxhash.xxh3_128_hexdigest(f"{FORMAT} {source} {tokenizer.fingerprint}".encode())
+
+
+def _probe_flags(row: Row, spans: list[tuple[int, int]]) -> list[bool]:
+    flags = [False] * len(spans)
+    for start, end in row.probe:
+        hits = [i for i, (a, b) in enumerate(spans) if a < end and b > start]
+        if not hits:
+            raise DataError(
+                "a probe span covers no word",
+                where=f"text {row.text_id!r}",
+                expected=f"(start, end) in characters of {row.text!r}",
+                found=(start, end),
+            )
+        for i in hits:
+            flags[i] = True
+    return flags
+
+
+class _Columns:
+    """Appends to the files of a table and hashes what passes, so that memory stays small."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._files = {name: (folder / f"{name}.bin").open("wb") for name in COLUMNS}
+        self._hashes = {name: xxhash.xxh3_64() for name in COLUMNS}
+        self._ends = {"text_id_ends": 0, "image_ends": 0}
+        self._images: dict[str, int] = {}
+        self.counts = dict.fromkeys(COLUMNS, 0)
+        self._add("offsets", [0])
+
+    def _add(self, name: str, values) -> None:
+        data = np.asarray(values, COLUMNS[name]).tobytes()
+        self._files[name].write(data)
+        self._hashes[name].update(data)
+        self.counts[name] += len(values)
+
+    def _add_strings(self, data: str, end: str, strings: Iterable[str]) -> None:
+        encoded = [string.encode() for string in strings]
+        ends = self._ends[end] + np.cumsum([len(e) for e in encoded], dtype=np.int64)
+        self._add(data, np.frombuffer(b"".join(encoded), np.uint8))
+        self._add(end, ends)
+        if encoded:
+            self._ends[end] = int(ends[-1])
+
+    def add_rows(self, rows: list[Row], encoded: list) -> None:
+        """Appends rows and their pieces."""
+        pieces, images = self.counts["ids"], self._images
+        lengths = [len(item.ids) for item in encoded]
+        self._add("ids", [i for item in encoded for i in item.ids])
+        self._add("word_starts", [start for item in encoded for start in item.word_starts])
+        self._add(
+            "probe",
+            [
+                flag
+                for row, item in zip(rows, encoded, strict=True)
+                for flag in _probe_flags(row, item.spans)
+            ],
+        )
+        self._add("offsets", pieces + np.cumsum(lengths, dtype=np.int64))
+        self._add("source", [row.source for row in rows])
+        self._add(
+            "image_index",
+            [
+                -1 if row.image_id is None else images.setdefault(row.image_id, len(images))
+                for row in rows
+            ],
+        )
+        self._add_strings("text_ids", "text_id_ends", [row.text_id for row in rows])
+
+    def close(self) -> dict[str, dict]:
+        """Writes the images; returns count and hash of each column."""
+        self._add_strings("images", "image_ends", self._images)
+        for file in self._files.values():
+            file.close()
+        return {
+            name: {"count": self.counts[name], "xxh3": self._hashes[name].hexdigest()}
+            for name in COLUMNS
+        }
+
+
+def write_table(
+    rows: Iterable[Row | Skipped],
+    tokenizer: Tokenizer,
+    folder: str | os.PathLike,
+    *,
+    source: str,
+    origin: str = "",
+    on_missing: str = "error",
+) -> None:
+    """Tokenises rows into a new folder, whole or not at all.
+
+    Args:
+      rows: texts; a `Skipped` is noted and left out.
+      tokenizer: cuts the texts.
+      folder: to write; one that is there already is kept.
+      source: fingerprint of what `rows` comes from.
+      origin: the files `rows` comes from, for messages.
+      on_missing: "skip" leaves out texts without pieces and notes them.
+
+    Raises:
+      DataError: a text without pieces, a probe span without a word, no texts at all.
+    """
+    skipped: list[Skipped] = []
+    progress, marked = Progress(f"tokenise {origin}", unit="texts"), False
+    with atomic_folder(folder, keep_existing=True) as temporary:
+        columns = _Columns(temporary)
+
+        def flush(chunk: list[Row]) -> None:
+            encoded = tokenizer.encode_batch([row.text for row in chunk])
+            empty = [row for row, item in zip(chunk, encoded, strict=True) if not item.ids]
+            if empty and on_missing != "skip":
+                raise DataError(
+                    "a text is empty",
+                    where=f"{origin}, text {empty[0].text_id!r}",
+                    expected="at least one word",
+                    found=repr(empty[0].text),
+                    fix="correct or remove it, or set --config.data.on_missing=skip",
+                )
+            skipped.extend(Skipped(row.text_id, EMPTY) for row in empty)
+            kept = [(row, item) for row, item in zip(chunk, encoded, strict=True) if item.ids]
+            columns.add_rows([row for row, _ in kept], [item for _, item in kept])
+            progress.add(len(chunk))
+
+        try:
+            chunk = []
+            for row in rows:
+                if isinstance(row, Skipped):
+                    skipped.append(row)
+                    continue
+                marked = marked or bool(row.probe)
+                chunk.append(row)
+                if len(chunk) == CHUNK:
+                    flush(chunk)
+                    chunk = []
+            flush(chunk)
+        finally:
+            described = columns.close()
+        if not columns.counts["ids"]:
+            raise DataError(
+                "a table would have no texts",
+                where=origin or str(folder),
+                expected="at least one text",
+                found=f"0 texts, {len(skipped)} skipped",
+                fix="check data.annotations, data.json_keys and the split",
+            )
+        if not marked:
+            del described["probe"]
+            (temporary / "probe.bin").unlink()
+        meta = {
+            "format": FORMAT,
+            "origin": origin,
+            "fingerprint": fingerprint(source, tokenizer),
+            "columns": described,
+            "skipped": [dataclasses.astuple(row) for row in skipped],
+        }
+        (temporary / "meta.json").write_text(json.dumps(meta) + "\n")

@@ -1,0 +1,173 @@
+"""Texts are tokenised once into flat memory-mapped columns; batches are gathered out of them."""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import xxhash
+
+from input_pipeline.region_writer import unpack_strings
+from input_pipeline.schema import DataError
+from input_pipeline.table_writer import COLUMNS, FORMAT, Row, Skipped, fingerprint, write_table
+from input_pipeline.tokenizer import Tokenizer
+
+__all__ = ["Row", "Skipped", "TextTable", "build_table", "cached_table"]
+
+
+def build_table(
+    rows: Iterable[Row | Skipped],
+    tokenizer: Tokenizer,
+    folder: str | os.PathLike,
+    *,
+    source: str,
+    origin: str = "",
+    on_missing: str = "error",
+) -> "TextTable":
+    """Tokenises rows into a new table and opens it; arguments and errors as `write_table`."""
+    write_table(rows, tokenizer, folder, source=source, origin=origin, on_missing=on_missing)
+    return TextTable.open(folder)
+
+
+def cached_table(
+    rows: Callable[[], Iterable[Row | Skipped]],
+    tokenizer: Tokenizer,
+    parent: str | os.PathLike,
+    name: str,
+    *,
+    source: str,
+    origin: str = "",
+    on_missing: str = "error",
+) -> "TextTable":
+    """The table of `rows()` under `parent`, built if its source or vocabulary is new."""
+    source = f"{source} {on_missing}"
+    folder = pathlib.Path(parent) / f"table-{name}-{fingerprint(source, tokenizer)[:16]}"
+    if not folder.is_dir():
+        write_table(rows(), tokenizer, folder, source=source, origin=origin, on_missing=on_missing)
+    table = TextTable.open(folder)
+    table.origin = origin  # the same texts may have moved since
+    return table
+
+
+class TextTable:
+    """Memory-mapped columns of tokenised texts.
+
+    Attributes:
+      ids, word_starts, probe: flat [pieces]; probe is None where no text marks words.
+      offsets: int64 [N + 1], pieces of row i are offsets[i]:offsets[i + 1].
+      image_index: int32 [N] into `images`, -1 for plain text.
+      images: image ids, each once.
+      source: int16 [N], number of the corpus in a mixture.
+      origin: files the texts come from, for messages.
+      skipped: rows left out when it was built.
+      fingerprint: of the source and the vocabulary.
+    """
+
+    def __init__(self, folder: pathlib.Path, meta: dict, columns: dict[str, np.ndarray]):
+        self.folder, self.fingerprint = folder, meta["fingerprint"]
+        self.origin = meta["origin"]
+        self.skipped = [Skipped(*row) for row in meta["skipped"]]
+        self.ids, self.word_starts = columns["ids"], columns["word_starts"]
+        self.probe = columns.get("probe")
+        self.offsets = np.asarray(columns["offsets"])
+        self.image_index = np.asarray(columns["image_index"])
+        self.source = np.asarray(columns["source"])
+        self.images = unpack_strings(columns["images"], columns["image_ends"])
+        self._text_ids, self._text_id_ends = columns["text_ids"], columns["text_id_ends"]
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike) -> "TextTable":
+        """Opens a table and checks the hash of each column.
+
+        Raises:
+          DataError: it is missing or damaged.
+        """
+        folder = pathlib.Path(folder)
+
+        def broken(file, expected, found):
+            return DataError(
+                "a tokenised table is damaged",
+                where=str(folder / file),
+                expected=expected,
+                found=found,
+                fix=f"remove {folder}; it is made again from the texts",
+            )
+
+        try:
+            meta = json.loads((folder / "meta.json").read_text())
+        except (OSError, ValueError) as error:
+            raise broken("meta.json", "readable JSON", str(error)) from error
+        if meta.get("format") != FORMAT:
+            raise broken("meta.json", f"format {FORMAT}", meta.get("format"))
+        columns = {}
+        for name, info in meta["columns"].items():
+            path, dtype = folder / f"{name}.bin", np.dtype(COLUMNS[name])
+            size = path.stat().st_size if path.is_file() else "no file"
+            if size != info["count"] * dtype.itemsize:
+                raise broken(path.name, f"{info['count'] * dtype.itemsize} bytes", size)
+            # An empty file cannot be mapped.
+            mapped = np.memmap(path, dtype, "r") if size else np.empty(0, dtype)
+            found = xxhash.xxh3_64_hexdigest(mapped)
+            if found != info["xxh3"]:
+                raise broken(path.name, f"hash {info['xxh3']}", f"hash {found}")
+            columns[name] = mapped
+        return cls(folder, meta, columns)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def text_id(self, row: int) -> str:
+        """Name of a row."""
+        start = int(self._text_id_ends[row - 1]) if row else 0
+        return self._text_ids[start : int(self._text_id_ends[row])].tobytes().decode()
+
+    def gather(self, rows: np.ndarray, width: int, cyclic: bool = False) -> dict:
+        """Pieces of rows side by side, without a Python loop.
+
+        Args:
+          rows: int [B].
+          width: longer rows are cut to it, shorter ones are padded with 0 (False, no probe).
+          cyclic: go on into the following rows, from the last into the first, until `width` is
+            full. This is VL-BERT's text corpus: it adds following lines until it has 64 basic
+            tokens and cuts to 64 pieces; a basic token has one piece or more, so the first 64
+            pieces from here on are the same.
+
+        Returns:
+          ids int32 [B, width], word_starts [B, width], lengths int32 [B] and, where texts mark
+          words, probe [B, width].
+        """
+        starts = self.offsets[rows]
+        lengths = np.minimum(self.offsets[np.asarray(rows) + 1] - starts, width)
+        if cyclic:
+            lengths = np.full_like(starts, width)
+        valid = np.arange(width) < lengths[:, None]
+        index = (starts[:, None] + np.arange(width)) % len(self.ids)
+        out = {
+            "ids": np.where(valid, self.ids[index], 0),
+            "word_starts": self.word_starts[index] & valid,
+            "lengths": lengths.astype(np.int32),
+        }
+        if self.probe is not None:
+            out["probe"] = self.probe[index] & valid
+        return {name: np.asarray(array) for name, array in out.items()}
+
+    def check_vocabulary(self, vocab_size: int) -> None:
+        """Checks that every id is below the size of the model's vocabulary.
+
+        Raises:
+          DataError: naming the first text with an id beyond it.
+        """
+        for start in range(0, len(self.ids), 2**24):
+            part = self.ids[start : start + 2**24]
+            bad = np.flatnonzero((part < 0) | (part >= vocab_size))
+            if bad.size:
+                piece = start + int(bad[0])
+                row = int(np.searchsorted(self.offsets, piece, "right")) - 1
+                raise DataError(
+                    "a word-piece id is beyond the vocabulary",
+                    where=f"{self.origin or self.folder}, text {self.text_id(row)!r}",
+                    expected=f"0 <= id < {vocab_size}",
+                    found=int(self.ids[piece]),
+                    fix="use the vocabulary that the model was built with (--config.data.vocab)",
+                )

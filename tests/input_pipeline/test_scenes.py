@@ -1,0 +1,382 @@
+"""The embedded data set: determinism, true captions, disjoint splits, nothing told by text."""
+
+import filecmp
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from scene_truth import is_true
+
+from configs import common
+from input_pipeline import datasets
+from input_pipeline.datasets import scenes
+from input_pipeline.datasets.scenes import captions, detector, graph, probe, render
+from input_pipeline.schema import DataError
+
+COUNTS = {"train": 40, "validation": 12, "test": 8}
+
+
+def data_config(folder, **changes):
+    data = ConfigDict(common.data_block("scenes"))
+    data.dir = str(folder)
+    data.scenes.update(dict(COUNTS, feature_dim=24) | changes)
+    return data
+
+
+def draw(split, count, seed=0):
+    return [graph.draw(seed, split, i, 2, 4) for i in range(count)]
+
+
+def find(drawn, noise=detector.Noise()):  # noqa: B008
+    return [detector.find(s, graph.generator(0, s.image_id, "detector"), noise) for s in drawn]
+
+
+def pictures(drawn):
+    return np.stack([render.render(s, graph.generator(0, s.image_id, "picture")) for s in drawn])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("scenes")
+
+
+@pytest.fixture(scope="module")
+def prepared(folder):
+    return datasets.prepare(data_config(folder))
+
+
+def home(prepared):
+    return pathlib.Path(prepared.vocab).parent
+
+
+# What is drawn.
+
+
+def test_a_scene_depends_on_its_own_index_only():
+    assert draw("train", 20)[13] == graph.draw(0, "train", 13, 2, 4)
+    assert graph.draw(0, "train", 13, 2, 4) != graph.draw(1, "train", 13, 2, 4)
+
+
+def test_a_scene_survives_json():
+    for scene in draw("train", 20):
+        assert graph.Scene.from_json(scene.to_json()) == scene
+
+
+def test_splits_share_no_scene():
+    keys = {split: {s.key() for s in draw(split, 400)} for split in graph.BUCKETS}
+    names = sorted(keys)
+    for i, a in enumerate(names):
+        assert len(keys[a]) > 350
+        for b in names[i + 1 :]:
+            assert not keys[a] & keys[b]
+
+
+def test_a_shifted_scene_is_the_same_scene():
+    scene = draw("train", 1)[0]
+    moved = json.loads(scene.to_json())
+    for o in moved["objects"]:
+        o["x"] += 1
+    assert graph.Scene.from_json(json.dumps(moved)).key() == scene.key()
+
+
+def test_attributes_are_uniform_and_independent_of_each_other():
+    drawn = draw("train", 3000)
+    objects = [o for s in drawn for o in s.objects]
+    for kind, words in graph.ATTRIBUTES.items():
+        share = np.array([sum(getattr(o, kind) == w for o in objects) for w in words])
+        np.testing.assert_allclose(share / len(objects), 1 / len(words), atol=0.025)
+    same = np.mean([s.objects[0].colour == s.objects[1].colour for s in drawn])
+    assert abs(same - 1 / 6) < 0.025
+    assert {len(s.objects) for s in drawn} == {2, 3, 4}
+
+
+@pytest.mark.parametrize("most", [2, 6])
+def test_objects_stay_inside_and_apart(most):
+    for i in range(50):
+        scene = graph.draw(3, "test", i, most, most)
+        boxes = render.true_boxes(scene)
+        assert len(scene.objects) == most
+        assert (boxes >= 0).all()
+        assert (boxes <= [scene.width, scene.height] * 2).all()
+        for i, _, j in scene.relations():
+            a, b = scene.objects[i], scene.objects[j]
+            assert np.hypot(a.x - b.x, a.y - b.y) >= a.radius + b.radius
+            assert scene.relation(i, j) == graph.OPPOSITE[scene.relation(j, i)]
+
+
+@pytest.mark.parametrize("limits", [(1, 4), (3, 2), (2, 7)])
+def test_impossible_numbers_of_objects_are_told(limits):
+    with pytest.raises(DataError, match="min_objects"):
+        scenes.Settings(4, 1, 1, 0, *limits, 8, 300)
+
+
+# Captions.
+
+
+def test_captions_are_true():
+    for scene in draw("train", 400) + draw("validation", 100):
+        texts = captions.captions(scene, 0)
+        assert len(texts) == 5
+        for caption in texts:
+            assert is_true(caption.text, scene), (caption.text, scene)
+            assert caption.text == " ".join(caption.text.lower().split())
+            assert len(caption.text.split()) <= 20
+
+
+def test_the_checker_of_captions_can_say_no():
+    scene = next(s for s in draw("train", 50) if len({o.colour for o in s.objects}) > 1)
+    right = [c.text for c in captions.captions(scene, 0)]
+    absent = next(c for c in graph.COLOURS if c not in {o.colour for o in scene.objects})
+    assert is_true(right[0], scene)
+    assert not is_true(f"there is a {absent} ball", scene)
+    a, b = scene.objects[:2]
+    relation = scene.relation(0, 1)
+    claim = "a {} {} is {} a {} {}"
+    assert is_true(claim.format(a.colour, a.shape, relation, b.colour, b.shape), scene)
+    if len(scene.objects) == 2:
+        wrong = claim.format(b.colour, b.shape, relation, a.colour, a.shape)
+        assert not is_true(wrong, scene)
+
+
+def test_probe_spans_are_exactly_the_attribute_words():
+    for scene in draw("train", 200):
+        for caption in captions.captions(scene, 0):
+            start, expected = 0, []
+            for word in caption.text.split():
+                if word in captions.PROBE_WORDS:
+                    expected.append((start, start + len(word)))
+                start += len(word) + 1
+            assert list(caption.probe) == expected
+            assert expected
+
+
+def test_a_hidden_word_can_be_told_with_the_scene():
+    share = []
+    for scene in draw("validation", 60):
+        for caption in captions.captions(scene, 0):
+            for start, end in caption.probe:
+                kind = captions.PROBE_WORDS[caption.text[start:end]]
+                tries = [caption.text[:start] + w + caption.text[end:]
+                         for w in graph.ATTRIBUTES[kind]]  # fmt: skip
+                share.append(1 / sum(is_true(text, scene) for text in tries))
+    assert np.mean(share) > 0.9
+
+
+def test_the_text_alone_does_not_tell_probe_words():
+    table = probe.measure(probe.sample(0, "train", 3000), probe.sample(0, "validation", 2000))
+    print(probe.format_table(table))
+    # Half the slots of a size or a material are right by chance: allow for their few numbers.
+    for kind, row in table.items():
+        allowed = 0.02 if kind in ("all", "colour", "shape") else 2.5 * row["error"]
+        assert row["gain"] < allowed, kind
+    assert table["all"]["prior"] < 0.25
+
+
+def test_the_baseline_finds_a_leak():
+    # The word before the slot gives the colour away.
+    rng = np.random.default_rng(0)
+
+    def leaky(n):
+        for colour in rng.choice(graph.COLOURS, n):
+            text = f"a {'x' + colour[:1]} {colour} ball"
+            yield captions.Caption(text, ((5, 5 + len(colour)),))
+
+    table = probe.measure(list(leaky(500)), list(leaky(200)))
+    assert table["colour"]["gain"] > 0.5
+
+
+# Detector.
+
+
+def test_the_detector_errs_as_configured():
+    drawn = draw("train", 2000)
+    found, noise = find(drawn), detector.Noise()
+    objects = sum(len(s.objects) for s in drawn)
+    hits = sum((r.objects >= 0).sum() for r in found)
+    assert abs(1 - hits / objects - noise.missed) < 0.012
+    assert abs(np.mean([(r.objects < 0).sum() for r in found]) - noise.spurious) < 0.04
+    assert min(len(r.boxes) for r in found) >= 1
+    shifts, right, background = [], [], []
+    for scene, r in zip(drawn, found, strict=True):
+        assert (r.boxes >= 0).all()
+        assert (r.boxes <= [scene.width, scene.height] * 2).all()
+        assert (r.boxes[:, 2:] > r.boxes[:, :2]).all()
+        np.testing.assert_allclose(r.class_probs.sum(1), 1, atol=1e-5)
+        truth = render.true_boxes(scene)
+        for box, probs, i in zip(r.boxes, r.class_probs, r.objects, strict=True):
+            if i < 0:
+                background.append(probs.argmax() == 0)
+                continue
+            side = np.tile(truth[i, 2:] - truth[i, :2], 2)
+            shifts.append((box - truth[i]) / side)
+            right.append(probs.argmax() == detector.class_of(scene.objects[i]))
+    assert abs(np.std(shifts) - noise.jitter) < 0.003
+    assert 0.85 < np.mean(right) < 0.97
+    assert np.mean(background) > 0.8
+
+
+def test_a_detector_without_noise_is_right():
+    noise = detector.Noise(jitter=0, missed=0, spurious=0, logit_noise=0)
+    for scene, r in zip(draw("test", 30), find(draw("test", 30), noise), strict=True):
+        assert sorted(r.objects) == list(range(len(scene.objects)))
+        np.testing.assert_array_equal(r.boxes, render.true_boxes(scene)[r.objects])
+        assert r.class_probs.argmax(1).tolist() == [
+            detector.class_of(scene.objects[i]) for i in r.objects
+        ]
+
+
+def test_features_hold_colour_shape_and_material():
+    from sklearn.linear_model import LogisticRegression
+
+    drawn = draw("train", 600)
+    found = find(drawn)
+    features = np.concatenate(detector.features(pictures(drawn), [r.boxes for r in found], 128))
+    objects = [s.objects[i] if i >= 0 else None
+               for s, r in zip(drawn, found, strict=True) for i in r.objects]  # fmt: skip
+    real = np.array([o is not None for o in objects])
+    half = len(real) * 2 // 3
+    for kind in ("colour", "shape", "material"):
+        words = np.array([getattr(o, kind) if o else "" for o in objects])
+        model = LogisticRegression(max_iter=200).fit(
+            features[:half][real[:half]], words[:half][real[:half]]
+        )
+        assert model.score(features[half:][real[half:]], words[half:][real[half:]]) > 0.95, kind
+
+
+def test_features_of_an_image_do_not_depend_on_its_company():
+    drawn = draw("train", 9)
+    boxes = [r.boxes for r in find(drawn)]
+    together = detector.features(pictures(drawn), boxes, 40)
+    for i in range(9):
+        (alone,) = detector.features(pictures(drawn[i : i + 1]), boxes[i : i + 1], 40)
+        np.testing.assert_array_equal(alone, together[i])
+
+
+# What is built.
+
+
+def test_store_and_texts_fit_together(prepared):
+    from input_pipeline.regions import RegionStore
+    from input_pipeline.tokenizer import Tokenizer
+
+    store = RegionStore.open(prepared.stores)
+    assert len(store) == sum(COUNTS.values())
+    assert store.spec.detector == detector.NAME
+    assert (store.spec.feature_dim, store.spec.dtype) == (24, "bfloat16")
+    assert (store.spec.num_classes, store.spec.background_class) == (31, 0)
+    words = Tokenizer.load(prepared.vocab)
+    assert words.special.mask == 103
+    assert set(prepared.splits) == set(COUNTS)
+    for split, count in COUNTS.items():
+        rows = list(prepared.rows(split))
+        assert len({r.text_id for r in rows}) == len(rows) == 5 * count
+        assert (store.rows_of([r.image_id for r in rows]) >= 0).all()
+        expected = [c for s in draw(split, count) for c in captions.captions(s, 0)]
+        assert [(r.text, r.probe) for r in rows] == [(c.text, c.probe) for c in expected]
+        for encoded in words.encode_batch([r.text for r in rows]):
+            assert words.special.unk not in encoded.ids
+            assert all(encoded.word_starts)  # every word is a piece of its own
+    rows = np.arange(8).reshape(8, 1)
+    out = store.allocate(8, 1, 8)
+    store.read_into(out, rows)
+    assert np.isfinite(out["regions"].astype(np.float32)).all()
+    assert (out["boxes"] <= graph.WIDTH).all()
+    assert len({prepared.fingerprint(s) for s in COUNTS}) == 3
+
+
+def test_the_store_holds_what_the_detector_says(prepared):
+    from input_pipeline.regions import RegionStore
+
+    store = RegionStore.open(prepared.stores)
+    scene = graph.draw(0, "validation", 5, 2, 4)
+    (found,) = find([scene])
+    (features,) = detector.features(pictures([scene]), [found.boxes], 24)
+    record = store.read(int(store.rows_of([scene.image_id])[0]))
+    np.testing.assert_array_equal(record["boxes"], found.boxes)
+    np.testing.assert_allclose(np.asarray(record["features"][1:], np.float32), features, rtol=2**-8)
+
+
+def test_the_table_keeps_scene_graphs_and_pictures(prepared):
+    import tensorflow_datasets as tfds
+
+    from input_pipeline.datasets.scenes import build
+
+    kept = list(build.read_scenes(home(prepared), "validation"))
+    assert kept == draw("validation", COUNTS["validation"])
+    (version,) = (home(prepared) / build.TABLE).glob("*/*/*")
+    data = tfds.builder_from_directory(str(version)).as_dataset(split="validation")
+    example = next(iter(data.as_numpy_iterator()))
+    np.testing.assert_array_equal(example["picture"], pictures(kept[:1])[0])
+
+
+def test_the_corpus_is_of_no_split(prepared):
+    (path,) = prepared.corpus
+    lines = pathlib.Path(path).read_text().splitlines()
+    assert len(lines) == 5000
+    assert lines[:5] == [c.text for c in captions.captions(draw("corpus", 1)[0], 0)]
+
+
+def test_two_builds_are_the_same_bytes(prepared, tmp_path):
+    again = scenes.prepare(data_config(tmp_path))
+    first, second = home(prepared), home(again)
+    files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(second) for p in second.rglob("*") if p.is_file())
+    different = [f for f in files if not filecmp.cmp(first / f, second / f, shallow=False)]
+    assert not different
+    for split in COUNTS:
+        assert list(again.rows(split)) == list(prepared.rows(split))
+        assert again.fingerprint(split) == prepared.fingerprint(split)
+
+
+def test_a_build_is_reused_and_changed_settings_build_anew(prepared, folder, monkeypatch):
+    from input_pipeline.datasets.scenes import build
+
+    calls = []
+    monkeypatch.setattr(build, "build", lambda options, path: calls.append(path))
+    assert scenes.prepare(data_config(folder)).vocab == prepared.vocab
+    assert not calls
+    for change in ({"seed": 1}, {"max_objects": 5}, {"feature_dim": 25}, {"test": 9}):
+        with pytest.raises(DataError, match=r"built\.json"):  # nothing was really built
+            scenes.prepare(data_config(folder, **change))
+    assert len(set(calls)) == 4
+
+
+def test_an_unknown_split_is_told(prepared):
+    with pytest.raises(DataError, match="validation"):
+        prepared.rows("dev")
+
+
+def test_a_killed_build_is_never_taken_for_a_finished_one(prepared, tmp_path, monkeypatch):
+    from input_pipeline.datasets.scenes import build
+
+    data, clean = data_config(tmp_path), shutil.rmtree
+    write = build.regions.RegionWriter.add
+    # A killed process tidies nothing up: what it leaves must do no harm.
+    for victim, name in (
+        (build.regions.RegionWriter, "add"),
+        (build.tokenizer, "train_wordpiece"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "rmtree", lambda *a, **k: None)
+
+            def stop(self, image_id, **kwargs):
+                if image_id == "validation-000003":
+                    raise KeyboardInterrupt
+                write(self, image_id, **kwargs)
+
+            def stop_at_once(*args):
+                raise KeyboardInterrupt
+
+            patch.setattr(victim, name, stop if name == "add" else stop_at_once)
+            with pytest.raises(KeyboardInterrupt):
+                scenes.prepare(data)
+        left = list((tmp_path / "scenes").iterdir())
+        assert left
+        assert all(path.name.startswith(".") for path in left)
+    again = scenes.prepare(data)
+    assert list(again.rows("train")) == list(prepared.rows("train"))
+    for path in left:
+        clean(path)

@@ -1,0 +1,352 @@
+"""Streams: a batch is a pure function of (seed, stream, draw), whoever asks for it."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from made_data import ASSEMBLE, captions, config, write_all, write_jsonl, write_store
+
+from input_pipeline import limits, pipeline
+from input_pipeline.schema import DataError, check_batch
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_all(tmp_path_factory.mktemp("stream"))
+
+
+def build(folder, **options):
+    return pipeline.build_streams(config(folder, **options), ASSEMBLE)["captions"]
+
+
+def evaluation(folder, batch_size, other_image=False, **options):
+    return pipeline.build_evaluation(
+        config(folder, **options),
+        "captions",
+        ASSEMBLE,
+        split="train",
+        batch_size=batch_size,
+        other_image=other_image,
+    )
+
+
+def equal(a, b):
+    assert a.keys() == b.keys()
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+
+
+FULL = {"flip": "boxes", "negatives": True, "resize": (60, 100), "block": 3}
+
+
+def test_batches_are_pure(folder):
+    stream = build(folder, stream=FULL)
+    assert (stream.num_examples, stream.steps_per_epoch) == (16, 4)
+    sequence = [stream.batch(draw) for draw in range(9)]
+    again = build(folder, stream=FULL)
+    assert again.fingerprint == stream.fingerprint
+    for draw in (8, 3):
+        equal(again.batch(draw), sequence[draw])
+    sizes = check_batch(sequence[0], where="test")
+    assert (sizes["B"], sizes["K"], sizes["M"], sizes["T"], sizes["R"]) == (4, 2, 1, 10, 6)
+    for epoch in (sequence[:4], sequence[4:8]):
+        seen = np.concatenate([batch["example_index"] for batch in epoch])
+        assert sorted(seen) == list(range(16))
+    for count in (2, 4):
+        parts = [stream.batch(5, (i, count)) for i in range(count)]
+        joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        equal(joined, sequence[5])
+
+
+def test_text_and_image_belong_together(folder):
+    stream = build(folder)
+    batch = stream.batch(0)
+    assert (batch["image_key"][:, 0] == batch["example_index"] // 2).all()
+    assert stream.text_id(3) == "img1#1"
+    plain = stream._assemble(stream._table, batch["example_index"], stream.special, 10)
+    n = np.minimum(batch["num_detected"][:, 0] + 1, 6)
+    text, regions = limits.joint_lengths(plain["text_mask"].sum(-1)[:, 0], n, 16)
+    np.testing.assert_array_equal(batch["text_mask"].sum(-1)[:, 0], text)
+    np.testing.assert_array_equal(batch["region_mask"].sum(-1)[:, 0], regions)
+
+
+def test_joint_truncation_is_applied(folder):
+    batch = build(folder, batch=16, stream={"max_length": 8}).batch(0)
+    text, regions = batch["text_mask"].sum(-1)[:, 0], batch["region_mask"].sum(-1)[:, 0]
+    assert (text + regions <= 8).all()
+    assert (text + regions == 8).any()
+    last = np.take_along_axis(batch["text_ids"][:, 0], text[:, None] - 1, 1)
+    assert (last == 102).all()  # [SEP] stays
+    assert not batch["text_ids"][~batch["text_mask"]].any()
+    assert not batch["boxes"][~batch["region_mask"]].any()
+    assert not batch["regions"][~batch["region_mask"]].astype(np.float32).any()
+
+
+def test_negatives_are_of_other_images(folder):
+    stream, seen = build(folder, stream={"negatives": True}), set()
+    plain = build(folder)
+    table, rows = stream._table, np.arange(16)
+    texts = ASSEMBLE["captions"](table, rows, stream.special, 10)["text_ids"][:, 0]
+    for draw in range(8):
+        batch = stream.batch(draw)
+        np.testing.assert_array_equal(batch["text_ids"][:, 0], plain.batch(draw)["text_ids"][:, 0])
+        for b, row in enumerate(batch["example_index"]):
+            match = np.flatnonzero((texts == batch["text_ids"][b, 1]).all(1))
+            assert len(match)
+            assert (match // 2 != row // 2).any()
+            seen.add((int(row), int(match[0])))
+    assert len(seen) > 20
+    first = evaluation(folder, 4, stream={"negatives": True})
+    other = evaluation(folder, 8, stream={"negatives": True})
+    joined = np.concatenate([first.batch(d)["text_ids"] for d in (0, 1)])
+    np.testing.assert_array_equal(joined, other.batch(0)["text_ids"])
+    assert len(np.unique(joined[:, 1], axis=0)) > 4
+    assert (joined[0::2, 1] != joined[1::2, 1]).any()  # drawn by example, not by image
+
+
+def test_flip_mirrors_half_of_the_training_examples(folder):
+    plain, flipped = build(folder, batch=16), build(folder, batch=16, stream={"flip": "boxes"})
+    turned = []
+    for draw in range(6):
+        a, b = plain.batch(draw), flipped.batch(draw)
+        np.testing.assert_array_equal(a["regions"], b["regions"])  # features stay as they are
+        np.testing.assert_array_equal(a["text_ids"], b["text_ids"])
+        width = a["image_size"][:, 0, 1]
+        mirrored = width[:, None] - 1 - a["boxes"][:, 0, 1:2, 2]
+        turned += (b["boxes"][:, 0, 1, 0] != a["boxes"][:, 0, 1, 0]).tolist()
+        here = np.asarray(turned[-16:])
+        np.testing.assert_allclose(b["boxes"][here, 0, 1, 0], mirrored[here, 0], rtol=1e-6)
+    assert 0.3 < np.mean(turned) < 0.7
+    still = evaluation(folder, 16, stream={"flip": "boxes"})
+    np.testing.assert_array_equal(still.batch(0)["boxes"], evaluation(folder, 16).batch(0)["boxes"])
+
+
+def test_flip_exchanges_left_and_right(folder):
+    boxes = build(folder, batch=16, stream={"flip": "boxes"})
+    words = build(folder, batch=16, stream={"flip": "boxes_and_words"})
+    left, right = (words._left_right[i] for i in (0, 1))
+    changed = 0
+    for draw in range(4):
+        a, b = boxes.batch(draw), words.batch(draw)
+        swapped = np.where(a["text_ids"] == left, right, a["text_ids"])
+        swapped = np.where(a["text_ids"] == right, left, swapped)
+        for i in range(16):
+            turned = not np.array_equal(a["text_ids"][i], b["text_ids"][i])
+            np.testing.assert_array_equal(
+                b["text_ids"][i], (swapped if turned else a["text_ids"])[i]
+            )
+            changed += turned
+    assert changed > 5
+    np.testing.assert_array_equal(a["boxes"], b["boxes"])
+
+
+@pytest.mark.parametrize("batch_size", [1, 6, 16, 24])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_evaluation_counts_each_example_once(folder, batch_size, count):
+    if batch_size % count:
+        return
+    stream, seen = evaluation(folder, batch_size), []
+    for draw in range(stream.steps_per_epoch):
+        for i in range(count):
+            batch = stream.batch(draw, (i, count))
+            assert len(batch["_weight"]) == batch_size // count
+            seen += batch["example_index"][batch["_weight"] > 0].tolist()
+    assert sorted(seen) == list(range(16))
+    with pytest.raises(DataError, match="no such batch"):
+        stream.batch(stream.steps_per_epoch)
+
+
+def test_other_image(folder):
+    stream, plain = evaluation(folder, 16, other_image=True), evaluation(folder, 16)
+    batch, own = stream.batch(0), plain.batch(0)
+    for key, value in own.items():
+        np.testing.assert_array_equal(batch[key][:, :1] if value.ndim > 1 else batch[key], value)
+    first, second = batch["image_key"].T
+    assert (first != second).all()
+    assert sorted(second[::2]) == list(range(8))  # each image stands in for one other
+    assert (batch["region_mask"].sum(-1)[:, 1] + batch["text_mask"].sum(-1)[:, 0] <= 16).all()
+
+
+def test_overfit(folder):
+    tree = config(folder, batch=8)
+    tree.overfit = 3
+    stream = pipeline.build_streams(tree, ASSEMBLE)["captions"]
+    assert set(stream.batch(11)["example_index"]) == {0, 1, 2}
+
+
+def test_fingerprint_follows_content(folder, tmp_path):
+    base = build(folder)
+    assert build(folder, batch=8).fingerprint == base.fingerprint  # checked on its own
+    others = [
+        build(folder, stream={"max_length": 12}),
+        build(folder, stream={"order": "stored"}),
+        build(folder, stream={"flip": "boxes"}),
+        build(folder, vocab_size=140),
+        build(write_all(tmp_path, 7)),
+    ]
+    assert len({base.fingerprint, *(other.fingerprint for other in others)}) == 6
+
+
+def test_text_only_stream(folder):
+    lines = ["the red dog", "", "  a cat sits left of the big tree ", "house"]
+    (folder / "corpus.txt").write_text("\n".join(lines))
+    tree = config(folder, text_batch=6, corpus=str(folder / "corpus.txt"))
+    streams = pipeline.build_streams(tree, ASSEMBLE)
+    text = streams["text"]
+    assert (text.num_examples, text.spec) == (3, None)
+    batch = text.batch(0)
+    assert sorted(batch["example_index"]) == [0, 0, 1, 1, 2, 2]
+    assert "regions" not in batch
+    flat = pipeline.Data(tree.data).tokenizer.encode_batch([" ".join(lines)])[0].ids
+    first = batch["text_ids"][batch["example_index"] == 0][0, 0]
+    assert first.tolist() == (flat * 3)[:7]
+    assert text.text_id(2) == "corpus.txt:4"
+    with pytest.raises(DataError, match=r"(?s)no corpus.*data\.corpus.*batch_size"):
+        pipeline.build_streams(config(folder, text_batch=4), ASSEMBLE)
+
+
+def test_weights_mix_files(tmp_path):
+    write_store(tmp_path / "a", 6)
+    write_store(tmp_path / "b", 6, first=6)
+    files = [
+        write_jsonl(tmp_path / "many.jsonl", captions(10, 4)),
+        write_jsonl(tmp_path / "few.jsonl", captions(2, 1, first=10)),
+    ]
+    options = {
+        "annotations": ",".join(files),
+        "regions": f"{tmp_path / 'a'},{tmp_path / 'b'}",
+    }
+    by_size = build(tmp_path, batch=42, **options)
+    assert sorted(by_size.batch(1)["example_index"]) == list(range(42))
+    mixed = build(tmp_path, batch=50, weights=(1.0, 3.0), **options)
+    rows = np.concatenate([mixed.batch(draw)["example_index"] for draw in range(200)])
+    assert (rows >= 40).sum() == 7500
+    many = rows[rows < 40]
+    assert sorted(many[:40]) == list(range(40))  # an epoch of its own
+    parts = [mixed.batch(3, (i, 2))["example_index"] for i in (0, 1)]
+    assert np.concatenate(parts).tolist() == rows[150:200].tolist()
+    with pytest.raises(DataError, match=r"(?s)mixture weights.*many\.jsonl.*2 files.*3 weights"):
+        build(tmp_path, weights=(1.0, 1.0, 1.0), **options)
+    with pytest.raises(DataError, match="positive"):
+        build(tmp_path, weights=(1.0, 0.0), **options)
+
+
+def damage(folder, tmp_path, image):
+    """A copy of the data with one bit of an image's record flipped."""
+    write_all(tmp_path)
+    tree = config(tmp_path)
+    store = pipeline.Data(tree.data).store
+    place = store.where(image)
+    path = pathlib.Path(place.split(", image")[0])
+    data = bytearray(path.read_bytes())
+    data[int(place.rsplit("byte ", 1)[1].rstrip(")")) + 40] ^= 4
+    path.write_bytes(data)
+    return tree
+
+
+def test_failing_batch_names_the_example(folder, tmp_path):
+    stream = pipeline.build_streams(damage(folder, tmp_path, 5), ASSEMBLE)["captions"]
+    hits = []
+    for draw in range(4):
+        try:
+            stream.batch(draw)
+        except DataError as error:
+            hits.append(str(error))
+    assert len(hits) in (1, 2)  # two captions of the image
+    for text in hits:
+        assert "an example cannot be read" in text
+        assert "captions.jsonl, example 'img5#" in text
+        assert "image 'img5' (row 5" in text
+        assert "expected" in text
+
+
+def test_reading_again_after_a_passing_fault(folder, monkeypatch, capsys):
+    stream, want = build(folder), build(folder).batch(0)
+    read, calls = stream._store.read, []
+
+    def once(row):
+        calls.append(row)
+        if len(calls) == 3:
+            raise OSError("cable")
+        return read(row)
+
+    monkeypatch.setattr(stream._store, "read", once)
+    equal(stream.batch(0), want)
+    assert "second try after: cable" in capsys.readouterr().err
+
+
+def test_missing_regions_are_an_error_or_skipped(tmp_path, capsys):
+    write_store(tmp_path / "store", 6)
+    rows = [*captions(8), {"image_id": "img1"}, {"image_id": "img2", "text": ["", "a dog"]}]
+    write_jsonl(tmp_path / "captions.jsonl", captions(8))
+    with pytest.raises(DataError) as error:
+        build(tmp_path)
+    text = str(error.value)
+    assert "captions.jsonl, text 'img6#0'" in text
+    assert f"image 'img6' in region store {tmp_path}/store (6 images" in text
+    assert "2 of 8 images are missing" in text
+    assert "on_missing=skip" in text
+
+    write_jsonl(tmp_path / "captions.jsonl", rows)
+    capsys.readouterr()
+    stream = build(tmp_path, on_missing="skip")
+    assert stream.num_examples == 13
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if "skipped" in line)
+    assert "13 texts kept, 6 skipped (2 rows without text, 4 texts without regions)" in line
+    saved = [json.loads(x) for x in pathlib.Path(line.split("list: ")[1]).read_text().splitlines()]
+    reasons = sorted((row["text_id"], row["reason"]) for row in saved)
+    assert len(reasons) == 6
+    assert ("img6#1", "no regions of 'img6'") in reasons
+    assert any("captions.jsonl:9" in name and why == "no text" for name, why in reasons)
+    for draw in range(8):
+        assert (stream.batch(draw)["image_key"] < 6).all()
+
+    write_jsonl(tmp_path / "captions.jsonl", captions(2, first=40))
+    with pytest.raises(DataError, match="2 of 2 images are missing"):  # nothing would be left
+        build(tmp_path, on_missing="skip")
+    with pytest.raises(DataError, match=r"(?s)on_missing.*error.*skip.*'ignore'"):
+        build(tmp_path, on_missing="ignore")
+
+
+def test_wrong_options_are_refused(folder, tmp_path):
+    with pytest.raises(DataError, match=r"one of .*boxes_and_words"):
+        build(folder, stream={"flip": "on"})
+    with pytest.raises(DataError, match=r"(?s)unknown split.*'train'.*'validation'"):
+        pipeline.build_evaluation(config(folder), "captions", ASSEMBLE, batch_size=4)
+    with pytest.raises(DataError, match=r"(?s)unknown stream.*captions.*text"):
+        pipeline.build_evaluation(config(folder), "x", ASSEMBLE, batch_size=4)
+    with pytest.raises(DataError, match="no stream to train on"):
+        pipeline.build_streams(config(folder, batch=0), ASSEMBLE)
+    with pytest.raises(DataError, match="assemble"):
+        pipeline.build_streams(config(folder), {})
+    with pytest.raises(DataError, match=r"(?s)beyond the vocabulary.*captions\.jsonl.*id < 110"):
+        pipeline.build_streams(config(folder), ASSEMBLE, vocab_size=110)
+    write_all(tmp_path, images=1)
+    with pytest.raises(DataError, match="another image"):
+        build(tmp_path, stream={"negatives": True})
+    tree = config(folder)
+    tree.data.dataset = "nothing"
+    with pytest.raises(DataError, match=r"(?s)unknown data set.*jsonl.*scenes.*'nothing'"):
+        pipeline.build_streams(tree, ASSEMBLE)
+
+
+def test_streams_need_no_tensorflow(folder):
+    code = (
+        "import sys, pathlib; sys.modules['tensorflow'] = None\n"
+        "sys.path[:0] = ['.', 'tests/input_pipeline']\n"
+        "from made_data import ASSEMBLE, config\n"
+        "from input_pipeline import pipeline\n"
+        "s = pipeline.build_streams(config(pathlib.Path(sys.argv[1])), ASSEMBLE)['captions']\n"
+        "print(s.fingerprint)\n"
+        "try: next(pipeline.iterate({'captions': s}))\n"
+        "except Exception as e: print(type(e).__name__, 'pip install' in str(e))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)],
+        cwd=pathlib.Path(__file__).parents[2], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [build(folder).fingerprint, "DataError", "True"]
