@@ -15,13 +15,15 @@ class Task(base.Objective):
     head_name = "alignment"
     stage = 0
 
-    def head(self, sizes):
-        return heads.AlignmentHead(sizes)
+    def head(self, trunk):
+        return heads.Linear(trunk.sizes, 2)
 
     def corrupt(self, batch, keys):
         """Keeps one caption a row, K 2 → 1; adds alignment_label int [B], 1 = match.
 
-        Other losses go on counting mismatched rows, as in VL-BERT.
+        Other losses go on counting mismatched rows, as in VL-BERT and ViLBERT, unless
+        `drop_labels` (12-in-1): their inputs are masked all the same, since the presence of masks
+        would give the label away.
         """
         if batch["text_ids"].shape[1] != 2:
             raise ValueError(
@@ -30,6 +32,8 @@ class Task(base.Objective):
             )
         swap = masking.uniform(masking.fold(keys, 5), ()) < self.block.rate
         out = dict(batch, alignment_label=(~swap).astype(jnp.int32))
+        if self.block.drop_labels:
+            out["label_weight"] = (~swap).astype(jnp.float32)
         for key in TEXT_KEYS:
             if key in batch:
                 own, other = batch[key][:, :1], batch[key][:, 1:]

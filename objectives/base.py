@@ -18,12 +18,14 @@ class Facts:
     Attributes:
       special: ids of the special tokens.
       max_text: T.
+      feature_dim: F.
       num_classes: C of the detector, 0 without distributions.
       stored_mean: whether row 0 of the regions is their mean (else the detector's own feature).
     """
 
     special: SpecialIds
     max_text: int
+    feature_dim: int
     num_classes: int
     stored_mean: bool
 
@@ -44,8 +46,8 @@ class Objective:
     def __init__(self, name: str, block, facts: Facts):
         self.name, self.block, self.facts = name, block, facts
 
-    def head(self, sizes) -> Any:
-        """The Linen module of the head; `sizes` is the trunk's `LayerSizes`."""
+    def head(self, trunk) -> Any:
+        """The Linen module of the head; `trunk` tells the widths of what it reads."""
         raise NotImplementedError
 
     def corrupt(self, batch: Arrays, keys) -> dict:

@@ -31,6 +31,18 @@ def soft_cross_entropy(logits, class_ids, probs, rest):
     return loss + rest * (total - jax.nn.logsumexp(others, axis=-1))
 
 
+def soft_entropy(probs, rest):
+    """Entropy of a stored distribution: cross-entropy − entropy = KL divergence.
+
+    Args: probs: [..., k]; rest: [...]. Returns: [...].
+    """
+
+    def terms(p):
+        return jnp.where(p > 0, -p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0)
+
+    return terms(probs).sum(-1) + terms(rest)
+
+
 def numerator(values, weights, normalize: str):
     """Σ of weighted values, divided by `denominator` (of the whole global batch) later.
 

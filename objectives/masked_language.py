@@ -23,8 +23,8 @@ class Task(base.Objective):
         losses.check_normalize(block.normalize)
         self.cap = math.ceil(block.cap * facts.max_text)
 
-    def head(self, sizes):
-        return heads.MaskedLanguageHead(sizes)
+    def head(self, trunk):
+        return heads.MaskedLanguageHead(trunk.sizes)
 
     def corrupt(self, batch, keys):
         """Adds masked_positions, masked_targets, masked_weight [B, K, G] and masked_dropped [B]."""
@@ -53,7 +53,7 @@ class Task(base.Objective):
             text_ids=masking.replace_tokens(ids, selected, action, random_ids, special.mask),
             masked_positions=positions,
             masked_targets=targets,
-            masked_weight=weights * batch["_weight"][:, None, None],
+            masked_weight=weights * masking.example_weight(batch)[:, None, None],
             masked_dropped=dropped.sum(-1),
         )
 

@@ -1,14 +1,22 @@
-"""Masked region classification with the detector's soft labels (VL-BERT §3.3, task 2)."""
+"""Masked regions: class distribution, feature regression, or contrast with other regions.
 
+VL-BERT §3.3 (task 2, cross-entropy with the detector's soft labels), ViLBERT §3.2 (KL), 12-in-1's
+release (regression and noise-contrastive targets).
+"""
+
+import jax
 import jax.numpy as jnp
 
 from input_pipeline.schema import DataError
 from objectives import base, losses, masking
 from vl_models import heads
 
+TARGETS = ("cross_entropy", "kl", "regression", "contrastive")
+OVERLAPS = ("none", "paper", "released")
+
 
 class Task(base.Objective):
-    """Predicts the detector's class distribution of regions, most of them hidden."""
+    """Predicts what stood in regions, most of them hidden."""
 
     head_name = "masked_region"
     stage = 2
@@ -16,26 +24,40 @@ class Task(base.Objective):
     def __init__(self, name, block, facts):
         super().__init__(name, block, facts)
         losses.check_normalize(block.normalize)
-        if not facts.num_classes:
+        for field, known in (
+            ("target", TARGETS),
+            ("overlap", OVERLAPS),
+            ("image_row", masking.IMAGE_ROWS),
+        ):
+            if block[field] not in known:
+                raise ValueError(
+                    f"config.objectives.masked_region.{field} must be one of {known}, "
+                    f"found {block[field]!r}"
+                )
+        self.classes = block.target in ("cross_entropy", "kl")
+        if self.classes and not facts.num_classes:
             raise DataError(
                 "masked_region needs the detector's class distributions",
                 where="region store",
                 expected="num_classes > 0 in its feature spec",
                 found="0",
-                fix="take masked_region out of config.streams.*.objectives (masked_language and "
-                "alignment work without distributions), or import a store that has them",
+                fix="import a store that has them, set config.objectives.masked_region.target to "
+                "'regression' or 'contrastive', or take masked_region out of "
+                "config.streams.*.objectives",
             )
-        if not facts.stored_mean:
+        if block.image_row != "stored" and not facts.stored_mean:
             raise DataError(
                 "masked_region hides regions from the whole-image row, which must be their mean",
                 where="region store",
                 expected="global_feature = mean in its feature spec",
                 found="stored",
-                fix="import the features with --global_feature=mean",
+                fix="import the features with --global_feature=mean, or let the row show what is "
+                "hidden: config.objectives.masked_region.image_row=stored",
             )
 
-    def head(self, sizes):
-        return heads.RegionClassHead(sizes, self.facts.num_classes)
+    def head(self, trunk):
+        outputs = self.facts.num_classes if self.classes else self.facts.feature_dim
+        return heads.Classifier(trunk.region_sizes, outputs, norm=self.block.head_norm)
 
     def corrupt(self, batch, keys):
         """Adds region_masked bool [B, M, R] and region_weight [B, M, R]; recomputes row 0."""
@@ -44,14 +66,30 @@ class Task(base.Objective):
         selected = real & (masking.uniform(masking.fold(keys, 3), shape) < self.block.rate)
         kept = masking.uniform(masking.fold(keys, 4), shape) < self.block.keep
         hidden = selected & ~kept
-        return dict(
+        marked = jnp.zeros_like(hidden)
+        if self.block.overlap != "none":
+            near = masking.overlaps(batch["boxes"], batch["region_mask"], self.block.iou)
+            if self.block.overlap == "paper":  # what covers a hidden region is hidden with it
+                hidden |= (near & hidden[..., None, :]).any(-1)
+            else:  # the released code counts them, but leaves them visible
+                marked = (near & selected[..., None, :]).any(-1)
+        # The originals mask before they cut regions, so that a cut region may be missing from the
+        # mean; here only regions of the row are masked.
+        out = dict(
             batch,
             region_masked=hidden,
-            region_weight=selected * batch["_weight"][:, None, None],
-            # The original masks before it cuts regions, so that a cut region may be missing from
-            # the mean; here only regions of the row are masked.
-            regions=masking.whole_image_without(batch["regions"], hidden, batch["num_detected"]),
+            region_weight=selected * masking.example_weight(batch)[:, None, None],
+            regions=masking.whole_image_row(
+                batch["regions"], hidden, batch["num_detected"], marked, self.block.image_row
+            ),
         )
+        if not self.classes:
+            out["region_target"] = batch["regions"]  # what stood there
+        if self.block.target == "contrastive":
+            count = (*shape, self._elsewhere() + self._same())
+            out["negative_image"] = masking.uniform(masking.fold(keys, 6), count)
+            out["negative_region"] = masking.uniform(masking.fold(keys, 7), count)
+        return out
 
     def weight(self, batch):
         return losses.denominator(_rows(batch["region_weight"]), self.block.normalize)
@@ -60,19 +98,78 @@ class Task(base.Objective):
         return head(outputs["regions"])
 
     def loss(self, logits, batch):
-        values = losses.soft_cross_entropy(
+        values = getattr(self, f"_{self.block.target}")(logits, batch)
+        return losses.numerator(values, _rows(batch["region_weight"]), self.block.normalize)
+
+    def metrics(self, logits, batch):
+        weights = _rows(batch["region_weight"])
+        if self.classes:
+            best = _rows(batch["region_class_ids"], 2)[..., 0]  # largest first
+            right = jnp.argmax(logits, -1) == best
+            return {"mvrc_accuracy": ((right * weights).sum(), weights.sum())}
+        target = _rows(batch["region_target"], 2).astype(jnp.float32)
+        cosine = (logits * target).sum(-1) / jnp.maximum(
+            jnp.linalg.norm(logits, axis=-1) * jnp.linalg.norm(target, axis=-1), 1e-6
+        )
+        return {"region_cosine": ((cosine * weights).sum(), weights.sum())}
+
+    def _cross_entropy(self, logits, batch):
+        return losses.soft_cross_entropy(
             logits,
             _rows(batch["region_class_ids"], 2),
             _rows(batch["region_class_probs"], 2),
             _rows(batch["region_rest_prob"]),
         )
-        return losses.numerator(values, _rows(batch["region_weight"]), self.block.normalize)
 
-    def metrics(self, logits, batch):
-        weights = _rows(batch["region_weight"])
-        best = _rows(batch["region_class_ids"], 2)[..., 0]  # largest first
-        right = jnp.argmax(logits, -1) == best
-        return {"mvrc_accuracy": ((right * weights).sum(), weights.sum())}
+    def _kl(self, logits, batch):
+        entropy = losses.soft_entropy(
+            _rows(batch["region_class_probs"], 2), _rows(batch["region_rest_prob"])
+        )
+        return self._cross_entropy(logits, batch) - entropy
+
+    def _regression(self, logits, batch):
+        """Mean squared error over the feature's dimensions."""
+        target = _rows(batch["region_target"], 2).astype(jnp.float32)
+        return jnp.square(logits - target).mean(-1)
+
+    def _elsewhere(self) -> int:
+        return int(self.block.elsewhere * self.block.negatives)
+
+    def _same(self) -> int:
+        return int((1 - self.block.elsewhere) * self.block.negatives + 1e-6)
+
+    def _contrastive(self, logits, batch):
+        """The region's own feature against those of other regions, dot products, no temperature.
+
+        Negatives come from the (micro)batch: `elsewhere` of them from other images, the rest from
+        the same one. The original may draw padded rows; here they do not compete.
+        """
+        features = _rows(batch["region_target"], 2)[:, 1:]
+        mask = _rows(batch["region_mask"])[:, 1:]
+        rows, slots, _ = features.shape
+        scores = jnp.einsum(
+            "nrf,msf->nrms",
+            logits[:, 1:].astype(features.dtype),
+            features,
+            preferred_element_type=jnp.float32,
+        )
+        own = jnp.arange(rows)[:, None, None]
+        region = jnp.arange(slots)[None, :, None]
+        u = _rows(batch["negative_image"], 2)[:, 1:]
+        v = _rows(batch["negative_region"], 2)[:, 1:]
+        split = self._elsewhere()
+        other = (own + 1 + jnp.floor(u * (rows - 1)).astype(jnp.int32)) % rows
+        image = jnp.where(jnp.arange(u.shape[-1]) < split, other, own)
+        anywhere = jnp.floor(v * slots).astype(jnp.int32)
+        beside = (region + 1 + jnp.floor(v * (slots - 1)).astype(jnp.int32)) % slots
+        slot = jnp.where(jnp.arange(u.shape[-1]) < split, anywhere, beside)
+        flat = scores.reshape(rows, slots, rows * slots)
+        negative = jnp.take_along_axis(flat, image * slots + slot, axis=-1)
+        negative = jnp.where(mask.reshape(-1)[image * slots + slot], negative, -jnp.inf)
+        positive = jnp.take_along_axis(flat, own * slots + region, axis=-1)
+        everything = jnp.concatenate([positive, negative], axis=-1)
+        loss = jax.nn.logsumexp(everything, axis=-1) - positive[..., 0]
+        return jnp.pad(loss, ((0, 0), (1, 0)))  # the whole image is never a target
 
 
 def _rows(x, trailing: int = 1):

@@ -78,26 +78,71 @@ def gather_targets(text_ids, selected, cap: int):
     return positions, jnp.take_along_axis(text_ids, positions, axis=-1), weights
 
 
-def whole_image_without(regions, region_masked, num_detected):
-    """Row 0 as the mean of the regions that are not masked (VL-BERT, released code).
+def example_weight(batch):
+    """Weight of each example's labels, float32 [B]: 0 for padding rows and dropped labels."""
+    return batch["_weight"] * batch.get("label_weight", 1.0)
+
+
+def overlaps(boxes, region_mask, threshold: float):
+    """Pairs of regions that overlap by more than `threshold` (ViLBERT's released IoU).
 
     Args:
-      regions: [..., R, F], row 0 the mean of all `num_detected` regions, truncated ones included.
-      region_masked: bool [..., R], False at row 0.
-      num_detected: int [...].
+      boxes: [..., R, 4] xyxy pixels, counted inclusive ("+1"); row 0, the whole image, overlaps
+        with nothing.
+      region_mask: bool [..., R].
 
     Returns:
-      regions with row 0 = (N·mean − Σ_masked f) / (N − M + 1e-5), in the dtype of `regions`.
+      bool [..., R, R], symmetric, True on the diagonal of real regions.
     """
+    low, high = boxes[..., :2], boxes[..., 2:]
+    size = high - low + 1
+    area = size[..., 0] * size[..., 1]
+    inner = (
+        jnp.minimum(high[..., :, None, :], high[..., None, :, :])
+        - jnp.maximum(low[..., :, None, :], low[..., None, :, :])
+        + 1
+    )
+    inner = jnp.maximum(inner, 0)
+    inner = inner[..., 0] * inner[..., 1]
+    iou = inner / (area[..., :, None] + area[..., None, :] - inner)
+    real = region_mask & (jnp.arange(boxes.shape[-2]) > 0)
+    return (iou > threshold) & real[..., :, None] & real[..., None, :]
+
+
+IMAGE_ROWS = ("unmasked", "zeroed", "released", "stored")
+
+
+def whole_image_row(regions, hidden, num_detected, marked, rule: str):
+    """Row 0 recomputed from regions of which some are hidden.
+
+    Args:
+      regions: [..., R, F], row 0 the mean of all `num_detected` regions, cut ones included.
+      hidden: bool [..., R], False at row 0.
+      num_detected: N, int [...].
+      marked: bool [..., R], regions that overlap with a target; "released" alone reads it.
+      rule: "unmasked": (N·mean − Σ_hidden f) / (N − M + 1e-5), VL-BERT's released code;
+        "zeroed": (N·mean − Σ_hidden f) / N, hidden ones count as zeros (first ViLBERT release);
+        "released": the same sum / slots of the row that are not marked, padding included
+        (12-in-1's release); "stored": as it is.
+
+    Returns:
+      regions with row 0 replaced, in their own dtype.
+    """
+    if rule == "stored":
+        return regions
     count = num_detected[..., None].astype(jnp.float32)
-    masked = region_masked.astype(jnp.float32)
     removed = jnp.einsum(
         "...r,...rf->...f",
-        masked.astype(regions.dtype),
+        hidden.astype(regions.dtype),
         regions,
         preferred_element_type=jnp.float32,
     )
-    left = count - masked.sum(-1, keepdims=True) + 1e-5
-    mean = (count * regions[..., 0, :].astype(jnp.float32) - removed) / left
+    if rule == "unmasked":
+        below = count - hidden.sum(-1, keepdims=True) + 1e-5
+    elif rule == "zeroed":
+        below = jnp.maximum(count, 1)
+    else:
+        below = jnp.maximum(regions.shape[-2] - 1 - marked.sum(-1, keepdims=True), 1)
+    mean = (count * regions[..., 0, :].astype(jnp.float32) - removed) / below
     mean = mean.astype(regions.dtype)[..., None, :]
     return jnp.concatenate([mean, regions[..., 1:, :]], axis=-2)

@@ -54,7 +54,11 @@ class MultiTask:
         self.heads = {}
         for stream, block in self._blocks.items():
             facts = base.Facts(
-                special, block.max_text, spec.num_classes, spec.global_feature == "mean"
+                special=special,
+                max_text=block.max_text,
+                feature_dim=spec.feature_dim,
+                num_classes=spec.num_classes,
+                stored_mean=spec.global_feature == "mean",
             )
             tasks = [
                 objectives.build(name, name, config.objectives[name], facts)
@@ -63,7 +67,7 @@ class MultiTask:
             self.streams[stream] = sorted(tasks, key=lambda task: task.stage)
             for task in tasks:
                 self.loss_scale[f"{stream}/{task.name}"] = config.objectives[task.name].weight
-                self.heads[task.head_name] = task.head(self.trunk.sizes)
+                self.heads[task.head_name] = task.head(self.trunk)
 
     def init(self, rng, batch: Mapping[str, Mapping]):
         """Initial parameters; only the shapes of `batch` matter."""

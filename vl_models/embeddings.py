@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vl_models.layers import LayerSizes
+from vl_models.layers import LayerSizes, dense, layer_norm
 
 
 def geometry_embedding(boxes: jax.Array, image_size: jax.Array, width: int) -> jax.Array:
@@ -79,3 +79,93 @@ class RegionEmbedding(nn.Module):
             name="projection",
         )(x)
         return jnp.where(region_mask[..., None], nn.relu(x), 0)
+
+
+def location(boxes: jax.Array, image_size: jax.Array) -> jax.Array:
+    """ViLBERT's five numbers of a box: corners and area as shares of the image.
+
+    Args:
+      boxes: [N, R, 4] xyxy in pixels.
+      image_size: [N, 2] (height, width) in pixels.
+
+    Returns:
+      [N, R, 5] float32: x1/w, y1/h, x2/w, y2/h, area/(w·h).
+    """
+    x1, y1, x2, y2 = jnp.moveaxis(boxes.astype(jnp.float32), -1, 0)
+    h, w = (image_size[:, i, None].astype(jnp.float32) for i in (0, 1))
+    area = (x2 - x1) * (y2 - y1) / (w * h)
+    return jnp.stack([x1 / w, y1 / h, x2 / w, y2 / h, area], axis=-1)
+
+
+class LocatedRegions(nn.Module):
+    """Appearance and location of a region → D, each through a linear layer (ViLBERT §3.1).
+
+    Hidden regions have their features set to zero; their location stays.
+    """
+
+    sizes: LayerSizes
+    segments: int = 0
+
+    @nn.compact
+    def __call__(self, rows, *, train: bool):
+        """Args: rows: the image keys of a batch, [N, R, …]. Returns: [N, R, D]."""
+        sizes, regions = self.sizes, rows["regions"].astype(self.sizes.dtype)
+        h, w = rows["image_size"][:, 0], rows["image_size"][:, 1]
+        whole = jnp.stack([jnp.zeros_like(w), jnp.zeros_like(h), w, h], axis=-1)
+        boxes = jnp.concatenate([whole[:, None], rows["boxes"][:, 1:]], axis=1)
+        if rows.get("region_masked") is not None:
+            regions = jnp.where(rows["region_masked"][..., None], 0, regions)
+        x = dense(sizes.hidden, sizes, "projection")(regions).astype(jnp.float32)
+        place = location(boxes, rows["image_size"])
+        x = x + dense(sizes.hidden, sizes, "location")(place)
+        if self.segments:  # the single-stream model tells regions from text by segment 1
+            init = nn.initializers.normal(sizes.init_range)
+            x = x + self.param("segment", init, (self.segments, sizes.hidden))[1]
+        x = layer_norm("norm")(x)
+        x = nn.Dropout(sizes.dropout, deterministic=not train)(x)
+        return x.astype(sizes.dtype)
+
+
+class TextEmbedding(nn.Module):
+    """BERT's: word + position + segment, norm, dropout.
+
+    Attributes:
+      sizes: of the text stream.
+      vocab_size, positions, segments: rows of the tables.
+      tasks: rows of the task table (12-in-1's task tokens), 0 = none.
+    """
+
+    sizes: LayerSizes
+    vocab_size: int
+    positions: int
+    segments: int = 2
+    tasks: int = 0
+
+    def setup(self):
+        init = nn.initializers.normal(self.sizes.init_range)
+
+        def table(rows):
+            return nn.Embed(rows, self.sizes.hidden, embedding_init=init)
+
+        self.word = table(self.vocab_size)
+        self.position = table(self.positions)
+        self.segment = table(self.segments)
+        if self.tasks:
+            self.task = table(self.tasks)
+        self.norm = layer_norm()
+        self.dropout = nn.Dropout(self.sizes.dropout)
+
+    def __call__(self, text_ids, segment_ids, task_id=None, *, train: bool):
+        """int [N, T] ids → [N, T, D]; with task ids int [N] → [N, T + 1, D], the task's row at 1.
+
+        The task's row has neither position nor segment; the other tokens keep theirs.
+        """
+        position = self.position(jnp.arange(text_ids.shape[1]))
+        word = self.word(text_ids)
+        # ViLBERT's table has a padding row, 0, that learns nothing from being looked up.
+        word = jnp.where((text_ids == 0)[..., None], jax.lax.stop_gradient(word), word)
+        x = word + position + self.segment(segment_ids)
+        if self.tasks:
+            x = jnp.concatenate([x[:, :1], self.task(task_id)[:, None], x[:, 1:]], axis=1)
+        x = self.dropout(self.norm(x), deterministic=not train)
+        return x.astype(self.sizes.dtype)

@@ -28,26 +28,38 @@ class MaskedLanguageHead(nn.Module):
         return logits + bias
 
 
-class RegionClassHead(nn.Module):
-    """Class of a region: linear, GELU, linear, no norm (VL-BERT's masked RoI classification).
+class Classifier(nn.Module):
+    """Linear, GELU, optional norm, linear: [..., D] → [..., outputs] float32.
 
-    Call: [N, R, D] states → [N, R, C] float32 logits.
+    VL-BERT's masked-region head (no norm), ViLBERT's masked-region and answer heads (norm).
+
+    Attributes:
+      sizes: of the stream it reads.
+      outputs: classes, or the width of a regression.
+      width: between the linear layers; None: D.
+      norm: whether a norm stands before the last layer.
     """
 
     sizes: layers.LayerSizes
-    num_classes: int
+    outputs: int
+    width: int | None = None
+    norm: bool = False
 
     @nn.compact
     def __call__(self, states):
-        x = layers.gelu(layers.dense(self.sizes.hidden, self.sizes, "transform")(states))
-        return layers.dense(self.num_classes, self.sizes, "classifier")(x).astype(jnp.float32)
+        width = self.width or self.sizes.hidden
+        x = layers.gelu(layers.dense(width, self.sizes, "transform")(states))
+        if self.norm:
+            x = layers.layer_norm("norm")(x).astype(self.sizes.dtype)
+        return layers.dense(self.outputs, self.sizes, "classifier")(x).astype(jnp.float32)
 
 
-class AlignmentHead(nn.Module):
-    """Does the text match the image? [N, D] pooled → [N, 2] float32 logits, 1 = match."""
+class Linear(nn.Module):
+    """One linear layer: [..., D] → [..., outputs] float32."""
 
     sizes: layers.LayerSizes
+    outputs: int
 
     @nn.compact
-    def __call__(self, pooled):
-        return layers.dense(2, self.sizes, "classifier")(pooled).astype(jnp.float32)
+    def __call__(self, states):
+        return layers.dense(self.outputs, self.sizes, "classifier")(states).astype(jnp.float32)

@@ -5,6 +5,7 @@ residual sums before a norm are float32; matrix products run in `dtype`.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -68,30 +69,81 @@ def gather_rows(x: jax.Array, index: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x, index[..., None], axis=1)
 
 
+def check_capture(capture) -> None:
+    """Raises ValueError where a trunk is asked to return something it does not have."""
+    unknown = set(capture) - {"attention", "hidden"}
+    if unknown:
+        raise ValueError(f"capture must be among 'attention', 'hidden', found {unknown}")
+
+
+# Keys of a stream batch that have one entry a text (axis K) and one an image (axis M).
+BY_TEXT = ("text_ids", "text_mask", "segment_ids", "token_region")
+BY_IMAGE = ("regions", "boxes", "image_size", "region_mask", "region_masked")
+
+
+def flatten_entries(batch, keys):
+    """[B, K or M, …] → [B·K or B·M, …] for the given keys that the batch has."""
+    return {k: batch[k].reshape(-1, *batch[k].shape[2:]) for k in keys if k in batch}
+
+
+def pick_entries(x, index, entries: int):
+    """Rows of pairs: [B·entries, …] → [B·P, …] with entry index[p] of each example."""
+    if tuple(index) == tuple(range(entries)):
+        return x
+    x = x.reshape(-1, entries, *x.shape[1:])[:, jnp.array(index)]
+    return x.reshape(-1, *x.shape[2:])
+
+
+def expand_pairs(batch, pairs):
+    """Rows of (text, image) pairs: [B, K, …] and [B, M, …] → {key: [B·P, …]}.
+
+    Args:
+      batch: stream batch.
+      pairs: static ((text index k, image index m), …).
+    """
+    texts, images = zip(*pairs, strict=True)
+    out = {}
+    for keys, index in ((BY_TEXT, texts), (BY_IMAGE, images)):
+        for key, rows in flatten_entries(batch, keys).items():
+            out[key] = pick_entries(rows, index, batch[key].shape[1])
+    return out
+
+
 class Attention(nn.Module):
     """Multi-head attention with its output projection, residual and norm.
 
     Queries come from `x`, keys and values from `context` (self-attention: the same array).
+
+    Attributes:
+      sizes: of the stream of `x`; its heads share `inner`.
+      inner: width of queries, keys and values together; None: D.
     """
 
     sizes: LayerSizes
+    inner: int | None = None
 
     @nn.compact
-    def __call__(self, x, context, context_mask, *, train: bool):
+    def __call__(self, x, context, context_mask, *, train: bool, gate_by=None):
         """Args:
           x: [N, L, D] queries and residual.
           context: [N, S, D'] keys and values.
           context_mask: bool [N, S], True where a key may be seen.
           train: whether dropout is on.
+          gate_by: [N, D''] or None: scales queries and keys by 1 + sigmoid of a linear map of it
+            (12-in-1's dynamic attention).
 
         Returns:
           [N, L, D] and the attention probabilities [N, heads, L, S] before dropout.
         """
         sizes = self.sizes
-        width = sizes.hidden // sizes.heads
+        inner = self.inner or sizes.hidden
+        width = inner // sizes.heads
 
         def split(name, states):
-            projected = dense(sizes.hidden, sizes, name)(states)
+            projected = dense(inner, sizes, name)(states)
+            if gate_by is not None and name != "value":
+                gate = 1 + nn.sigmoid(dense(inner, sizes, f"{name}_gate")(gate_by))
+                projected = projected * gate[:, None]
             return projected.reshape(*states.shape[:2], sizes.heads, width)
 
         query, key, value = split("query", x), split("key", context), split("value", context)
@@ -99,7 +151,7 @@ class Attention(nn.Module):
         bias = jnp.where(context_mask, 0.0, MASKED_SCORE)[:, None, None, :]
         probs = jax.nn.softmax(scores / width**0.5 + bias, axis=-1)
         dropped = nn.Dropout(sizes.dropout, deterministic=not train)(probs).astype(sizes.dtype)
-        mixed = jnp.einsum("nhls,nshd->nlhd", dropped, value).reshape(*x.shape[:2], sizes.hidden)
+        mixed = jnp.einsum("nhls,nshd->nlhd", dropped, value).reshape(*x.shape[:2], inner)
         out = dense(sizes.hidden, sizes, "output")(mixed)
         out = nn.Dropout(sizes.dropout, deterministic=not train)(out)
         return layer_norm("norm")(out.astype(jnp.float32) + x).astype(sizes.dtype), probs
@@ -125,16 +177,25 @@ class Layer(nn.Module):
     sizes: LayerSizes
 
     @nn.compact
-    def __call__(self, x, mask, *, train: bool):
-        x, probs = Attention(self.sizes, name="attention")(x, x, mask, train=train)
+    def __call__(self, x, mask, *, train: bool, gate_by=None):
+        attention = Attention(self.sizes, name="attention")
+        x, probs = attention(x, x, mask, train=train, gate_by=gate_by)
         return FeedForward(self.sizes, name="mlp")(x, train=train), probs
 
 
 class Pooler(nn.Module):
-    """tanh(W h₀ + b) of the first position: [N, L, D] → [N, D] (BERT)."""
+    """act(W h₀ + b) of the first position: [N, L, D] → [N, width].
+
+    Attributes:
+      width: of the output; None: D.
+      activation: tanh (BERT) or ReLU (ViLBERT).
+    """
 
     sizes: LayerSizes
+    width: int | None = None
+    activation: Callable = jnp.tanh
 
     @nn.compact
     def __call__(self, x):
-        return jnp.tanh(dense(self.sizes.hidden, self.sizes, "dense")(x[:, 0]))
+        width = self.width or self.sizes.hidden
+        return self.activation(dense(width, self.sizes, "dense")(x[:, 0]))

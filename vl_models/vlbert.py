@@ -37,31 +37,11 @@ def build(model, *, vocab_size: int, feature_dim: int, text_only: bool, dtype):
         positions=model.positions,
         feature_dim=feature_dim,
         geometry_dim=model.geometry_dim,
-        visual_gain=model.visual_gain,
+        text_visual_gain=model.text_visual_gain,
+        region_visual_gain=model.region_visual_gain,
         with_pooler=model.pooler,
         text_only=text_only,
     )
-
-
-def expand_pairs(batch, pairs):
-    """Rows of (text, image) pairs: [B, K, …] and [B, M, …] → [B·P, …].
-
-    Args:
-      batch: stream batch; keys with a K axis start with "text_", "segment_", "token_".
-      pairs: static ((text index k, image index m), …).
-    """
-    texts = jnp.array([k for k, _ in pairs])
-    images = jnp.array([m for _, m in pairs])
-
-    def rows(name, index):
-        x = batch[name][:, index]
-        return x.reshape(-1, *x.shape[2:])
-
-    by_text = ("text_ids", "text_mask", "segment_ids", "token_region")
-    by_image = ("regions", "boxes", "image_size", "region_mask", "region_masked")
-    return {name: rows(name, texts) for name in by_text if name in batch} | {
-        name: rows(name, images) for name in by_image if name in batch
-    }
 
 
 class TextTables(nn.Module):
@@ -70,7 +50,8 @@ class TextTables(nn.Module):
     sizes: layers.LayerSizes
     vocab_size: int
     positions: int
-    visual_gain: float
+    text_visual_gain: float
+    region_visual_gain: float
     text_only: bool
 
     def setup(self):
@@ -88,8 +69,8 @@ class TextTables(nn.Module):
         self.end_token = self.param("end_token", init, (hidden,))
         if self.text_only:
             self.text_visual = self.param("text_visual", init, (hidden,))
-        self.text_visual_norm = layers.layer_norm(gain=self.visual_gain)
-        self.region_visual_norm = layers.layer_norm(gain=self.visual_gain)
+        self.text_visual_norm = layers.layer_norm(gain=self.text_visual_gain)
+        self.region_visual_norm = layers.layer_norm(gain=self.region_visual_gain)
         self.norm = layers.layer_norm()
 
 
@@ -102,13 +83,24 @@ class VLBert(nn.Module):
     positions: int
     feature_dim: int
     geometry_dim: int
-    visual_gain: float
+    text_visual_gain: float
+    region_visual_gain: float
     with_pooler: bool
     text_only: bool
 
+    @property
+    def region_sizes(self) -> layers.LayerSizes:
+        """Of the region states: one stream has one width."""
+        return self.sizes
+
     def setup(self):
         self.embeddings = TextTables(
-            self.sizes, self.vocab_size, self.positions, self.visual_gain, self.text_only
+            self.sizes,
+            self.vocab_size,
+            self.positions,
+            self.text_visual_gain,
+            self.region_visual_gain,
+            self.text_only,
         )
         self.regions = embeddings.RegionEmbedding(self.sizes, self.feature_dim, self.geometry_dim)
         self.layer = [layers.Layer(self.sizes) for _ in range(self.num_layers)]
@@ -137,10 +129,8 @@ class VLBert(nn.Module):
         Raises:
           ValueError: unknown capture name.
         """
-        unknown = set(capture) - {"attention", "hidden"}
-        if unknown:
-            raise ValueError(f"capture must be among 'attention', 'hidden', found {unknown}")
-        rows = expand_pairs(batch, pairs)
+        layers.check_capture(capture)
+        rows = layers.expand_pairs(batch, pairs)
         text_mask = rows["text_mask"]
         text_length = text_mask.sum(-1, dtype=jnp.int32)
         if "regions" in rows:

@@ -17,7 +17,9 @@ def test_one_whole_candidate_word_is_chosen_uniformly():
     keys = masking.row_keys(jax.random.key(0), jnp.arange(rows))
     chosen = np.asarray(
         visual_gain.choose_word(
-            keys, jnp.asarray(np.tile(candidate, (rows, 1))), jnp.asarray(np.tile(starts, (rows, 1)))
+            keys,
+            jnp.asarray(np.tile(candidate, (rows, 1))),
+            jnp.asarray(np.tile(starts, (rows, 1))),
         )
     )
     patterns, counts = np.unique(chosen, axis=0, return_counts=True)

@@ -1,0 +1,181 @@
+"""ViLBERT's schedules, sizes, options and the text-once path."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import vilbert_pretrain
+from input_pipeline.schema import SpecialIds
+from training.multitask import MultiTask
+from vl_models import embeddings, loading, torch_names, vilbert
+
+# (arguments) -> parameters of the published pre-training model, dead ones included.
+PUBLISHED = {
+    "size=base,connections=2": 160_782_973,
+    "size=base,connections=4": 205_413_501,
+    "size=base,connections=6": 250_044_029,
+    "size=base,connections=8": 294_674_557,
+    "size=large,connections=2": 396_672_381,
+    "size=large,connections=4": 451_270_013,
+    "size=large,connections=6": 505_867_645,
+}
+
+
+def make_batch(texts, images, seed=0, width=6, slots=4, features=12):
+    """One example with several texts and images of uneven lengths."""
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(5, 40, (1, texts, width)).astype(np.int32)
+    mask = np.arange(width) < rng.integers(3, width + 1, (1, texts, 1))
+    corner = rng.uniform(0, 40, (1, images, slots, 2)).astype(np.float32)
+    return jax.tree.map(
+        jnp.asarray,
+        dict(
+            text_ids=np.where(mask, ids, 0),
+            text_mask=mask,
+            segment_ids=np.zeros_like(ids),
+            word_starts=mask,
+            regions=rng.standard_normal((1, images, slots, features)).astype(np.float32),
+            boxes=np.concatenate([corner, corner + 20], -1),
+            region_mask=np.arange(slots) < rng.integers(2, slots + 1, (1, images, 1)),
+            image_size=np.full((1, images, 2), 64, np.float32),
+            num_detected=np.full((1, images), slots - 1, np.int32),
+            task_id=np.array([3], np.int32),
+            _weight=np.ones(1, np.float32),
+        ),
+    )
+
+
+def small_trunk(**changes):
+    config = vilbert_pretrain.get_config("size=mini").model
+    config.update(hidden=16, heads=2, intermediate=32, layers=3)
+    config.image.update(hidden=24, heads=3, intermediate=24, layers=2)
+    config.connect.update(hidden=24, heads=3, text_at=(1, 2), image_at=(0, 1))
+    for name, value in changes.items():
+        block = config
+        *path, last = name.split("__")
+        for part in path:
+            block = block[part]
+        block[last] = value
+    return vilbert.build(
+        config, vocab_size=50, feature_dim=12, text_only=False, dtype=jnp.float32
+    )
+
+
+def shapes_of(arg):
+    config = vilbert_pretrain.get_config(arg)
+    spec = types.SimpleNamespace(feature_dim=2048, num_classes=1601, global_feature="mean")
+    task = MultiTask(config, SpecialIds(0, 100, 101, 102, 103, 30522), spec)
+    batch = make_batch(2, 1, features=2048)
+    return loading.flatten(jax.eval_shape(task.init, jax.random.key(0), {"captions": batch}))
+
+
+@pytest.mark.parametrize("arg", sorted(PUBLISHED))
+def test_published_parameter_counts(arg):
+    shapes = shapes_of(arg)
+    zeros = {k: np.broadcast_to(np.float32(0), s.shape) for k, s in shapes.items()}
+    published = torch_names.to_torch("vilbert", zeros)
+    if arg == "size=base,connections=6":
+        assert len(published) == 533
+    alias = published.pop("cls.predictions.decoder.weight")
+    assert alias.shape == (30522, shapes["trunk/embeddings/word/embedding"].shape[1])
+    assert sum(x.size for x in published.values()) == PUBLISHED[arg]
+
+
+def test_location_numbers():
+    found = embeddings.location(jnp.array([[[10.0, 20, 110, 70]]]), jnp.array([[100.0, 200]]))
+    np.testing.assert_allclose(found[0, 0], [0.05, 0.2, 0.55, 0.7, 0.25], atol=1e-6)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_one_text_against_many_images_equals_single_pairs(dynamic):
+    """The text-once path: shared below the first connection, the same numbers as repeating."""
+    trunk = small_trunk(dynamic_attention=dynamic)
+    batch = make_batch(2, 3)
+    variables = trunk.init(jax.random.key(0), batch, train=False)
+    pairs = ((0, 0), (0, 1), (0, 2), (1, 1))
+    out = trunk.apply(variables, batch, train=False, pairs=pairs)
+    repeated = {
+        key: jnp.concatenate([x[:, pick] for pick in [tuple(p[side] for p in pairs)]], 1)[0][:, None]
+        for side, keys in (
+            (0, ("text_ids", "text_mask", "segment_ids")),
+            (1, ("regions", "boxes", "region_mask", "image_size")),
+        )
+        for key, x in ((k, batch[k]) for k in keys)
+    }
+    single = trunk.apply(variables, repeated, train=False)
+    for name in ("text", "regions", "pooled"):
+        assert out[name].shape[0] == 4
+        np.testing.assert_allclose(out[name], single[name], atol=2e-6, err_msg=name)
+
+
+def test_text_layers_below_the_connection_run_once_a_text():
+    """Shared layers see one row a text, however many images it is ranked against."""
+    trunk, batch = small_trunk(), make_batch(1, 5)
+    variables = trunk.init(jax.random.key(0), batch, train=False)
+    pairs = tuple((0, m) for m in range(5))
+    out = trunk.apply(variables, batch, train=False, pairs=pairs, capture=("attention",))
+    assert [a.shape[0] for a in out["attention"]["text"]] == [1, 5, 5]
+    assert [a.shape[0] for a in out["attention"]["image"]] == [5, 5]
+    assert len(out["attention"]["connection"]) == 2
+
+
+def test_fixed_layers_get_no_gradient():
+    batch = make_batch(1, 1)
+    trunk = small_trunk(fixed_text_layers=1, connect__image_at=(1,), connect__text_at=(2,),
+                        image__fixed_layers=1)  # fmt: skip
+    variables = trunk.init(jax.random.key(0), batch, train=False)
+
+    def total(variables):
+        return trunk.apply(variables, batch, train=False)["pooled"].sum()
+
+    grads = loading.flatten(jax.jit(jax.grad(total))(variables)["params"])
+    still = {name for name, g in grads.items() if not np.any(g)}
+    fixed = {n for n in grads if n.startswith(("layer_0", "image_layer_0", "embeddings", "regions"))}
+    # attention key biases have no gradient in exact arithmetic; all other parameters move
+    assert fixed <= still
+    assert {n for n in still - fixed if not n.endswith("key/bias")} == set()
+
+
+def test_task_tokens_stand_beside_the_text():
+    batch = make_batch(1, 1)
+    trunk = small_trunk(tasks=20)
+    variables = trunk.init(jax.random.key(0), batch, train=False)
+    out = trunk.apply(variables, batch, train=False)
+    assert out["text"].shape == (1, 6, 16)  # positions are the text's own
+    assert out["task_token"].shape == (1, 16)
+    other = trunk.apply(variables, dict(batch, task_id=jnp.array([7])), train=False)
+    assert not np.allclose(other["text"], out["text"], atol=1e-4)
+
+
+def test_padding_changes_nothing_at_real_positions():
+    trunk, batch = small_trunk(), make_batch(1, 1, seed=3)
+    variables = trunk.init(jax.random.key(0), batch, train=False)
+    text, image = batch["text_mask"][..., None], batch["region_mask"][..., None]
+    noisy = dict(
+        batch,
+        text_ids=jnp.where(text[..., 0], batch["text_ids"], 9),
+        regions=jnp.where(image, batch["regions"], 5.0),
+    )
+    a = trunk.apply(variables, batch, train=False)
+    b = trunk.apply(variables, noisy, train=False)
+    np.testing.assert_allclose(a["text"][0][text[0, 0, :, 0]], b["text"][0][text[0, 0, :, 0]],
+                               atol=2e-6)  # fmt: skip
+    assert not text.all() or not image.all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(connect__text_at=(2, 3)), r"text_at must rise within 0 … 2, found \(2, 3\)"),
+        (dict(connect__text_at=(1,)), "differ in length"),
+        (dict(connect__image_at=(1, 0)), "image_at must rise"),
+        (dict(fixed_text_layers=2), "2 fixed layers reach past the first connection"),
+        (dict(fusion="max"), r"fusion must be one of \['mul', 'sum'\]"),
+    ],
+)
+def test_schedules_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        small_trunk(**changes)
