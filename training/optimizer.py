@@ -1,0 +1,235 @@
+"""The optimizers of the originals, as optax transformations.
+
+They differ from optax's own: in AdamW epsilon is added to the uncorrected root of the second
+moment, and decay acts on the already updated value, times the same learning rate. The learning
+rate belongs to the global batch as configured and is never rescaled by devices or accumulation.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from training import paths, schedules
+
+OPTIMIZERS = ("adamw", "radam", "sgd")
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """What a train step needs of it.
+
+    Attributes:
+      tx: the transformation, clipping included; frozen parameters get zero and have no moments.
+      rate: learning rate of update u, counted from 1.
+      frozen: paths of the parameters that do not train.
+    """
+
+    tx: optax.GradientTransformation
+    rate: Callable[[Any], Any]
+    frozen: frozenset[str]
+
+
+class Moments(NamedTuple):
+    """count int32 scalar; mean and square float32, like the parameters (square: not for SGD)."""
+
+    count: Any
+    mean: Any
+    square: Any
+
+
+def make(block, params, total_steps: int) -> Optimizer:
+    """The optimizer of `config.optimizer`.
+
+    Args:
+      block: `config.optimizer`.
+      params: nested dict of parameters or of their shapes.
+      total_steps: optimizer steps of the run.
+
+    Raises:
+      ValueError: unknown name or schedule, or a regex that matches no parameter.
+    """
+    names = list(paths.flatten(params))
+    frozen = set().union(*paths.matching(block.freeze, names, where="config.optimizer.freeze"))
+    if frozen == set(names):
+        raise ValueError("config.optimizer.freeze leaves no parameter to train")
+    spared = set().union(*paths.matching(block.no_decay, names, where="config.optimizer.no_decay"))
+    decay = {name: 0.0 if name in spared else block.weight_decay for name in names}
+    factor = dict.fromkeys(names, 1.0)
+    found = paths.matching(
+        [pattern for pattern, _ in block.multipliers], names, where="config.optimizer.multipliers"
+    )
+    for (_, value), matched in reversed(list(zip(block.multipliers, found, strict=True))):
+        factor.update(dict.fromkeys(matched, float(value)))  # reversed: the first match wins
+
+    rate = schedules.build(block, total_steps)
+    stages = [clip_by_global_norm(block.clip_norm)] if block.clip_norm else []
+    if block.name == "adamw":
+        stages.append(scale_by_adam(block.b1, block.b2, block.eps, block.correct_bias))
+        stages.append(apply_rate(rate, factor, decay, decay_first=False))
+    elif block.name == "radam":
+        stages.append(scale_by_radam(block.b1, block.b2, block.eps))
+        stages.append(apply_rate(rate, factor, decay, decay_first=True))
+    elif block.name == "sgd":
+        stages += [add_decay(decay), scale_by_momentum(block.b1)]
+        stages.append(apply_rate(rate, factor, dict.fromkeys(names, 0.0), decay_first=False))
+    else:
+        raise ValueError(
+            f"optimizer.name must be one of {sorted(OPTIMIZERS)}, found {block.name!r}"
+        )
+
+    def labels(tree):
+        return paths.map_with_path(lambda name, _: "freeze" if name in frozen else "train", tree)
+
+    tx = optax.partition({"train": optax.chain(*stages), "freeze": optax.set_to_zero()}, labels)
+    return Optimizer(tx, rate, frozenset(frozen))
+
+
+def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
+    """Times limit / (norm + 1e-6) where that is below 1 (PyTorch's rule, as in the originals)."""
+
+    def update(grads, state, params=None):
+        del params
+        scale = jnp.minimum(1.0, limit / (optax.tree.norm(grads) + 1e-6))
+        return jax.tree.map(lambda g: g * scale, grads), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _zeros(params):
+    return jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
+
+
+def _average(old, new, beta):
+    return jax.tree.map(lambda m, x: beta * m + (1 - beta) * x.astype(jnp.float32), old, new)
+
+
+def _moments(grads, state: Moments, b1: float, b2: float) -> Moments:
+    squares = jax.tree.map(jnp.square, grads)
+    return Moments(
+        state.count + 1, _average(state.mean, grads, b1), _average(state.square, squares, b2)
+    )
+
+
+def _correction(beta: float, count):
+    """1 - beta^count without the digits float32 would lose for beta near 1."""
+    return -jnp.expm1(count * math.log(beta)) if beta else jnp.float32(1)
+
+
+def scale_by_adam(b1: float, b2: float, eps: float, correct_bias: bool):
+    """c·m / (√v + eps), c = √(1 - b2ᵗ) / (1 - b1ᵗ), or 1 without bias correction."""
+
+    def update(grads, state, params=None):
+        del params
+        state = _moments(grads, state, b1, b2)
+        scale = jnp.float32(1)
+        if correct_bias:
+            scale = jnp.sqrt(_correction(b2, state.count)) / _correction(b1, state.count)
+        direction = jax.tree.map(
+            lambda m, v: scale * m / (jnp.sqrt(v) + eps), state.mean, state.square
+        )
+        return direction, state
+
+    return optax.GradientTransformation(_init_both, update)
+
+
+def _init_both(params):
+    return Moments(jnp.zeros((), jnp.int32), _zeros(params), _zeros(params))
+
+
+def _rectification(b2: float) -> np.ndarray:
+    """r_t·√(1 - b2ᵗ) of RAdam for t = 0, 1, …; 0 where the average is too short to rectify.
+
+    Worked out here in float64 because ρ_t is a small difference of large numbers. The table ends
+    where b2ᵗ has vanished and r_t is constant.
+    """
+    t = np.arange(1, math.ceil(40 / (1 - b2)) + 1, dtype=np.float64)
+    limit = 2 / (1 - b2) - 1
+    power = b2**t
+    length = limit - 2 * t * power / (1 - power)
+    long = np.maximum(length, 5)
+    ratio = (long - 4) / (limit - 4) * (long - 2) / long * limit / (limit - 2)
+    return np.concatenate([[0], np.where(length >= 5, np.sqrt((1 - power) * ratio), 0)])
+
+
+def scale_by_radam(b1: float, b2: float, eps: float):
+    """RAdam (Liu et al. 2020): the rectified step, or m / (1 - b1ᵗ) while ρ_t < 5."""
+    table = np.float32(_rectification(b2))
+
+    def update(grads, state, params=None):
+        del params
+        state = _moments(grads, state, b1, b2)
+        rectified = jnp.asarray(table)[jnp.minimum(state.count, len(table) - 1)]
+        correction = _correction(b1, state.count)
+
+        def direction(m, v):
+            step = jnp.where(rectified > 0, rectified * m / (jnp.sqrt(v) + eps), m)
+            return step / correction
+
+        return jax.tree.map(direction, state.mean, state.square), state
+
+    return optax.GradientTransformation(_init_both, update)
+
+
+def scale_by_momentum(momentum: float):
+    """m ← momentum·m + g (PyTorch's SGD, no dampening); `b1` of the config is the momentum."""
+
+    def init(params):
+        return Moments(jnp.zeros((), jnp.int32), _zeros(params), ())
+
+    def update(grads, state, params=None):
+        del params
+        mean = jax.tree.map(lambda m, g: momentum * m + g, state.mean, grads)
+        return mean, Moments(state.count + 1, mean, ())
+
+    return optax.GradientTransformation(init, update)
+
+
+def add_decay(decay: Mapping[str, float]) -> optax.GradientTransformation:
+    """g + decay·p, the coupled L2 penalty of SGD; `decay` by parameter path."""
+
+    def update(grads, state, params):
+        grads = paths.map_with_path(lambda name, g, p: g + decay[name] * p, grads, params)
+        return grads, state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def apply_rate(rate, factor: Mapping[str, float], decay: Mapping[str, float], *, decay_first: bool):
+    """Direction → update: p ← p - lr·d, and p ← p - lr·decay·p after it (or before it).
+
+    Args:
+      rate: learning rate of update u, counted from 1.
+      factor: of the learning rate, by parameter path.
+      decay: weight decay by parameter path.
+      decay_first: RAdam's order; else decay acts on the updated value.
+    """
+
+    def init(params):
+        del params
+        return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
+
+    def update(directions, state, params):
+        count = state.count + 1
+        base = rate(count)
+
+        def change(name, direction, p):
+            lr = base * factor[name]
+
+            def decayed(x):
+                return x - lr * decay[name] * x
+
+            # The difference of the two values, so that p + update rounds as the originals do.
+            if decay_first:
+                return decayed(p) - lr * direction - p
+            return decayed(p - lr * direction) - p
+
+        updates = paths.map_with_path(change, directions, params)
+        return updates, optax.ScaleByScheduleState(count)
+
+    return optax.GradientTransformation(init, update)
