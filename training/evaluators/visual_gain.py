@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from input_pipeline.schema import TEXT_KEYS
 from objectives import masking
 
 WORDS = ("probe", "all")
@@ -33,6 +34,34 @@ def choose_word(keys, candidate, word_starts):
     draw = jnp.where(allowed, masking.uniform(keys, (candidate.shape[-1],)), -1.0)
     best = jnp.argmax(draw, axis=-1)[:, None]
     return (start == best) & candidate & allowed.any(-1, keepdims=True)
+
+
+def fill(task, params, stream: str, batch, keys, special, *, probe: bool):
+    """Masks one word an example and fills it in with the own image (m = 0) and another's (m = 1).
+
+    Args:
+      task: a `MultiTask`; params: its parameters; stream: whose objectives and lengths hold.
+      batch: stream batch with M = 2.
+      keys: key[B], which word.
+      special: ids of the special tokens.
+      probe: draw among the marked words only.
+
+    Returns:
+      chosen bool [B, T]; targets int [B, G] and weights [B, G] of its pieces; logits [B, 2, G, V].
+    """
+    # An alignment stream brings a foreign caption too; the image's own is the first.
+    batch = {k: x[:, :1] if k in TEXT_KEYS else x for k, x in batch.items()}
+    ids, starts = batch["text_ids"][:, 0], batch["word_starts"][:, 0]
+    plain = (ids != special.cls) & (ids != special.sep) & batch["text_mask"][:, 0]
+    candidate = plain & batch["probe_mask"][:, 0] if probe else plain
+    chosen = choose_word(keys, candidate, starts)
+    positions, targets, weights = masking.gather_targets(ids, chosen, LONGEST)
+    masked = dict(batch, text_ids=jnp.where(chosen, special.mask, ids)[:, None])
+    outputs = task.outputs(params, stream, masked, pairs=((0, 0), (0, 1)))
+    index = jnp.repeat(positions, 2, axis=0)[..., None]
+    states = jnp.take_along_axis(outputs["text"], index, axis=1)
+    logits = task.head(params, "masked_language")(states, outputs["word_embedding"])
+    return chosen, targets, weights, logits.reshape(ids.shape[0], 2, LONGEST, -1)
 
 
 def bootstrap(own, other, image, rng) -> tuple[float, float]:
@@ -68,21 +97,11 @@ class Evaluator:
 
         @jax.jit
         def step(params, batch, round_):
-            ids, starts = batch["text_ids"][:, 0], batch["word_starts"][:, 0]
-            keys = masking.row_keys(
-                jax.random.fold_in(jax.random.key(seed), round_), batch["example_index"]
-            )
-            plain = (ids != special.cls) & (ids != special.sep) & batch["text_mask"][:, 0]
-            candidate = plain & batch["probe_mask"][:, 0] if block.words == "probe" else plain
-            chosen = choose_word(keys, candidate, starts)
-            positions, targets, weights = masking.gather_targets(ids, chosen, LONGEST)
-            masked = dict(batch, text_ids=jnp.where(chosen, special.mask, ids)[:, None])
-            outputs = task.outputs(params, name, masked, pairs=((0, 0), (0, 1)))
-            states = jnp.take_along_axis(
-                outputs["text"], jnp.repeat(positions, 2, axis=0)[..., None], axis=1
-            )
-            logits = task.head(params, "masked_language")(states, outputs["word_embedding"])
-            best = jnp.argmax(logits, -1).reshape(ids.shape[0], 2, LONGEST)
+            key = jax.random.fold_in(jax.random.key(seed), round_)
+            keys = masking.row_keys(key, batch["example_index"])
+            chosen, targets, weights, logits = fill(task, params, name, batch, keys, special,
+                                                    probe=block.words == "probe")  # fmt: skip
+            best = jnp.argmax(logits, -1)
             right = ((best == targets[:, None]) | (weights[:, None] == 0)).all(-1)  # whole words
             drawn = chosen.any(-1) & (batch["_weight"] > 0)
             return right, drawn, batch["image_key"][:, 0]

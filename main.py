@@ -1,0 +1,45 @@
+"""Trains or evaluates.
+
+python main.py --config=configs/vlbert_pretrain.py [--workdir=DIR] [--mode=train|eval]
+"""
+
+import os
+import pathlib
+
+# TensorFlow reads the input only; its start-up notices help nobody here.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from training import loop, runfolder
+
+config_flags.DEFINE_config_file("config", None, "config file, with :arguments", lock_config=True)
+flags.DEFINE_string("workdir", None, "run folder; default: runs/ named after the config")
+flags.DEFINE_enum("mode", "train", loop.MODES, "what to do")
+flags.DEFINE_bool("multihost", False, "join the other processes of a TPU pod or cluster first")
+flags.mark_flag_as_required("config")
+
+
+def main(argv):
+    """Names the run folder, then hands over to the loop."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}; flags start with --")
+    values = flags.FLAGS
+    if not values["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells every rename at INFO
+    if values.multihost:
+        jax.distributed.initialize()
+    overrides = config_flags.get_override_values(values["config"])
+    workdir = values.workdir or runfolder.name_of(
+        config_flags.get_config_filename(values["config"]),
+        [f"{name}={value}" for name, value in overrides.items()],
+    )
+    loop.say(f"run folder: {pathlib.Path(workdir).absolute()}")
+    loop.run(values.config, pathlib.Path(workdir), values.mode)
+
+
+if __name__ == "__main__":
+    app.run(main)

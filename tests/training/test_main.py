@@ -1,0 +1,134 @@
+"""main.py on the embedded data, as a user runs it: killed, restarted, evaluated, overfitted."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from training import checkpoint, metrics, runfolder
+
+ROOT = pathlib.Path(__file__).parents[2]
+STEPS = 60
+TIMED = ("time", "train/examples_per_second", "train/seconds_per_step", "train/input_wait")
+
+
+def command(workdir, data, *more):
+    return [
+        sys.executable,
+        "main.py",
+        "--config=configs/vlbert_pretrain.py",
+        f"--workdir={workdir}",
+        f"--config.data.dir={data}",
+        "--config.data.scenes.train=96",
+        "--config.data.scenes.validation=24",
+        "--config.data.scenes.test=8",
+        "--config.data.vocab_size=600",
+        "--config.streams.captions.batch_size=16",
+        "--config.evals.validation.batch_size=8",
+        "--config.evals.visual_gain.batch_size=8",
+        "--config.model.hidden=32",
+        "--config.model.layers=2",
+        "--config.model.dropout=0.1",
+        f"--config.total_steps={STEPS}",
+        "--config.optimizer.warmup_steps=5",
+        "--config.log_every=3",
+        "--config.eval_every=20",
+        "--config.checkpoint.every=5",
+        *more,
+    ]
+
+
+def start(*args):
+    return subprocess.Popen(
+        command(*args),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COMPILATION_CACHE_DIR": str(args[1].parent / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+        },
+    )
+
+
+def finish(*args) -> str:
+    process = start(*args)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    return out
+
+
+def curve(workdir):
+    lines = metrics.read(workdir / metrics.FILE)
+    return [{k: v for k, v in line.items() if k not in TIMED} for line in lines]
+
+
+def steps_of(workdir):
+    folder = workdir / checkpoint.FOLDER
+    return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_like_an_unbroken_one(tmp_path):
+    whole, broken, data = tmp_path / "whole", tmp_path / "broken", tmp_path / "data"
+    out = finish(whole, data)
+    assert out.splitlines()[0] == f"run folder: {whole}"
+    summary = json.loads((whole / "summary.json").read_text())
+    assert summary["train"]["train/loss"] < metrics.read(whole / metrics.FILE)[1]["train/loss"]
+    assert summary["evals_before"]["step"] == 0
+    assert (whole / "loss.png").exists()
+
+    process = start(broken, data)
+    until = time.monotonic() + 200
+    while len(steps_of(broken)) < 2:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    time.sleep(np.random.default_rng().uniform(0, 0.5))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 0 < steps_of(broken)[-1] < STEPS
+    assert "resumed at step" in finish(broken, data)
+    assert curve(broken) == curve(whole)
+
+    finish(whole, data, "--mode=eval")
+    evaluation = json.loads((whole / "evaluation.json").read_text())
+    best = summary["best"]
+    assert (evaluation["step"], evaluation[best["metric"]]) == (best["step"], best["value"])
+
+
+@pytest.mark.slow
+def test_overfit_learns_its_few_examples(tmp_path):
+    finish(
+        tmp_path / "run",
+        tmp_path / "data",
+        "--config.overfit=16",
+        "--config.model.hidden=64",
+        "--config.model.dropout=0.0",
+        "--config.optimizer.lr=0.003",
+        "--config.optimizer.warmup_steps=20",
+        "--config.total_steps=300",
+        "--config.eval_every=300",
+        "--config.checkpoint.every=300",
+    )
+    last = [x for x in metrics.read(tmp_path / "run" / metrics.FILE) if "train/loss" in x][-1]
+    assert last["train/captions/mlm_accuracy"] > 0.9
+    assert last["train/captions/mvrc_accuracy"] > 0.9
+
+
+def test_a_run_folder_is_named_after_its_command():
+    name = runfolder.name_of("configs/vlbert_pretrain.py:size=mini,data=jsonl", ["optimizer.lr=1"])
+    assert str(name) == "runs/vlbert_pretrain-size=mini-data=jsonl-optimizer.lr=1"
+    long = runfolder.name_of("configs/a.py", ["data.annotations=/x/" + "y" * 300])
+    assert len(long.name) < 160
+    assert long != runfolder.name_of("configs/a.py", ["data.annotations=/x/" + "y" * 301])
+    assert "/" not in long.name

@@ -1,0 +1,250 @@
+"""Checkpoints of a run, with Orbax: asynchronous, the newest n and the best one.
+
+WORKDIR/checkpoints/<step>/ holds three items: `params`, `opt_state` and `meta` (JSON: step, draw
+counters, data fingerprints, seed, feature spec, config …). A checkpoint is written beside its
+place and renamed when complete, so a run killed while saving leaves the previous one untouched.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers
+
+from training import paths
+from training.state import TrainState
+
+FOLDER = "checkpoints"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says which, why and what to do."""
+
+
+@dataclasses.dataclass
+class _NewestAndBest(checkpoint_managers.PreservationPolicy):
+    """Keeps the newest `count` and the best; `best` changes while the run goes on."""
+
+    count: int
+    best: int | None = None
+
+    def should_preserve(self, checkpoints, *, context):
+        del context
+        newest = len(checkpoints) - self.count
+        return [i >= newest or c.step == self.best for i, c in enumerate(checkpoints)]
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, workdir, *, keep: int):
+        """Opens WORKDIR/checkpoints, and clears what an interrupted save left behind.
+
+        Args:
+          keep: how many of the newest to keep, beside the best.
+        """
+        if keep < 1:
+            raise ValueError(f"config.checkpoint.keep must be at least 1, found {keep}")
+        self.folder = epath.Path(workdir) / FOLDER
+        self._policy = _NewestAndBest(keep)
+        self._manager = _manager(self.folder, self._policy, write=True)
+        if self.steps():
+            best = _meta(self._manager, self.steps()[-1], strict=False).get("best")
+            self._policy.best = best["step"] if best else None
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState, meta: dict) -> None:
+        """Starts writing; returns once the state is copied, so that its buffers may be reused.
+
+        Args:
+          state: at the end of a step.
+          meta: JSON; "step" names the checkpoint, "best" = {"step", …} or None is kept for good.
+        """
+        self._policy.best = meta["best"]["step"] if meta.get("best") else None
+        self._manager.save(
+            meta["step"],
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                opt_state=ocp.args.StandardSave(state.opt_state),
+                meta=ocp.args.JsonSave(meta),
+            ),
+            force=True,
+        )
+
+    def restore(self, shapes: TrainState, *, check=lambda meta: None, report=print):
+        """The newest usable state, or None where there is no checkpoint.
+
+        Args:
+          shapes: tree of `jax.ShapeDtypeStruct` with shardings.
+          check: raises on a `meta` that must not be continued; runs before arrays are read.
+          report: hears of checkpoints that were passed over.
+
+        Returns:
+          (state, meta) or None.
+
+        Raises:
+          CheckpointError: the newest one does not fit the model, or none could be read.
+        """
+        for step in reversed(self.steps()):
+            try:
+                meta = _meta(self._manager, step)
+                saved = self._manager.item_metadata(step)
+                trees = {"params": saved.params.tree, "opt_state": saved.opt_state.tree}
+            except Exception as error:
+                self._pass_over(step, error, report)
+                continue
+            check(meta)
+            # A model that does not fit is the user's to settle; only damage is passed over.
+            _require_same(trees["params"], shapes.params, f"{self.folder / str(step)}/params")
+            _require_same(
+                trees["opt_state"], shapes.opt_state, f"{self.folder / str(step)}/opt_state"
+            )
+            try:
+                read = self._manager.restore(
+                    step,
+                    args=ocp.args.Composite(
+                        params=ocp.args.StandardRestore(shapes.params),
+                        opt_state=ocp.args.StandardRestore(shapes.opt_state),
+                    ),
+                )
+            except Exception as error:
+                self._pass_over(step, error, report)
+                continue
+            count = jax.device_put(np.int32(step), shapes.step.sharding)
+            return TrainState(count, read.params, read.opt_state), meta
+        if any(path.name.startswith("unusable-") for path in self._listing()):
+            raise CheckpointError(
+                f"none of the checkpoints in {self.folder} can be read; restore one from a "
+                "copy, or start anew with another --workdir"
+            )
+        return None
+
+    def _listing(self):
+        return list(self.folder.iterdir()) if self.folder.exists() else []
+
+    def _pass_over(self, step, error, report):
+        """Moves a damaged checkpoint aside, so that its step can be saved again."""
+        where = self.folder / str(step)
+        if jax.process_count() > 1:  # processes might disagree on what is damaged
+            raise CheckpointError(
+                f"cannot read the checkpoint {where}: {error}\n  fix: move it away; the run then "
+                "continues from the one before"
+            ) from error
+        aside = self.folder / f"unusable-{step}"
+        report(f"cannot read the checkpoint {where}, trying the one before; it is now {aside}\n"
+               f"  because: {str(error)[:300]}")  # fmt: skip
+        if aside.exists():
+            aside.rmtree()
+        where.rename(aside)
+        self._manager.reload()
+
+    def wait(self) -> None:
+        """Returns when everything is on disk; raises what a save in the background raised."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+def load_params(source, shapes=None, *, prefer_best: bool = True):
+    """Parameters alone, for another run's start, for evaluation and for inference.
+
+    Args:
+      source: a run's folder, its `checkpoints` folder, or the folder of one step.
+      shapes: what they must be, with shardings; without, numpy arrays come back as saved.
+      prefer_best: of a run with a best checkpoint take that, else the newest.
+
+    Returns:
+      (nested dict of parameters, meta).
+
+    Raises:
+      CheckpointError: no checkpoint there, or parameters that differ; lists every one.
+    """
+    folder, step = _find(source, prefer_best)
+    manager = _manager(folder, _NewestAndBest(1), write=False)
+    try:
+        meta = _meta(manager, step)
+        saved = manager.item_metadata(step).params.tree
+        if shapes is None:
+            restore = ocp.args.StandardRestore(
+                jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), saved)
+            )
+        else:
+            _require_same(saved, shapes, f"{folder / str(step)}/params")
+            restore = ocp.args.StandardRestore(shapes)
+        return manager.restore(step, args=ocp.args.Composite(params=restore)).params, meta
+    finally:
+        manager.close()
+
+
+def _find(source, prefer_best: bool):
+    """(checkpoints folder, step) of what the user named."""
+    source = epath.Path(pathlib.Path(source).absolute() if "://" not in str(source) else source)
+    if (source / "params").exists():
+        return source.parent, int(source.name)
+    folder = source / FOLDER if (source / FOLDER).exists() else source
+    steps = (
+        sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
+    )
+    if not steps:
+        raise CheckpointError(
+            f"no checkpoint in {source}; expected a run's folder, its {FOLDER!r} folder, or the "
+            "folder of one step"
+        )
+    manager = _manager(folder, _NewestAndBest(1), write=False)
+    best = _meta(manager, steps[-1]).get("best") if prefer_best else None
+    manager.close()
+    return folder, best["step"] if best and best["step"] in steps else steps[-1]
+
+
+def _manager(folder, policy, write: bool) -> ocp.CheckpointManager:
+    return ocp.CheckpointManager(
+        folder,
+        item_handlers=dict(
+            params=ocp.StandardCheckpointHandler(),
+            opt_state=ocp.StandardCheckpointHandler(),
+            meta=ocp.JsonCheckpointHandler(),
+        ),
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=policy,
+            cleanup_tmp_directories=write,
+            create=write,
+        ),
+    )
+
+
+def _meta(manager, step: int, strict: bool = True) -> dict[str, Any]:
+    """The JSON item of a checkpoint; {} where it cannot be read and `strict` is off."""
+    try:
+        return manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+    except Exception:
+        if strict:
+            raise
+        return {}
+
+
+def differences(saved, wanted) -> list[str]:
+    """What differs in names, shapes and types between two trees of arrays or shapes."""
+    saved, wanted = paths.flatten(saved), paths.flatten(wanted)
+    lines = [f"missing in the checkpoint: {path}" for path in wanted if path not in saved]
+    lines += [f"not in the model: {path}" for path in saved if path not in wanted]
+    for path in saved:
+        if path in wanted:
+            here, there = ((tuple(x.shape), str(x.dtype)) for x in (wanted[path], saved[path]))
+            if here != there:
+                lines.append(f"{path}: {there} in the checkpoint, {here} in the model")
+    return lines
+
+
+def _require_same(saved, wanted, where: str) -> None:
+    # Orbax alone would cast another type silently.
+    lines = differences(saved, wanted)
+    if lines:
+        raise CheckpointError(f"{where} does not fit the model:\n  " + "\n  ".join(lines))

@@ -1,0 +1,313 @@
+"""One loop for every model and task: mesh, data, state, restore; then train, log, evaluate, save.
+
+How a run begins, first that applies: *resume* (WORKDIR has a checkpoint: everything continues,
+exactly) > *init* (`config.init` names a checkpoint: its parameters, a new optimizer) > *scratch*
+(parameters are a function of the seed).
+
+A resumed run repeats an unbroken one to the last bit on the same mesh: a batch, its masks and
+dropout are functions of the seed and of counters that the checkpoint holds. On GPUs this also
+needs XLA_FLAGS=--xla_gpu_deterministic_ops=true.
+"""
+
+import collections
+import json
+import pathlib
+import time
+
+import jax
+import numpy as np
+
+from training import checkpoint, divergence, metrics, plot, runfolder, sharding, throughput
+from training.parts import Parts
+from training.signals import StopSignal
+from training.state import StateMaker
+from training.step import make_train_step
+
+MODES = ("train", "eval")
+IN_FLIGHT = 2  # batches placed, and steps dispatched, ahead of the one whose loss is looked at
+
+
+def run(config, workdir, mode: str = "train") -> dict:
+    """Trains or evaluates as `config` says, in the folder `workdir`.
+
+    Returns:
+      What WORKDIR/summary.json (train) or evaluation.json (eval) holds.
+
+    Raises:
+      ValueError: an unknown mode or option, or a run that cannot be continued as configured.
+      divergence.NonFiniteError: training diverged.
+    """
+    if mode not in MODES:
+        raise ValueError(f"--mode must be one of {MODES}, found {mode!r}")
+    from training import setup  # brings the input pipeline and, later, TensorFlow
+
+    mesh = sharding.make_mesh(config.mesh)
+    with jax.set_mesh(mesh):
+        parts = setup.build(config, mesh)
+        work = train if mode == "train" else evaluate
+        return work(config, pathlib.Path(workdir), parts, mesh)
+
+
+def say(text: str) -> None:
+    """Prints on the first process only."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
+def train(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
+    """The train mode; within `jax.set_mesh(mesh)`."""
+    sizes = {name: config.streams[name].batch_size for name in parts.example}
+    sharding.check_batch_sizes(sizes, mesh, config.optimizer.accumulate)
+    maker = StateMaker(parts.task, config, parts.example, mesh)
+    identity = runfolder.identity(config, parts.fingerprints)
+    store = checkpoint.Checkpoints(workdir, keep=config.checkpoint.keep)
+    found = store.restore(
+        maker.state, check=lambda meta: runfolder.require_same(meta, identity, workdir), report=say
+    )
+    state, meta = found or _begin(config, maker, parts)
+    start = meta["step"]
+    if found:
+        say(f"resumed at step {start} from {store.folder / str(start)}")
+    runfolder.save_config(workdir, config, say)
+
+    first = jax.process_index() == 0
+    writer = metrics.Writer(workdir, after_step=start if found else -1) if first else None
+    run = _Run(config, workdir, parts, store, writer, identity, meta, mesh, maker)
+    try:
+        if start >= config.total_steps:
+            say(f"step {start} of {config.total_steps} is done already; --mode=eval evaluates")
+            return run.summary()
+        if not found:
+            run.evaluate(0, state.params)
+        state = run.steps(state)
+        return run.finish(state)
+    finally:
+        store.close()
+        if writer:
+            writer.close()
+
+
+def _begin(config, maker, parts):
+    """A state that is not resumed, and its meta."""
+    meta = dict(step=0, draws=dict.fromkeys(parts.example, 0), elapsed=0.0, best=None, window={})
+    if config.init:
+        params, source = checkpoint.load_params(config.init, maker.params)
+        parts.check_features(source.get("facts", {}), str(config.init))
+        say(f"parameters from step {source['step']} of {config.init}")
+        return maker.around(params), meta
+    say("parameters from scratch")
+    return maker.fresh(), meta
+
+
+class _Run:
+    """The counters of a run in progress."""
+
+    def __init__(self, config, workdir, parts, store, writer, identity, meta, mesh, maker):
+        self.config, self.workdir, self.parts, self.mesh = config, workdir, parts, mesh
+        self.store, self.writer, self.identity = store, writer, identity
+        self.step, self.draws = meta["step"], dict(meta["draws"])
+        self.best, self.window = meta["best"], metrics.Window(meta["window"])
+        self.began, self.before = time.perf_counter(), meta["elapsed"]
+        self.first_step, self.stopped, self.steady = self.step, False, self.began
+        self.clock, self.pending = metrics.Clock(), collections.deque()
+        self.sizes = {name: config.streams[name].batch_size for name in parts.example}
+        self.flops, self.peak = parts.flops(maker.params), throughput.peak(mesh.devices.ravel())
+        self.rate = maker.optimizer.rate
+        shardings = jax.tree.map(lambda x: x.sharding, maker.state)
+        self.train_step = make_train_step(
+            parts.task,
+            maker.optimizer,
+            mesh,
+            shardings,
+            seed=config.seed,
+            accumulate=config.optimizer.accumulate,
+        )
+        count = sum(x.size for x in jax.tree.leaves(maker.params))
+        say(
+            f"{count:,} parameters, {len(maker.optimizer.frozen)} arrays frozen; mesh "
+            f"{dict(mesh.shape)} of {mesh.devices.ravel()[0].device_kind}; batch {self.sizes}"
+        )
+
+    def steps(self, state):
+        """Trains to the last step or the stop signal; returns the state."""
+        config, total = self.config, self.config.total_steps
+        feed = self._feed()
+        with StopSignal() as stop:
+            while self.step < total and not self.stopped:
+                draws, ids, batch = next(feed)
+                asked = time.perf_counter()
+                state, out = self.train_step(state, batch, draws)
+                self.step += 1
+                self.clock.steps += 1
+                if self.step == self.first_step + 1:
+                    jax.block_until_ready(out)
+                    self.steady = time.perf_counter()
+                    say(f"first step with compilation: {self.steady - asked:.1f} s")
+                    self.clock.restart()
+                self.draws = {name: int(draw) + 1 for name, draw in draws.items()}
+                self.pending.append((self.step, draws, ids, out))
+                self._look(IN_FLIGHT)
+
+                last = self.step == total
+                self.stopped = stop.reached(self.step) and not last
+                if self.step % config.log_every == 0 or last:
+                    self._log()
+                improved = False
+                if self.step % config.eval_every == 0 or last:
+                    self._look(0)
+                    improved = self.evaluate(self.step, state.params)
+                due = self.step % config.checkpoint.every == 0
+                if due or last or improved or self.stopped:
+                    self._save(state)
+        return state
+
+    def _feed(self):
+        """(draws, example ids, placed batch) of each step, placing one batch ahead of its use."""
+        host = self.parts.batches(self.draws)
+        draws, ready = dict(self.draws), collections.deque()
+        while True:
+            while len(ready) < IN_FLIGHT:
+                asked = time.perf_counter()
+                batch = next(host)
+                self.clock.wait(time.perf_counter() - asked)
+                ids = {name: np.asarray(arrays["example_index"]) for name, arrays in batch.items()}
+                counters = {name: np.int32(draw) for name, draw in draws.items()}
+                ready.append((counters, ids, sharding.place(batch, self.mesh)))
+                draws = {name: draw + 1 for name, draw in draws.items()}
+            yield ready.popleft()
+
+    def _look(self, ahead: int) -> None:
+        """Adds up the metrics of all but the last `ahead` steps, waiting for those."""
+        while len(self.pending) > ahead:
+            step, draws, ids, out = self.pending.popleft()
+            out = jax.device_get(out)
+            loss, norm = out["pairs"]["loss"][0], out["pairs"]["gradient_norm"][0]
+            if not (np.isfinite(loss) and np.isfinite(norm)):
+                raise divergence.NonFiniteError(
+                    divergence.describe(step, draws, ids, out, self.store.steps())
+                )
+            self.window.add(out["pairs"])
+
+    def _log(self) -> None:
+        self._look(0)
+        line = metrics.train_line(self.window, self.clock, self.sizes, self.flops, self.peak)
+        line["train/learning_rate"] = float(self.rate(self.step))
+        done = self.step - self.first_step - 1  # the first one is mostly compilation
+        seconds = (time.perf_counter() - self.steady) / done if done else None
+        eta = None if seconds is None else seconds * (self.config.total_steps - self.step)
+        say(metrics.console_line(self.step, self.config.total_steps, line, eta))
+        if self.writer:
+            self.writer.write(self.step, line)
+        self.window = metrics.Window()
+        self.clock.restart()
+
+    def evaluate(self, step: int, params) -> bool:
+        """Runs every evaluator; returns whether the best metric improved."""
+        asked = time.perf_counter()
+        values = _evaluations(self.parts, params)
+        if not values:
+            return False
+        say(metrics.evaluation_lines(step, values))
+        if self.writer:
+            self.writer.write(step, values)
+        self._pause_since(asked)
+        name = self.config.checkpoint.best
+        if not name:
+            return False
+        if name not in values:
+            raise ValueError(
+                f"config.checkpoint.best must name a metric of config.evals, found {name!r}; "
+                f"there are {sorted(values)}"
+            )
+        value = values[name]
+        # There is no checkpoint of step 0 to be the best.
+        if not step or not np.isfinite(value) or (self.best and value <= self.best["value"]):
+            return False
+        self.best = dict(step=step, metric=name, value=value)
+        return True
+
+    def _save(self, state) -> None:
+        asked = time.perf_counter()
+        self._look(0)  # a state that is not finite is never saved
+        self.store.save(
+            state,
+            dict(
+                step=self.step,
+                draws=self.draws,
+                identity=self.identity,
+                elapsed=self._elapsed(),
+                best=self.best,
+                window=self.window.totals,
+                facts=self.parts.facts,
+                config=runfolder.plain(self.config),
+            ),
+        )
+        self._pause_since(asked)
+
+    def finish(self, state) -> dict:
+        """Waits for the last checkpoint; says where everything is."""
+        del state
+        self.store.wait()
+        if self.stopped:
+            say(f"stopped by a signal; step {self.step} is saved: the same command continues")
+            return self.summary()
+        summary = self.summary()
+        if jax.process_index() == 0:
+            path = self.workdir / "summary.json"
+            path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+            picture = plot.draw(self.workdir)
+            say(f"done: {path}" + (f", {picture}" if picture else ""))
+        return summary
+
+    def summary(self) -> dict:
+        """Final figures; {} but on the first process."""
+        if jax.process_index() != 0:
+            return {}
+        lines = metrics.read(self.workdir / metrics.FILE)
+        evals = [line for line in lines if any(name.startswith("evals/") for name in line)]
+        return dict(
+            step=self.step,
+            total_steps=self.config.total_steps,
+            elapsed_seconds=round(self._elapsed(), 1),
+            devices=f"{self.mesh.devices.size} × {self.mesh.devices.ravel()[0].device_kind}",
+            mesh=dict(self.mesh.shape),
+            best=self.best,
+            train=next((line for line in reversed(lines) if "train/loss" in line), None),
+            evals_before=evals[0] if evals and evals[0]["step"] == 0 else None,
+            evals_after=evals[-1] if evals else None,
+        )
+
+    def _elapsed(self) -> float:
+        return self.before + time.perf_counter() - self.began
+
+    def _pause_since(self, asked: float) -> None:
+        self.clock.pause(time.perf_counter() - asked)
+
+
+def _evaluations(parts: Parts, params) -> dict[str, float]:
+    return {
+        f"evals/{name}/{metric}": value
+        for name, evaluator in parts.evaluators.items()
+        for metric, value in evaluator.run(params).items()
+    }
+
+
+def evaluate(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
+    """The eval mode: the run's best checkpoint, else its newest, else `config.init`."""
+    maker = StateMaker(parts.task, config, parts.example, mesh)
+    source = workdir if (workdir / checkpoint.FOLDER).exists() else config.init
+    if not source:
+        raise ValueError(
+            f"nothing to evaluate: {workdir} has no {checkpoint.FOLDER!r} folder and config.init "
+            "is empty; give --workdir of a run, or --config.init"
+        )
+    params, meta = checkpoint.load_params(source, maker.params)
+    parts.check_features(meta.get("facts", {}), str(source))
+    say(f"evaluating step {meta['step']} of {source}")
+    values = _evaluations(parts, params)
+    say(metrics.evaluation_lines(meta["step"], values))
+    result = dict(step=meta["step"], source=str(source)) | values
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result

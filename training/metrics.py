@@ -1,0 +1,181 @@
+"""What a run tells: sums over a window of steps, metrics.jsonl, TensorBoard and the console.
+
+metrics.jsonl holds one JSON object a line, with "step" and "time" (seconds since 1970) beside
+names such as "train/loss", "train/loss/captions/masked_language", "evals/validation/…". It reads
+as one unbroken run: what a killed run wrote past its last checkpoint is removed when it resumes.
+"""
+
+import json
+import math
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+
+FILE = "metrics.jsonl"
+
+
+class Window:
+    """(sum, weight) pairs added up since the last log line.
+
+    It is saved with checkpoints, so that a resumed run logs the same windows to the last bit.
+    """
+
+    def __init__(self, totals: Mapping | None = None):
+        self.totals = {name: list(pair) for name, pair in (totals or {}).items()}
+
+    def add(self, pairs: Mapping) -> None:
+        """Adds {name: (sum, weight)}."""
+        for name, (value, weight) in pairs.items():
+            total = self.totals.setdefault(name, [0.0, 0.0])
+            total[0] += float(value)
+            total[1] += float(weight)
+
+    def means(self) -> dict[str, float]:
+        """{name: sum / weight}; a name without weight is left out."""
+        return {name: s / w for name, (s, w) in self.totals.items() if w}
+
+
+class Clock:
+    """Time since the last log line, without pauses (evaluation, checkpoints, compilation)."""
+
+    def __init__(self):
+        self.restart()
+
+    def restart(self) -> None:
+        self._start, self._paused, self._waited = time.perf_counter(), 0.0, 0.0
+        self.steps = 0
+
+    def pause(self, seconds: float) -> None:
+        """Counts `seconds` as no part of training."""
+        self._paused += seconds
+
+    def wait(self, seconds: float) -> None:
+        """Counts `seconds` as waiting for input."""
+        self._waited += seconds
+
+    def seconds(self) -> float:
+        return max(time.perf_counter() - self._start - self._paused, 1e-9)
+
+    def waited_share(self) -> float:
+        """Share of the time the loop was blocked by the input (0 to 1)."""
+        return min(1.0, self._waited / self.seconds())
+
+
+class Writer:
+    """metrics.jsonl, and TensorBoard where tensorboardX is installed."""
+
+    def __init__(self, workdir, *, after_step: int):
+        """Opens the files of a run that continues after `after_step` (-1: from scratch)."""
+        self.path = pathlib.Path(workdir) / FILE
+        self._trim(after_step)
+        self._file = self.path.open("a")
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            self._board = None
+        else:
+            self._board = SummaryWriter(
+                str(self.path.parent / "tensorboard"), purge_step=after_step + 1
+            )
+
+    def _trim(self, after_step: int) -> None:
+        if not self.path.exists():
+            return
+        kept = [line for line in read(self.path) if line["step"] <= after_step]
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        os.replace(temporary, self.path)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """One line; a value that is no finite number becomes null."""
+        clean = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        line = {"step": step, "time": round(time.time(), 3)} | clean
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+        if self._board:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board:
+            self._board.close()
+
+
+def read(path) -> list[dict]:
+    """The lines of a metrics file; a last line that was cut off by a kill is left out."""
+    lines = []
+    for text in pathlib.Path(path).read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def train_line(window: Window, clock: Clock, sizes: Mapping[str, int], flops, peak) -> dict:
+    """The "train/…" values of a log line.
+
+    Args:
+      window: of the steps since the last line.
+      clock: of the same steps.
+      sizes: {stream: examples of a global batch}.
+      flops: model operations a step, or None.
+      peak: operations a second of all devices together, or None where it is not known.
+    """
+    line = {}
+    for name, value in window.means().items():
+        if name.endswith("/filled"):
+            line[f"train/{name.removesuffix('filled')}padding"] = 1 - value
+        else:
+            line[f"train/{name}"] = value
+    if clock.steps:
+        rate = clock.steps / clock.seconds()
+        line["train/examples_per_second"] = rate * sum(sizes.values())
+        line["train/seconds_per_step"] = 1 / rate
+        line["train/input_wait"] = clock.waited_share()
+        if flops and peak:
+            line["train/mfu"] = flops * rate / peak
+    return line
+
+
+def console_line(step: int, total: int, line: Mapping[str, float], eta: float | None) -> str:
+    """The same for people, on one line."""
+    names = {name.removeprefix("train/"): value for name, value in line.items()}
+    losses = {k.removeprefix("loss/"): v for k, v in names.items() if k.startswith("loss/")}
+    shares = {k: v for k, v in names.items() if k.endswith("_accuracy")}
+    one_stream = len({name.split("/")[0] for name in losses}) == 1
+
+    def short(name):
+        return name.split("/", 1)[1] if one_stream else name
+
+    parts = [f"step {step:>{len(str(total))}}/{total}", f"loss {names['loss']:.4f}"]
+    parts += [f"{short(name)} {value:.3f}" for name, value in losses.items()]
+    parts += [f"{short(name)} {100 * value:.1f}%" for name, value in shares.items()]
+    parts += [f"lr {names['learning_rate']:.2e}", f"|g| {names['gradient_norm']:.3g}"]
+    if "examples_per_second" in names:
+        parts.append(f"{names['examples_per_second']:,.0f} examples/s")
+        parts.append(f"input wait {100 * names['input_wait']:.0f}%")
+    if "mfu" in names:
+        parts.append(f"MFU {100 * names['mfu']:.0f}%")
+    if eta is not None:
+        parts.append(f"ETA {duration(eta)}")
+    return " | ".join(parts)
+
+
+def evaluation_lines(step: int, values: Mapping[str, float]) -> str:
+    """One line an evaluator."""
+    named: dict[str, list[str]] = {}
+    for name, value in values.items():
+        evaluator, metric = name.removeprefix("evals/").split("/", 1)
+        named.setdefault(evaluator, []).append(f"{metric} {value:.4g}")
+    return "\n".join(
+        f"step {step} {evaluator}: " + ", ".join(texts) for evaluator, texts in named.items()
+    )
+
+
+def duration(seconds: float) -> str:
+    """3725 → "1:02:05"."""
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

@@ -1,0 +1,32 @@
+"""What the loop is given: the model with its objectives, batches and evaluators of a run."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Made by `setup.build`; tests make their own.
+
+    Attributes:
+      task: a `MultiTask`.
+      example: {stream: host arrays} of any batch, for shapes.
+      batches: batches(draws {stream: first draw}) → endless host batches {stream: arrays}, each
+        stream's draw going up by one a step.
+      fingerprints: {stream: digest of its data}; a run only continues with the same.
+      evaluators: {name: object with run(params) → {metric: float}}.
+      facts: JSON saved with every checkpoint (feature spec, special ids, vocabulary file).
+      check_features: check_features(facts of a checkpoint, its place) raises where the checkpoint
+        was trained on other features.
+      flops: flops(parameter shapes) → model operations a step, or None.
+    """
+
+    task: Any
+    example: Mapping[str, Mapping]
+    batches: Callable[[Mapping[str, int]], Iterator[Mapping]]
+    fingerprints: Mapping[str, str]
+    evaluators: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    check_features: Callable[[Mapping, str], None] = lambda facts, where: None
+    flops: Callable[[Any], float | None] = lambda params: None

@@ -1,0 +1,146 @@
+"""Where arrays live: a mesh (data, fsdp, tensor), the batch over its first two axes, and rules.
+
+`data` copies the model, `fsdp` splits every matrix over the devices that share a batch, `tensor`
+splits attention heads, feed-forward widths and the vocabulary within a layer. Rules read the
+parameter's path, so the optimizer's moments, whose paths end in it, follow their parameters.
+"""
+
+import math
+import re
+from collections.abc import Callable
+
+import jax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from training import paths
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = P(("data", "fsdp"))
+
+# (regex for the end of a path, dimension split over `tensor`). Within a block the first product
+# is split by columns and the second by rows, which needs one sum a block (Megatron-LM, 2019).
+TENSOR_RULES = (
+    (r"attention/(query|key|value)/kernel", 1),
+    (r"attention/(query|key|value)/bias", 0),
+    (r"attention/output/kernel", 0),
+    (r"mlp/intermediate/kernel", 1),
+    (r"mlp/intermediate/bias", 0),
+    (r"mlp/output/kernel", 0),
+    (r"embeddings/word/embedding", 0),
+)
+
+
+def make_mesh(sizes, devices=None) -> jax.sharding.Mesh:
+    """The mesh of `config.mesh`.
+
+    Args:
+      sizes: {"data", "fsdp", "tensor"}: devices along each axis; one of them may be -1 = the rest.
+      devices: which to use; all by default.
+
+    Raises:
+      ValueError: unknown axis, more than one -1, or a product other than the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = dict(sizes)
+    if set(sizes) != set(AXES):
+        raise ValueError(f"config.mesh must have the axes {AXES}, found {sorted(sizes)}")
+    given = math.prod(size for size in sizes.values() if size != -1)
+    free = [axis for axis in AXES if sizes[axis] == -1]
+    if len(free) > 1 or given < 1 or len(devices) % given or (not free and given != len(devices)):
+        raise ValueError(
+            f"config.mesh {sizes} does not cover {len(devices)} devices: the product of its axes "
+            "must be their number, and one axis may be -1 (the rest)"
+        )
+    shape = tuple(len(devices) // given if axis in free else sizes[axis] for axis in AXES)
+    # Linen modules need Auto axes; make_mesh would make Explicit ones.
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def check_batch_sizes(batch_sizes, mesh, accumulate: int, where="config.streams") -> None:
+    """Every microbatch must fill the devices evenly.
+
+    Args:
+      batch_sizes: {stream: examples of the global batch}.
+      where: part of the config they come from.
+
+    Raises:
+      ValueError: names the stream, the sizes and what it must be a multiple of.
+    """
+    rows = mesh.shape["data"] * mesh.shape["fsdp"]
+    for stream, size in batch_sizes.items():
+        if size % (rows * accumulate):
+            raise ValueError(
+                f"{where}: the batch_size of stream {stream!r} must be a multiple of "
+                f"{rows * accumulate} = mesh.data·mesh.fsdp {rows} × optimizer.accumulate "
+                f"{accumulate}, found {size}"
+            )
+
+
+def replicated(mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, P())
+
+
+def over_batch(mesh) -> NamedSharding:
+    """Axis 0 over the devices that share a batch."""
+    return NamedSharding(mesh, BATCH)
+
+
+def spec_of(path: str, shape: tuple[int, ...], mesh, report: Callable[[str], None]) -> P:
+    """How one array is split. `report(text)` hears of dimensions that do not divide."""
+    split: list = [None] * len(shape)
+    for pattern, axis in TENSOR_RULES:
+        if mesh.shape["tensor"] > 1 and re.search(rf"(^|/){pattern}$", path):
+            if shape[axis] % mesh.shape["tensor"] == 0:
+                split[axis] = "tensor"
+            else:
+                report(f"{path}: {shape[axis]} does not divide by tensor={mesh.shape['tensor']}")
+    # Vectors are too small to be worth gathering.
+    if mesh.shape["fsdp"] > 1 and len(shape) > 1:
+        free = [i for i in range(len(shape)) if split[i] is None]
+        fitting = [i for i in free if shape[i] % mesh.shape["fsdp"] == 0]
+        if fitting:
+            split[max(fitting, key=lambda i: shape[i])] = "fsdp"
+        else:
+            report(f"{path}: no dimension of {shape} divides by fsdp={mesh.shape['fsdp']}")
+    return P(*split)
+
+
+def of_state(tree, mesh, report: Callable[[str], None] = print):
+    """NamedShardings of a whole train state (or any tree of arrays or shapes).
+
+    What falls back to replication is reported once, in one line, by parameter.
+    """
+    fallen = []
+    shardings = paths.map_with_path(
+        lambda path, x: NamedSharding(mesh, spec_of(path, x.shape, mesh, fallen.append)), tree
+    )
+    fallen = [line for line in fallen if not re.search("(^|/)(mean|square)/", line)]
+    if fallen:
+        report("sharding: these stay whole along an axis: " + "; ".join(fallen))
+    return shardings
+
+
+def place(batch, mesh):
+    """Host batch → global arrays over ("data", "fsdp"); returns before the copy is done.
+
+    Args:
+      batch: {stream: {key: this process's rows [B / processes, …]}}.
+    """
+    sharding = over_batch(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def microbatches(batch, count: int, mesh):
+    """[B, …] → [count, B / count, …] on the device, taking every count-th row.
+
+    A strided split leaves each row on the device that holds it.
+    """
+    sharding = NamedSharding(mesh, P(None, *BATCH))
+
+    def split(x):
+        x = x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+        return jax.lax.with_sharding_constraint(x, sharding)
+
+    return jax.tree.map(split, batch)

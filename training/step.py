@@ -1,0 +1,121 @@
+"""One train step: corrupt, split, differentiate, update.
+
+Imports no TensorFlow and no input pipeline: it can be measured wherever JAX runs.
+"""
+
+import zlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from objectives import masking
+from training import paths, sharding
+from training.state import TrainState
+
+
+def row_keys(seed: int, stream: str, draw, rows: int):
+    """Keys of a batch's corruption, one a row: a function of (seed, stream, draw, row).
+
+    Threefry, so that masks do not depend on the mesh.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(stream.encode()))
+    key = jax.random.fold_in(key, draw)
+    return masking.row_keys(key, jnp.arange(rows))
+
+
+def make_train_step(task, optimizer, mesh, shardings, *, seed: int, accumulate: int) -> Callable:
+    """Compiles (state, batch, draws) → (state, metrics); the state's buffers are reused.
+
+    The loss is Σ scale · sum / weight over all losses of all streams, with weights of the whole
+    corrupted global batch, taken before it is split into microbatches: accumulation gives the
+    gradient of the big batch.
+
+    Args:
+      task: a `MultiTask`.
+      optimizer: an `optimizer.Optimizer`.
+      mesh: see `sharding.make_mesh`.
+      shardings: tree like the state.
+      seed: of corruption and dropout.
+      accumulate: microbatches a step.
+
+    Returns:
+      A function of state, batch {stream: global arrays}, draws {stream: int32 scalar}. Its
+      metrics: {"pairs": {name: (sum, weight)}, "group_norms": {group: gradient norm}}.
+    """
+
+    def corrupt(stream, arrays, draw):
+        keys = row_keys(seed, stream, draw, arrays["text_ids"].shape[0])
+        keys = jax.lax.with_sharding_constraint(keys, sharding.over_batch(mesh))
+        return task.corrupt(stream, arrays, keys)
+
+    def train_step(state: TrainState, batch, draws):
+        batch = {stream: corrupt(stream, arrays, draws[stream]) for stream, arrays in batch.items()}
+        weights = {}
+        for stream, arrays in batch.items():
+            weights |= task.weights(stream, arrays)
+        dropout_rng = jax.random.fold_in(jax.random.key(seed), state.step)
+
+        def loss_fn(params, micro, rng):
+            params = _stop(params, optimizer.frozen)
+            sums, metrics = {}, {}
+            for stream, arrays in micro.items():
+                parts, more = task.sums(params, stream, arrays, train=True, dropout_rng=rng)
+                sums |= parts
+                metrics |= more
+            return task.total(sums, weights), (sums, metrics)
+
+        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+
+        def one(index, micro):
+            rng = jax.random.fold_in(dropout_rng, index)
+            return grad_fn(state.params, micro, rng)
+
+        if accumulate == 1:
+            (loss, (sums, metrics)), grads = one(0, batch)
+        else:
+            micro = sharding.microbatches(batch, accumulate, mesh)
+            first = jax.tree.map(lambda x: x[0], micro)
+            zeros = jax.tree.map(
+                lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, 0, first)
+            )
+
+            def add(total, item):
+                return jax.tree.map(jnp.add, total, one(*item)), None
+
+            steps = (jnp.arange(accumulate), micro)
+            ((loss, (sums, metrics)), grads), _ = jax.lax.scan(add, zeros, steps)
+
+        grads = jax.lax.with_sharding_constraint(grads, shardings.params)
+        norms = group_norms(grads, optimizer.frozen)
+        updates, opt_state = optimizer.tx.update(grads, state.opt_state, state.params)
+        params = jax.tree.map(jnp.add, state.params, updates)
+
+        one_ = jnp.float32(1)
+        pairs = {"loss": (loss, one_)}
+        pairs |= {f"loss/{name}": (value, weights[name]) for name, value in sums.items()}
+        pairs |= metrics
+        pairs["gradient_norm"] = (jnp.sqrt(sum(norm**2 for norm in norms.values())), one_)
+        pairs = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), pairs)
+        return TrainState(state.step + 1, params, opt_state), dict(pairs=pairs, group_norms=norms)
+
+    return jax.jit(
+        train_step, donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh))
+    )
+
+
+def _stop(params, frozen):
+    """No gradient is worked out for frozen parameters."""
+    return paths.map_with_path(
+        lambda path, x: jax.lax.stop_gradient(x) if path in frozen else x, params
+    )
+
+
+def group_norms(grads, frozen=frozenset()) -> dict:
+    """L2 norm of the gradient of each group of trained parameters: {"trunk/layer_3": scalar}."""
+    squares: dict = {}
+    for path, g in paths.flatten(grads).items():
+        if path not in frozen:
+            group = paths.group_of(path)
+            squares[group] = squares.get(group, 0.0) + jnp.sum(jnp.square(g))
+    return {group: jnp.sqrt(value) for group, value in squares.items()}
