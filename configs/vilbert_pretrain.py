@@ -22,6 +22,7 @@ IMAGE = {
 
 
 def get_config(arg: str | None = None):
+    """The config for `arg`, the text after the colon of --config."""
     args = common.parse_arg(
         arg,
         size=("mini", tuple(common.SIZES)),

@@ -13,6 +13,7 @@ from configs import common
 
 
 def get_config(arg: str | None = None):
+    """The config for `arg`, the text after the colon of --config."""
     args = common.parse_arg(arg, size=("mini", tuple(common.SIZES)), data="scenes")
     cpu = args.size in common.CPU_SIZES
     config = common.pretraining(

@@ -70,6 +70,9 @@ FIELDS: Mapping[str, Field] = {
     "_weight": Field("float32", "B", "1 for an example, 0 for a row that pads the batch"),
 }
 
+# Keys with one entry a text of the example.
+TEXT_KEYS = tuple(name for name, field in FIELDS.items() if field.axes.startswith("B K"))
+
 
 def check_batch(batch: Mapping[str, np.ndarray], *, where: str) -> dict[str, int]:
     """Checks names, dtypes and that every axis letter has one size; returns {letter: size}.

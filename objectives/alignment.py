@@ -2,11 +2,9 @@
 
 import jax.numpy as jnp
 
+from input_pipeline.schema import TEXT_KEYS
 from objectives import base, losses, masking
 from vl_models import heads
-
-# Keys with one entry a text; the pipeline brings the image's own (0) and a foreign caption (1).
-TEXT_KEYS = ("text_ids", "text_mask", "segment_ids", "word_starts", "probe_mask", "token_region")
 
 
 class Task(base.Objective):
@@ -19,7 +17,9 @@ class Task(base.Objective):
         return heads.Linear(trunk.sizes, 2)
 
     def corrupt(self, batch, keys):
-        """Keeps one caption a row, K 2 → 1; adds alignment_label int [B], 1 = match.
+        """Keeps the image's own caption (k = 0) or a foreign one (k = 1), K 2 → 1.
+
+        Adds alignment_label int [B], 1 = match.
 
         Other losses go on counting mismatched rows, as in VL-BERT and ViLBERT, unless
         `drop_labels` (12-in-1): their inputs are masked all the same, since the presence of masks

@@ -90,7 +90,7 @@ def assemble_caption(table, rows: np.ndarray, special: SpecialIds, max_text: int
         out[:, 1:-1] = inner
         return out
 
-    end = (slots == length[:, None] + 1)
+    end = slots == length[:, None] + 1
     mask = slots < length[:, None] + 2
     text = np.where(mask, frame(ids, special.pad, np.int32), special.pad)
     text[:, 0] = special.cls

@@ -7,9 +7,7 @@ import zlib
 
 import numpy as np
 
-FOLDER = pathlib.Path(
-    os.environ.get("VL_GOLDEN_DIR") or pathlib.Path(__file__).parent / "golden"
-)
+FOLDER = pathlib.Path(os.environ.get("VL_GOLDEN_DIR") or pathlib.Path(__file__).parent / "golden")
 
 
 def files(pattern: str) -> list[pathlib.Path]:
@@ -55,9 +53,7 @@ class Golden:
 
     def check_loss(self, name: str, found) -> None:
         """Compares a scalar with `out/<name>`."""
-        np.testing.assert_allclose(
-            found, self[f"out/{name}"], rtol=1e-5, atol=1e-6, err_msg=name
-        )
+        np.testing.assert_allclose(found, self[f"out/{name}"], rtol=1e-5, atol=1e-6, err_msg=name)
 
     def check_gradients(self, grads: dict[str, np.ndarray]) -> None:
         """Compares norm and probe product of every gradient; `grads` by published name."""

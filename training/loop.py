@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from training import checkpoint, divergence, metrics, plot, runfolder, sharding, throughput
+from training import summary as summaries
 from training.parts import Parts
 from training.signals import StopSignal
 from training.state import StateMaker
@@ -255,8 +256,8 @@ class _Run:
         if jax.process_index() == 0:
             path = self.workdir / "summary.json"
             path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-            picture = plot.draw(self.workdir)
-            say(f"done: {path}" + (f", {picture}" if picture else ""))
+            say(summaries.table(summary))
+            say(f"done: {path}, {plot.draw(self.workdir)}")
         return summary
 
     def summary(self) -> dict:
@@ -264,17 +265,14 @@ class _Run:
         if jax.process_index() != 0:
             return {}
         lines = metrics.read(self.workdir / metrics.FILE)
-        evals = [line for line in lines if any(name.startswith("evals/") for name in line)]
-        return dict(
+        names = {name.split("/")[1] for name in self.parts.task.loss_scale}
+        return summaries.collect(lines, sorted(names), self.parts.priors) | dict(
             step=self.step,
             total_steps=self.config.total_steps,
             elapsed_seconds=round(self._elapsed(), 1),
             devices=f"{self.mesh.devices.size} × {self.mesh.devices.ravel()[0].device_kind}",
             mesh=dict(self.mesh.shape),
             best=self.best,
-            train=next((line for line in reversed(lines) if "train/loss" in line), None),
-            evals_before=evals[0] if evals and evals[0]["step"] == 0 else None,
-            evals_after=evals[-1] if evals else None,
         )
 
     def _elapsed(self) -> float:

@@ -4,6 +4,7 @@ Parameters are {"trunk": …, "heads": {name: …}}; a batch is {stream: arrays}
 streams add, each with its own weight. Nothing here touches files, devices or TensorFlow.
 """
 
+import functools
 import zlib
 from collections.abc import Mapping
 
@@ -73,6 +74,13 @@ class MultiTask:
         """Initial parameters; only the shapes of `batch` matter."""
         trunk_key, head_key, corrupt_key = jax.random.split(rng, 3)
         flat = {}  # a stream touches only the parameters it needs: union over streams
+
+        def init_head(name, *inputs):
+            key = jax.random.fold_in(head_key, zlib.crc32(name.encode()))
+            logits, head = self.heads[name].init_with_output(key, *inputs)
+            flat.update(loading.flatten({"heads": {name: head["params"]}}))
+            return logits
+
         for stream, tasks in self.streams.items():
             keys = masking.row_keys(corrupt_key, jnp.arange(batch[stream]["text_ids"].shape[0]))
             arrays = self.corrupt(stream, batch[stream], keys)
@@ -81,14 +89,7 @@ class MultiTask:
             )
             flat |= loading.flatten({"trunk": trunk["params"]})
             for task in tasks:
-
-                def init_head(*inputs, name=task.head_name):
-                    key = jax.random.fold_in(head_key, zlib.crc32(name.encode()))
-                    logits, head = self.heads[name].init_with_output(key, *inputs)
-                    flat.update(loading.flatten({"heads": {name: head["params"]}}))
-                    return logits
-
-                task.logits(init_head, outputs, arrays)
+                task.logits(functools.partial(init_head, task.head_name), outputs, arrays)
         return loading.unflatten(flat)
 
     def corrupt(self, stream: str, batch, keys) -> dict:

@@ -17,6 +17,7 @@ class Parts:
       fingerprints: {stream: digest of its data}; a run only continues with the same.
       evaluators: {name: object with run(params) → {metric: float}}.
       facts: JSON saved with every checkpoint (feature spec, special ids, vocabulary file).
+      priors: what the data set knows of guessing words without the image, or {}.
       check_features: check_features(facts of a checkpoint, its place) raises where the checkpoint
         was trained on other features.
       flops: flops(parameter shapes) → model operations a step, or None.
@@ -28,5 +29,6 @@ class Parts:
     fingerprints: Mapping[str, str]
     evaluators: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check_features: Callable[[Mapping, str], None] = lambda facts, where: None
     flops: Callable[[Any], float | None] = lambda params: None

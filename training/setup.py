@@ -12,9 +12,6 @@ from training import evaluators, sharding, throughput
 from training.multitask import MultiTask
 from training.parts import Parts
 
-# Evaluators that compare an example's image with another one.
-TWO_IMAGES = ("visual_gain",)
-
 
 class EvaluationStream:
     """A stream that evaluators read: every example once, this host's share.
@@ -67,17 +64,17 @@ def build(config, mesh) -> Parts:
         sharding.check_batch_sizes(
             {block.stream: block.batch_size}, mesh, 1, "config.evals." + name
         )
+        kind = evaluators.load(block.evaluator)
         stream = pipeline.build_evaluation(
             config,
             block.stream,
             assemble,
             split=block.split,
             batch_size=block.batch_size,
-            other_image=block.evaluator in TWO_IMAGES,
+            other_image=kind.other_image,
             data=data,
         )
-        return evaluators.build(
-            block.evaluator,
+        return kind(
             block,
             task,
             EvaluationStream(stream, config.data),
@@ -110,6 +107,7 @@ def build(config, mesh) -> Parts:
             special=dataclasses.asdict(data.special),
             vocab=str(data.prepared.vocab),
         ),
+        priors=data.prepared.priors,
         check_features=check_features,
         flops=lambda params: throughput.flops_per_step(config, params, heads),
     )

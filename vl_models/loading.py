@@ -1,4 +1,4 @@
-"""Strict partial loading: every parameter is loaded or named as new, every source used or waived."""
+"""Strict partial loading: each parameter is loaded or named as new, each source used or waived."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -43,7 +43,10 @@ class Rule:
 
 
 def _linear(torch: str, ours: str) -> list[Rule]:
-    return [Rule(f"{torch}.weight", f"{ours}/kernel", "linear"), Rule(f"{torch}.bias", f"{ours}/bias")]
+    return [
+        Rule(f"{torch}.weight", f"{ours}/kernel", "linear"),
+        Rule(f"{torch}.bias", f"{ours}/bias"),
+    ]
 
 
 def _match(torch: str, ours: str) -> list[Rule]:
@@ -184,12 +187,8 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 
 # The tied decoder is stored twice in the published files: (alias, the name it repeats).
 ALIASES: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "vlbert": (
-        ("vlbert.mlm_head.predictions.decoder.weight", "vlbert.word_embeddings.weight"),
-    ),
-    "vilbert": (
-        ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
-    ),
+    "vlbert": (("vlbert.mlm_head.predictions.decoder.weight", "vlbert.word_embeddings.weight"),),
+    "vilbert": (("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),),
 }
 
 

@@ -3,7 +3,8 @@
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from input_pipeline.schema import DataError
 from input_pipeline.table_writer import Row, Skipped
@@ -24,6 +25,7 @@ class Prepared:
       splits: names of the splits.
       origin: origin(split) -> the files of the split, for messages.
       corpus: plain text files of the text-only stream.
+      priors: how well marked words are guessed without the image, as far as the data set knows.
     """
 
     stores: Sequence[str]
@@ -33,6 +35,7 @@ class Prepared:
     splits: Collection[str]
     corpus: Sequence[str] = ()
     origin: Callable[[str], str] = str
+    priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def known() -> list[str]:

@@ -87,9 +87,7 @@ def test_overlapping_regions_are_hidden_as_the_paper_says_and_marked_as_released
 def test_zeroed_image_row_counts_hidden_regions():
     batch = make_batch()
     hidden = jnp.zeros((3, 1, 5), bool).at[:, :, 1].set(True)
-    out = masking.whole_image_row(
-        batch["regions"], hidden, batch["num_detected"], hidden, "zeroed"
-    )
+    out = masking.whole_image_row(batch["regions"], hidden, batch["num_detected"], hidden, "zeroed")
     n = np.asarray(batch["num_detected"], np.float32)
     regions = np.asarray(batch["regions"])
     expected = (n * regions[:, 0, 0] - regions[:, 0, 1]) / n
@@ -107,7 +105,9 @@ def test_kl_is_zero_at_the_target_and_cross_entropy_for_one_class():
         region_rest_prob=jnp.zeros((1, 1, 1)),
         region_weight=jnp.ones((1, 1, 1)),
     )
-    logits = jnp.full((1, 1, 5), -jnp.inf).at[0, 0, jnp.array([4, 0, 2])].set(jnp.log(probs[0, 0, 0]))
+    logits = (
+        jnp.full((1, 1, 5), -jnp.inf).at[0, 0, jnp.array([4, 0, 2])].set(jnp.log(probs[0, 0, 0]))
+    )
     assert float(task.loss(jnp.maximum(logits, -60.0), batch)) == pytest.approx(0.0, abs=1e-5)
     one = dict(batch, region_class_probs=jnp.array([[[[1.0, 0.0, 0.0]]]]))
     logits = jnp.arange(5.0)[None, None]

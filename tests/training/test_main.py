@@ -83,8 +83,13 @@ def test_a_killed_run_ends_like_an_unbroken_one(tmp_path):
     out = finish(whole, data)
     assert out.splitlines()[0] == f"run folder: {whole}"
     summary = json.loads((whole / "summary.json").read_text())
-    assert summary["train"]["train/loss"] < metrics.read(whole / metrics.FILE)[1]["train/loss"]
-    assert summary["evals_before"]["step"] == 0
+    assert summary["train"]["loss"] < metrics.read(whole / metrics.FILE)[1]["train/loss"]
+    assert summary["before"]["visual_gain"] == pytest.approx(0, abs=5)
+    for name in ("visual_gain", "mlm_accuracy", "mlm_accuracy_other_image", "mvrc_accuracy",
+                 "examples_per_second"):  # fmt: skip
+        assert np.isfinite(summary[name])
+    assert set(summary["losses"]) == {"masked_language", "masked_region"}
+    assert 0 < summary["priors"]["all"]["prior"] < 1
     assert (whole / "loss.png").exists()
 
     process = start(broken, data)

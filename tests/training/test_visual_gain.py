@@ -51,4 +51,4 @@ def test_bootstrap_resamples_images():
 
 def test_unknown_names_list_the_known():
     with pytest.raises(ValueError, match=r"known: \['losses', 'visual_gain'\]"):
-        evaluators.build("nothing", None, None, None, None, 0)
+        evaluators.load("nothing")

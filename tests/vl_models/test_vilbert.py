@@ -1,5 +1,6 @@
 """ViLBERT's schedules, sizes, options and the text-once path."""
 
+import functools
 import types
 
 import jax
@@ -59,9 +60,15 @@ def small_trunk(**changes):
         for part in path:
             block = block[part]
         block[last] = value
-    return vilbert.build(
-        config, vocab_size=50, feature_dim=12, text_only=False, dtype=jnp.float32
-    )
+    return vilbert.build(config, vocab_size=50, feature_dim=12, text_only=False, dtype=jnp.float32)
+
+
+def start(trunk, batch):
+    return jax.jit(functools.partial(trunk.init, train=False))(jax.random.key(0), batch)
+
+
+def run(trunk, variables, batch, **options):
+    return jax.jit(functools.partial(trunk.apply, train=False, **options))(variables, batch)
 
 
 def shapes_of(arg):
@@ -94,18 +101,20 @@ def test_one_text_against_many_images_equals_single_pairs(dynamic):
     """The text-once path: shared below the first connection, the same numbers as repeating."""
     trunk = small_trunk(dynamic_attention=dynamic)
     batch = make_batch(2, 3)
-    variables = trunk.init(jax.random.key(0), batch, train=False)
+    variables = start(trunk, batch)
     pairs = ((0, 0), (0, 1), (0, 2), (1, 1))
-    out = trunk.apply(variables, batch, train=False, pairs=pairs)
+    out = run(trunk, variables, batch, pairs=pairs)
     repeated = {
-        key: jnp.concatenate([x[:, pick] for pick in [tuple(p[side] for p in pairs)]], 1)[0][:, None]
+        key: jnp.concatenate([x[:, pick] for pick in [tuple(p[side] for p in pairs)]], 1)[0][
+            :, None
+        ]
         for side, keys in (
             (0, ("text_ids", "text_mask", "segment_ids")),
             (1, ("regions", "boxes", "region_mask", "image_size")),
         )
         for key, x in ((k, batch[k]) for k in keys)
     }
-    single = trunk.apply(variables, repeated, train=False)
+    single = run(trunk, variables, repeated)
     for name in ("text", "regions", "pooled"):
         assert out[name].shape[0] == 4
         np.testing.assert_allclose(out[name], single[name], atol=2e-6, err_msg=name)
@@ -114,9 +123,9 @@ def test_one_text_against_many_images_equals_single_pairs(dynamic):
 def test_text_layers_below_the_connection_run_once_a_text():
     """Shared layers see one row a text, however many images it is ranked against."""
     trunk, batch = small_trunk(), make_batch(1, 5)
-    variables = trunk.init(jax.random.key(0), batch, train=False)
+    variables = start(trunk, batch)
     pairs = tuple((0, m) for m in range(5))
-    out = trunk.apply(variables, batch, train=False, pairs=pairs, capture=("attention",))
+    out = run(trunk, variables, batch, pairs=pairs, capture=("attention",))
     assert [a.shape[0] for a in out["attention"]["text"]] == [1, 5, 5]
     assert [a.shape[0] for a in out["attention"]["image"]] == [5, 5]
     assert len(out["attention"]["connection"]) == 2
@@ -126,14 +135,16 @@ def test_fixed_layers_get_no_gradient():
     batch = make_batch(1, 1)
     trunk = small_trunk(fixed_text_layers=1, connect__image_at=(1,), connect__text_at=(2,),
                         image__fixed_layers=1)  # fmt: skip
-    variables = trunk.init(jax.random.key(0), batch, train=False)
+    variables = start(trunk, batch)
 
     def total(variables):
         return trunk.apply(variables, batch, train=False)["pooled"].sum()
 
     grads = loading.flatten(jax.jit(jax.grad(total))(variables)["params"])
     still = {name for name, g in grads.items() if not np.any(g)}
-    fixed = {n for n in grads if n.startswith(("layer_0", "image_layer_0", "embeddings", "regions"))}
+    fixed = {
+        n for n in grads if n.startswith(("layer_0", "image_layer_0", "embeddings", "regions"))
+    }
     # attention key biases have no gradient in exact arithmetic; all other parameters move
     assert fixed <= still
     assert {n for n in still - fixed if not n.endswith("key/bias")} == set()
@@ -142,25 +153,25 @@ def test_fixed_layers_get_no_gradient():
 def test_task_tokens_stand_beside_the_text():
     batch = make_batch(1, 1)
     trunk = small_trunk(tasks=20)
-    variables = trunk.init(jax.random.key(0), batch, train=False)
-    out = trunk.apply(variables, batch, train=False)
+    variables = start(trunk, batch)
+    out = run(trunk, variables, batch)
     assert out["text"].shape == (1, 6, 16)  # positions are the text's own
     assert out["task_token"].shape == (1, 16)
-    other = trunk.apply(variables, dict(batch, task_id=jnp.array([7])), train=False)
+    other = run(trunk, variables, dict(batch, task_id=jnp.array([7])))
     assert not np.allclose(other["text"], out["text"], atol=1e-4)
 
 
 def test_padding_changes_nothing_at_real_positions():
     trunk, batch = small_trunk(), make_batch(1, 1, seed=3)
-    variables = trunk.init(jax.random.key(0), batch, train=False)
+    variables = start(trunk, batch)
     text, image = batch["text_mask"][..., None], batch["region_mask"][..., None]
     noisy = dict(
         batch,
         text_ids=jnp.where(text[..., 0], batch["text_ids"], 9),
         regions=jnp.where(image, batch["regions"], 5.0),
     )
-    a = trunk.apply(variables, batch, train=False)
-    b = trunk.apply(variables, noisy, train=False)
+    a = run(trunk, variables, batch)
+    b = run(trunk, variables, noisy)
     np.testing.assert_allclose(a["text"][0][text[0, 0, :, 0]], b["text"][0][text[0, 0, :, 0]],
                                atol=2e-6)  # fmt: skip
     assert not text.all() or not image.all()

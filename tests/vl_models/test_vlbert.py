@@ -137,11 +137,15 @@ def test_tiny_network_with_regions(tiny):
     close(outputs["attention"][0][0, :, :, 8], 0.0, 0)  # sample 0 has 8 positions of 9
 
 
+def run(task, params, stream, batch, **options):
+    return jax.jit(lambda p, b: task.outputs(p, stream, b, **options))(params, batch)
+
+
 def test_tiny_network_text_only(tiny):
     task, _, params = tiny
     ids = np.array([[[5, 8, 11, 9]]], np.int32)
     batch = dict(text_ids=ids, text_mask=ids > 0, segment_ids=np.zeros_like(ids))
-    outputs = task.outputs(params, "text", batch)
+    outputs = run(task, params, "text", batch)
     mlm = task.head(params, "masked_language")(outputs["text"], outputs["word_embedding"])
     np.testing.assert_allclose(mlm[0, 0, :4], [0.589816, 0.547702, 0.433904, 0.263254], atol=2e-5)
     assert float(mlm.sum()) == pytest.approx(-3.6271, abs=1e-3)
@@ -157,8 +161,8 @@ def test_packing_is_padding_invariant(tiny):
     for key in ("regions", "boxes"):
         wide[key] = np.pad(batch[key], [(0, 0), (0, 0), (0, 4), (0, 0)], constant_values=7)
     wide["region_mask"] = np.pad(batch["region_mask"], [(0, 0), (0, 0), (0, 4)])
-    narrow = task.outputs(params, "captions", batch)
-    padded = task.outputs(params, "captions", wide)
+    narrow = run(task, params, "captions", batch)
+    padded = run(task, params, "captions", wide)
     mask = batch["text_mask"][:, 0]
     np.testing.assert_allclose(padded["text"][:, :5][mask], narrow["text"][mask], atol=2e-6)
     np.testing.assert_allclose(padded["regions"][:, :3], narrow["regions"], atol=2e-6)
@@ -168,12 +172,10 @@ def test_packing_is_padding_invariant(tiny):
 def test_pairs_expand_texts_and_images(tiny):
     """Two texts and two images an example give the rows that single examples give."""
     task, batch, params = tiny
-    both = {
-        k: np.concatenate([v[:1], v[1:]], axis=1) for k, v in batch.items() if v.ndim > 1
-    }
+    both = {k: np.concatenate([v[:1], v[1:]], axis=1) for k, v in batch.items() if v.ndim > 1}
     pairs = ((0, 0), (1, 1), (0, 1))
-    rows = task.outputs(params, "captions", both, pairs=pairs)["regions"]
-    single = task.outputs(params, "captions", batch)["regions"]
+    rows = run(task, params, "captions", both, pairs=pairs)["regions"]
+    single = run(task, params, "captions", batch)["regions"]
     np.testing.assert_allclose(rows[:2], single, atol=2e-6)
     assert not np.allclose(rows[2], single[1], atol=1e-3)
 
@@ -181,7 +183,7 @@ def test_pairs_expand_texts_and_images(tiny):
 def test_unknown_capture_is_refused(tiny):
     task, batch, params = tiny
     with pytest.raises(ValueError, match="capture must be among"):
-        task.outputs(params, "captions", batch, capture=("everything",))
+        run(task, params, "captions", batch, capture=("everything",))
 
 
 def shapes_of(size):
@@ -236,7 +238,7 @@ def test_initial_values_follow_the_paper():
     config.streams.captions.update(max_text=5, max_regions=3, max_length=8)
     spec = types.SimpleNamespace(feature_dim=2048, num_classes=7, global_feature="mean")
     task = MultiTask(config, SpecialIds(0, 3, 1, 2, 4, 3000), spec)
-    flat = loading.flatten(task.init(jax.random.key(1), {"captions": tiny_batch()}))
+    flat = loading.flatten(jax.jit(task.init)(jax.random.key(1), {"captions": tiny_batch()}))
     assert np.std(flat["trunk/embeddings/word/embedding"]) == pytest.approx(0.02, rel=0.02)
     assert not np.any(flat["trunk/embeddings/text_visual_norm/scale"])  # visual gain 0
     assert not np.any(flat["trunk/regions/mask"])

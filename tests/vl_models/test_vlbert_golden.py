@@ -2,12 +2,12 @@
 
 import types
 
+import golden_files
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import golden_files
 from configs import vlbert_pretrain
 from input_pipeline.schema import SpecialIds
 from training.multitask import MultiTask
@@ -167,7 +167,7 @@ def test_converter_round_trip_is_exact():
 
 
 def test_unknown_published_name_is_named():
-    with pytest.raises(KeyError, match="vlbert.surprise"):
+    with pytest.raises(KeyError, match=r"vlbert\.surprise"):
         torch_names.from_torch("vlbert", {"vlbert.surprise": np.zeros(3)})
     with pytest.raises(KeyError, match="trunk/surprise"):
         torch_names.to_torch("vlbert", {"trunk/surprise": np.zeros(3)})

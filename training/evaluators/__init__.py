@@ -12,21 +12,21 @@ def known() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(__path__))
 
 
-def build(name: str, block, task, stream, place, seed: int):
-    """The evaluator of file `training/evaluators/<name>.py`.
+def load(name: str) -> type:
+    """The class `Evaluator` of file `training/evaluators/<name>.py`.
 
-    Args:
-      name: of the evaluator.
-      block: its part of `config.evals`.
-      task: a `MultiTask`.
-      stream: an evaluation stream: `batches()` yields padded host batches.
-      place: host stream batch → global device arrays.
-      seed: of the masks; the same masks are drawn in every run of a config.
+    It is made with
+      block: its part of `config.evals`;
+      task: a `MultiTask`;
+      stream: an evaluation stream: `batches()` yields padded host batches, `special` the ids;
+      place: host stream batch → global device arrays;
+      seed: of the masks; the same masks are drawn in every run of a config;
+    has `run(params) → {metric: float}`, and says with `other_image` whether its stream must bring
+    a second image for each example.
 
     Raises:
       ValueError: unknown evaluator; lists the known ones.
     """
     if name not in known():
         raise ValueError(f"unknown evaluator {name!r}, known: {known()}")
-    module = importlib.import_module(f"training.evaluators.{name}")
-    return module.Evaluator(block, task, stream, place, seed)
+    return importlib.import_module(f"training.evaluators.{name}").Evaluator

@@ -11,6 +11,8 @@ from objectives import masking
 class Evaluator:
     """Corrupts with masks keyed by example, so that any batch size or mesh gives one number."""
 
+    other_image = False
+
     def __init__(self, block, task, stream, place, seed):
         self._stream, self._place = stream, place
         name = block.stream
@@ -21,7 +23,7 @@ class Evaluator:
             batch = task.corrupt(name, batch, keys)
             sums, metrics = task.sums(params, name, batch, train=False)
             weights = task.weights(name, batch)
-            return metrics | {f"{key}": (value, weights[key]) for key, value in sums.items()}
+            return metrics | {key: (value, weights[key]) for key, value in sums.items()}
 
         self._step = step
 

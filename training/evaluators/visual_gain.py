@@ -88,6 +88,8 @@ class Evaluator:
     "all"; rounds, words drawn an example.
     """
 
+    other_image = True
+
     def __init__(self, block, task, stream, place, seed):
         if block.words not in WORDS:
             raise ValueError(f"words must be one of {WORDS}, found {block.words!r}")

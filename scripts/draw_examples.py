@@ -1,0 +1,125 @@
+"""Draws what a run on `scenes` learned: held-out pictures, and a masked word filled in.
+
+  python scripts/draw_examples.py --workdir=runs/pretrain --out=docs/visual_gain.png
+
+Each picture is shown with its detected regions; below it the caption with one word masked, and the
+model's guesses with this picture's regions and with another picture's.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import jax
+import matplotlib
+import ml_collections
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from input_pipeline import pipeline
+from input_pipeline.datasets.scenes import build, render
+from objectives import base, masking
+from training import checkpoint
+from training.evaluators import visual_gain
+from training.multitask import MultiTask
+
+GUESSES = 3
+
+
+def guesses(logits, tokenizer) -> str:
+    """The likeliest pieces with their probabilities: [V] → "red 62%, blue 11%"."""
+    probs = np.exp(logits - logits.max())
+    probs /= probs.sum()
+    best = np.argsort(-probs)[:GUESSES]
+    return ", ".join(f"{tokenizer.decode([int(i)])} {probs[i]:.0%}" for i in best)
+
+
+def sentence(ids, chosen, special, tokenizer) -> str:
+    """The caption with the chosen word as [MASK]."""
+    words = ["[MASK]" if c else tokenizer.decode([int(i)]) for i, c in zip(ids, chosen, strict=True)
+             if i not in (special.pad, special.cls, special.sep)]  # fmt: skip
+    return " ".join(words).replace(" ##", "")
+
+
+def main():
+    """Reads the flags, loads the run and draws."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--workdir", required=True, help="folder of a run on scenes")
+    parser.add_argument("--out", required=True, help="PNG to write")
+    parser.add_argument("--count", type=int, default=4, help="pictures to show")
+    parser.add_argument("--seed", type=int, default=0, help="which examples")
+    args = parser.parse_args()
+
+    config = json.loads((pathlib.Path(args.workdir) / "config.json").read_text())
+    config = ml_collections.ConfigDict(config)
+    if config.data.dataset != "scenes":
+        parser.error(f"{args.workdir} was trained on {config.data.dataset!r}, not on scenes")
+    data = pipeline.Data(config.data)
+    task = MultiTask(config, data.special, data.spec)
+    params, meta = checkpoint.load_params(args.workdir)
+    stream = pipeline.build_evaluation(
+        config,
+        "captions",
+        {"captions": base.assemble_caption},
+        batch_size=64,
+        other_image=True,
+        data=data,
+    )
+    rng = np.random.default_rng(args.seed)
+    batch = stream.batch(int(rng.integers(stream.steps_per_epoch)))
+    keys = masking.row_keys(jax.random.key(args.seed), batch["example_index"])
+    fill = jax.jit(
+        lambda p, b, k: visual_gain.fill(task, p, "captions", b, k, data.special, probe=True)
+    )
+    chosen, targets, weights, logits = jax.device_get(fill(params, batch, keys))
+
+    folder = pathlib.Path(data.prepared.stores[0]).parent
+    scenes = {s.image_id: s for s in build.read_scenes(folder, config.data.eval_split)}
+    usable = np.flatnonzero(chosen.any(-1) & (weights.sum(-1) == 1) & (batch["_weight"] > 0))
+    # One caption a picture, the longer ones first: they say more.
+    order = usable[np.argsort(-batch["text_mask"][usable, 0].sum(-1), kind="stable")]
+    _, first = np.unique(batch["image_key"][order, 0], return_index=True)
+    picked = order[np.sort(first)][: args.count]
+
+    figure, axes = plt.subplots(1, len(picked), figsize=(3.6 * len(picked), 4.9))
+    for axis, row in zip(np.atleast_1d(axes), picked, strict=True):
+        image_id = str(data.store.keys[batch["image_key"][row, 0]])
+        axis.imshow(render.render(scenes[image_id]))
+        for box in batch["boxes"][row, 0][1:][batch["region_mask"][row, 0][1:]]:
+            x1, y1, x2, y2 = box
+            axis.add_patch(
+                plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="white", lw=1.2)
+            )
+        axis.set_axis_off()
+        text = sentence(batch["text_ids"][row, 0], chosen[row], data.special, data.tokenizer)
+        lines = [
+            *_wrap(text, 34),
+            "",
+            f"true word: {data.tokenizer.decode([int(targets[row, 0])])}",
+            f"this picture: {guesses(logits[row, 0, 0], data.tokenizer)}",
+            f"another picture: {guesses(logits[row, 1, 0], data.tokenizer)}",
+        ]
+        axis.text(0, 1.0 * axis.get_ylim()[0] + 4, "\n".join(lines), va="top", fontsize=9)
+    figure.subplots_adjust(left=0.02, right=0.98, top=0.99, bottom=0.3, wspace=0.12)
+    out = pathlib.Path(args.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+    print(f"wrote {out}: {len(picked)} held-out pictures, step {meta['step']} of {args.workdir}")
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
+
+
+if __name__ == "__main__":
+    main()

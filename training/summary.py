@@ -1,0 +1,82 @@
+"""WORKDIR/summary.json and the table at the end of a run: what it was before and after."""
+
+from collections.abc import Mapping, Sequence
+
+# Metrics that say how the data was packed, not what was learned.
+_BOOKKEEPING = ("filled", "mlm_over_cap")
+
+
+def _by_evaluator(line: Mapping) -> dict[str, dict[str, float]]:
+    """{"evals/validation/x": 1} → {"validation": {"x": 1}}."""
+    out: dict[str, dict[str, float]] = {}
+    for name, value in line.items():
+        kind, _, rest = name.partition("/")
+        evaluator, _, metric = rest.partition("/")
+        if kind == "evals" and metric not in _BOOKKEEPING:
+            out.setdefault(evaluator, {})[metric] = value
+    return out
+
+
+def _figures(line: Mapping, objectives: Sequence[str]) -> dict:
+    """Metrics of one evaluation under their own names; the losses apart.
+
+    Where two evaluators have a metric of the same name, the later one of the config counts:
+    `mlm_accuracy` is the visual gain's, of whole words, if there is one.
+    """
+    figures: dict = {"losses": {}}
+    for metrics in _by_evaluator(line).values():
+        for name, value in metrics.items():
+            (figures["losses"] if name in objectives else figures)[name] = value
+    return figures
+
+
+def collect(lines: Sequence[Mapping], objectives: Sequence[str], priors: Mapping) -> dict:
+    """The final figures of a run from the lines of its metrics.jsonl.
+
+    Args:
+      lines: of the whole run, resumed parts included.
+      objectives: names of the objectives, whose evaluation metrics are losses.
+      priors: what the data set knows of guessing without the image, or {}.
+
+    Returns:
+      Accuracies as shares (0 to 1), visual_gain and its interval in points (0 to 100), losses in
+      nats, of the last evaluation; `before`: the same at step 0; `train`: the last log line;
+      examples_per_second: the median over the log lines.
+    """
+    evaluations = [x for x in lines if any(name.startswith("evals/") for name in x)]
+    logged = [x for x in lines if "train/loss" in x]
+    rates = sorted(x["train/examples_per_second"] for x in logged[1:] or logged
+                   if "train/examples_per_second" in x)  # fmt: skip
+    out = _figures(evaluations[-1], objectives) if evaluations else {}
+    if rates:
+        out["examples_per_second"] = rates[len(rates) // 2]
+    if logged:
+        out["train"] = {k.removeprefix("train/"): v for k, v in logged[-1].items() if k != "time"}
+    if priors:
+        out["priors"] = dict(priors)
+    if evaluations and evaluations[0]["step"] == 0:
+        out["before"] = _figures(evaluations[0], objectives)
+    return out
+
+
+def table(summary: Mapping) -> str:
+    """Before and after, for people."""
+    after = _flat(summary)
+    before = _flat(summary.get("before", {}))
+    if not after:
+        return "no evaluation"
+    rows = [("", "before", "after")]
+    rows += [(name, _text(before.get(name)), _text(value)) for name, value in after.items()]
+    width = max(len(row[0]) for row in rows)
+    return "\n".join(f"{name:<{width}}  {a:>9}  {b:>9}" for name, a, b in rows)
+
+
+def _flat(figures: Mapping) -> dict[str, float]:
+    """Losses and evaluation metrics of `_figures`, in one level."""
+    other = ("before", "train", "priors", "losses", "examples_per_second")
+    plain = {k: v for k, v in figures.items() if k not in other and isinstance(v, float)}
+    return {f"loss {k}": v for k, v in figures.get("losses", {}).items()} | plain
+
+
+def _text(value) -> str:
+    return "" if value is None else f"{value:.4g}"
