@@ -197,6 +197,24 @@ def other_image_rows(
     return groups.sorted_rows[np.where(pick < start, pick, pick + size)]
 
 
+def foreign_rows(seed: int, name: str, counters: np.ndarray, foreign: np.ndarray) -> np.ndarray:
+    """One row out of each list, any of its entries equally likely.
+
+    Args:
+      seed: of the run.
+      name: of the stream.
+      counters: int [B], position in training, example index in evaluation.
+      foreign: int [B, width] rows, at least one each, padded with -1 at the end.
+
+    Returns:
+      int64 [B].
+    """
+    foreign = np.asarray(foreign)
+    counts = (foreign >= 0).sum(1).astype(np.uint64)
+    pick = (random_bits(seed, f"{name}/negatives", counters) % counts).astype(np.int64)
+    return foreign[np.arange(len(foreign)), pick].astype(np.int64)
+
+
 class Groups:
     """Rows sorted by image.
 

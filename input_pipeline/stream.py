@@ -135,7 +135,9 @@ class Stream:
             return
         check_order(options.order, self._store.spec)
         image_rows = self._source.store_rows[self._table.image_index[self._rows]]
-        if options.negatives:
+        if options.negatives and self._table.foreign is not None:
+            self._table.check_foreign(self._rows)
+        elif options.negatives:
             self._groups = sampling.Groups(self._rows, image_rows)
             if len(self._groups) < 2:
                 raise DataError(
@@ -267,7 +269,12 @@ class Stream:
         texts = self._assemble(self._table, rows, *args)
         if not self._options.negatives:
             return texts
-        other = sampling.other_image_rows(self.seed, self.name, counters, rows, self._groups)
+        # A foreign text needs no regions, so it may be of an image that is left out itself.
+        how = (self.seed, self.name, counters)
+        if self._table.foreign is not None:
+            other = sampling.foreign_rows(*how, self._table.foreign[rows])
+        else:
+            other = sampling.other_image_rows(*how, rows, self._groups)
         wrong = self._assemble(self._table, other, *args)
         return {key: np.concatenate([texts[key], wrong[key]], 1) for key in texts}
 

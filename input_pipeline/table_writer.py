@@ -10,6 +10,7 @@ import numpy as np
 import xxhash
 
 from input_pipeline.progress import Progress, atomic_folder
+from input_pipeline.region_writer import unpack_strings
 from input_pipeline.schema import DataError
 from input_pipeline.tokenizer import Tokenizer
 
@@ -23,6 +24,7 @@ COLUMNS = {  # file name: dtype, one entry a ...
     "offsets": np.int64,  # row, plus one: where its pieces start
     "image_index": np.int32,  # row: into `images`, -1 without image
     "source": np.int16,  # row: which corpus of a mixture
+    "foreign": np.int32,  # row, times width: rows, padded with -1; absent where no row has any
     "text_ids": np.uint8,  # byte
     "text_id_ends": np.int64,  # row
     "images": np.uint8,  # byte
@@ -40,6 +42,7 @@ class Row:
       text_id: unique name, for messages and predictions.
       probe: (start, end) characters of words that only the image can tell.
       source: number of the corpus in a mixture.
+      foreign: names of texts of other images that are false of this one.
     """
 
     image_id: str | None
@@ -47,6 +50,7 @@ class Row:
     text_id: str
     probe: tuple[tuple[int, int], ...] = ()
     source: int = 0
+    foreign: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +90,7 @@ class _Columns:
         self._hashes = {name: xxhash.xxh3_64() for name in COLUMNS}
         self._ends = {"text_id_ends": 0, "image_ends": 0}
         self._images: dict[str, int] = {}
+        self._foreign: dict[int, tuple[str, ...]] = {}  # kept: they may name later texts
         self.counts = dict.fromkeys(COLUMNS, 0)
         self._add("offsets", [0])
 
@@ -118,6 +123,8 @@ class _Columns:
             ],
         )
         self._add("offsets", pieces + np.cumsum(lengths, dtype=np.int64))
+        first = self.counts["source"]
+        self._foreign.update((first + i, row.foreign) for i, row in enumerate(rows) if row.foreign)
         self._add("source", [row.source for row in rows])
         self._add(
             "image_index",
@@ -128,9 +135,46 @@ class _Columns:
         )
         self._add_strings("text_ids", "text_id_ends", [row.text_id for row in rows])
 
-    def close(self) -> dict[str, dict]:
-        """Writes the images; returns count and hash of each column."""
+    def _read(self, name: str) -> np.ndarray:
+        """A column as far as it is written."""
+        self._files[name].flush()
+        return np.fromfile(self._files[name].name, COLUMNS[name])
+
+    def add_foreign(self, skipped: set[str], origin: str) -> None:
+        """Finds the rows that foreign texts are in, once all rows are there.
+
+        Args:
+          skipped: names of texts that were left out; they are no foreign texts either.
+          origin: for messages.
+
+        Raises:
+          DataError: a name of no text, or of a text of the same image.
+        """
+        if not self._foreign:
+            return
+        names = unpack_strings(self._read("text_ids"), self._read("text_id_ends"))
+        row_of, images = {name: i for i, name in enumerate(names)}, self._read("image_index")
+        width = max(map(len, self._foreign.values()))
+        found = np.full((len(names), width), -1, np.int32)
+        for i, foreign in self._foreign.items():
+            for k, name in enumerate(name for name in foreign if name not in skipped):
+                found[i, k] = other = row_of.get(name, -1)
+                if other < 0 or images[other] == images[i]:
+                    raise DataError(
+                        "a foreign text is not one of another image",
+                        where=f"{origin}, text {names[i]!r}",
+                        expected="the name of a text of another image",
+                        found=repr(name) + (" (no such text)" if other < 0 else ""),
+                        fix="correct or remove it",
+                    )
+        self._add("foreign", found.ravel())
+
+    def add_images(self) -> None:
+        """Writes the images, once all rows are there."""
         self._add_strings("images", "image_ends", self._images)
+
+    def close(self) -> dict[str, dict]:
+        """Closes the files; returns count and hash of each column."""
         for file in self._files.values():
             file.close()
         return {
@@ -159,7 +203,8 @@ def write_table(
       on_missing: "skip" leaves out texts without pieces and notes them.
 
     Raises:
-      DataError: a text without pieces, a probe span without a word, no texts at all.
+      DataError: a text without pieces, a probe span without a word, a foreign text that is not
+        one of another image, no texts at all.
     """
     skipped: list[Skipped] = []
     progress, marked = Progress(f"tokenise {origin}", unit="texts"), False
@@ -194,6 +239,8 @@ def write_table(
                     flush(chunk)
                     chunk = []
             flush(chunk)
+            columns.add_foreign({row.text_id for row in skipped}, origin)
+            columns.add_images()
         finally:
             described = columns.close()
         if not columns.counts["ids"]:
@@ -204,9 +251,10 @@ def write_table(
                 found=f"0 texts, {len(skipped)} skipped",
                 fix="check data.annotations, data.json_keys and the split",
             )
-        if not marked:
-            del described["probe"]
-            (temporary / "probe.bin").unlink()
+        for name, used in (("probe", marked), ("foreign", columns.counts["foreign"])):
+            if not used:
+                del described[name]
+                (temporary / f"{name}.bin").unlink()
         meta = {
             "format": FORMAT,
             "origin": origin,

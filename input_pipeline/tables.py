@@ -59,6 +59,8 @@ class TextTable:
       image_index: int32 [N] into `images`, -1 for plain text.
       images: image ids, each once.
       source: int16 [N], number of the corpus in a mixture.
+      foreign: int32 [N, width], rows with texts of other images that are false of this one's,
+        padded with -1; None where no text has any.
       origin: files the texts come from, for messages.
       skipped: rows left out when it was built.
       fingerprint: of the source and the vocabulary.
@@ -73,6 +75,9 @@ class TextTable:
         self.offsets = np.asarray(columns["offsets"])
         self.image_index = np.asarray(columns["image_index"])
         self.source = np.asarray(columns["source"])
+        self.foreign = None
+        if "foreign" in columns:
+            self.foreign = columns["foreign"].reshape(len(self.source), -1)
         self.images = unpack_strings(columns["images"], columns["image_ends"])
         self._text_ids, self._text_id_ends = columns["text_ids"], columns["text_id_ends"]
 
@@ -151,6 +156,23 @@ class TextTable:
         if self.probe is not None:
             out["probe"] = self.probe[index] & valid
         return {name: np.asarray(array) for name, array in out.items()}
+
+    def check_foreign(self, rows: np.ndarray) -> None:
+        """Checks that each of the rows has a foreign text; for a table that has some at all.
+
+        Raises:
+          DataError: naming the first text without one.
+        """
+        without = np.asarray(rows)[self.foreign[rows, 0] < 0]
+        if without.size:
+            raise DataError(
+                "a text has no foreign text",
+                where=f"{self.origin or self.folder}, text {self.text_id(int(without[0]))!r}",
+                expected="at least one for each text, or none for all",
+                found=f"none for {without.size} of {len(rows)} texts",
+                fix="name some (a data set may be too small to have any), or set "
+                "--config.streams.<name>.negatives=False",
+            )
 
     def check_vocabulary(self, vocab_size: int) -> None:
         """Checks that every id is below the size of the model's vocabulary.

@@ -37,19 +37,19 @@ _FORMS = [
 ]
 
 
-def _related(words, a, b):
+def _related(words, a, b, doubt):
     dx, dy = b.x - a.x, b.y - a.y
     if "left" in words:
-        return dx > max(15, abs(dy) - 1)
+        return dx > max(15, abs(dy) - 1 - doubt)
     if "right" in words:
-        return -dx > max(15, abs(dy) - 1)
+        return -dx > max(15, abs(dy) - 1 - doubt)
     if words in ("above", "over", "higher than"):
-        return dy > max(15, abs(dx) - 1)
+        return dy > max(15, abs(dx) - 1 - doubt)
     assert words in ("below", "under", "lower than"), words
-    return -dy > max(15, abs(dx) - 1)
+    return -dy > max(15, abs(dx) - 1 - doubt)
 
 
-def _furthest(words, a, scene):
+def _furthest(words, a, scene, doubt):
     others = [o for o in scene.objects if o is not a]
     ahead = {
         "on the far left": lambda o: o.x - a.x,
@@ -57,15 +57,18 @@ def _furthest(words, a, scene):
         "at the very top": lambda o: o.y - a.y,
         "at the very bottom": lambda o: a.y - o.y,
     }[words]
-    return all(ahead(o) > 3 for o in others)
+    return all(ahead(o) > (-doubt if doubt else 3) for o in others)
 
 
 def _attributes(o):
     return (o.shape, o.colour, o.size, o.material)
 
 
-def is_true(text, scene):
-    """Whether some choice of objects makes the caption true; raises on text it cannot read."""
+def is_true(text, scene, doubt=0):
+    """Whether some choice of objects makes the caption true; raises on text it cannot read.
+
+    With `doubt`, what so many pixels could make true counts as true.
+    """
     mentions = [{k: v for k, v in m.groupdict().items() if v} for m in _MENTION.finditer(text)]
     numbers = itertools.count()
     skeleton = _MENTION.sub(lambda _: f"<{next(numbers)}>", text)
@@ -86,15 +89,17 @@ def is_true(text, scene):
         holds = {
             "exist": lambda c, g: True,
             "is": lambda c, g: g[0] in _attributes(c[0]),
-            "0 to 1": lambda c, g: _related(g[0], c[0], c[1]),
-            "1 to 0": lambda c, g: _related(g[0], c[1], c[0]),
+            "0 to 1": lambda c, g: _related(g[0], c[0], c[1], doubt),
+            "1 to 0": lambda c, g: _related(g[0], c[1], c[0], doubt),
             "0 to 1, 0 to 2": lambda c, g: (
-                _related(g[0], c[0], c[1]) and _related(g[1], c[0], c[2])
+                _related(g[0], c[0], c[1], doubt) and _related(g[1], c[0], c[2], doubt)
             ),
-            "extreme": lambda c, g: _furthest(g[0], c[0], scene),
-            "extreme is": lambda c, g: _furthest(g[0], c[0], scene) and g[1] in _attributes(c[0]),
+            "extreme": lambda c, g: _furthest(g[0], c[0], scene, doubt),
+            "extreme is": lambda c, g: (
+                _furthest(g[0], c[0], scene, doubt) and g[1] in _attributes(c[0])
+            ),
             "extreme same": lambda c, g: (
-                _furthest(g[0], c[0], scene)
+                _furthest(g[0], c[0], scene, doubt)
                 and all(v in _attributes(c[0]) for v in wanted.values())
             ),
         }[claim]

@@ -88,6 +88,15 @@ def test_other_image_rows_are_uniform_over_other_images():
         np.testing.assert_allclose(counts, 6000 / len(names), rtol=0.12)
 
 
+def test_foreign_rows_are_uniform_over_a_list():
+    lists = np.asarray([[7, 3, 9], [4, -1, -1], [8, 2, -1]])
+    for one in lists:
+        got = sampling.foreign_rows(0, "s", np.arange(6000), np.tile(one, (6000, 1)))
+        names, counts = np.unique(got, return_counts=True)
+        assert names.tolist() == sorted(one[one >= 0])
+        np.testing.assert_allclose(counts, 6000 / len(names), rtol=0.06)
+
+
 @pytest.mark.parametrize("n", [2, 3, 50])
 def test_derangement(n):
     other = sampling.derangement(4, n)

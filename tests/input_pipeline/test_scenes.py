@@ -1,5 +1,7 @@
 """The embedded data set: determinism, true captions, disjoint splits, nothing told by text."""
 
+import collections
+import dataclasses
 import filecmp
 import json
 import pathlib
@@ -13,8 +15,9 @@ from scene_truth import is_true
 from configs import common
 from input_pipeline import datasets
 from input_pipeline.datasets import scenes
-from input_pipeline.datasets.scenes import captions, detector, graph, probe, render
+from input_pipeline.datasets.scenes import captions, detector, foreign, graph, probe, render
 from input_pipeline.schema import DataError
+from input_pipeline.tables import Row
 
 COUNTS = {"train": 40, "validation": 12, "test": 8}
 
@@ -122,6 +125,7 @@ def test_captions_are_true():
         assert len(texts) == 5
         for caption in texts:
             assert is_true(caption.text, scene), (caption.text, scene)
+            assert captions.true_of(caption, scene), (caption, scene)
             assert caption.text == " ".join(caption.text.lower().split())
             assert len(caption.text.split()) <= 20
 
@@ -182,10 +186,104 @@ def test_the_baseline_finds_a_leak():
     def leaky(n):
         for colour in rng.choice(graph.COLOURS, n):
             text = f"a {'x' + colour[:1]} {colour} ball"
-            yield captions.Caption(text, ((5, 5 + len(colour)),))
+            yield Row(None, text, "", ((5, 5 + len(colour)),))
 
     table = probe.measure(list(leaky(500)), list(leaky(200)))
     assert table["colour"]["gain"] > 0.5
+
+
+# Captions of other images.
+
+
+def test_truth_of_other_scenes_is_what_the_independent_checker_says():
+    # Many objects, so that relations too are often true of another scene.
+    busy = [graph.draw(5, "train", i, 6, 6) for i in range(8)]
+    said = collections.Counter()
+    for scene in draw("validation", 60) + busy:
+        for form, caption in zip(captions.FORMS, captions.captions(scene, 0), strict=True):
+            for other in busy:
+                answer = captions.true_of(caption, other)
+                assert answer == is_true(caption.text, other, doubt=6), (caption, other)
+                said[form, answer] += 1
+    assert len(said) == 10
+    assert min(said.values()) >= 10
+
+
+def row_of(*objects):
+    """A scene of (colour, x, y): small rubber balls."""
+    made = (graph.Object("ball", colour, "small", "rubber", x, y, 8) for colour, x, y in objects)
+    return graph.Scene("train-000000", 112, 112, tuple(made))
+
+
+def claim(*mentions, **more):
+    return captions.Caption("", (), captions.Claims(mentions, **more))
+
+
+def test_truth_asks_for_different_objects():
+    one, two = row_of(("red", 20, 20), ("blue", 80, 20)), row_of(("red", 20, 20), ("red", 80, 20))
+    pair = claim(("red", "ball"), ("red",))
+    assert not captions.true_of(pair, one)
+    assert captions.true_of(pair, two)
+    left = {"relations": ((0, "left of", 1),)}
+    assert captions.true_of(claim(("red",), ("ball",), **left), one)
+    assert not captions.true_of(claim(("ball",), ("red",), **left), one)
+    assert not captions.true_of(claim(("red", "cube")), one)
+    # One object must fit all that is said of it.
+    chain = {"relations": ((0, "left of", 1), (0, "above", 2))}
+    three = row_of(("red", 20, 80), ("red", 20, 20), ("blue", 80, 95), ("gray", 25, 108))
+    assert not captions.true_of(claim(("red",), ("blue",), ("red",), **chain), three)
+    assert captions.true_of(claim(("red",), ("blue",), ("gray",), **chain), three)
+
+
+def test_a_few_pixels_of_doubt_count_as_true():
+    def above(dx):
+        scene = row_of(("red", 20, 20), ("blue", 20 + dx, 60))
+        return captions.true_of(claim(("red",), ("blue",), relations=((0, "above", 1),)), scene)
+
+    def top(y):
+        scene = row_of(("red", 20, 40), ("blue", 80, y))
+        return captions.true_of(claim(("red",), extremes=((0, "at the very top"),)), scene)
+
+    assert [above(dx) for dx in (0, 40, 46, 47)] == [True, True, True, False]
+    assert [top(y) for y in (80, 40, 35, 34)] == [True, True, True, False]
+
+
+def test_foreign_captions_are_false_and_evenly_dealt():
+    drawn = draw("train", 120)
+    texts = [captions.captions(s, 0) for s in drawn]
+    by_name = {f"{s.image_id}-{n}": (i, c)
+               for i, s in enumerate(drawn) for n, c in enumerate(texts[i])}  # fmt: skip
+    dealt, used = foreign.deal(drawn, texts, 0), collections.Counter()
+    for i, scene in enumerate(drawn):
+        for names in dealt[i]:
+            used.update(names)
+            for other, caption in map(by_name.get, names):
+                assert other != i
+                assert not is_true(caption.text, scene, doubt=6), (caption, scene)
+    # The text tells nothing: every caption is as often foreign as any other.
+    assert set(used.values()) == {foreign.WIDTH}
+    assert len(used) == 600
+    assert foreign.deal(drawn, texts, 0) == dealt
+    assert foreign.deal(drawn, texts, 1) != dealt
+    test = [dataclasses.replace(s, image_id=s.image_id.replace("train", "test")) for s in drawn]
+    assert {n.replace("test", "train") for n in foreign.deal(test, texts, 0)[0][0]} != {
+        *dealt[0][0]
+    }
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_a_tiny_split_deals_what_it_has(images):
+    drawn = draw("test", images)
+    texts = [captions.captions(s, 0) for s in drawn]
+    for scene, own in zip(drawn, foreign.deal(drawn, texts, 0), strict=True):
+        assert len(own) == 5
+        for names in own:
+            assert (images > 1) == bool(names)
+            for name in names:
+                image, _, number = name.rpartition("-")
+                index = int(image.rpartition("-")[2])
+                assert image != scene.image_id
+                assert not captions.true_of(texts[index][int(number)], scene)
 
 
 # Detector.
@@ -274,8 +372,13 @@ def test_store_and_texts_fit_together(prepared):
         rows = list(prepared.rows(split))
         assert len({r.text_id for r in rows}) == len(rows) == 5 * count
         assert (store.rows_of([r.image_id for r in rows]) >= 0).all()
-        expected = [c for s in draw(split, count) for c in captions.captions(s, 0)]
+        scenes_ = draw(split, count)
+        texts = [captions.captions(s, 0) for s in scenes_]
+        expected = [c for own in texts for c in own]
         assert [(r.text, r.probe) for r in rows] == [(c.text, c.probe) for c in expected]
+        dealt = foreign.deal(scenes_, texts, 0)
+        assert [r.foreign for r in rows] == [names for own in dealt for names in own]
+        assert {type(name) for r in rows for name in r.foreign} == {str}
         for encoded in words.encode_batch([r.text for r in rows]):
             assert words.special.unk not in encoded.ids
             assert all(encoded.word_starts)  # every word is a piece of its own

@@ -1,5 +1,6 @@
 """Streams: a batch is a pure function of (seed, stream, draw), whoever asks for it."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -105,6 +106,87 @@ def test_negatives_are_of_other_images(folder):
     np.testing.assert_array_equal(joined, other.batch(0)["text_ids"])
     assert len(np.unique(joined[:, 1], axis=0)) > 4
     assert (joined[0::2, 1] != joined[1::2, 1]).any()  # drawn by example, not by image
+
+
+def foreign_data(tree, names):
+    """The data of a config, with the foreign texts that names(row) says."""
+    data = pipeline.Data(tree.data)
+    rows, fingerprint = data.prepared.rows, data.prepared.fingerprint
+    data.prepared = dataclasses.replace(
+        data.prepared,
+        rows=lambda split: (dataclasses.replace(r, foreign=names(r)) for r in rows(split)),
+        fingerprint=lambda split: f"{fingerprint(split)} {names.__name__}",
+    )
+    return data
+
+
+def next_two(row):
+    """The first texts of the image after the next, and of the one after that, as in a ring."""
+    image = int(row.image_id[3:])
+    return tuple(f"img{(image + k) % 8}#0" for k in (2, 3))
+
+
+def test_negatives_are_the_foreign_texts_of_the_table(folder):
+    tree = config(folder, stream={"negatives": True})
+    data = foreign_data(tree, next_two)
+    stream = pipeline.build_streams(tree, ASSEMBLE, data=data)["captions"]
+    random = build(folder, stream={"negatives": True})
+    assert stream.fingerprint != random.fingerprint
+    texts = ASSEMBLE["captions"](stream._table, np.arange(16), stream.special, 10)["text_ids"]
+    seen = set()
+    for draw in range(16):
+        batch = stream.batch(draw)
+        np.testing.assert_array_equal(batch["text_ids"][:, 0], random.batch(draw)["text_ids"][:, 0])
+        for b, row in enumerate(batch["example_index"].tolist()):
+            allowed = [(row // 2 + k) % 8 * 2 for k in (2, 3)]
+            which = [(batch["text_ids"][b, 1] == texts[other, 0]).all() for other in allowed]
+            assert sum(which) == 1
+            seen.add((row, which.index(True)))
+    assert len(seen) > 24  # of 32
+    again = pipeline.build_streams(tree, ASSEMBLE, data=foreign_data(tree, next_two))["captions"]
+    equal(again.batch(6), stream.batch(6))
+    halves = [stream.batch(6, (i, 2))["text_ids"] for i in (0, 1)]
+    np.testing.assert_array_equal(np.concatenate(halves), stream.batch(6)["text_ids"])
+    by4, by8 = (
+        pipeline.build_evaluation(
+            tree, "captions", ASSEMBLE, split="train", batch_size=size, data=data
+        )
+        for size in (4, 8)
+    )
+    joined = np.concatenate([by4.batch(d)["text_ids"] for d in (0, 1)])
+    np.testing.assert_array_equal(joined, by8.batch(0)["text_ids"])
+
+
+def test_a_text_without_foreign_text_is_told(folder):
+    def but_one(row):
+        return () if row.text_id == "img5#1" else next_two(row)
+
+    tree = config(folder)
+    stream = pipeline.build_streams(tree, ASSEMBLE, data=foreign_data(tree, but_one))["captions"]
+    assert stream.batch(0)["text_ids"].shape[1] == 1  # not asked for
+    tree.streams.captions.negatives = True
+    with pytest.raises(DataError, match=r"(?s)captions\.jsonl, text 'img5#1'.*1 of 16.*negatives"):
+        pipeline.build_streams(tree, ASSEMBLE, data=foreign_data(tree, but_one))
+
+
+def test_foreign_texts_may_be_of_images_without_regions(tmp_path):
+    write_all(tmp_path)
+    write_store(tmp_path / "few", 6)
+    tree = config(
+        tmp_path,
+        stream={"negatives": True},
+        regions=str(tmp_path / "few"),
+        on_missing="skip",
+    )
+    stream = pipeline.build_streams(tree, ASSEMBLE, data=foreign_data(tree, next_two))["captions"]
+    assert stream.num_examples == 12
+    texts = ASSEMBLE["captions"](stream._table, np.arange(16), stream.special, 10)["text_ids"]
+    left_out = 0
+    for draw in range(6):
+        batch = stream.batch(draw)
+        assert (batch["image_key"] < 6).all()
+        left_out += (batch["text_ids"][:, 1:2] == texts[12:, 0]).all(-1).any(1).sum()
+    assert left_out
 
 
 def test_flip_mirrors_half_of_the_training_examples(folder):

@@ -1,5 +1,6 @@
 """Tokenised tables: ragged rows come out as they went in."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -32,6 +33,8 @@ def test_gather(tmp_path, tokenizer):
     assert table.source.tolist() == [i % 3 for i in range(20)]
     assert [table.text_id(i) for i in (0, 7, 19)] == ["t0", "t7", "t19"]
     assert table.probe is None
+    assert table.foreign is None
+    assert not (tmp_path / "t" / "foreign.bin").exists()
     pick = np.asarray([19, 3, 3, 0])
     for width in (4, 30):
         got = table.gather(pick, width)
@@ -78,6 +81,29 @@ def test_probe_words(tmp_path, tokenizer):
     assert not (tmp_path / "u").exists()
 
 
+def test_foreign_texts(tmp_path, tokenizer):
+    def made(**foreign):
+        return [dataclasses.replace(row, foreign=foreign.get(row.text_id, ())) for row in rows(6)]
+
+    late = made(t0=("t5", "t2", "t5"), t3=("t0",))
+    table = build_table(late, tokenizer, tmp_path / "t", source="s")
+    none = [-1, -1, -1]
+    assert table.foreign.tolist() == [[5, 2, 5], none, none, [0, -1, -1], none, none]
+    assert table.foreign.dtype == np.int32
+    table.check_foreign(np.asarray([3, 0]))
+    with pytest.raises(DataError, match=r"(?s)no foreign text.*/t, text 't1'.*none for 2 of 3"):
+        table.check_foreign(np.asarray([0, 1, 2]))
+    for name, found in (("t9", r"'t9' \(no such text\)"), ("t2", "'t2'"), ("t3", "'t3'")):
+        with pytest.raises(DataError, match=rf"(?s)f\.jsonl, text 't3'.*another image.*{found}"):
+            build_table(made(t3=(name,)), tokenizer, tmp_path / "u", source="s", origin="f.jsonl")
+    # A text that is left out is no foreign text, and no error.
+    for gone in (Skipped("gone", "no text"), Row("img9", "\u200b", "gone")):
+        some = [gone, *made(t1=("gone", "t4"), t2=("gone",))]
+        folder = tmp_path / type(gone).__name__
+        table = build_table(some, tokenizer, folder, source="s", on_missing="skip")
+        assert table.foreign[1:3].tolist() == [[4, -1], [-1, -1]]
+
+
 def test_cache_and_fingerprint(tmp_path, tokenizer):
     calls = []
 
@@ -106,8 +132,9 @@ def test_bad_texts_leave_nothing(tmp_path, tokenizer):
 
 
 def test_damage_is_found(tmp_path, tokenizer):
-    build_table(rows(), tokenizer, tmp_path / "t", source="s")
-    for name in ("ids.bin", "offsets.bin", "word_starts.bin", "text_ids.bin"):
+    some = [dataclasses.replace(row, foreign=("t18",)) for row in rows(18)] + rows()[18:]
+    build_table(some, tokenizer, tmp_path / "t", source="s")
+    for name in ("ids.bin", "offsets.bin", "word_starts.bin", "text_ids.bin", "foreign.bin"):
         for change in (lambda d: d[:-1], lambda d: bytes([d[0] ^ 1]) + d[1:]):
             copy = shutil.copytree(tmp_path / "t", tmp_path / "copy")
             (copy / name).write_bytes(change((copy / name).read_bytes()))

@@ -48,6 +48,7 @@ def prepare(data_config) -> Prepared:
         fingerprint=lambda split: built["captions"][known(split)],
         splits=tuple(options.splits),
         corpus=[str(folder / build.CORPUS)],
+        priors=built["text_only"],
     )
 
 

@@ -13,7 +13,15 @@ import tensorflow_datasets as tfds
 import xxhash
 
 from input_pipeline import regions, tokenizer
-from input_pipeline.datasets.scenes import builder, captions, detector, graph, probe, settings
+from input_pipeline.datasets.scenes import (
+    builder,
+    captions,
+    detector,
+    foreign,
+    graph,
+    probe,
+    settings,
+)
 from input_pipeline.progress import Progress, atomic_folder
 from input_pipeline.tables import Row
 
@@ -58,7 +66,7 @@ def build(options: settings.Settings, folder: pathlib.Path) -> None:
                     width=scene.width,
                     class_probs=drawn.regions.class_probs,
                 )
-                hashes[scene.split].update(repr(drawn.captions).encode())
+                hashes[scene.split].update(repr((drawn.captions, drawn.foreign)).encode())
                 if scene.split == "train":
                     texts.extend(c.text for c in drawn.captions)
                 progress.add()
@@ -127,15 +135,17 @@ def _read(folder: pathlib.Path, split: str, columns: dict) -> Iterator[dict]:
 
 def read_rows(folder: pathlib.Path, split: str) -> Iterator[Row]:
     """The captions of a split; an image's captions follow each other."""
-    columns = {"image_id": True, "captions": {"text", "probe"}}
-    for example in _read(folder, split, columns):
-        image_id, texts = example["image_id"].decode(), example["captions"]["text"]
-        for i, (text, spans) in enumerate(zip(texts, example["captions"]["probe"], strict=True)):
+    fields = ("text", "probe", "foreign")
+    for example in _read(folder, split, {"image_id": True, "captions": set(fields)}):
+        image_id = example["image_id"].decode()
+        captioned = zip(*(example["captions"][field] for field in fields), strict=True)
+        for i, (text, spans, names) in enumerate(captioned):
             yield Row(
                 image_id=image_id,
                 text=text.decode(),
-                text_id=f"{image_id}-{i}",
+                text_id=foreign.text_id(image_id, i),
                 probe=tuple(map(tuple, spans.tolist())),
+                foreign=tuple(name.decode() for name in names),
             )
 
 

@@ -8,37 +8,46 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from input_pipeline.datasets.scenes import captions, detector, graph, render, settings
+from input_pipeline.datasets.scenes import captions, detector, foreign, graph, render, settings
 
 _CHUNK = 64  # pictures whose features are computed together
 
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """One image: its scene, picture (uint8 [height, width, 3]), regions, features [n, F], texts."""
+    """One image: scene, picture (uint8 [height, width, 3]), regions, features [n, F], texts.
+
+    `foreign` are, for each caption, the names of captions of other images that are false of it.
+    """
 
     scene: graph.Scene
     picture: np.ndarray
     regions: detector.Regions
     features: np.ndarray
     captions: list[captions.Caption]
+    foreign: list[tuple[str, ...]]
 
 
 def draw_split(options: settings.Settings, split: str) -> Iterator[Drawn]:
-    """Draws the images of a split in order, each a pure function of (seed, split, index)."""
+    """Draws the images of a split in order, each a pure function of (seed, split, index).
+
+    `foreign` alone depends on the other images too.
+    """
     count, seed = getattr(options, split), options.seed
+    drawn = [
+        graph.draw(seed, split, i, options.min_objects, options.max_objects) for i in range(count)
+    ]
+    texts = [captions.captions(s, seed) for s in drawn]
+    dealt = foreign.deal(drawn, texts, seed)
     for start in range(0, count, _CHUNK):
-        scenes = [
-            graph.draw(seed, split, i, options.min_objects, options.max_objects)
-            for i in range(start, min(start + _CHUNK, count))
-        ]
+        chunk = slice(start, start + _CHUNK)
+        scenes = drawn[chunk]
         pictures = np.stack(
             [render.render(s, graph.generator(seed, s.image_id, "picture")) for s in scenes]
         )
         found = [detector.find(s, graph.generator(seed, s.image_id, "detector")) for s in scenes]
         features = detector.features(pictures, [r.boxes for r in found], options.feature_dim)
-        texts = [captions.captions(s, seed) for s in scenes]
-        yield from map(Drawn, scenes, pictures, found, features, texts)
+        yield from map(Drawn, scenes, pictures, found, features, texts[chunk], dealt[chunk])
 
 
 def _png(picture: np.ndarray) -> io.BytesIO:
@@ -84,6 +93,8 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
                             "probe": tfds.features.Sequence(
                                 tfds.features.Tensor(shape=(2,), dtype=np.int32)
                             ),
+                            # names of captions of other images that are false of this one
+                            "foreign": tfds.features.Sequence(tfds.features.Text()),
                         }
                     ),
                     "scene": tfds.features.Text(),  # JSON, graph.Scene.from_json reads it
@@ -108,8 +119,12 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
                     "width": scene.width,
                     "picture": _png(drawn.picture),
                     "captions": [
-                        {"text": c.text, "probe": [list(span) for span in c.probe]}
-                        for c in drawn.captions
+                        {
+                            "text": c.text,
+                            "probe": [list(span) for span in c.probe],
+                            "foreign": list(names),
+                        }
+                        for c, names in zip(drawn.captions, drawn.foreign, strict=True)
                     ],
                     "scene": scene.to_json(),
                 },

@@ -4,10 +4,14 @@ Wording and the choice of the objects mentioned are drawn without a look at any 
 text around an attribute word says nothing about it (probe.py measures that). Every caption is
 true of its scene; "a" and "the" claim no uniqueness. Lower case, words separated by one space.
 
+What a caption says is recorded while it is written (`Claims`), so that `true_of` can tell whether
+it is true of any other scene as well.
+
 "leftmost" and its like are avoided: flipping a picture exchanges the words left and right only.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -29,7 +33,9 @@ EXTREMES = {
     "at the very top": ("y", -1),
     "at the very bottom": ("y", 1),
 }
-_CLEAR = 6  # pixels by which an extreme object must lead
+# Pixels by which an extreme object must lead to be called so. In other scenes, what is nearer than
+# this is in doubt (`true_of`).
+_CLEAR = 6
 _PICTURES = ("picture", "image", "scene")
 _THINGS = ("object", "thing")
 # What a mention names, before the noun, and whether it names the shape; with probabilities.
@@ -45,24 +51,74 @@ _MENTION_ENDS = np.cumsum([m[2] for m in _MENTIONS])
 
 
 @dataclasses.dataclass(frozen=True)
+class Claims:
+    """What a caption says of the objects it mentions, which are numbered and all different.
+
+    Attributes:
+      mentions: words said of each, such as ("small", "red", "cube").
+      relations: (number, one of graph.RELATIONS, number).
+      extremes: (number, key of EXTREMES).
+    """
+
+    mentions: tuple[tuple[str, ...], ...]
+    relations: tuple[tuple[int, str, int], ...] = ()
+    extremes: tuple[tuple[int, str], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Caption:
-    """A sentence and the character spans (start, end) of its probe words."""
+    """A sentence, the character spans (start, end) of its probe words, and what it says."""
 
     text: str
     probe: tuple[tuple[int, int], ...]
+    claims: Claims
+
+
+def _related(a: graph.Object, relation: str, b: graph.Object) -> bool:
+    dx, dy = b.x - a.x, b.y - a.y
+    along, across = (dx, dy) if relation in ("left of", "right of") else (dy, dx)
+    if relation in ("right of", "below"):
+        along = -along
+    return along >= abs(across) - _CLEAR
+
+
+def _extreme(a: graph.Object, wording: str, scene: graph.Scene) -> bool:
+    axis, sign = EXTREMES[wording]
+    return all(sign * (getattr(a, axis) - getattr(o, axis)) > -_CLEAR for o in scene.objects)
+
+
+def true_of(caption: Caption, scene: graph.Scene) -> bool:
+    """Whether different objects of the scene can be found for all that the caption mentions.
+
+    What hangs on less than _CLEAR pixels counts as true: a relation whose two axes are about even,
+    an extreme that another object nearly shares. So "not true" is plain to see.
+    """
+    claims, objects = caption.claims, scene.objects
+    words = [(o.shape, o.colour, o.size, o.material) for o in objects]
+    fitting = []
+    for said in claims.mentions:
+        fitting.append([i for i, has in enumerate(words) if all(word in has for word in said)])
+        if not fitting[-1]:
+            return False
+    return any(
+        len(set(chosen)) == len(chosen)
+        and all(_related(objects[chosen[i]], r, objects[chosen[j]]) for i, r, j in claims.relations)
+        and all(_extreme(objects[chosen[i]], wording, scene) for i, wording in claims.extremes)
+        for chosen in itertools.product(*fitting)
+    )
 
 
 class _Probe(str):
     """A word that only the picture can tell."""
 
 
-def _caption(words: list[str]) -> Caption:
+def _caption(words: list[str], claims: Claims) -> Caption:
     spans, start = [], 0
     for word in words:
         if isinstance(word, _Probe):
             spans.append((start, start + len(word)))
         start += len(word) + 1
-    return Caption(" ".join(words), tuple(spans))
+    return Caption(" ".join(words), tuple(spans), claims)
 
 
 class _Writer:
@@ -72,6 +128,20 @@ class _Writer:
         self.scene = scene
         self.rng = rng
 
+    def write(self, form: str) -> Caption:
+        """A caption of a form, with what it says by object as the form's methods record it."""
+        self._said: dict[int, list[str]] = {}
+        self._relations: list[tuple[int, str, int]] = []
+        self._extremes: list[tuple[int, str]] = []
+        words = getattr(self, form)()
+        number = {i: n for n, i in enumerate(self._said)}
+        claims = Claims(
+            mentions=tuple(map(tuple, self._said.values())),
+            relations=tuple((number[i], r, number[j]) for i, r, j in self._relations),
+            extremes=tuple((number[i], wording) for i, wording in self._extremes),
+        )
+        return _caption(words, claims)
+
     def pick(self, options):
         return options[int(self.rng.integers(len(options)))]
 
@@ -80,7 +150,9 @@ class _Writer:
         return self.rng.permutation(len(self.scene.objects))[:n].tolist()
 
     def word(self, i: int, kind: str) -> _Probe:
-        return _Probe(getattr(self.scene.objects[i], kind))
+        word = getattr(self.scene.objects[i], kind)
+        self._said.setdefault(i, []).append(word)
+        return _Probe(word)
 
     def mention(self, i: int, *, short: bool = False) -> list[str]:
         """ "a red cube", "the small red cube", "one metal cone", "a red thing"."""
@@ -90,7 +162,9 @@ class _Writer:
         return [self.pick(("a", "a", "the", "one")), *(self.word(i, k) for k in kinds), noun]
 
     def relation(self, i: int, j: int) -> list[str]:
-        return self.pick(RELATION_WORDINGS[self.scene.relation(i, j)]).split()
+        relation = self.scene.relation(i, j)
+        self._relations.append((i, relation, j))
+        return self.pick(RELATION_WORDINGS[relation]).split()
 
     def opening(self) -> list[str]:
         """Words before a mention; often none."""
@@ -168,6 +242,7 @@ class _Writer:
         if not clear:
             return self.pair()
         wording, i = self.pick(clear)
+        self._extremes.append((i, wording))
         thing = self.pick(_THINGS)
         form = int(self.rng.integers(4))
         if form == 0:
@@ -186,4 +261,4 @@ FORMS = ("single", "pair", "listing", "chain", "extreme")
 def captions(scene: graph.Scene, seed: int) -> list[Caption]:
     """Five captions, one of each of `FORMS`: a pure function of the scene and the seed."""
     writer = _Writer(scene, graph.generator(seed, scene.image_id, "captions"))
-    return [_caption(getattr(writer, form)()) for form in FORMS]
+    return [writer.write(form) for form in FORMS]
