@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import threading
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,6 +52,11 @@ def _load_json(path: pathlib.Path):
         ) from error
 
 
+def _close(files: list[int]) -> None:
+    for file in files:
+        os.close(file)
+
+
 class _Folder:
     """One folder of a store: its spec, index and open shards."""
 
@@ -77,7 +83,8 @@ class _Folder:
                 "spec.json", f"fingerprint {self.manifest['fingerprint']}", self.fingerprint
             )
         self.keys = unpack_strings(self.index["keys"], self.index["key_ends"])
-        self.files = []
+        self.files: list[int] = []
+        weakref.finalize(self, _close, self.files)
         for shard in self.manifest["shards"]:
             path = self.path / shard["file"]
             size = path.stat().st_size if path.is_file() else None
@@ -88,10 +95,6 @@ class _Folder:
                     "no such file" if size is None else f"{size} bytes",
                 )
             self.files.append(os.open(path, os.O_RDONLY))
-
-    def __del__(self):
-        for file in getattr(self, "files", ()):
-            os.close(file)
 
     def _broken(self, file: str, expected, found) -> DataError:
         return DataError(

@@ -98,9 +98,7 @@ CONFIGS = {
 }
 
 
-@pytest.fixture(
-    scope="module", params=["vlbert", pytest.param("vilbert", marks=pytest.mark.slow)]
-)
+@pytest.fixture(scope="module", params=["vlbert", pytest.param("vilbert", marks=pytest.mark.slow)])
 def single(request):
     losses, params = curve(CONFIGS[request.param](), (1, 1, 1), jax.devices()[:1])
     assert np.all(np.isfinite(losses))
