@@ -5,9 +5,10 @@ MFU = operations the model needs / (time · peak of all devices). Needed are, a 
   6 · kernel size · positions   for every matrix product with parameters: 2 forward, 4 backward
   12 · L² · D                   for the attention of each layer and row (QKᵀ and its use on V)
 
-Positions are the packed row (L) in transformer layers, R for other products of the trunk, and
-the places that are predicted for heads; the tied word table counts as part of the masked-language
-head. Table look-ups, norms and element-wise work count nothing; padding counts.
+Positions are those of the stream that the product reads: the packed row (L) in VL-BERT's layers,
+T and R in ViLBERT's; the places that are predicted for heads. The tied word table counts as part
+of the masked-language head. Table look-ups, norms and element-wise work count nothing; padding
+counts. Co-attention is 12 · T · R · width a connection and direction.
 """
 
 import math
@@ -38,11 +39,43 @@ def peak(devices) -> float | None:
     return None
 
 
+# Which positions a kernel of the trunk is applied at: first match wins.
+_TEXT, _IMAGE, _ONCE = "text", "image", "once"
+_POSITIONS = (
+    (r"trunk/layer_\d+/", _TEXT),
+    (r"trunk/image_layer_\d+/.*_gate", _ONCE),
+    (r"trunk/image_layer_\d+/", _IMAGE),
+    (r"trunk/connection_\d+/text_attention/(key|value)", _IMAGE),
+    (r"trunk/connection_\d+/text_", _TEXT),
+    (r"trunk/connection_\d+/image_attention/(key|value)", _TEXT),
+    (r"trunk/connection_\d+/image_", _IMAGE),
+    (r"trunk/regions/", _IMAGE),
+    (r"trunk/(.*_)?pooler/", _ONCE),
+)
+
+
 def row_length(block) -> int:
-    """L of a stream, [END] included."""
+    """Positions of a packed row of a stream (L), [END] included."""
     if not block.images:
         return block.max_text + 1
     return min(block.max_length, block.max_text + block.max_regions) + 1
+
+
+def _positions_of(path: str, text: int, image: int) -> int:
+    for pattern, where in _POSITIONS:
+        if re.match(pattern, path):
+            return {_TEXT: text, _IMAGE: image, _ONCE: 1}[where]
+    raise ValueError(f"no rule says at how many positions {path} is applied")
+
+
+def _attention(model, text: int, image: int) -> int:
+    """Operations of all attention maps of a row."""
+    total = 12 * text**2 * model.hidden * model.layers
+    if "connect" in model:
+        total += 12 * image**2 * model.image.hidden * model.image.layers
+        connections = len(model.connect.text_at) if model.connect.coattention else 0
+        total += 2 * 12 * text * image * model.connect.hidden * connections
+    return total
 
 
 def flops_per_step(config, params, heads: Mapping[str, list[str]]) -> float:
@@ -59,14 +92,16 @@ def flops_per_step(config, params, heads: Mapping[str, list[str]]) -> float:
         if path.endswith("/kernel")
     }
     table = math.prod(params["trunk"]["embeddings"]["word"]["embedding"].shape)
-    layers = sum(size for path, size in sizes.items() if re.match(r"trunk/layer_\d+/", path))
-    other = sum(size for path, size in sizes.items() if path.startswith("trunk/")) - layers
     total = 0.0
     for stream, names in heads.items():
         block = config.streams[stream]
-        length = row_length(block)
-        row = 6 * layers * length + 12 * length**2 * config.model.hidden * config.model.layers
-        row += 6 * other * block.max_regions * block.images
+        two_streams = "connect" in config.model
+        text = block.max_text if two_streams else row_length(block)
+        image = block.max_regions if block.images else 0
+        row = _attention(config.model, text, image)
+        for path, size in sizes.items():
+            if path.startswith("trunk/"):
+                row += 6 * size * _positions_of(path, text, image)
         for name in names:
             size = sum(n for path, n in sizes.items() if path.startswith(f"heads/{name}/"))
             positions = 1
