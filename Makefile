@@ -1,14 +1,16 @@
 # `make pretrain` and `make test` set everything up on a machine that has Python 3.11-3.13 and make.
+# MODEL=vilbert pre-trains the other model, WORKDIR=... chooses the folder, ARGS=... goes to the program.
 PYTHON ?= python3
 VENV ?= .venv
-WORKDIR ?= runs/pretrain
+MODEL ?= vlbert
+WORKDIR ?= runs/$(MODEL)_pretrain
 ARGS ?=
 RUN := $(VENV)/bin/python
 
 .PHONY: pretrain test test-all lint format clean
 
 pretrain: $(VENV)/ready
-	$(RUN) main.py --config=configs/vlbert_pretrain.py --workdir=$(WORKDIR) $(ARGS)
+	$(RUN) main.py --config=configs/$(MODEL)_pretrain.py --workdir=$(WORKDIR) $(ARGS)
 
 test: $(VENV)/ready
 	$(RUN) -m pytest -m "not slow" $(ARGS)

@@ -10,6 +10,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 
 jax.config.update("jax_num_cpu_devices", 8)
+# Tests compile much and compute little: optimizing their programs costs more than it saves.
+jax.config.update("jax_disable_most_optimizations", True)
 
 # Compilation is most of the suite's time, and many tests compile the same program. The cache is
 # this session's own: another machine's code never comes in, and child processes do not see it.

@@ -17,7 +17,7 @@ class Parts:
       fingerprints: {stream: digest of its data}; a run only continues with the same.
       evaluators: {name: object with run(params) → {metric: float}}.
       facts: JSON saved with every checkpoint (feature spec, special ids, vocabulary file).
-      priors: what the data set knows of guessing words without the image, or {}.
+      priors: {slot: {"prior", "text_only"}}, how well marked words are guessed without the image.
       check_features: check_features(facts of a checkpoint, its place) raises where the checkpoint
         was trained on other features.
       flops: flops(parameter shapes) → model operations a step, or None.

@@ -36,7 +36,8 @@ def collect(lines: Sequence[Mapping], objectives: Sequence[str], priors: Mapping
     Args:
       lines: of the whole run, resumed parts included.
       objectives: names of the objectives, whose evaluation metrics are losses.
-      priors: what the data set knows of guessing without the image, or {}.
+      priors: {slot: {"prior", "text_only"}}, shares of marked words that are guessed without the
+        image, or {}.
 
     Returns:
       Accuracies as shares (0 to 1), visual_gain and its interval in points (0 to 100), losses in
@@ -68,7 +69,13 @@ def table(summary: Mapping) -> str:
     rows = [("", "before", "after")]
     rows += [(name, _text(before.get(name)), _text(value)) for name, value in after.items()]
     width = max(len(row[0]) for row in rows)
-    return "\n".join(f"{name:<{width}}  {a:>9}  {b:>9}" for name, a, b in rows)
+    lines = [f"{name:<{width}}  {a:>9}  {b:>9}" for name, a, b in rows]
+    for slot, guess in summary.get("priors", {}).items():
+        lines.append(
+            f"marked words, {slot}: the most frequent one is right in {100 * guess['prior']:.1f} %,"
+            f" a text-only classifier in {100 * guess['text_only']:.1f} %"
+        )
+    return "\n".join(lines)
 
 
 def _flat(figures: Mapping) -> dict[str, float]:

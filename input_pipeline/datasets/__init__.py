@@ -25,7 +25,8 @@ class Prepared:
       splits: names of the splits.
       origin: origin(split) -> the files of the split, for messages.
       corpus: plain text files of the text-only stream.
-      priors: how well marked words are guessed without the image, as far as the data set knows.
+      priors: {slot: {"prior", "text_only"}}, shares of marked words guessed without the image, as
+        far as the data set knows.
     """
 
     stores: Sequence[str]

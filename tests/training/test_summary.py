@@ -14,13 +14,15 @@ LINES = [
 
 
 def test_figures_of_the_last_and_first_evaluation():
-    found = summary.collect(LINES, ["words"], {"all": 0.2})
+    priors = {"all": {"prior": 0.2, "text_only": 0.21}}
+    found = summary.collect(LINES, ["words"], priors)
     assert found["losses"] == {"words": 2.0}
     assert found["mlm_accuracy"] == 0.7  # the later evaluator's
     assert found["before"] == {"losses": {"words": 5.0}, "mlm_accuracy": 0.1}
     assert found["examples_per_second"] == 9.0  # the first line holds the compilation
     assert found["train"] == {"step": 15, "loss": 2.0, "examples_per_second": 9.0}
-    assert found["priors"] == {"all": 0.2}
+    assert found["priors"] == priors
+    assert "right in 20.0 %, a text-only classifier in 21.0 %" in summary.table(found)
 
 
 def test_table_shows_before_and_after():
