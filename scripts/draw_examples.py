@@ -22,7 +22,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from input_pipeline import pipeline
-from input_pipeline.datasets.scenes import build, render
+from input_pipeline.datasets.scenes import build, graph, render
 from objectives import base, masking
 from training import checkpoint
 from training.evaluators import visual_gain
@@ -89,11 +89,12 @@ def main():
     figure, axes = plt.subplots(1, len(picked), figsize=(3.6 * len(picked), 4.9))
     for axis, row in zip(np.atleast_1d(axes), picked, strict=True):
         image_id = str(data.store.keys[batch["image_key"][row, 0]])
-        axis.imshow(render.render(scenes[image_id]))
+        rng = graph.generator(config.data.scenes.seed, image_id, "picture")
+        axis.imshow(render.render(scenes[image_id], rng))
         for box in batch["boxes"][row, 0][1:][batch["region_mask"][row, 0][1:]]:
             x1, y1, x2, y2 = box
             axis.add_patch(
-                plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="white", lw=1.2)
+                plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="#1f4fd8", lw=1.2)
             )
         axis.set_axis_off()
         text = sentence(batch["text_ids"][row, 0], chosen[row], data.special, data.tokenizer)
