@@ -49,7 +49,7 @@ class Checkpoints:
         """
         if keep < 1:
             raise ValueError(f"config.checkpoint.keep must be at least 1, found {keep}")
-        self.folder = epath.Path(workdir) / FOLDER
+        self.folder = _absolute(workdir) / FOLDER
         self._policy = _NewestAndBest(keep)
         self._manager = _manager(self.folder, self._policy, write=True)
         if self.steps():
@@ -184,9 +184,14 @@ def load_params(source, shapes=None, *, prefer_best: bool = True):
         manager.close()
 
 
+def _absolute(path) -> epath.Path:
+    """Orbax takes no relative paths."""
+    return epath.Path(path if "://" in str(path) else pathlib.Path(path).absolute())
+
+
 def _find(source, prefer_best: bool):
     """(checkpoints folder, step) of what the user named."""
-    source = epath.Path(pathlib.Path(source).absolute() if "://" not in str(source) else source)
+    source = _absolute(source)
     if (source / "params").exists():
         return source.parent, int(source.name)
     folder = source / FOLDER if (source / FOLDER).exists() else source

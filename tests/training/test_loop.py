@@ -193,6 +193,13 @@ def test_the_best_checkpoint_outlives_newer_ones(tmp_path):
         run_fake.run(tmp_path / "other", fakes.config(**{"checkpoint.best": "evals/x/y"}))
 
 
+def test_a_relative_workdir_is_as_good_as_an_absolute_one(unbroken, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_fake.run(pathlib.Path("here/run"), fakes.config())
+    assert steps_of(tmp_path / "here/run") == steps_of(pathlib.Path("here/run")) != []
+    assert checkpoint.load_params("here/run")[1]["step"] > 0
+
+
 def test_init_from_a_checkpoint_takes_parameters_only(unbroken, tmp_path, capsys):
     summary = run_fake.run(tmp_path, fakes.config(init=str(unbroken[0])))
     assert f"parameters from step {STEPS}" in capsys.readouterr().out
