@@ -14,7 +14,7 @@ from configs import common
 
 # The image stream beside each text size; `connections` layers join the two.
 IMAGE = {
-    "mini": dict(hidden=64, heads=4, intermediate=64, connections=2),
+    "mini": dict(hidden=48, heads=4, intermediate=48, connections=2),
     "small": dict(hidden=256, heads=4, intermediate=256, connections=2),
     "base": dict(hidden=1024, heads=8, intermediate=1024, connections=6),
     "large": dict(hidden=1024, heads=8, intermediate=1024, connections=6),
@@ -31,7 +31,9 @@ def get_config(arg: str | None = None):
         objective=(0, (0, 1, 2)),
     )
     cpu = args.size in common.CPU_SIZES
-    text, image = dict(common.SIZES[args.size]), dict(IMAGE[args.size])
+    # Two streams and their connections in as many parameters as VL-BERT's mini has.
+    narrow = dict(hidden=48, intermediate=144) if args.size == "mini" else {}
+    text, image = common.SIZES[args.size] | narrow, dict(IMAGE[args.size])
     for name in ("text_visual_gain", "region_visual_gain", "geometry_dim"):  # VL-BERT's
         del text[name]
     connections = args.connections or image["connections"]

@@ -80,7 +80,7 @@ def table(summary: Mapping) -> str:
 
 def _flat(figures: Mapping) -> dict[str, float]:
     """Losses and evaluation metrics of `_figures`, in one level."""
-    other = ("before", "train", "priors", "losses", "examples_per_second")
+    other = ("before", "train", "priors", "losses", "examples_per_second", "elapsed_seconds")
     plain = {k: v for k, v in figures.items() if k not in other and isinstance(v, float)}
     return {f"loss {k}": v for k, v in figures.get("losses", {}).items()} | plain
 
