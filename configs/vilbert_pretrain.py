@@ -69,6 +69,11 @@ def get_config(arg: str | None = None):
         ),
     )
     config.streams.captions.negatives = bool(aligned)
+    if aligned:
+        with config.unlocked():
+            config.evals.alignment = dict(
+                evaluator="alignment", stream="captions", split="eval", batch_size=64
+            )
     config.objectives.masked_language.whole_word = False
     config.objectives.masked_region.update(
         target="kl",
@@ -80,7 +85,9 @@ def get_config(arg: str | None = None):
     config.optimizer.b2 = 0.98
     config.optimizer.eps = 1e-8
     config.optimizer.weight_decay = 0.01
-    if not cpu:
+    if cpu:
+        config.total_steps = 3500
+    else:
         config.optimizer.lr = 1e-4  # for the global batch of 512
         config.optimizer.warmup_steps = 6000  # a tenth
         config.optimizer.clip_norm = 0.0
