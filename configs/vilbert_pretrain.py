@@ -85,9 +85,7 @@ def get_config(arg: str | None = None):
     config.optimizer.b2 = 0.98
     config.optimizer.eps = 1e-8
     config.optimizer.weight_decay = 0.01
-    if cpu:
-        config.total_steps = 3500
-    else:
+    if not cpu:
         config.optimizer.lr = 1e-4  # for the global batch of 512
         config.optimizer.warmup_steps = 6000  # a tenth
         config.optimizer.clip_norm = 0.0
