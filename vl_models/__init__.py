@@ -6,7 +6,7 @@ file's name. Parameter paths are API: `trunk/layer_3/attention/query/kernel`.
 
 import importlib
 
-TRUNKS = ("vilbert", "vlbert")
+TRUNKS = ("single_stream", "vilbert", "vlbert")
 
 
 def build_trunk(name: str, *args, **kwargs):

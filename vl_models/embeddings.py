@@ -126,6 +126,11 @@ class LocatedRegions(nn.Module):
         return x.astype(sizes.dtype)
 
 
+def _still_at_zero(looked_up, ids):
+    """No gradient where the id is 0: [..., D], int [...] → [..., D]."""
+    return jnp.where((ids == 0)[..., None], jax.lax.stop_gradient(looked_up), looked_up)
+
+
 class TextEmbedding(nn.Module):
     """BERT's: word + position + segment, norm, dropout.
 
@@ -133,6 +138,7 @@ class TextEmbedding(nn.Module):
       sizes: of the text stream.
       vocab_size, positions, segments: rows of the tables.
       tasks: rows of the task table (12-in-1's task tokens), 0 = none.
+      padding_rows: position 0 and segment 0 learn nothing either (the paper's baseline).
     """
 
     sizes: LayerSizes
@@ -140,6 +146,7 @@ class TextEmbedding(nn.Module):
     positions: int
     segments: int = 2
     tasks: int = 0
+    padding_rows: bool = False
 
     def setup(self):
         init = nn.initializers.normal(self.sizes.init_range)
@@ -160,11 +167,14 @@ class TextEmbedding(nn.Module):
 
         The task's row has neither position nor segment; the other tokens keep theirs.
         """
-        position = self.position(jnp.arange(text_ids.shape[1]))
-        word = self.word(text_ids)
-        # ViLBERT's table has a padding row, 0, that learns nothing from being looked up.
-        word = jnp.where((text_ids == 0)[..., None], jax.lax.stop_gradient(word), word)
-        x = word + position + self.segment(segment_ids)
+        places = jnp.arange(text_ids.shape[1])
+        # ViLBERT's word table has a padding row, 0, that learns nothing from being looked up.
+        word = _still_at_zero(self.word(text_ids), text_ids)
+        position, segment = self.position(places), self.segment(segment_ids)
+        if self.padding_rows:
+            position = _still_at_zero(position, places)
+            segment = _still_at_zero(segment, segment_ids)
+        x = word + position + segment
         if self.tasks:
             x = jnp.concatenate([x[:, :1], self.task(task_id)[:, None], x[:, 1:]], axis=1)
         x = self.dropout(self.norm(x), deterministic=not train)

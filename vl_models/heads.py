@@ -54,6 +54,33 @@ class Classifier(nn.Module):
         return layers.dense(self.outputs, self.sizes, "classifier")(x).astype(jnp.float32)
 
 
+class WeightNormClassifier(nn.Module):
+    """Two weight-normalised linear layers with ReLU between: [..., D] → [..., outputs] float32.
+
+    The answer head of ViLBERT's first release and of its baseline: each kernel is g · v / ‖v‖ with
+    one scalar g for the whole matrix; dropout 0.5 before the last layer in training.
+    """
+
+    sizes: layers.LayerSizes
+    outputs: int
+    width: int
+
+    @nn.compact
+    def __call__(self, states, *, train: bool = False):
+        def linear(x, features, name):
+            v = self.param(
+                f"{name}_direction", nn.initializers.kaiming_uniform(), (x.shape[-1], features)
+            )
+            norm = jnp.linalg.norm(v)
+            g = self.param(f"{name}_gain", lambda key: jnp.linalg.norm(v))
+            bias = self.param(f"{name}_bias", nn.initializers.zeros, (features,))
+            return x @ (g * v / norm).astype(self.sizes.dtype) + bias
+
+        x = nn.relu(linear(states, self.width, "transform"))
+        x = nn.Dropout(0.5, deterministic=not train)(x)
+        return linear(x, self.outputs, "classifier").astype(jnp.float32)
+
+
 class Linear(nn.Module):
     """One linear layer: [..., D] → [..., outputs] float32."""
 

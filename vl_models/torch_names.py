@@ -124,6 +124,14 @@ def _classifier(torch: str, ours: str) -> list[Rule]:
     ]
 
 
+def _weight_norm(torch: str, ours: str) -> list[Rule]:
+    return [
+        Rule(f"{torch}.weight_v", f"{ours}_direction", "linear"),
+        Rule(f"{torch}.weight_g", f"{ours}_gain"),
+        Rule(f"{torch}.bias", f"{ours}_bias"),
+    ]
+
+
 _REGION_HEAD = [
     *_linear("imagePredictions.transform.dense", "heads/masked_region/transform"),
     *_norm("imagePredictions.transform.LayerNorm", "heads/masked_region/norm"),
@@ -183,12 +191,32 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         *_linear("vision_logit", "heads/grounding/classifier"),
         *_linear("linguisic_logit", "heads/word_grounding/classifier"),
     ),
+    "single_stream": (
+        *_embeddings("bert.embeddings", "trunk/embeddings"),
+        *_linear("bert.image_embeddings.image_embeddings", "trunk/regions/projection"),
+        *_linear("bert.image_embeddings.image_location_embeddings", "trunk/regions/location"),
+        Rule("bert.image_embeddings.token_type_embeddings.weight", "trunk/regions/segment"),
+        *_norm("bert.image_embeddings.LayerNorm", "trunk/regions/norm"),
+        *_bert_layer("bert.encoder.layer.{i}", "trunk/layer_{i}"),
+        *_linear("bert.pooler.dense", "trunk/pooler/dense"),
+        *_under("cls", _MLM),
+        *_under("cls", _REGION_HEAD),
+        *_match("cls.seq_relationship", "heads/alignment/classifier"),
+        *_weight_norm("vil_prediction.main.0", "heads/vqa/transform"),
+        *_weight_norm("vil_prediction.main.3", "heads/vqa/classifier"),
+        *_linear("vil_logit", "heads/ranking/classifier"),
+        *_linear("vision_logit", "heads/grounding/classifier"),
+        *_linear("linguisic_logit", "heads/word_grounding/classifier"),
+    ),
 }
 
 # The tied decoder is stored twice in the published files: (alias, the name it repeats).
 ALIASES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "vlbert": (("vlbert.mlm_head.predictions.decoder.weight", "vlbert.word_embeddings.weight"),),
     "vilbert": (("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),),
+    "single_stream": (
+        ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+    ),
 }
 
 
@@ -208,6 +236,7 @@ class Dead:
 # Dropped on import; written as zeros on export, since the originals want every name.
 DEAD: Mapping[str, tuple[Dead, ...]] = {
     "vlbert": (),
+    "single_stream": (),
     "vilbert": tuple(
         Dead(
             f"bert.encoder.c_layer.{{i}}.biOutput.q_dense{side}.{part}",

@@ -1,0 +1,99 @@
+"""The single-stream baseline of the ViLBERT paper: one BERT over text and regions side by side.
+
+Unlike VL-BERT, text has no visual embedding, regions have no position, and nothing is packed.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from vl_models import embeddings, layers
+
+
+def build(model, *, vocab_size: int, feature_dim: int, text_only: bool, dtype):
+    """The trunk of a config (`config.model`). `feature_dim` is read off the batch.
+
+    Raises:
+      ValueError: text-only rows, which this model does not have.
+    """
+    del feature_dim
+    if text_only:
+        raise ValueError("single_stream has no rows without an image: take the text stream out")
+    sizes = layers.LayerSizes(
+        hidden=model.hidden,
+        heads=model.heads,
+        intermediate=model.intermediate,
+        dropout=model.dropout,
+        init_range=model.init_range,
+        dtype=dtype,
+    )
+    return SingleStream(sizes, model.layers, vocab_size, model.positions)
+
+
+class SingleStream(nn.Module):
+    """The trunk; fills text, regions, pooled, word_embedding.
+
+    Attributes:
+      sizes: of all layers.
+      num_layers: of them.
+      vocab_size, positions: rows of the tables.
+    """
+
+    sizes: layers.LayerSizes
+    num_layers: int
+    vocab_size: int
+    positions: int
+
+    @property
+    def region_sizes(self) -> layers.LayerSizes:
+        """Of the region states: one stream has one width."""
+        return self.sizes
+
+    def setup(self):
+        self.embeddings = embeddings.TextEmbedding(
+            self.sizes, self.vocab_size, self.positions, padding_rows=True
+        )
+        self.regions = embeddings.LocatedRegions(self.sizes, segments=2)
+        self.layer = [layers.Layer(self.sizes) for _ in range(self.num_layers)]
+        self.pooler = layers.Pooler(self.sizes)
+
+    def __call__(
+        self, batch, *, train: bool, max_length: int | None = None, pairs=((0, 0),), capture=()
+    ):
+        """Runs the trunk on B·P rows (N).
+
+        Args:
+          batch: stream batch (see input_pipeline.schema).
+          train: whether dropout is on.
+          max_length: of no use here, text and regions keep their own places.
+          pairs: static ((text index, image index), …) of each example.
+          capture: "attention", "hidden".
+
+        Returns:
+          dict: text [N, T, D]; regions [N, R, D]; pooled [N, D]; word_embedding [V, D];
+          attention and hidden by capture, over T + R positions.
+
+        Raises:
+          ValueError: unknown capture name.
+        """
+        del max_length
+        layers.check_capture(capture)
+        rows = layers.expand_pairs(batch, pairs)
+        text = self.embeddings(rows["text_ids"], rows["segment_ids"], train=train)
+        x = jnp.concatenate([text, self.regions(rows, train=train)], axis=1)
+        mask = jnp.concatenate([rows["text_mask"], rows["region_mask"]], axis=1)
+        attention, hidden = [], [x]
+        for layer in self.layer:
+            x, probs = layer(x, mask, train=train)
+            attention.append(probs)
+            hidden.append(x)
+        out = dict(
+            text=x[:, : text.shape[1]],
+            regions=x[:, text.shape[1] :],
+            pooled=self.pooler(x),
+            word_embedding=self.embeddings.word.embedding,
+        )
+        if "attention" in capture:
+            out["attention"] = tuple(attention)
+        if "hidden" in capture:
+            out["hidden"] = tuple(hidden)
+        return out
