@@ -29,7 +29,8 @@ class Stream:
         for start, weight in ((0, [1, 1]), (2, [1, 0])):
             ids = np.zeros((2, 2, 3), np.int32)
             ids[:, :, 0] = first[start : start + 2]
-            yield {"text_ids": ids, "_weight": np.array(weight, np.float32)}
+            key = np.array([[start], [start + 1]], np.int32)
+            yield {"text_ids": ids, "_weight": np.array(weight, np.float32), "image_key": key}
 
 
 def test_every_pair_of_real_examples_counts_once():
@@ -40,6 +41,7 @@ def test_every_pair_of_real_examples_counts_once():
     assert found["alignment_accuracy_own"] == pytest.approx(2 / 3)
     assert found["alignment_accuracy_foreign"] == pytest.approx(2 / 3)
     assert found["alignment_accuracy"] == pytest.approx(4 / 6)
+    assert 0.5 <= found["alignment_accuracy_low"] < 4 / 6 < found["alignment_accuracy_high"] <= 1
 
 
 def test_a_stream_without_the_objective_is_refused():

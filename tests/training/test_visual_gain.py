@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from objectives import masking
-from training import evaluators
+from training import bootstrap, evaluators
 from training.evaluators import visual_gain
 
 
@@ -43,7 +43,7 @@ def test_bootstrap_resamples_images():
     own = np.ones(200)
     other = np.repeat(rng.random(50) < 0.5, 4).astype(float)  # all or nothing an image
     gain = 100 * (own - other).mean()
-    low, high = visual_gain.bootstrap(own, other, image, np.random.default_rng(1))
+    low, high = bootstrap.interval(100 * (own - other), image, 1)
     assert low < gain < high
     # 50 independent images, not 200 words: the interval is that of a share of 50
     assert high - low == pytest.approx(2 * 1.96 * 100 * 0.5 / 50**0.5, rel=0.15)

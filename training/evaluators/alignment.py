@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from training import bootstrap
+
 
 class Evaluator:
     """Needs a stream with `negatives=True` and a model with an alignment head."""
@@ -16,35 +18,39 @@ class Evaluator:
     other_image = False
 
     def __init__(self, block, task, stream, place, seed):
-        del seed  # nothing is drawn on the device
         name = block.stream
         if "alignment" not in {one.name for one in task.streams[name]}:
             raise ValueError(
                 f"the alignment evaluator needs the objective in config.streams.{name}.objectives"
             )
-        self._stream, self._place = stream, place
+        self._stream, self._place, self._seed = stream, place, seed
 
         @jax.jit
         def step(params, batch):
             outputs = task.outputs(params, name, batch, pairs=((0, 0), (1, 0)))
             logits = task.head(params, "alignment")(outputs["pooled"])
             match = jnp.argmax(logits, -1).reshape(-1, 2) == 1
-            return jnp.stack([match[:, 0], ~match[:, 1]], -1), batch["_weight"] > 0
+            right = jnp.stack([match[:, 0], ~match[:, 1]], -1)
+            return right, batch["_weight"] > 0, batch["image_key"][:, 0]
 
         self._step = step
 
     def run(self, params) -> dict[str, float]:
-        """Accuracy over all pairs, and of the matching and foreign ones apart (0 to 1)."""
-        right = []
+        """Accuracy over all pairs with its 95 % interval, and of both kinds apart (0 to 1)."""
+        right, image = [], []
         for batch in self._stream.batches():
             out = self._step(params, self._place(batch))
             if jax.process_count() > 1:
                 out = multihost_utils.process_allgather(out, tiled=True)
-            found, real = map(np.asarray, out)
+            found, real, key = map(np.asarray, out)
             right.append(found[real])
+            image.append(key[real])
         right = np.concatenate(right)
+        low, high = bootstrap.interval(right.mean(-1), np.concatenate(image), self._seed)
         return {
             "alignment_accuracy": float(right.mean()),
+            "alignment_accuracy_low": low,
+            "alignment_accuracy_high": high,
             "alignment_accuracy_own": float(right[:, 0].mean()),
             "alignment_accuracy_foreign": float(right[:, 1].mean()),
         }

@@ -10,10 +10,10 @@ from jax.experimental import multihost_utils
 
 from input_pipeline.schema import TEXT_KEYS
 from objectives import masking
+from training import bootstrap
 
 WORDS = ("probe", "all")
 LONGEST = 6  # pieces; longer words are not drawn
-RESAMPLES = 2000  # of the bootstrap
 
 
 def choose_word(keys, candidate, word_starts):
@@ -62,23 +62,6 @@ def fill(task, params, stream: str, batch, keys, special, *, probe: bool):
     states = jnp.take_along_axis(outputs["text"], index, axis=1)
     logits = task.head(params, "masked_language")(states, outputs["word_embedding"])
     return chosen, targets, weights, logits.reshape(ids.shape[0], 2, LONGEST, -1)
-
-
-def bootstrap(own, other, image, rng) -> tuple[float, float]:
-    """95 % interval of the gain in points, resampling images.
-
-    Args:
-      own, other: float [N], 1 where the word was right.
-      image: int [N], the example's image.
-      rng: numpy Generator.
-    """
-    _, group = np.unique(image, return_inverse=True)
-    count = np.bincount(group).astype(float)
-    gain = np.bincount(group, weights=own - other)
-    draws = rng.integers(len(count), size=(RESAMPLES, len(count)))
-    gains = gain[draws].sum(-1) / count[draws].sum(-1)
-    low, high = np.percentile(100 * gains, [2.5, 97.5])
-    return float(low), float(high)
 
 
 class Evaluator:
@@ -134,7 +117,7 @@ class Evaluator:
         if not len(right):
             raise ValueError(f"visual_gain: no word to mask in the split (words={self._words!r})")
         own, other = right[:, 0], right[:, 1]
-        low, high = bootstrap(own, other, image, np.random.default_rng(self._seed))
+        low, high = bootstrap.interval(100 * (own - other), image, self._seed)
         return {
             "mlm_accuracy": float(own.mean()),
             "mlm_accuracy_other_image": float(other.mean()),
