@@ -20,11 +20,13 @@ def _by_evaluator(line: Mapping) -> dict[str, dict[str, float]]:
 def _figures(line: Mapping, objectives: Sequence[str]) -> dict:
     """Metrics of one evaluation under their own names; the losses apart.
 
-    Where two evaluators have a metric of the same name, the later one of the config counts:
-    `mlm_accuracy` is the visual gain's, of whole words, if there is one.
+    Where two evaluators have a metric of the same name, the one made for it counts, not the one
+    that runs the objectives: `mlm_accuracy` is the visual gain's, of whole words, and
+    `alignment_accuracy` that of pairs without masks.
     """
     figures: dict = {"losses": {}}
-    for metrics in _by_evaluator(line).values():
+    evaluators = _by_evaluator(line).values()
+    for metrics in sorted(evaluators, key=lambda found: found.keys().isdisjoint(objectives)):
         for name, value in metrics.items():
             (figures["losses"] if name in objectives else figures)[name] = value
     return figures
