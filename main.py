@@ -37,6 +37,8 @@ def main(argv):
         config_flags.get_config_filename(values["config"]),
         [f"{name}={value}" for name, value in overrides.items()],
     )
+    if "://" in str(workdir):
+        raise app.UsageError(f"--workdir must be a folder of this machine, found {workdir!r}")
     loop.say(f"run folder: {pathlib.Path(workdir).absolute()}")
     loop.run(values.config, pathlib.Path(workdir), values.mode)
 

@@ -96,7 +96,9 @@ def measure(config, steps: int) -> dict:
     peak = throughput.peak(jax.devices())
     median = float(np.median(times))
     rows = sum(block.batch_size for block in blocks.values())
-    positions = sum(block.batch_size * throughput.row_length(block) for block in blocks.values())
+    positions = sum(
+        block.batch_size * throughput.row_length(config.model, block) for block in blocks.values()
+    )
     return dict(
         device=f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
         mesh=dict(mesh.shape),

@@ -1,4 +1,4 @@
-"""What the configs share: sizes, the blocks every run has, the argument parser and `check`.
+"""What the configs share: sizes, the blocks every run has, and the argument parser.
 
 A config file takes one argument string, `--config=configs/x.py:size=base,data=jsonl`; any single
 field is then overridden by `--config.a.b=value`. A misspelt field or argument is an error.

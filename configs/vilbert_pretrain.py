@@ -2,7 +2,8 @@
 
   python main.py --config=configs/vilbert_pretrain.py                        # embedded data, CPU
   python main.py --config=configs/vilbert_pretrain.py:size=mini,data=jsonl \
-      --config.data.annotations=captions.jsonl --config.data.regions=store
+      --config.data.annotations=train.jsonl --config.data.eval_annotations=validation.jsonl \
+      --config.data.regions=store
   python main.py --config=configs/vilbert_pretrain.py:size=base,data=jsonl ...  # the paper's sizes
 
 Arguments:
@@ -10,7 +11,8 @@ Arguments:
   connections: co-attention layers (2, 4, 6, 8 in the papers), each followed by an image layer.
   objective: variants of 12-in-1's release: 0 swaps half of the captions, 1 also drops the other
     targets of swapped rows, 2 swaps none.
-  bert_rate: learning rate of the parameters that BERT brings, as a fraction of the others'. The
+  bert_rate: learning rate of the parameters that BERT brings (with --config.init; a run from
+    scratch has no use for it), as a fraction of the others'. The
     papers name 0.1; the released code of 12-in-1 meant it, but matched no parameter name.
 """
 

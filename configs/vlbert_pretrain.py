@@ -2,7 +2,8 @@
 
   python main.py --config=configs/vlbert_pretrain.py                        # embedded data, CPU
   python main.py --config=configs/vlbert_pretrain.py:size=mini,data=jsonl \
-      --config.data.annotations=captions.jsonl --config.data.regions=store
+      --config.data.annotations=train.jsonl --config.data.eval_annotations=validation.jsonl \
+      --config.data.regions=store
   python main.py --config=configs/vlbert_pretrain.py:size=base,data=jsonl ...  # the paper's sizes
 
 How the paper's learning rate is reached: the original writes 1e-7 in its file and multiplies by

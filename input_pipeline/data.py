@@ -110,7 +110,12 @@ class Data:
                 where=f"data set {self._config.dataset!r}",
                 expected=f"one of {sorted(self.prepared.splits)}",
                 found=repr(own),
-                fix="set --config.data.train_split and --config.data.eval_split",
+                fix="set --config.data.train_split and --config.data.eval_split"
+                + (
+                    ", or name the validation texts: --config.data.eval_annotations"
+                    if self._config.dataset == "jsonl"
+                    else ""
+                ),
             )
         if own not in self._sources:
             table = self._table(

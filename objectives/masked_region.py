@@ -34,6 +34,12 @@ class Task(base.Objective):
                     f"config.objectives.masked_region.{field} must be one of {known}, "
                     f"found {block[field]!r}"
                 )
+        if (block.overlap == "released") != (block.image_row == "released"):
+            raise ValueError(
+                "config.objectives.masked_region: overlap='released' only shows in "
+                f"image_row='released'; set both or neither, found overlap={block.overlap!r}, "
+                f"image_row={block.image_row!r}"
+            )
         self.classes = block.target in ("cross_entropy", "kl")
         if self.classes and not facts.num_classes:
             raise DataError(
@@ -141,8 +147,8 @@ class Task(base.Objective):
     def _contrastive(self, logits, batch):
         """The region's own feature against those of other regions, dot products, no temperature.
 
-        Negatives come from the (micro)batch: `elsewhere` of them from other images, the rest from
-        the same one. The original may draw padded rows; here they do not compete.
+        Negatives come from the batch, in evaluation too, so this loss alone depends on its size:
+        `elsewhere` of them from other images, the rest from the same one.
         """
         features = _rows(batch["region_target"], 2)[:, 1:]
         mask = _rows(batch["region_mask"])[:, 1:]
@@ -165,7 +171,13 @@ class Task(base.Objective):
         slot = jnp.where(jnp.arange(u.shape[-1]) < split, anywhere, beside)
         flat = scores.reshape(rows, slots, rows * slots)
         negative = jnp.take_along_axis(flat, image * slots + slot, axis=-1)
-        negative = jnp.where(mask.reshape(-1)[image * slots + slot], negative, -jnp.inf)
+        # Padded regions, rows that pad the batch and the image itself under another caption are no
+        # negatives.
+        key = _rows(batch["image_key"][..., None])[:, 0]
+        weight = jnp.repeat(batch["_weight"], rows // len(batch["_weight"]))
+        fair = mask.reshape(-1)[image * slots + slot] & (weight[image] > 0)
+        fair &= (key[image] != key[own]) | (image == own) & (slot != region)
+        negative = jnp.where(fair, negative, -jnp.inf)
         positive = jnp.take_along_axis(flat, own * slots + region, axis=-1)
         everything = jnp.concatenate([positive, negative], axis=-1)
         loss = jax.nn.logsumexp(everything, axis=-1) - positive[..., 0]

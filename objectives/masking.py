@@ -139,10 +139,14 @@ def whole_image_row(regions, hidden, num_detected, marked, rule: str):
     )
     if rule == "unmasked":
         below = count - hidden.sum(-1, keepdims=True) + 1e-5
+        # Nothing is left of N·mean − Σ then but the rounding of a bfloat16 mean, made large.
+        nothing_left = count <= hidden.sum(-1, keepdims=True)
     elif rule == "zeroed":
         below = jnp.maximum(count, 1)
     else:
         below = jnp.maximum(regions.shape[-2] - 1 - marked.sum(-1, keepdims=True), 1)
     mean = (count * regions[..., 0, :].astype(jnp.float32) - removed) / below
+    if rule == "unmasked":
+        mean = jnp.where(nothing_left, 0.0, mean)
     mean = mean.astype(regions.dtype)[..., None, :]
     return jnp.concatenate([mean, regions[..., 1:, :]], axis=-2)

@@ -1,6 +1,6 @@
 """Draws what a run on `scenes` learned: held-out pictures, and a masked word filled in.
 
-  python scripts/draw_examples.py --workdir=runs/pretrain --out=docs/visual_gain.png
+  python scripts/draw_examples.py --workdir=runs/vlbert_pretrain --out=docs/visual_gain.png
 
 Each picture is shown with its detected regions; below it the caption with one word masked, and the
 model's guesses with this picture's regions and with another picture's.

@@ -6,12 +6,13 @@ import shutil
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests compile much and compute little: optimizing their programs costs more than it saves. An
+# environment variable, so that the child processes they compare with compile alike.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 
 jax.config.update("jax_num_cpu_devices", 8)
-# Tests compile much and compute little: optimizing their programs costs more than it saves.
-jax.config.update("jax_disable_most_optimizations", True)
 
 # Compilation is most of the suite's time, and many tests compile the same program. The cache is
 # this session's own: another machine's code never comes in, and child processes do not see it.

@@ -95,8 +95,8 @@ def test_misspelt_fields_are_errors():
 def test_rows_that_do_not_fit_are_refused():
     config = importlib.import_module("configs.vlbert_pretrain").get_config()
     spec = types.SimpleNamespace(feature_dim=32, num_classes=11, global_feature="mean")
-    config.streams.captions.max_length = 400
-    with pytest.raises(ValueError, match=r"need 402 positions, config.model.positions is 128"):
+    config.streams.captions.update(max_length=400, max_text=127)
+    with pytest.raises(ValueError, match=r"needs 129 positions, config.model.positions is 128"):
         MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 100), spec)
     config.streams.captions.update(max_length=20, max_text=30)
     with pytest.raises(ValueError, match="max_text 30 must not exceed max_length 20"):

@@ -21,6 +21,10 @@ from training.state import TrainState
 FOLDER = "checkpoints"
 
 
+# What goes wrong around a sound checkpoint; anything else in reading one is taken for damage.
+_NOT_DAMAGE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
+
+
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message says which, why and what to do."""
 
@@ -97,6 +101,8 @@ class Checkpoints:
                 meta = _meta(self._manager, step)
                 saved = self._manager.item_metadata(step)
                 trees = {"params": saved.params.tree, "opt_state": saved.opt_state.tree}
+            except _NOT_DAMAGE:
+                raise
             except Exception as error:
                 self._pass_over(step, error, report)
                 continue
@@ -114,6 +120,8 @@ class Checkpoints:
                         opt_state=ocp.args.StandardRestore(shapes.opt_state),
                     ),
                 )
+            except _NOT_DAMAGE:
+                raise
             except Exception as error:
                 self._pass_over(step, error, report)
                 continue

@@ -77,7 +77,7 @@ def train(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
     try:
         if start >= config.total_steps:
             say(f"step {start} of {config.total_steps} is done already; --mode=eval evaluates")
-            return run.summary()
+            return run.finish(state)  # the summary may have been lost to a kill
         if not found:
             run.evaluate(0, state.params)
         state = run.steps(state)

@@ -25,6 +25,7 @@ class MultiTask:
     Attributes:
       streams: {stream: its objectives in the order of corruption}.
       loss_scale: {"<stream>/<objective>": factor of its mean in the total loss}.
+      fixed: regexes of parameters that the trunk keeps as they are.
     """
 
     def __init__(self, config, special, spec):
@@ -42,6 +43,12 @@ class MultiTask:
             raise ValueError(f"config.dtype must be one of {sorted(DTYPES)}, found {config.dtype}")
         self._blocks = {n: s for n, s in config.streams.items() if s.batch_size > 0}
         _check_lengths(config.model, self._blocks)
+        contrast = config.objectives.masked_region.target == "contrastive"
+        if contrast and config.optimizer.accumulate > 1:
+            raise ValueError(
+                "masked_region.target='contrastive' takes its negatives from the microbatch, so "
+                "accumulation would change the loss: set config.optimizer.accumulate=1"
+            )
         self.trunk = vl_models.build_trunk(
             config.model.name,
             config.model,
@@ -50,6 +57,7 @@ class MultiTask:
             text_only=any(not s.images for s in self._blocks.values()),
             dtype=DTYPES[config.dtype],
         )
+        self.fixed: tuple[str, ...] = getattr(self.trunk, "fixed", ())
         self.streams: dict[str, list[base.Objective]] = {}
         self.loss_scale: dict[str, float] = {}
         self.heads = {}
@@ -148,14 +156,15 @@ class MultiTask:
         )
 
     def _filled(self, stream, batch):
-        """Real positions and all positions of the packed rows; the rest is padding."""
-        real = batch["text_mask"].sum() + batch["text_mask"][..., 0].size
-        length = batch["text_mask"].shape[-1] + 1
+        """Real positions and all positions of the rows; the rest is padding."""
+        rows, end = batch["text_mask"][..., 0].size, int(self.trunk.packs)  # [END] of each row
+        real = batch["text_mask"].sum() + rows * end
+        length = batch["text_mask"].shape[-1] + end
         if "region_mask" in batch:
             real += batch["region_mask"].sum()
             length += batch["region_mask"].shape[-1]
-            length = min(length, self._blocks[stream].max_length + 1)
-        rows = batch["text_mask"][..., 0].size
+            if self.trunk.packs:
+                length = min(length, self._blocks[stream].max_length + end)
         return real.astype(jnp.float32), jnp.float32(rows * length)
 
 
@@ -169,9 +178,9 @@ def _check_lengths(model, blocks):
                 f"config.streams.{stream}: max_text {block.max_text} must not exceed "
                 f"max_length {block.max_length}"
             )
-        longest = (block.max_length if block.images else block.max_text) + 2
-        if longest > model.positions:
+        # Regions share the position after the text, [END] has the next (VL-BERT).
+        if block.max_text + 2 > model.positions:
             raise ValueError(
-                f"config.streams.{stream}: rows need {longest} positions, "
-                f"config.model.positions is {model.positions}"
+                f"config.streams.{stream}: max_text {block.max_text} needs {block.max_text + 2} "
+                f"positions, config.model.positions is {model.positions}"
             )

@@ -7,7 +7,7 @@ rate belongs to the global batch as configured and is never rescaled by devices 
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -43,19 +43,23 @@ class Moments(NamedTuple):
     square: Any
 
 
-def make(block, params, total_steps: int) -> Optimizer:
+def make(block, params, total_steps: int, fixed: Sequence[str] = ()) -> Optimizer:
     """The optimizer of `config.optimizer`.
 
     Args:
       block: `config.optimizer`.
       params: nested dict of parameters or of their shapes.
       total_steps: optimizer steps of the run.
+      fixed: regexes of parameters that the model keeps as they are, beside `block.freeze`.
 
     Raises:
       ValueError: unknown name or schedule, or a regex that matches no parameter.
     """
     names = list(paths.flatten(params))
-    frozen = set().union(*paths.matching(block.freeze, names, where="config.optimizer.freeze"))
+    frozen = set().union(
+        *paths.matching(block.freeze, names, where="config.optimizer.freeze"),
+        *paths.matching(fixed, names, where="the model's fixed layers"),
+    )
     if frozen == set(names):
         raise ValueError("config.optimizer.freeze leaves no parameter to train")
     spared = set().union(*paths.matching(block.no_decay, names, where="config.optimizer.no_decay"))

@@ -6,6 +6,7 @@ import functools
 import jax
 
 from input_pipeline import pipeline
+from input_pipeline.schema import DataError
 from input_pipeline.spec import FeatureSpec
 from objectives import base
 from training import evaluators, sharding, throughput
@@ -47,10 +48,10 @@ def build(config, mesh) -> Parts:
     Raises:
       DataError, ValueError: whatever does not exist or does not fit, before the first step.
     """
-    if mesh.shape["tensor"] > jax.local_device_count():
+    if jax.local_device_count() % mesh.shape["tensor"]:
         raise ValueError(
-            f"config.mesh.tensor must not exceed the {jax.local_device_count()} devices of a "
-            f"process, found {mesh.shape['tensor']}: each process reads rows of its own"
+            f"config.mesh.tensor must divide the {jax.local_device_count()} devices of a process, "
+            f"found {mesh.shape['tensor']}: each process reads rows of its own"
         )
     data = pipeline.Data(config.data)
     assemble = {
@@ -65,6 +66,11 @@ def build(config, mesh) -> Parts:
             {block.stream: block.batch_size}, mesh, 1, "config.evals." + name
         )
         kind = evaluators.load(block.evaluator)
+        if block.stream not in task.streams:
+            raise ValueError(
+                f"config.evals.{name} reads stream {block.stream!r}, but only "
+                f"{sorted(task.streams)} are on (batch_size > 0)"
+            )
         stream = pipeline.build_evaluation(
             config,
             block.stream,
@@ -85,6 +91,14 @@ def build(config, mesh) -> Parts:
     def check_features(facts, where):
         saved = FeatureSpec.from_dict(facts["feature_spec"], where)
         data.spec.require_match(saved, "config.data.regions", where)
+        if facts["vocab_fingerprint"] != data.tokenizer.fingerprint:
+            raise DataError(
+                "the checkpoint was trained with another vocabulary: its word ids mean other words",
+                where=where,
+                expected=facts["vocab"],
+                found=str(data.prepared.vocab),
+                fix="--config.data.vocab=<the vocabulary of the checkpoint>",
+            )
 
     heads = {
         stream: sorted({objective.head_name for objective in tasks})
@@ -106,6 +120,7 @@ def build(config, mesh) -> Parts:
             feature_spec=data.spec.to_dict(),
             special=dataclasses.asdict(data.special),
             vocab=str(data.prepared.vocab),
+            vocab_fingerprint=data.tokenizer.fingerprint,
         ),
         priors=data.prepared.priors,
         check_features=check_features,

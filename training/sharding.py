@@ -21,12 +21,12 @@ BATCH = P(("data", "fsdp"))
 # (regex for the end of a path, dimension split over `tensor`). Within a block the first product
 # is split by columns and the second by rows, which needs one sum a block (Megatron-LM, 2019).
 TENSOR_RULES = (
-    (r"attention/(query|key|value)/kernel", 1),
-    (r"attention/(query|key|value)/bias", 0),
-    (r"attention/output/kernel", 0),
-    (r"mlp/intermediate/kernel", 1),
-    (r"mlp/intermediate/bias", 0),
-    (r"mlp/output/kernel", 0),
+    (r"([a-z]+_)?attention/(query|key|value)(_gate)?/kernel", 1),
+    (r"([a-z]+_)?attention/(query|key|value)(_gate)?/bias", 0),
+    (r"([a-z]+_)?attention/output/kernel", 0),
+    (r"([a-z]+_)?mlp/intermediate/kernel", 1),
+    (r"([a-z]+_)?mlp/intermediate/bias", 0),
+    (r"([a-z]+_)?mlp/output/kernel", 0),
     (r"embeddings/word/embedding", 0),
 )
 

@@ -45,7 +45,9 @@ class StateMaker:
         """shapes: {stream: {key: array or shape [B, …]}} of a host batch."""
         self._task, self._seed, self._shapes = task, config.seed, shapes
         params = jax.eval_shape(lambda: init_params(task, config.seed, shapes))
-        self.optimizer = optimizers.make(config.optimizer, params, config.total_steps)
+        self.optimizer = optimizers.make(
+            config.optimizer, params, config.total_steps, fixed=getattr(task, "fixed", ())
+        )
         state = jax.eval_shape(self._begin, params)
         self.state = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),

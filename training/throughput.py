@@ -27,6 +27,7 @@ PEAKS = (
     ("TPU v6 lite", 918e12),
     ("TPU v5p", 459e12),
     ("TPU v5 lite", 197e12),
+    ("TPU v5", 459e12),  # v5p under its other name; after v5 lite, which it would match
     ("TPU v4", 275e12),
 )
 
@@ -54,11 +55,12 @@ _POSITIONS = (
 )
 
 
-def row_length(block) -> int:
-    """Positions of a packed row of a stream (L), [END] included."""
-    if not block.images:
-        return block.max_text + 1
-    return min(block.max_length, block.max_text + block.max_regions) + 1
+def row_length(model, block) -> int:
+    """Positions of a row of a stream; of VL-BERT's packed rows L, [END] included."""
+    both = block.max_text + block.max_regions * block.images
+    if model.name != "vlbert":
+        return both
+    return (min(block.max_length, both) if block.images else both) + 1
 
 
 def _positions_of(path: str, text: int, image: int) -> int:
@@ -96,7 +98,7 @@ def flops_per_step(config, params, heads: Mapping[str, list[str]]) -> float:
     for stream, names in heads.items():
         block = config.streams[stream]
         two_streams = "connect" in config.model
-        text = block.max_text if two_streams else row_length(block)
+        text = block.max_text if two_streams else row_length(config.model, block)
         image = block.max_regions if block.images else 0
         row = _attention(config.model, text, image)
         for path, size in sizes.items():

@@ -43,6 +43,8 @@ class SingleStream(nn.Module):
     vocab_size: int
     positions: int
 
+    packs = False  # whether rows are text | regions | [END] without gaps
+
     @property
     def region_sizes(self) -> layers.LayerSizes:
         """Of the region states: one stream has one width."""

@@ -117,6 +117,22 @@ class ViLBert(nn.Module):
     fixed_text_layers: int
     fixed_image_layers: int
 
+    packs = False  # whether rows are text | regions | [END] without gaps
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Regexes of the parameters below the fixed layers, which must not decay either.
+
+        The word table is not among them: the masked-language head trains it.
+        """
+        out = [rf"trunk/layer_{i}/.*" for i in range(self.fixed_text_layers)]
+        out += [rf"trunk/image_layer_{i}/.*" for i in range(self.fixed_image_layers)]
+        if self.fixed_text_layers:
+            out.append(r"trunk/embeddings/(?!word/).*")
+        if self.fixed_image_layers:
+            out.append(r"trunk/regions/.*")
+        return tuple(out)
+
     def setup(self):
         self.embeddings = embeddings.TextEmbedding(
             self.sizes, self.vocab_size, self.positions, tasks=self.tasks
@@ -160,6 +176,10 @@ class ViLBert(nn.Module):
         texts, images = zip(*pairs, strict=True)
         entries = batch["text_ids"].shape[1], batch["regions"].shape[1]
         rows = layers.flatten_entries(batch, layers.BY_TEXT)
+        if self.tasks and "task_id" not in batch:
+            raise ValueError(
+                "config.model.tasks > 0 needs `task_id` in the batch; pre-training has none"
+            )
         task_id = jnp.repeat(batch["task_id"], entries[0]) if self.tasks else None
         text_mask = rows["text_mask"]
         if self.tasks:

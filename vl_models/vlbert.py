@@ -88,6 +88,8 @@ class VLBert(nn.Module):
     with_pooler: bool
     text_only: bool
 
+    packs = True  # whether rows are text | regions | [END] without gaps
+
     @property
     def region_sizes(self) -> layers.LayerSizes:
         """Of the region states: one stream has one width."""

@@ -5,7 +5,8 @@ strings (one example each). `data.json_keys` says what the keys are called; with
 `data.json_keys.split` the file holds several splits, and `data.train_split` and
 `data.eval_split` are values of that key.
 
-  --config.data.annotations=captions.jsonl --config.data.regions=store
+  --config.data.annotations=train.jsonl --config.data.eval_annotations=validation.jsonl \
+      --config.data.regions=store
   --config.data.annotations=a.jsonl,b.jsonl --config.data.weights='(3.0, 1.0)'   # a mixture
 """
 

@@ -29,6 +29,7 @@ def make_batch(rows=3, slots=5, seed=0):
         boxes=jnp.asarray(np.concatenate([corner, corner + 30], -1), jnp.float32),
         region_mask=jnp.asarray(mask),
         num_detected=jnp.asarray(mask.sum(-1) - 1, jnp.int32),
+        image_key=jnp.arange(rows)[:, None],
         _weight=jnp.ones(rows),
     )
 
@@ -155,6 +156,21 @@ def test_contrastive_against_a_literal_loop():
     assert float(task.loss(jnp.asarray(logits), out)) == pytest.approx(total, rel=1e-4)
 
 
+def test_contrastive_negatives_are_other_regions_of_real_rows():
+    """A row that repeats an image, and one that pads the batch, bring no negatives."""
+    task, batch = make(target="contrastive", negatives=40), make_batch(rows=3)
+    double = {k: jnp.concatenate([v[:1], v[:1], v[1:2]]) for k, v in batch.items()}
+    double["_weight"] = jnp.array([1.0, 1.0, 0.0])
+    out = task.corrupt(double, masking.row_keys(jax.random.key(2), jnp.arange(3)))
+    out["region_weight"] = out["region_mask"].astype(jnp.float32).at[:, :, 0].set(0)
+    logits = 3.0 * out["regions"][:, 0]  # the own feature scores highest by far
+    changed = dict(out, regions=out["regions"].at[2].set(99.0))
+    changed["region_target"] = out["region_target"].at[2].set(99.0)
+    assert np.array_equal(
+        task._contrastive(logits, out)[:2], task._contrastive(logits, changed)[:2]
+    )
+
+
 def test_features_without_what_is_needed_are_refused():
     with pytest.raises(DataError, match="class distributions"):
         make(dataclasses.replace(FACTS, num_classes=0))
@@ -162,6 +178,9 @@ def test_features_without_what_is_needed_are_refused():
     with pytest.raises(DataError, match="--global_feature=mean"):
         make(dataclasses.replace(FACTS, stored_mean=False))
     make(dataclasses.replace(FACTS, stored_mean=False), image_row="stored")
+    for halves in (dict(overlap="released"), dict(image_row="released")):
+        with pytest.raises(ValueError, match="set both or neither"):
+            make(**halves)
     for field in ("target", "overlap", "image_row"):
         with pytest.raises(ValueError, match=f"masked_region.{field} must be one of"):
             make(**{field: "surprise"})

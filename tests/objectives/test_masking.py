@@ -106,6 +106,22 @@ def test_whole_image_row_forgets_masked_regions():
     assert np.array_equal(out[:, :, 1:], regions[:, :, 1:])
 
 
+def test_whole_image_row_is_zero_when_every_region_is_hidden():
+    """In bfloat16, whose rounded mean would otherwise be divided by 1e-5."""
+    rng = np.random.default_rng(0)
+    regions = jnp.asarray(rng.standard_normal((4, 1, 3, 8)), jnp.bfloat16)
+    mean = regions[:, :, 1:].astype(jnp.float32).mean(2).astype(jnp.bfloat16)
+    regions = regions.at[:, :, 0].set(mean)
+    hidden = jnp.ones((4, 1, 3), bool).at[:, :, 0].set(False)
+    out = masking.whole_image_row(regions, hidden, jnp.full((4, 1), 2), hidden, "unmasked")
+    assert not np.any(np.asarray(out[:, :, 0], np.float32))
+    some = hidden.at[:, :, 1].set(False)
+    out = masking.whole_image_row(regions, some, jnp.full((4, 1), 2), some, "unmasked")
+    np.testing.assert_allclose(
+        np.asarray(out[:, :, 0], np.float32), np.asarray(regions[:, :, 1], np.float32), atol=0.03
+    )
+
+
 def test_soft_cross_entropy_by_hand():
     logits = jnp.log(jnp.array([[0.5, 0.25, 0.125, 0.125]]))
     ids, probs = jnp.array([[1, 0]]), jnp.array([[0.6, 0.3]])

@@ -14,6 +14,7 @@ from input_pipeline.schema import SpecialIds
 from input_pipeline.spec import FeatureSpec
 from training import sharding, state, step
 from training.multitask import MultiTask
+from vl_models import loading
 
 STEPS, ROWS = 4, 16
 SPEC = FeatureSpec(detector="none", feature_dim=24, num_classes=9, background_class=0,
@@ -160,3 +161,19 @@ def test_an_empty_batch_of_targets_has_a_finite_loss():
     value, grads = jax.value_and_grad(loss)(params)
     assert float(value) == 0.0
     assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(grads))
+
+
+def test_tensor_rules_reach_every_layer_of_vilbert():
+    task = MultiTask(CONFIGS["vilbert"](), SpecialIds(0, 1, 2, 3, 4, 64), SPEC)
+    mesh = sharding.make_mesh({"data": 1, "fsdp": 1, "tensor": 8}, jax.devices())
+    with jax.set_mesh(mesh):
+        config = CONFIGS["vilbert"]()
+        maker = state.StateMaker(task, config, made_up(config, 0), mesh)
+    flat = loading.flatten(maker.params)
+    for path in (
+        "trunk/layer_0/mlp/intermediate/kernel",
+        "trunk/image_layer_0/attention/query/kernel",
+        "trunk/connection_1/text_attention/output/kernel",
+        "trunk/connection_1/image_mlp/intermediate/kernel",
+    ):
+        assert "tensor" in flat[path].sharding.spec, path

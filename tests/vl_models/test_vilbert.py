@@ -1,6 +1,7 @@
 """ViLBERT's schedules, sizes, options and the text-once path."""
 
 import functools
+import re
 import types
 
 import jax
@@ -148,6 +149,16 @@ def test_fixed_layers_get_no_gradient():
     # attention key biases have no gradient in exact arithmetic; all other parameters move
     assert fixed <= still
     assert {n for n in still - fixed if not n.endswith("key/bias")} == set()
+    # and the optimizer leaves alone what the trunk names, the tied word table apart
+    named = {n for n in grads if any(re.fullmatch(p, f"trunk/{n}") for p in trunk.fixed)}
+    assert named == {n for n in fixed if not n.startswith("embeddings/word")}
+
+
+def test_task_tokens_need_a_task():
+    batch = make_batch(1, 1)
+    del batch["task_id"]
+    with pytest.raises(ValueError, match=r"config\.model\.tasks > 0 needs `task_id`"):
+        jax.eval_shape(lambda: small_trunk(tasks=20).init(jax.random.key(0), batch, train=False))
 
 
 def test_task_tokens_stand_beside_the_text():
