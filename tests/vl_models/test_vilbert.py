@@ -12,18 +12,38 @@ import pytest
 from configs import vilbert_pretrain
 from input_pipeline.schema import SpecialIds
 from training.multitask import MultiTask
-from vl_models import embeddings, loading, torch_names, vilbert
+from vl_models import embeddings, heads, layers, loading, torch_names, vilbert
 
-# (arguments) -> parameters of the published pre-training model, dead ones included.
+# arguments: parameters of the published trunk, pre-training model and task model (without the task
+# table), dead ones included.
 PUBLISHED = {
-    "size=base,connections=2": 160_782_973,
-    "size=base,connections=4": 205_413_501,
-    "size=base,connections=6": 250_044_029,
-    "size=base,connections=8": 294_674_557,
-    "size=large,connections=2": 396_672_381,
-    "size=large,connections=4": 451_270_013,
-    "size=large,connections=6": 505_867_645,
+    "size=base,connections=2": (157_465_600, 160_782_973, 178_752_443),
+    "size=base,connections=4": (202_096_128, 205_413_501, 223_382_971),
+    "size=base,connections=6": (246_726_656, 250_044_029, 268_013_499),
+    "size=base,connections=8": (291_357_184, 294_674_557, 312_644_027),
+    "size=large,connections=2": (392_895_488, 396_672_381, 414_642_107),
+    "size=large,connections=4": (447_493_120, 451_270_013, 469_239_739),
+    "size=large,connections=6": (502_090_752, 505_867_645, 523_837_371),
 }
+
+
+def task_head_count(hidden):
+    """Parameters of the task heads of 12-in-1 at a text width, 1024 wide image and connections."""
+    text, image = layers.LayerSizes(hidden, 12, 1), layers.LayerSizes(1024, 8, 1)
+    inputs = [
+        (heads.Classifier(text, 3129, 2048, norm=True), 1024),
+        (heads.Classifier(text, 1533, 2048, norm=True), 1024),
+        (heads.Classifier(text, 2, 2048, norm=True), 2048),
+        (heads.Linear(text, 3), 1024),
+        (heads.Linear(text, 1), 1024),
+        (heads.Linear(image, 1), 1024),
+        (heads.Linear(text, 1), hidden),
+    ]
+    shapes = [
+        jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((2, width)))
+        for module, width in inputs
+    ]
+    return sum(x.size for x in jax.tree.leaves(shapes))
 
 
 def make_batch(texts, images, seed=0, width=6, slots=4, features=12):
@@ -88,8 +108,11 @@ def test_published_parameter_counts(arg):
     if arg == "size=base,connections=6":
         assert len(published) == 533
     alias = published.pop("cls.predictions.decoder.weight")
-    assert alias.shape == (30522, shapes["trunk/embeddings/word/embedding"].shape[1])
-    assert sum(x.size for x in published.values()) == PUBLISHED[arg]
+    hidden = shapes["trunk/embeddings/word/embedding"].shape[1]
+    assert alias.shape == (30522, hidden)
+    trunk = sum(x.size for name, x in published.items() if name.startswith("bert."))
+    everything = sum(x.size for x in published.values())
+    assert (trunk, everything, everything + task_head_count(hidden)) == PUBLISHED[arg]
 
 
 def test_location_numbers():
