@@ -99,7 +99,7 @@ CONFIGS = {
 }
 
 
-@pytest.fixture(scope="module", params=["vlbert", pytest.param("vilbert", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["vilbert", "vlbert"])
 def single(request):
     losses, params = curve(CONFIGS[request.param](), (1, 1, 1), jax.devices()[:1])
     assert np.all(np.isfinite(losses))
@@ -107,14 +107,11 @@ def single(request):
     return request.param, losses, params
 
 
+@pytest.mark.slow  # test_sharding_and_step.py has the same on a small stand-in
 @pytest.mark.parametrize(
     "sizes",
-    [
-        pytest.param((8, 1, 1), id="data", marks=pytest.mark.slow),
-        pytest.param((1, 8, 1), id="fsdp", marks=pytest.mark.slow),
-        pytest.param((2, 1, 4), id="data-tensor", marks=pytest.mark.slow),
-        pytest.param((2, 2, 2), id="data-fsdp-tensor"),
-    ],
+    [(8, 1, 1), (1, 8, 1), (2, 1, 4), (2, 2, 2)],
+    ids=["data", "fsdp", "data-tensor", "data-fsdp-tensor"],
 )
 def test_meshes_give_one_loss_curve(single, sizes):
     name, expected, _ = single
@@ -122,6 +119,7 @@ def test_meshes_give_one_loss_curve(single, sizes):
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_accumulation_is_the_big_batch(single):
     name, expected, _ = single
     losses, _ = curve(CONFIGS[name](accumulate=4), (1, 1, 1), jax.devices()[:1])
