@@ -42,6 +42,34 @@ def _shard() -> tuple[int, int]:
     return jax.process_index(), jax.process_count()
 
 
+def facts_of(data) -> dict:
+    """What a checkpoint must say of the data it was trained on: JSON."""
+    return dict(
+        feature_spec=data.spec.to_dict(),
+        special=dataclasses.asdict(data.special),
+        vocab=str(data.prepared.vocab),
+        vocab_fingerprint=data.tokenizer.fingerprint,
+    )
+
+
+def check_facts(data, facts, where: str) -> None:
+    """Compares `facts_of` a checkpoint with the data at hand.
+
+    Raises:
+      DataError: other features or another vocabulary; names both.
+    """
+    saved = FeatureSpec.from_dict(facts["feature_spec"], where)
+    data.spec.require_match(saved, "config.data.regions", where)
+    if facts["vocab_fingerprint"] != data.tokenizer.fingerprint:
+        raise DataError(
+            "the checkpoint was trained with another vocabulary: its word ids mean other words",
+            where=where,
+            expected=facts["vocab"],
+            found=str(data.prepared.vocab),
+            fix="--config.data.vocab=<the vocabulary of the checkpoint>",
+        )
+
+
 def build(config, mesh) -> Parts:
     """Opens what `config.data` names and builds what `config` describes.
 
@@ -88,18 +116,6 @@ def build(config, mesh) -> Parts:
             config.seed,
         )
 
-    def check_features(facts, where):
-        saved = FeatureSpec.from_dict(facts["feature_spec"], where)
-        data.spec.require_match(saved, "config.data.regions", where)
-        if facts["vocab_fingerprint"] != data.tokenizer.fingerprint:
-            raise DataError(
-                "the checkpoint was trained with another vocabulary: its word ids mean other words",
-                where=where,
-                expected=facts["vocab"],
-                found=str(data.prepared.vocab),
-                fix="--config.data.vocab=<the vocabulary of the checkpoint>",
-            )
-
     heads = {
         stream: sorted({objective.head_name for objective in tasks})
         for stream, tasks in task.streams.items()
@@ -116,13 +132,8 @@ def build(config, mesh) -> Parts:
         ),
         fingerprints={name: stream.fingerprint for name, stream in streams.items()},
         evaluators={name: build_evaluator(name, block) for name, block in config.evals.items()},
-        facts=dict(
-            feature_spec=data.spec.to_dict(),
-            special=dataclasses.asdict(data.special),
-            vocab=str(data.prepared.vocab),
-            vocab_fingerprint=data.tokenizer.fingerprint,
-        ),
+        facts=facts_of(data),
         priors=data.prepared.priors,
-        check_features=check_features,
+        check_features=functools.partial(check_facts, data),
         flops=lambda params: throughput.flops_per_step(config, params, heads),
     )

@@ -1,0 +1,34 @@
+"""A checkpoint only goes with the features and the vocabulary it was trained on."""
+
+import types
+
+import pytest
+
+from input_pipeline.schema import DataError, SpecialIds
+from input_pipeline.spec import FeatureSpec
+from training import setup
+
+
+def data(vocab="a/vocab.txt", fingerprint="1", detector="one"):
+    spec = FeatureSpec(detector=detector, feature_dim=8, num_classes=3, background_class=0,
+                       global_feature="mean", dtype="float32", top_k=3, max_regions=4)  # fmt: skip
+    return types.SimpleNamespace(
+        spec=spec,
+        special=SpecialIds(0, 1, 2, 3, 4, 9),
+        prepared=types.SimpleNamespace(vocab=vocab),
+        tokenizer=types.SimpleNamespace(fingerprint=fingerprint),
+    )
+
+
+def test_the_same_data_passes_wherever_its_vocabulary_lies():
+    setup.check_facts(data(vocab="b/vocab.txt"), setup.facts_of(data()), "run")
+
+
+def test_another_vocabulary_is_refused_naming_both():
+    with pytest.raises(DataError, match=r"another vocabulary(?s:.*)a/vocab.txt(?s:.*)b/vocab.txt"):
+        setup.check_facts(data("b/vocab.txt", "2"), setup.facts_of(data()), "run")
+
+
+def test_other_features_are_refused_naming_both():
+    with pytest.raises(DataError, match=r"(?s)one.*two|two.*one"):
+        setup.check_facts(data(detector="two"), setup.facts_of(data()), "run")
