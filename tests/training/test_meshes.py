@@ -175,3 +175,15 @@ def test_tensor_rules_reach_every_layer_of_vilbert():
         "trunk/connection_1/image_mlp/intermediate/kernel",
     ):
         assert "tensor" in flat[path].sharding.spec, path
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_padding_share_counts_the_rows_that_a_model_runs(name):
+    """VL-BERT packs to max_length and [END]; ViLBERT keeps T + R places."""
+    task = MultiTask(CONFIGS[name](), SpecialIds(0, 1, 2, 3, 4, 64), SPEC)
+    batch = made_up(CONFIGS[name](), 0)["captions"]
+    batch = {k: x[:, :1] if k in ("text_mask", "text_ids") else x for k, x in batch.items()}
+    real, places = task._filled("captions", batch)
+    tokens = batch["text_mask"].sum() + batch["region_mask"].sum()
+    expected = (tokens + ROWS, ROWS * 13) if name == "vlbert" else (tokens, ROWS * 14)
+    assert (float(real), float(places)) == expected
