@@ -1,4 +1,4 @@
-"""What the configs share: sizes, the blocks every run has, and the argument parser.
+"""What the configs share: the blocks every run has, and the argument parser.
 
 A config file takes one argument string, `--config=configs/x.py:size=base,data=jsonl`; any single
 field is then overridden by `--config.a.b=value`. A misspelt field or argument is an error.
@@ -6,60 +6,7 @@ field is then overridden by `--config.a.b=value`. A misspelt field or argument i
 
 from ml_collections import ConfigDict
 
-# Transformer sizes. `mini` and `small` are for CPUs and are trained from scratch, so they start
-# with a larger init and visual LayerNorm gains above 0: with the paper's 0.02 and 0 a short run
-# learns next to no grounding. The text's gain is the smaller one, or the picture would drown the
-# words. `base` and `large` are the paper's (VL-BERT, section 4.1).
-SIZES = {
-    "mini": dict(
-        hidden=64,
-        layers=3,
-        heads=4,
-        intermediate=256,
-        positions=128,  # rows of the position table
-        init_range=0.1,  # standard deviation of kernels and tables
-        dropout=0.0,
-        text_visual_gain=0.1,  # initial gain of the visual LayerNorms
-        region_visual_gain=1.0,
-        geometry_dim=256,  # width of the box embedding
-    ),
-    "small": dict(
-        hidden=256,
-        layers=4,
-        heads=4,
-        intermediate=1024,
-        positions=128,
-        init_range=0.05,
-        dropout=0.1,
-        text_visual_gain=0.1,
-        region_visual_gain=1.0,
-        geometry_dim=512,
-    ),
-    "base": dict(
-        hidden=768,
-        layers=12,
-        heads=12,
-        intermediate=3072,
-        positions=512,
-        init_range=0.02,
-        dropout=0.1,
-        text_visual_gain=0.0,
-        region_visual_gain=0.0,
-        geometry_dim=2048,
-    ),
-    "large": dict(
-        hidden=1024,
-        layers=24,
-        heads=16,
-        intermediate=4096,
-        positions=512,
-        init_range=0.02,
-        dropout=0.1,
-        text_visual_gain=0.0,
-        region_visual_gain=0.0,
-        geometry_dim=2048,
-    ),
-}
+from configs.models import CPU_SIZES
 
 
 def parse_arg(arg: str | None, **choices) -> ConfigDict:
@@ -110,8 +57,15 @@ def data_block(dataset: str) -> dict:
             text="text",
             split="",  # empty: `annotations` is all training
         ),
-        train_split="train",  # value of json_keys.split, or the data set's own split name
-        eval_split="validation",
+        manual_dir="",  # official files as downloaded (every data set but scenes and jsonl)
+        tfds_dir="",  # or where `tfds build` put them
+        train_split="train",  # value of json_keys.split, or the data set's own split name(s):
+        eval_split="validation",  # "train2014+val2014"
+        indexing="crc32",  # conceptual_captions: image ids are crc32 of the url, or "row" numbers
+        image_data="",  # Visual Genome's image_data.json, which tells its COCO images (leak check)
+        answers="",  # answer list of VQA and GQA, in a checkpoint's order; empty: made by frequency
+        leaks="error",  # training images that are evaluated on: "error", "report", or "drop" them
+        held_out="",  # more images to keep out of training: files of ids, or DATASET:SPLIT
         regions="",  # region store folder(s), comma-separated; empty: the data set's own
         vocab="",  # vocab.txt path or hub name; empty: the data set's own
         vocab_size=4000,  # word pieces, where a vocabulary is trained (scenes; jsonl without vocab)
@@ -223,7 +177,18 @@ def run_block() -> dict:
     )
 
 
-CPU_SIZES = ("mini", "small")
+def experiment(model: dict, data: str, streams: dict, objectives: dict, evals: dict) -> ConfigDict:
+    """A whole config around its blocks, locked; `data` names a data set."""
+    config = run_block()
+    config.update(
+        model=model,
+        data=data_block(data),
+        streams=streams,
+        objectives=objectives,
+        optimizer=optimizer_block(),
+        evals=evals,
+    )
+    return lock(config)
 
 
 def pretraining(model: dict, args, streams: dict) -> ConfigDict:
@@ -235,14 +200,12 @@ def pretraining(model: dict, args, streams: dict) -> ConfigDict:
       streams: {name: stream block}; the captions stream is called "captions".
     """
     scenes, cpu = args.data == "scenes", args.size in CPU_SIZES
-    config = run_block()
-    config.update(
-        model=model,
-        data=data_block(args.data),
-        streams=streams,
-        objectives=objective_blocks(),
-        optimizer=optimizer_block(),
-        evals=dict(
+    config = experiment(
+        model,
+        args.data,
+        streams,
+        objective_blocks(),
+        dict(
             validation=dict(evaluator="losses", stream="captions", split="eval", batch_size=64),
             visual_gain=dict(
                 evaluator="visual_gain",
@@ -255,7 +218,6 @@ def pretraining(model: dict, args, streams: dict) -> ConfigDict:
             ),
         ),
     )
-    config = lock(config)
     if cpu:
         # Twice the paper's share of masked words gives a short run twice the signal an example.
         config.objectives.masked_language.rate = 0.3

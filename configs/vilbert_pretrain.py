@@ -16,47 +16,10 @@ Arguments:
     papers name 0.1; the released code of 12-in-1 meant it, but matched no parameter name.
 """
 
-from configs import common
+from configs import common, models
 
-# The image stream beside each text size; `connections` layers join the two.
-IMAGE = {
-    "mini": dict(hidden=48, heads=4, intermediate=48, connections=2),
-    "small": dict(hidden=256, heads=4, intermediate=256, connections=2),
-    "base": dict(hidden=1024, heads=8, intermediate=1024, connections=6),
-    "large": dict(hidden=1024, heads=8, intermediate=1024, connections=6),
-}
-# Two streams and their connections in as many parameters as VL-BERT's mini has.
-NARROW = dict(hidden=48, intermediate=144)
 # What comes from BERT: text embeddings and layers, and the masked-language head.
 BERT = r"trunk/(embeddings|layer_\d+)/.*|heads/masked_language/.*"
-
-
-def two_streams(args, text: dict) -> dict:
-    """The model block of ViLBERT."""
-    image = dict(IMAGE[args.size])
-    connections = args.connections or image["connections"]
-    del image["connections"]
-    return dict(
-        name="vilbert",  # a module of vl_models
-        **text,
-        image=dict(
-            **image,
-            layers=connections,
-            fixed_layers=0,  # lowest layers that do not train
-        ),
-        connect=dict(
-            hidden=image["hidden"],
-            heads=image["heads"],
-            # Connection k stands before these layers (released t_/v_biattention_id).
-            text_at=tuple(range(text["layers"] - connections, text["layers"])),
-            image_at=tuple(range(connections)),
-            coattention=True,  # False: the paper's ablation without connections
-        ),
-        fusion="mul",  # of the pooled streams; or "sum"
-        dynamic_attention=False,  # 12-in-1: the text scales the image's queries and keys
-        tasks=0,  # rows of the task table (12-in-1's task tokens), 0 = none
-        fixed_text_layers=0,  # lowest layers that do not train
-    )
 
 
 def get_config(arg: str | None = None):
@@ -64,23 +27,16 @@ def get_config(arg: str | None = None):
     args = common.parse_arg(
         arg,
         model=("vilbert", ("vilbert", "single_stream")),
-        size=("mini", tuple(common.SIZES)),
+        size=("mini", tuple(models.SIZES)),
         data="scenes",
         connections=0,  # 0: the size's own
         objective=(0, (0, 1, 2)),
         bert_rate=1.0,
     )
     cpu = args.size in common.CPU_SIZES
-    text = dict(common.SIZES[args.size])
-    for name in ("text_visual_gain", "region_visual_gain", "geometry_dim"):  # VL-BERT's
-        del text[name]
-    if args.model == "single_stream":
-        model = dict(name="single_stream", **text)
-    else:
-        model = two_streams(args, text | (NARROW if args.size == "mini" else {}))
     aligned = ("alignment",) if args.objective != 2 else ()
     config = common.pretraining(
-        model=model,
+        model=models.block(args.model, args.size, connections=args.connections),
         args=args,
         streams=dict(
             captions=common.stream_block(

@@ -10,19 +10,15 @@ How the paper's learning rate is reached: the original writes 1e-7 in its file a
 the 256 rows of a global batch (128 captions + 128 text rows): 2.56e-5, written out below.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str | None = None):
     """The config for `arg`, the text after the colon of --config."""
-    args = common.parse_arg(arg, size=("mini", tuple(common.SIZES)), data="scenes")
+    args = common.parse_arg(arg, size=("mini", tuple(models.SIZES)), data="scenes")
     cpu = args.size in common.CPU_SIZES
     config = common.pretraining(
-        model=dict(
-            name="vlbert",  # a module of vl_models
-            **common.SIZES[args.size],
-            pooler=False,  # original: none in pre-training
-        ),
+        model=models.block("vlbert", args.size),
         args=args,
         streams=dict(
             # batch_size=0 turns a stream off.

@@ -4,17 +4,17 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import xxhash
 
 from input_pipeline.progress import Progress, atomic_folder
 from input_pipeline.region_writer import unpack_strings
-from input_pipeline.schema import DataError
+from input_pipeline.schema import FIELDS, DataError
 from input_pipeline.tokenizer import Tokenizer
 
-FORMAT = 1
+FORMAT = 2
 CHUNK = 4096  # rows tokenised at a time
 EMPTY = "no text"  # reason of a Skipped
 COLUMNS = {  # file name: dtype, one entry a ...
@@ -30,6 +30,15 @@ COLUMNS = {  # file name: dtype, one entry a ...
     "images": np.uint8,  # byte
     "image_ends": np.int64,  # image
 }
+# Of each of a row's `values`: its entries, and where they end.
+VALUE, VALUE_ENDS = "value.", "value_ends."
+
+
+def column_dtype(name: str) -> np.dtype:
+    """dtype of a column's file."""
+    if name.startswith(VALUE):
+        return np.dtype(FIELDS[name.removeprefix(VALUE)].dtype)
+    return np.dtype(np.int64 if name.startswith(VALUE_ENDS) else COLUMNS[name])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +52,8 @@ class Row:
       probe: (start, end) characters of words that only the image can tell.
       source: number of the corpus in a mixture.
       foreign: names of texts of other images that are false of this one.
+      values: what a task is to learn from the row, {key of the batch: numbers}; every row of a
+        table has the same keys, the lengths may differ.
     """
 
     image_id: str | None
@@ -51,6 +62,7 @@ class Row:
     probe: tuple[tuple[int, int], ...] = ()
     source: int = 0
     foreign: tuple[str, ...] = ()
+    values: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,17 +97,24 @@ def _probe_flags(row: Row, spans: list[tuple[int, int]]) -> list[bool]:
 class _Columns:
     """Appends to the files of a table and hashes what passes, so that memory stays small."""
 
-    def __init__(self, folder: pathlib.Path):
-        self._files = {name: (folder / f"{name}.bin").open("wb") for name in COLUMNS}
-        self._hashes = {name: xxhash.xxh3_64() for name in COLUMNS}
+    def __init__(self, folder: pathlib.Path, origin: str):
+        self._folder, self._origin = folder, origin
+        self._files, self._hashes = {}, {}
+        self.counts: dict[str, int] = {}
+        for name in COLUMNS:
+            self._open(name)
         self._ends = {"text_id_ends": 0, "image_ends": 0}
         self._images: dict[str, int] = {}
         self._foreign: dict[int, tuple[str, ...]] = {}  # kept: they may name later texts
-        self.counts = dict.fromkeys(COLUMNS, 0)
+        self._values: list[str] | None = None  # keys of the first row's values
         self._add("offsets", [0])
 
+    def _open(self, name: str) -> None:
+        self._files[name] = (self._folder / f"{name}.bin").open("wb")
+        self._hashes[name], self.counts[name] = xxhash.xxh3_64(), 0
+
     def _add(self, name: str, values) -> None:
-        data = np.asarray(values, COLUMNS[name]).tobytes()
+        data = np.asarray(values, column_dtype(name)).tobytes()
         self._files[name].write(data)
         self._hashes[name].update(data)
         self.counts[name] += len(values)
@@ -134,6 +153,27 @@ class _Columns:
             ],
         )
         self._add_strings("text_ids", "text_id_ends", [row.text_id for row in rows])
+        self._add_values(rows)
+
+    def _add_values(self, rows: list[Row]) -> None:
+        if self._values is None and rows:
+            self._values = sorted(rows[0].values)
+            for key in self._values:
+                self._open(VALUE + key)
+                self._open(VALUE_ENDS + key)
+        for row in rows:
+            if sorted(row.values) != self._values:
+                raise DataError(
+                    "texts of one table carry different values",
+                    where=f"{self._origin}, text {row.text_id!r}",
+                    expected=self._values,
+                    found=sorted(row.values),
+                )
+        for key in self._values or ():
+            before = self.counts[VALUE + key]
+            lengths = [len(row.values[key]) for row in rows]
+            self._add(VALUE + key, [x for row in rows for x in row.values[key]])
+            self._add(VALUE_ENDS + key, before + np.cumsum(lengths, dtype=np.int64))
 
     def _read(self, name: str) -> np.ndarray:
         """A column as far as it is written."""
@@ -179,7 +219,7 @@ class _Columns:
             file.close()
         return {
             name: {"count": self.counts[name], "xxh3": self._hashes[name].hexdigest()}
-            for name in COLUMNS
+            for name in self._files
         }
 
 
@@ -209,7 +249,7 @@ def write_table(
     skipped: list[Skipped] = []
     progress, marked = Progress(f"tokenise {origin}", unit="texts"), False
     with atomic_folder(folder, keep_existing=True) as temporary:
-        columns = _Columns(temporary)
+        columns = _Columns(temporary, origin)
 
         def flush(chunk: list[Row]) -> None:
             encoded = tokenizer.encode_batch([row.text for row in chunk])

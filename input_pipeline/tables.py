@@ -10,7 +10,16 @@ import xxhash
 
 from input_pipeline.region_writer import unpack_strings
 from input_pipeline.schema import DataError
-from input_pipeline.table_writer import COLUMNS, FORMAT, Row, Skipped, fingerprint, write_table
+from input_pipeline.table_writer import (
+    FORMAT,
+    VALUE,
+    VALUE_ENDS,
+    Row,
+    Skipped,
+    column_dtype,
+    fingerprint,
+    write_table,
+)
 from input_pipeline.tokenizer import Tokenizer
 
 __all__ = ["Row", "Skipped", "TextTable", "build_table", "cached_table"]
@@ -79,6 +88,14 @@ class TextTable:
         if "foreign" in columns:
             self.foreign = columns["foreign"].reshape(len(self.source), -1)
         self.images = unpack_strings(columns["images"], columns["image_ends"])
+        self._values = {}
+        for name in columns:
+            if name.startswith(VALUE):
+                key = name.removeprefix(VALUE)
+                stops = np.asarray(columns[VALUE_ENDS + key])
+                starts = np.concatenate([[0], stops[:-1]])
+                width = int((stops - starts).max(initial=1))
+                self._values[key] = (columns[name], starts, stops, width)
         self._text_ids, self._text_id_ends = columns["text_ids"], columns["text_id_ends"]
 
     @classmethod
@@ -107,7 +124,7 @@ class TextTable:
             raise broken("meta.json", f"format {FORMAT}", meta.get("format"))
         columns = {}
         for name, info in meta["columns"].items():
-            path, dtype = folder / f"{name}.bin", np.dtype(COLUMNS[name])
+            path, dtype = folder / f"{name}.bin", column_dtype(name)
             size = path.stat().st_size if path.is_file() else "no file"
             if size != info["count"] * dtype.itemsize:
                 raise broken(path.name, f"{info['count'] * dtype.itemsize} bytes", size)
@@ -156,6 +173,16 @@ class TextTable:
         if self.probe is not None:
             out["probe"] = self.probe[index] & valid
         return {name: np.asarray(array) for name, array in out.items()}
+
+    def values_of(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """What tasks are to learn from rows: {key: [B, longest of the table]}, padded with 0."""
+        out = {}
+        for key, (flat, starts, stops, width) in self._values.items():
+            index = starts[rows][:, None] + np.arange(width)
+            valid = index < stops[rows][:, None]
+            taken = flat[np.minimum(index, max(len(flat) - 1, 0))] if len(flat) else 0
+            out[key] = np.where(valid, taken, 0).astype(flat.dtype)
+        return out
 
     def check_foreign(self, rows: np.ndarray) -> None:
         """Checks that each of the rows has a foreign text; for a table that has some at all.

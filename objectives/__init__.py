@@ -15,12 +15,17 @@ def known() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _PARTS)
 
 
-def build(name: str, *args, **kwargs):
-    """The objective of file `objectives/<name>.py`.
+def find(name: str) -> type:
+    """The class `Task` of file `objectives/<name>.py`.
 
     Raises:
       ValueError: no such objective; lists the known ones.
     """
     if name not in known():
         raise ValueError(f"unknown objective {name!r}, known: {known()}")
-    return importlib.import_module(f"objectives.{name}").Task(*args, **kwargs)
+    return importlib.import_module(f"objectives.{name}").Task
+
+
+def build(name: str, *args, **kwargs):
+    """An objective by its name; errors as `find`."""
+    return find(name)(*args, **kwargs)

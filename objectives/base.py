@@ -21,6 +21,7 @@ class Facts:
       feature_dim: F.
       num_classes: C of the detector, 0 without distributions.
       stored_mean: whether row 0 of the regions is their mean (else the detector's own feature).
+      num_answers: entries of the answer list, 0 without one.
     """
 
     special: SpecialIds
@@ -28,6 +29,7 @@ class Facts:
     feature_dim: int
     num_classes: int
     stored_mean: bool
+    num_answers: int = 0
 
 
 class Objective:
@@ -38,13 +40,21 @@ class Objective:
       head_name: parameters are at `heads/<head_name>`; objectives may share a head.
       stage: corruption runs in this order (swap captions, mask words, mask regions).
       block: its part of the config.
+      splits: whether the loss is a sum over examples, so that a batch may be cut in microbatches.
     """
 
     head_name: str
     stage: int
+    splits: bool = True
 
     def __init__(self, name: str, block, facts: Facts):
         self.name, self.block, self.facts = name, block, facts
+
+    @classmethod
+    def assembler(cls, block) -> Callable[..., dict]:
+        """assemble(table, rows, special, max_text) → text arrays; the stream's first task says."""
+        del block
+        return assemble_caption
 
     def head(self, trunk) -> Any:
         """The Linen module of the head; `trunk` tells the widths of what it reads."""
@@ -59,7 +69,7 @@ class Objective:
         raise NotImplementedError
 
     def logits(self, head: Callable, outputs: Arrays, batch: Arrays):
-        """Head applied where there are targets; `head(*arrays)` holds its parameters."""
+        """Head applied where there are targets; `head(*arrays)` holds its parameters and mode."""
         raise NotImplementedError
 
     def loss(self, logits, batch: Arrays):

@@ -24,6 +24,7 @@ class Task(base.Objective):
     def __init__(self, name, block, facts):
         super().__init__(name, block, facts)
         losses.check_normalize(block.normalize)
+        self.splits = block.target != "contrastive"  # its negatives are of the microbatch
         for field, known in (
             ("target", TARGETS),
             ("overlap", OVERLAPS),

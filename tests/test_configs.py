@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import common
+from configs import models
 from input_pipeline.schema import SpecialIds
 from training import optimizer
 from training.multitask import MultiTask
@@ -31,7 +31,7 @@ EXTRA = {
 CASES = [
     (name, ",".join(filter(None, (f"size={size}", data, extra))))
     for name in FILES
-    for size, data, extra in itertools.product(common.SIZES, ("", "data=jsonl"), EXTRA[name])
+    for size, data, extra in itertools.product(models.SIZES, ("", "data=jsonl"), EXTRA[name])
     if size in ("mini", "base") or not (data or extra)
 ]
 

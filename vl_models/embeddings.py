@@ -60,10 +60,10 @@ class RegionEmbedding(nn.Module):
           [N, R, D], zero at padded rows.
         """
         sizes = self.sizes
-        # The mask vector starts at zero and is trained, as in the original.
-        hidden = self.param("mask", nn.initializers.zeros, (self.feature_dim,))
         appearance = regions.astype(sizes.dtype)
         if region_masked is not None:
+            # The mask vector starts at zero and is trained, as in the original.
+            hidden = self.param("mask", nn.initializers.zeros, (self.feature_dim,))
             appearance = jnp.where(region_masked[..., None], hidden.astype(sizes.dtype), appearance)
         geometry = geometry_embedding(boxes, image_size, self.geometry_dim).astype(sizes.dtype)
         x = jnp.concatenate([geometry, appearance], axis=-1)

@@ -15,7 +15,8 @@ class MaskedLanguageHead(nn.Module):
     sizes: layers.LayerSizes
 
     @nn.compact
-    def __call__(self, states, word_embedding):
+    def __call__(self, states, word_embedding, *, train: bool = False):
+        del train  # no dropout
         x = layers.gelu(layers.dense(self.sizes.hidden, self.sizes, "transform")(states))
         x = layers.layer_norm("norm")(x).astype(self.sizes.dtype)
         bias = self.param("bias", nn.initializers.zeros, (word_embedding.shape[0],))
@@ -29,28 +30,38 @@ class MaskedLanguageHead(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Linear, GELU, optional norm, linear: [..., D] → [..., outputs] float32.
+    """Linear, activation, optional norm, linear: [..., D] → [..., outputs] float32.
 
-    VL-BERT's masked-region head (no norm), ViLBERT's masked-region and answer heads (norm).
+    VL-BERT's masked-region head (no norm) and answer heads, ViLBERT's masked-region and answer
+    heads (norm).
 
     Attributes:
       sizes: of the stream it reads.
       outputs: classes, or the width of a regression.
       width: between the linear layers; None: D.
       norm: whether a norm stands before the last layer.
+      activation: "gelu" or "relu".
+      input_dropout: before the first layer.
+      dropout: before the last layer.
     """
 
     sizes: layers.LayerSizes
     outputs: int
     width: int | None = None
     norm: bool = False
+    activation: str = "gelu"
+    input_dropout: float = 0.0
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, states):
-        width = self.width or self.sizes.hidden
-        x = layers.gelu(layers.dense(width, self.sizes, "transform")(states))
+    def __call__(self, states, *, train: bool = False):
+        activation = {"gelu": layers.gelu, "relu": nn.relu}[self.activation]
+        x = nn.Dropout(self.input_dropout, deterministic=not train)(states)
+        x = layers.dense(self.width or self.sizes.hidden, self.sizes, "transform")(x)
+        x = activation(x)
         if self.norm:
             x = layers.layer_norm("norm")(x).astype(self.sizes.dtype)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return layers.dense(self.outputs, self.sizes, "classifier")(x).astype(jnp.float32)
 
 
@@ -82,11 +93,13 @@ class WeightNormClassifier(nn.Module):
 
 
 class Linear(nn.Module):
-    """One linear layer: [..., D] → [..., outputs] float32."""
+    """Dropout and one linear layer: [..., D] → [..., outputs] float32."""
 
     sizes: layers.LayerSizes
     outputs: int
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, states):
-        return layers.dense(self.outputs, self.sizes, "classifier")(states).astype(jnp.float32)
+    def __call__(self, states, *, train: bool = False):
+        x = nn.Dropout(self.dropout, deterministic=not train)(states)
+        return layers.dense(self.outputs, self.sizes, "classifier")(x).astype(jnp.float32)

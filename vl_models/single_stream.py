@@ -9,13 +9,15 @@ import jax.numpy as jnp
 from vl_models import embeddings, layers
 
 
-def build(model, *, vocab_size: int, feature_dim: int, text_only: bool, dtype):
+def build(
+    model, *, vocab_size: int, feature_dim: int, text_only: bool, masked_regions: bool, dtype
+):
     """The trunk of a config (`config.model`). `feature_dim` is read off the batch.
 
     Raises:
       ValueError: text-only rows, which this model does not have.
     """
-    del feature_dim
+    del feature_dim, masked_regions  # a masked region is a zero feature
     if text_only:
         raise ValueError("single_stream has no rows without an image: take the text stream out")
     sizes = layers.LayerSizes(
@@ -44,6 +46,11 @@ class SingleStream(nn.Module):
     positions: int
 
     packs = False  # whether rows are text | regions | [END] without gaps
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of the pooled state."""
+        return self.sizes.hidden
 
     @property
     def region_sizes(self) -> layers.LayerSizes:

@@ -16,13 +16,15 @@ from vl_models import embeddings, layers
 FUSIONS = {"mul": jnp.multiply, "sum": jnp.add}
 
 
-def build(model, *, vocab_size: int, feature_dim: int, text_only: bool, dtype):
+def build(
+    model, *, vocab_size: int, feature_dim: int, text_only: bool, masked_regions: bool, dtype
+):
     """The trunk of a config (`config.model`). `feature_dim` is read off the batch.
 
     Raises:
       ValueError: connections that do not fit the layers, an unknown fusion, or text-only rows.
     """
-    del feature_dim
+    del feature_dim, masked_regions  # a masked region is a zero feature
     if text_only:
         raise ValueError("vilbert has no rows without an image: set config.streams.text off")
     check(model)
@@ -118,6 +120,11 @@ class ViLBert(nn.Module):
     fixed_image_layers: int
 
     packs = False  # whether rows are text | regions | [END] without gaps
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of the pooled state."""
+        return self.connect_width
 
     @property
     def fixed(self) -> tuple[str, ...]:

@@ -12,7 +12,9 @@ from vl_models import embeddings, layers
 REGION_SEGMENT = 2  # segments 0 and 1 are BERT's A and B
 
 
-def build(model, *, vocab_size: int, feature_dim: int, text_only: bool, dtype):
+def build(
+    model, *, vocab_size: int, feature_dim: int, text_only: bool, masked_regions: bool, dtype
+):
     """The trunk of a config.
 
     Args:
@@ -20,6 +22,7 @@ def build(model, *, vocab_size: int, feature_dim: int, text_only: bool, dtype):
       vocab_size: V.
       feature_dim: F of the region store.
       text_only: whether rows without an image occur (adds their visual embedding).
+      masked_regions: whether regions are ever masked (adds what stands in for them).
       dtype: of matrix products.
     """
     sizes = layers.LayerSizes(
@@ -41,6 +44,7 @@ def build(model, *, vocab_size: int, feature_dim: int, text_only: bool, dtype):
         region_visual_gain=model.region_visual_gain,
         with_pooler=model.pooler,
         text_only=text_only,
+        masked_regions=masked_regions,
     )
 
 
@@ -53,6 +57,7 @@ class TextTables(nn.Module):
     text_visual_gain: float
     region_visual_gain: float
     text_only: bool
+    masked_regions: bool
 
     def setup(self):
         init = nn.initializers.normal(self.sizes.init_range)
@@ -65,7 +70,8 @@ class TextTables(nn.Module):
         self.position = table(self.positions)
         self.segment = table(3)
         self.image_token = self.param("image_token", init, (hidden,))
-        self.mask_token = self.param("mask_token", init, (hidden,))
+        if self.masked_regions:
+            self.mask_token = self.param("mask_token", init, (hidden,))
         self.end_token = self.param("end_token", init, (hidden,))
         if self.text_only:
             self.text_visual = self.param("text_visual", init, (hidden,))
@@ -87,8 +93,14 @@ class VLBert(nn.Module):
     region_visual_gain: float
     with_pooler: bool
     text_only: bool
+    masked_regions: bool
 
     packs = True  # whether rows are text | regions | [END] without gaps
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of the pooled state."""
+        return self.sizes.hidden
 
     @property
     def region_sizes(self) -> layers.LayerSizes:
@@ -103,6 +115,7 @@ class VLBert(nn.Module):
             self.text_visual_gain,
             self.region_visual_gain,
             self.text_only,
+            self.masked_regions,
         )
         self.regions = embeddings.RegionEmbedding(self.sizes, self.feature_dim, self.geometry_dim)
         self.layer = [layers.Layer(self.sizes) for _ in range(self.num_layers)]

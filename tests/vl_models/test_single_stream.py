@@ -27,7 +27,12 @@ def test_outputs_and_gradients():
         positions=meta["max_position_embeddings"],
     )
     trunk = single_stream.build(
-        model, vocab_size=meta["vocab_size"], feature_dim=2048, text_only=False, dtype=jnp.float32
+        model,
+        vocab_size=meta["vocab_size"],
+        feature_dim=2048,
+        text_only=False,
+        masked_regions=False,
+        dtype=jnp.float32,
     )
     state = golden.state_dict(dict(torch_names.ALIASES["single_stream"]))
     flat = torch_names.from_torch("single_stream", state)

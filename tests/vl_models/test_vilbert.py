@@ -81,7 +81,14 @@ def small_trunk(**changes):
         for part in path:
             block = block[part]
         block[last] = value
-    return vilbert.build(config, vocab_size=50, feature_dim=12, text_only=False, dtype=jnp.float32)
+    return vilbert.build(
+        config,
+        vocab_size=50,
+        feature_dim=12,
+        text_only=False,
+        masked_regions=False,
+        dtype=jnp.float32,
+    )
 
 
 def start(trunk, batch):

@@ -52,6 +52,7 @@ def make_trunk(meta):
         vocab_size=meta["vocab_size"],
         feature_dim=meta["v_feature_size"],
         text_only=False,
+        masked_regions=False,
         dtype=jnp.float32,
     )
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common, vlbert_pretrain
+from configs import models, vlbert_pretrain
 from input_pipeline.schema import SpecialIds
 from training.multitask import MultiTask
 from vl_models import embeddings, loading, torch_names
@@ -217,7 +217,7 @@ COUNTS = {"mini": 2_404_987, "small": 12_240_507, "base": 114_491_515, "large": 
 
 
 def test_every_size_has_a_count():
-    assert set(COUNTS) == set(common.SIZES)
+    assert set(COUNTS) == set(models.SIZES)
 
 
 @pytest.mark.parametrize("size", sorted(COUNTS))

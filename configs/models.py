@@ -1,0 +1,114 @@
+"""Model blocks of the configs: every model at every size."""
+
+# Transformer sizes. `mini` and `small` are for CPUs and are trained from scratch, so they start
+# with a larger init and visual LayerNorm gains above 0: with the paper's 0.02 and 0 a short run
+# learns next to no grounding. The text's gain is the smaller one, or the picture would drown the
+# words. `base` and `large` are the paper's (VL-BERT, section 4.1).
+SIZES = {
+    "mini": dict(
+        hidden=64,
+        layers=3,
+        heads=4,
+        intermediate=256,
+        positions=128,  # rows of the position table
+        init_range=0.1,  # standard deviation of kernels and tables
+        dropout=0.0,
+        text_visual_gain=0.1,  # initial gain of the visual LayerNorms
+        region_visual_gain=1.0,
+        geometry_dim=256,  # width of the box embedding
+    ),
+    "small": dict(
+        hidden=256,
+        layers=4,
+        heads=4,
+        intermediate=1024,
+        positions=128,
+        init_range=0.05,
+        dropout=0.1,
+        text_visual_gain=0.1,
+        region_visual_gain=1.0,
+        geometry_dim=512,
+    ),
+    "base": dict(
+        hidden=768,
+        layers=12,
+        heads=12,
+        intermediate=3072,
+        positions=512,
+        init_range=0.02,
+        dropout=0.1,
+        text_visual_gain=0.0,
+        region_visual_gain=0.0,
+        geometry_dim=2048,
+    ),
+    "large": dict(
+        hidden=1024,
+        layers=24,
+        heads=16,
+        intermediate=4096,
+        positions=512,
+        init_range=0.02,
+        dropout=0.1,
+        text_visual_gain=0.0,
+        region_visual_gain=0.0,
+        geometry_dim=2048,
+    ),
+}
+CPU_SIZES = ("mini", "small")
+
+# The image stream beside each text size; `connections` layers join the two.
+IMAGE = {
+    "mini": dict(hidden=48, heads=4, intermediate=48, connections=2),
+    "small": dict(hidden=256, heads=4, intermediate=256, connections=2),
+    "base": dict(hidden=1024, heads=8, intermediate=1024, connections=6),
+    "large": dict(hidden=1024, heads=8, intermediate=1024, connections=6),
+}
+# Two streams and their connections in as many parameters as VL-BERT's mini has.
+NARROW = dict(hidden=48, intermediate=144)
+
+
+def block(model: str, size: str, *, connections: int = 0, pooler: bool = False) -> dict:
+    """The model block of a config.
+
+    Args:
+      model: "vlbert", "vilbert" or "single_stream".
+      size: key of SIZES.
+      connections: co-attention layers of ViLBERT, 0: the size's own.
+      pooler: whether VL-BERT has one (original: none in pre-training and VQA).
+    """
+    text = dict(SIZES[size])
+    if model == "vlbert":
+        return dict(name=model, **text, pooler=pooler)
+    for name in ("text_visual_gain", "region_visual_gain", "geometry_dim"):  # VL-BERT's
+        del text[name]
+    if model == "single_stream":
+        return dict(name=model, **text)
+    return _two_streams(size, connections, text | (NARROW if size == "mini" else {}))
+
+
+def _two_streams(size: str, connections: int, text: dict) -> dict:
+    """The model block of ViLBERT."""
+    image = dict(IMAGE[size])
+    connections = connections or image["connections"]
+    del image["connections"]
+    return dict(
+        name="vilbert",  # a module of vl_models
+        **text,
+        image=dict(
+            **image,
+            layers=connections,
+            fixed_layers=0,  # lowest layers that do not train
+        ),
+        connect=dict(
+            hidden=image["hidden"],
+            heads=image["heads"],
+            # Connection k stands before these layers (released t_/v_biattention_id).
+            text_at=tuple(range(text["layers"] - connections, text["layers"])),
+            image_at=tuple(range(connections)),
+            coattention=True,  # False: the paper's ablation without connections
+        ),
+        fusion="mul",  # of the pooled streams; or "sum"
+        dynamic_attention=False,  # 12-in-1: the text scales the image's queries and keys
+        tasks=0,  # rows of the task table (12-in-1's task tokens), 0 = none
+        fixed_text_layers=0,  # lowest layers that do not train
+    )

@@ -1,0 +1,78 @@
+"""Visual question answering: VQA v2, Visual Genome QA, GQA.
+
+  python main.py --config=configs/vqa.py:model=vlbert,size=mini \
+      --config.data.manual_dir=vqa_files --config.data.regions=store
+  python main.py --config=configs/vqa.py:model=vilbert,size=base --config.init=runs/vilbert_base ...
+
+Arguments:
+  model: "vlbert" reads the state of a masked answer word, "vilbert" and its baseline
+    "single_stream" the pooled state.
+  data: "vqa", "gqa" or "visual_genome_qa".
+"""
+
+from configs import common, models
+
+# Questions of train2014 and val2014: an epoch is 2,571 batches of 256.
+QUESTIONS = 658_111
+
+
+def get_config(arg: str | None = None):
+    """The config for `arg`, the text after the colon of --config."""
+    args = common.parse_arg(
+        arg,
+        model=("vlbert", ("vlbert", "vilbert", "single_stream")),
+        size=("mini", tuple(models.SIZES)),
+        data=("vqa", ("vqa", "gqa", "visual_genome_qa")),
+    )
+    cpu, vlbert = args.size in models.CPU_SIZES, args.model == "vlbert"
+    stream = common.stream_block(("vqa",), batch_size=64 if cpu else 256)
+    # Every region and nearly every question whole (the originals': all, and 23 pieces).
+    stream.update(max_text=32, max_regions=101, max_length=133, order="stored")
+    config = common.experiment(
+        models.block(args.model, args.size),
+        args.data,
+        dict(questions=stream),
+        dict(
+            vqa=dict(
+                weight=1.0,
+                form="masked_answer" if vlbert else "pooled",
+                # "transform", or VL-BERT's "1fc" and "2fc", or ViLBERT's first: "weight_norm"
+                classifier="weight_norm" if args.model == "single_stream" else "transform",
+                width=0,  # between the layers; 0: the state's, twice that in the pooled form
+                dropout=0.1 if vlbert else 0.0,  # ViLBERT's is in its trunk
+                head="gqa" if args.data == "gqa" else "vqa",  # parameters; lists of answers differ
+            )
+        ),
+        dict(
+            validation=dict(evaluator="losses", stream="questions", split="eval", batch_size=64),
+        ),
+    )
+    splits = {
+        "vqa": ("train", "minival"),  # trainval less the last 3,000 questions of val
+        "gqa": ("train_balanced", "testdev_balanced"),
+        "visual_genome_qa": ("train", "val"),
+    }
+    config.data.train_split, config.data.eval_split = splits[args.data]
+    config.checkpoint.best = "evals/validation/vqa_accuracy"
+    optimizer = config.optimizer
+    if cpu:
+        optimizer.update(lr=1e-3, b2=0.98, clip_norm=5.0)
+        config.total_steps = 2000
+        return config
+    config.dtype = "bfloat16"
+    config.log_every = 100
+    config.eval_every = config.checkpoint.every = 1000
+    if vlbert:
+        # The original writes 6.25e-7 and multiplies by the global batch of 256.
+        optimizer.update(lr=1.6e-4, warmup_steps=500, clip_norm=1.0)
+        stream = config.streams.questions
+        stream.resize = (600, 1000)
+        epochs = 5
+    else:
+        optimizer.update(lr=4e-5, b2=0.98, eps=1e-8, weight_decay=0.01, clip_norm=0.0)
+        optimizer.no_decay = (r".*/bias", r".*norm/scale")
+        epochs = 20
+    config.total_steps = epochs * QUESTIONS // 256
+    if not vlbert:
+        optimizer.warmup_steps = config.total_steps // 10
+    return config
