@@ -60,6 +60,10 @@ class Objective:
         """The Linen module of the head; `trunk` tells the widths of what it reads."""
         raise NotImplementedError
 
+    def warm_start(self) -> dict[str, str]:
+        """{prefix of own parameters: prefix of others that a pre-trained model has instead}."""
+        return {}
+
     def corrupt(self, batch: Arrays, keys) -> dict:
         """The batch with inputs corrupted and targets added; `keys` key[B], one a row."""
         raise NotImplementedError

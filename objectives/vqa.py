@@ -63,6 +63,13 @@ class Task(base.Objective):
             return heads.WeightNormClassifier(trunk.sizes, outputs, width)
         return heads.Classifier(trunk.sizes, outputs, width, norm=True, dropout=block.dropout)
 
+    def warm_start(self):
+        """VL-BERT's answer word comes out of the masked-language head (released code)."""
+        if self.block.form != "masked_answer" or self.block.classifier != "transform":
+            return {}
+        own, words = f"heads/{self.head_name}", "heads/masked_language"
+        return {f"{own}/{part}": f"{words}/{part}" for part in ("transform", "norm")}
+
     def corrupt(self, batch, keys):
         del keys  # nothing is hidden
         return dict(batch)

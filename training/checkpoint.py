@@ -192,6 +192,15 @@ def load_params(source, shapes=None, *, prefer_best: bool = True):
         manager.close()
 
 
+def holds_one(path: pathlib.Path) -> bool:
+    """Whether a folder is a run with checkpoints, its checkpoints folder, or one step of them."""
+    if not path.is_dir():
+        return False
+    if (path / "params").exists() or (path / FOLDER).exists():
+        return True
+    return any(p.name.isdigit() and (p / "params").exists() for p in path.iterdir())
+
+
 def _absolute(path) -> epath.Path:
     """Orbax takes no relative paths."""
     return epath.Path(path if "://" in str(path) else pathlib.Path(path).absolute())

@@ -17,7 +17,17 @@ import time
 import jax
 import numpy as np
 
-from training import checkpoint, divergence, metrics, plot, runfolder, sharding, throughput
+from training import (
+    checkpoint,
+    divergence,
+    metrics,
+    plot,
+    runfolder,
+    sharding,
+    sources,
+    throughput,
+    transfer,
+)
 from training import summary as summaries
 from training.parts import Parts
 from training.signals import StopSignal
@@ -65,7 +75,7 @@ def train(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
     found = store.restore(
         maker.state, check=lambda meta: runfolder.require_same(meta, identity, workdir), report=say
     )
-    state, meta = found or _begin(config, maker, parts)
+    state, meta = found or _begin(config, workdir, maker, parts)
     start = meta["step"]
     if found:
         say(f"resumed at step {start} from {store.folder / str(start)}")
@@ -88,14 +98,34 @@ def train(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
             writer.close()
 
 
-def _begin(config, maker, parts):
+def _fit(config, maker, parts):
+    """`config.init` fitted into the model, and the report of it."""
+    source = sources.open_source(config.init, vocab=config.init_vocab)
+    parts.check_features(source.facts, str(config.init), vocabulary=False)
+    fitted = transfer.fit(
+        source,
+        maker.params,
+        model=config.model.name,
+        pieces=parts.facts.get("pieces"),
+        answers=parts.facts.get("answers"),
+        warm_start=parts.task.warm_start,
+    )
+    step = "" if source.step is None else f" at step {source.step}"
+    return fitted, f"parameters from {config.init} ({source.kind}{step}):\n" + transfer.table(
+        fitted.report
+    )
+
+
+def _begin(config, workdir, maker, parts):
     """A state that is not resumed, and its meta."""
     meta = dict(step=0, draws=dict.fromkeys(parts.example, 0), elapsed=0.0, best=None, window={})
     if config.init:
-        params, source = checkpoint.load_params(config.init, maker.params)
-        parts.check_features(source.get("facts", {}), str(config.init))
-        say(f"parameters from step {source['step']} of {config.init}")
-        return maker.around(params), meta
+        fitted, text = _fit(config, maker, parts)
+        say(text)
+        if jax.process_index() == 0:
+            workdir.mkdir(parents=True, exist_ok=True)
+            (workdir / "init.txt").write_text(text + "\n")
+        return maker.around(transfer.place(fitted, maker.fresh().params)), meta
     say("parameters from scratch")
     return maker.fresh(), meta
 
@@ -290,6 +320,19 @@ def _evaluations(parts: Parts, params) -> dict[str, float]:
     }
 
 
+def _published(config, maker, parts):
+    """Parameters of a shared folder or published file, whole, and 0 for its step."""
+    fitted, text = _fit(config, maker, parts)
+    say(text)
+    new = [line.path for line in fitted.report if line.fate == "initial"]
+    if new or fitted.known:
+        raise sources.SourceError(
+            f"{config.init} cannot be evaluated as it is: it does not give "
+            f"{', '.join([*new, *fitted.known])}\n  fix: train from it first (--mode=train)"
+        )
+    return transfer.place(fitted, maker.fresh().params), 0
+
+
 def evaluate(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
     """The eval mode: the run's best checkpoint, else its newest, else `config.init`."""
     maker = StateMaker(parts.task, config, parts.example, mesh)
@@ -299,12 +342,16 @@ def evaluate(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
             f"nothing to evaluate: {workdir} has no {checkpoint.FOLDER!r} folder and config.init "
             "is empty; give --workdir of a run, or --config.init"
         )
-    params, meta = checkpoint.load_params(source, maker.params)
-    parts.check_features(meta.get("facts", {}), str(source))
-    say(f"evaluating step {meta['step']} of {source}")
+    if checkpoint.holds_one(pathlib.Path(source)):
+        params, meta = checkpoint.load_params(source, maker.params)
+        parts.check_features(meta.get("facts", {}), str(source))
+        step = meta["step"]
+    else:
+        params, step = _published(config, maker, parts)
+    say(f"evaluating step {step} of {source}")
     values = _evaluations(parts, params)
-    say(metrics.evaluation_lines(meta["step"], values))
-    result = dict(step=meta["step"], source=str(source)) | values
+    say(metrics.evaluation_lines(step, values))
+    result = dict(step=step, source=str(source)) | values
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -26,15 +26,18 @@ class MultiTask:
       streams: {stream: its objectives in the order of corruption}.
       loss_scale: {"<stream>/<objective>": factor of its mean in the total loss}.
       fixed: regexes of parameters that the trunk keeps as they are.
+      warm_start: {path prefix: prefix of the parameters it starts as a copy of}, where a
+        checkpoint has the latter alone.
     """
 
-    def __init__(self, config, special, spec):
+    def __init__(self, config, special, spec, num_answers: int = 0):
         """Builds trunk, objectives and heads.
 
         Args:
           config: the whole config.
           special: `schema.SpecialIds` of the vocabulary.
           spec: feature spec of the region store (feature_dim, num_classes, global_feature).
+          num_answers: entries of the data set's answer list, 0 without one.
 
         Raises:
           ValueError: unknown dtype, objective or trunk, or lengths that do not fit together.
@@ -43,24 +46,20 @@ class MultiTask:
             raise ValueError(f"config.dtype must be one of {sorted(DTYPES)}, found {config.dtype}")
         self._blocks = {n: s for n, s in config.streams.items() if s.batch_size > 0}
         _check_lengths(config.model, self._blocks)
-        contrast = config.objectives.masked_region.target == "contrastive"
-        if contrast and config.optimizer.accumulate > 1:
-            raise ValueError(
-                "masked_region.target='contrastive' takes its negatives from the microbatch, so "
-                "accumulation would change the loss: set config.optimizer.accumulate=1"
-            )
         self.trunk = vl_models.build_trunk(
             config.model.name,
             config.model,
             vocab_size=special.vocab_size,
             feature_dim=spec.feature_dim,
             text_only=any(not s.images for s in self._blocks.values()),
+            masked_regions=any("masked_region" in s.objectives for s in self._blocks.values()),
             dtype=DTYPES[config.dtype],
         )
         self.fixed: tuple[str, ...] = getattr(self.trunk, "fixed", ())
         self.streams: dict[str, list[base.Objective]] = {}
         self.loss_scale: dict[str, float] = {}
         self.heads = {}
+        self.warm_start: dict[str, str] = {}
         for stream, block in self._blocks.items():
             facts = base.Facts(
                 special=special,
@@ -68,6 +67,7 @@ class MultiTask:
                 feature_dim=spec.feature_dim,
                 num_classes=spec.num_classes,
                 stored_mean=spec.global_feature == "mean",
+                num_answers=num_answers,
             )
             tasks = [
                 objectives.build(name, name, config.objectives[name], facts)
@@ -75,8 +75,14 @@ class MultiTask:
             ]
             self.streams[stream] = sorted(tasks, key=lambda task: task.stage)
             for task in tasks:
+                if not task.splits and config.optimizer.accumulate > 1:
+                    raise ValueError(
+                        f"{task.name} compares examples of a batch with each other, so "
+                        "accumulation would change its loss: set config.optimizer.accumulate=1"
+                    )
                 self.loss_scale[f"{stream}/{task.name}"] = config.objectives[task.name].weight
                 self.heads[task.head_name] = task.head(self.trunk)
+                self.warm_start |= task.warm_start()
 
     def init(self, rng, batch: Mapping[str, Mapping]):
         """Initial parameters; only the shapes of `batch` matter."""
@@ -102,6 +108,7 @@ class MultiTask:
 
     def corrupt(self, stream: str, batch, keys) -> dict:
         """Swaps, masks and adds targets, on the whole global batch; `keys` key[B]."""
+        batch = dequantised(batch)
         for task in self.streams[stream]:
             batch = task.corrupt(batch, keys)
         return batch
@@ -117,18 +124,23 @@ class MultiTask:
             rngs = {"dropout": jax.random.fold_in(dropout_rng, zlib.crc32(stream.encode()))}
         return self.trunk.apply(
             {"params": params["trunk"]},
-            batch,
+            dequantised(batch),
             train=train,
             max_length=self._blocks[stream].max_length,
             rngs=rngs,
             **options,
         )
 
-    def head(self, params, name: str):
+    def head(self, params, name: str, *, train=False, dropout_rng=None):
         """The head as a function of arrays."""
+        rngs = None
+        if dropout_rng is not None:
+            rngs = {"dropout": jax.random.fold_in(dropout_rng, zlib.crc32(f"head {name}".encode()))}
 
         def apply(*inputs):
-            return self.heads[name].apply({"params": params["heads"][name]}, *inputs)
+            return self.heads[name].apply(
+                {"params": params["heads"][name]}, *inputs, train=train, rngs=rngs
+            )
 
         return apply
 
@@ -141,7 +153,8 @@ class MultiTask:
         outputs = self.outputs(params, stream, batch, train=train, dropout_rng=dropout_rng)
         sums, metrics = {}, {}
         for task in self.streams[stream]:
-            logits = task.logits(self.head(params, task.head_name), outputs, batch)
+            head = self.head(params, task.head_name, train=train, dropout_rng=dropout_rng)
+            logits = task.logits(head, outputs, batch)
             sums[f"{stream}/{task.name}"] = task.loss(logits, batch)
             for name, pair in task.metrics(logits, batch).items():
                 metrics[f"{stream}/{name}"] = pair
@@ -166,6 +179,18 @@ class MultiTask:
             if self.trunk.packs:
                 length = min(length, self._blocks[stream].max_length + end)
         return real.astype(jnp.float32), jnp.float32(rows * length)
+
+
+def dequantised(batch) -> dict:
+    """The batch with int8 features as float32, `regions · region_scale`; others as they come.
+
+    Whatever reads features comes after it: the host sends them as stored, a quarter of float32.
+    """
+    if "region_scale" not in batch:
+        return batch
+    batch = dict(batch)
+    scale = batch.pop("region_scale")
+    return batch | dict(regions=batch["regions"].astype(jnp.float32) * scale[..., None])
 
 
 def _check_lengths(model, blocks):

@@ -18,8 +18,9 @@ class Parts:
       evaluators: {name: object with run(params) → {metric: float}}.
       facts: JSON saved with every checkpoint (feature spec, special ids, vocabulary file).
       priors: {slot: {"prior", "text_only"}}, how well marked words are guessed without the image.
-      check_features: check_features(facts of a checkpoint, its place) raises where the checkpoint
-        was trained on other features.
+      check_features: check_features(facts of a checkpoint, its place, vocabulary=True) raises
+        where the checkpoint was trained on other features or, unless told not to look, with
+        another vocabulary.
       flops: flops(parameter shapes) → model operations a step, or None.
     """
 
@@ -30,5 +31,5 @@ class Parts:
     evaluators: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    check_features: Callable[[Mapping, str], None] = lambda facts, where: None
+    check_features: Callable[..., None] = lambda facts, where, vocabulary=True: None
     flops: Callable[[Any], float | None] = lambda params: None

@@ -5,6 +5,7 @@ import functools
 
 import jax
 
+import objectives
 from input_pipeline import pipeline
 from input_pipeline.schema import DataError
 from input_pipeline.spec import FeatureSpec
@@ -44,22 +45,32 @@ def _shard() -> tuple[int, int]:
 
 def facts_of(data) -> dict:
     """What a checkpoint must say of the data it was trained on: JSON."""
+    answers = data.prepared.answers
     return dict(
         feature_spec=data.spec.to_dict(),
         special=dataclasses.asdict(data.special),
         vocab=str(data.prepared.vocab),
         vocab_fingerprint=data.tokenizer.fingerprint,
+        pieces=sorted(data.tokenizer.vocab, key=data.tokenizer.vocab.get),
+        answers=list(answers.labels) if answers else None,
     )
 
 
-def check_facts(data, facts, where: str) -> None:
-    """Compares `facts_of` a checkpoint with the data at hand.
+def check_facts(data, facts, where: str, vocabulary: bool = True) -> None:
+    """Compares `facts_of` a checkpoint with the data at hand, as far as it has any.
+
+    Args:
+      vocabulary: whether word pieces and answers must be the same, too; else they are mapped by
+        name.
 
     Raises:
-      DataError: other features or another vocabulary; names both.
+      DataError: other features, vocabulary or answers; names both.
     """
-    saved = FeatureSpec.from_dict(facts["feature_spec"], where)
-    data.spec.require_match(saved, "config.data.regions", where)
+    if "feature_spec" in facts:
+        saved = FeatureSpec.from_dict(facts["feature_spec"], where)
+        data.spec.require_match(saved, "config.data.regions", where)
+    if not vocabulary:
+        return
     if facts["vocab_fingerprint"] != data.tokenizer.fingerprint:
         raise DataError(
             "the checkpoint was trained with another vocabulary: its word ids mean other words",
@@ -68,6 +79,21 @@ def check_facts(data, facts, where: str) -> None:
             found=str(data.prepared.vocab),
             fix="--config.data.vocab=<the vocabulary of the checkpoint>",
         )
+    here = facts_of(data)["answers"]
+    if facts.get("answers") != here:
+        raise DataError(
+            "the checkpoint was trained with another list of answers",
+            where=where,
+            expected=f"{len(facts.get('answers') or [])} answers, as in the checkpoint",
+            found=f"{len(here or [])} answers, in part others or in another order",
+            fix="--config.data.answers=<the list of the checkpoint>",
+        )
+
+
+def _assembler(config, block):
+    """How the texts of a stream are laid out: as its first objective says."""
+    first = block.objectives[0]
+    return objectives.find(first).assembler(config.objectives[first])
 
 
 def build(config, mesh) -> Parts:
@@ -83,11 +109,12 @@ def build(config, mesh) -> Parts:
         )
     data = pipeline.Data(config.data)
     assemble = {
-        name: base.assemble_caption if block.images else base.assemble_plain
+        name: _assembler(config, block) if block.images else base.assemble_plain
         for name, block in config.streams.items()
     }
     streams = pipeline.build_streams(config, assemble, data=data)
-    task = MultiTask(config, data.special, data.spec)
+    answers = data.prepared.answers
+    task = MultiTask(config, data.special, data.spec, num_answers=len(answers) if answers else 0)
 
     def build_evaluator(name, block):
         sharding.check_batch_sizes(

@@ -192,42 +192,67 @@ def _time_distributed(rules) -> tuple[Rule, ...]:
     )
 
 
+_VILBERT = (
+    *_embeddings("bert.embeddings", "trunk/embeddings"),
+    Rule("bert.embeddings.task_embeddings.weight", "trunk/embeddings/task/embedding"),
+    *_linear("bert.v_embeddings.image_embeddings", "trunk/regions/projection"),
+    *_linear("bert.v_embeddings.image_location_embeddings", "trunk/regions/location"),
+    *_norm("bert.v_embeddings.LayerNorm", "trunk/regions/norm"),
+    *_bert_layer("bert.encoder.layer.{i}", "trunk/layer_{i}"),
+    *_bert_layer("bert.encoder.v_layer.{i}", "trunk/image_layer_{i}"),
+    *_linear(
+        "bert.encoder.v_layer.{i}.attention.self.dyLinear_q",
+        "trunk/image_layer_{i}/attention/query_gate",
+    ),
+    *_linear(
+        "bert.encoder.v_layer.{i}.attention.self.dyLinear_k",
+        "trunk/image_layer_{i}/attention/key_gate",
+    ),
+    *_connection("bert.encoder.c_layer.{i}", "trunk/connection_{i}"),
+    *_linear("bert.t_pooler.dense", "trunk/text_pooler/dense"),
+    *_linear("bert.v_pooler.dense", "trunk/image_pooler/dense"),
+    *_under("cls", _MLM),
+    *_under("cls", _REGION_HEAD),
+    *_match("cls.bi_seq_relationship", "heads/alignment/classifier"),
+    *_classifier("vil_prediction_gqa", "heads/gqa"),
+    *_classifier("vil_binary_prediction", "heads/nlvr2"),
+    *_linear("vil_tri_prediction", "heads/entailment/classifier"),
+    *_linear("vil_logit", "heads/ranking/classifier"),
+    *_linear("vision_logit", "heads/grounding/classifier"),
+    *_linear("linguisic_logit", "heads/word_grounding/classifier"),
+)
+
+# Hugging Face's BERT and RoBERTa: the text side of every model here.
+_BERT = (
+    *_embeddings("bert.embeddings", "trunk/embeddings"),
+    *_bert_layer("bert.encoder.layer.{i}", "trunk/layer_{i}"),
+    *_linear("bert.pooler.dense", "trunk/pooler/dense"),
+    *_under("cls", _MLM),
+)
+_ROBERTA = (
+    *_embeddings("roberta.embeddings", "trunk/embeddings"),
+    *_bert_layer("roberta.encoder.layer.{i}", "trunk/layer_{i}"),
+    *_linear("roberta.pooler.dense", "trunk/pooler/dense"),
+    *_linear("lm_head.dense", "heads/masked_language/transform"),
+    *_norm("lm_head.layer_norm", "heads/masked_language/norm"),
+    Rule("lm_head.bias", "heads/masked_language/bias"),
+)
+
 RULES: Mapping[str, tuple[Rule, ...]] = {
+    "bert": _BERT,
+    "roberta": _ROBERTA,
     "vlbert": _VLBERT,
     "vlbert_vqa": (*_VLBERT, *_VQA_MLM),
     "vlbert_vqa_1fc": (*_VLBERT, *_VQA_1FC),
     "vlbert_vqa_2fc": (*_VLBERT, *_VQA_2FC),
     "vlbert_refcoco": (*_VLBERT, *_REFCOCO),
     "vlbert_vcr": (*_time_distributed(_VLBERT), *_VCR),
-    "vilbert": (
-        *_embeddings("bert.embeddings", "trunk/embeddings"),
-        Rule("bert.embeddings.task_embeddings.weight", "trunk/embeddings/task/embedding"),
-        *_linear("bert.v_embeddings.image_embeddings", "trunk/regions/projection"),
-        *_linear("bert.v_embeddings.image_location_embeddings", "trunk/regions/location"),
-        *_norm("bert.v_embeddings.LayerNorm", "trunk/regions/norm"),
-        *_bert_layer("bert.encoder.layer.{i}", "trunk/layer_{i}"),
-        *_bert_layer("bert.encoder.v_layer.{i}", "trunk/image_layer_{i}"),
-        *_linear(
-            "bert.encoder.v_layer.{i}.attention.self.dyLinear_q",
-            "trunk/image_layer_{i}/attention/query_gate",
-        ),
-        *_linear(
-            "bert.encoder.v_layer.{i}.attention.self.dyLinear_k",
-            "trunk/image_layer_{i}/attention/key_gate",
-        ),
-        *_connection("bert.encoder.c_layer.{i}", "trunk/connection_{i}"),
-        *_linear("bert.t_pooler.dense", "trunk/text_pooler/dense"),
-        *_linear("bert.v_pooler.dense", "trunk/image_pooler/dense"),
-        *_under("cls", _MLM),
-        *_under("cls", _REGION_HEAD),
-        *_match("cls.bi_seq_relationship", "heads/alignment/classifier"),
-        *_classifier("vil_prediction", "heads/vqa"),
-        *_classifier("vil_prediction_gqa", "heads/gqa"),
-        *_classifier("vil_binary_prediction", "heads/nlvr2"),
-        *_linear("vil_tri_prediction", "heads/entailment/classifier"),
-        *_linear("vil_logit", "heads/ranking/classifier"),
-        *_linear("vision_logit", "heads/grounding/classifier"),
-        *_linear("linguisic_logit", "heads/word_grounding/classifier"),
+    "vilbert": (*_VILBERT, *_classifier("vil_prediction", "heads/vqa")),
+    # The first release: its answer head is weight-normalised.
+    "vilbert_beta": (
+        *_VILBERT,
+        *_weight_norm("vil_prediction.main.0", "heads/vqa/transform"),
+        *_weight_norm("vil_prediction.main.3", "heads/vqa/classifier"),
     ),
     "single_stream": (
         *_embeddings("bert.embeddings", "trunk/embeddings"),
@@ -250,15 +275,45 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 
 # The tied decoder is stored twice in the published files: (alias, the name it repeats).
 _WORDS = "word_embeddings.weight"
-ALIASES: Mapping[str, tuple[tuple[str, str], ...]] = {
-    name: (("vlbert.mlm_head.predictions.decoder.weight", f"vlbert.{_WORDS}"),)
-    if name.startswith("vlbert")
-    else (("cls.predictions.decoder.weight", f"bert.embeddings.{_WORDS}"),)
-    for name in RULES
-} | {
+_BERT_TIES = (
+    ("cls.predictions.decoder.weight", f"bert.embeddings.{_WORDS}"),
+    ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+)
+_TIES = {
+    "vlbert": (("vlbert.mlm_head.predictions.decoder.weight", f"vlbert.{_WORDS}"),),
     "vlbert_vcr": (
         ("vlbert._module.mlm_head.predictions.decoder.weight", f"vlbert._module.{_WORDS}"),
     ),
+    "bert": _BERT_TIES,
+    "roberta": (
+        ("lm_head.decoder.weight", f"roberta.embeddings.{_WORDS}"),
+        ("lm_head.decoder.bias", "lm_head.bias"),
+    ),
+}
+ALIASES: Mapping[str, tuple[tuple[str, str], ...]] = {
+    kind: _TIES.get(kind) or (_TIES["vlbert"] if kind.startswith("vlbert") else _BERT_TIES[:1])
+    for kind in RULES
+}
+
+# Entries of published files that no model here has: (pattern, reason); never written.
+_INDICES = (r".*\.position_ids", "a list of indices, no parameter")
+_NEXT_SENTENCE = (r"cls\.seq_relationship\..*", "BERT's next-sentence head")
+WAIVED: Mapping[str, tuple[tuple[str, str], ...]] = {
+    kind: (
+        _INDICES,
+        *([_NEXT_SENTENCE] if kind == "bert" else []),
+        *(
+            [
+                (
+                    r"image_feature_extractor\.(?!obj_downsample\.).*",
+                    "the CNN of an end-to-end model; features are computed beforehand here",
+                )
+            ]
+            if kind.startswith("vlbert")
+            else []
+        ),
+    )
+    for kind in RULES
 }
 
 
@@ -276,13 +331,15 @@ class Dead:
 
 
 # Dropped on import; written as zeros on export, since the originals want every name.
+_CROSS = tuple(
+    Dead(
+        f"bert.encoder.c_layer.{{i}}.biOutput.q_dense{side}.{part}",
+        f"bert.encoder.c_layer.{{i}}.biOutput.dense{side}.{part}",
+    )
+    for side in (1, 2)
+    for part in ("weight", "bias")
+)
 DEAD: Mapping[str, tuple[Dead, ...]] = dict.fromkeys(RULES, ()) | {
-    "vilbert": tuple(
-        Dead(
-            f"bert.encoder.c_layer.{{i}}.biOutput.q_dense{side}.{part}",
-            f"bert.encoder.c_layer.{{i}}.biOutput.dense{side}.{part}",
-        )
-        for side in (1, 2)
-        for part in ("weight", "bias")
-    ),
+    "vilbert": _CROSS,
+    "vilbert_beta": _CROSS,
 }
