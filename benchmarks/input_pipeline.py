@@ -2,10 +2,13 @@
 
   python benchmarks/input_pipeline.py                    # a temporary synthetic store
   python benchmarks/input_pipeline.py --store STORE      # your own
+  python benchmarks/input_pipeline.py --cold --block 1000  # from the disk itself, too
 
 Prints examples a second, CPU seconds per 1000 examples (all threads), cores in use, and where the
 time of one thread goes. The default is the paper's shape: 36 regions of 2048 numbers in bfloat16,
-with the 16 best of 1601 classes. The store fits the page cache, so this is a warm disk.
+with the 16 best of 1601 classes. The store fits the page cache, so this is a warm disk. `--cold`
+drops the store from the page cache and reads each record once, shuffled by example and, with
+`--block N`, by blocks; it also counts the bytes that came from the disk.
 """
 
 import argparse
@@ -16,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -27,6 +31,7 @@ from ml_collections import ConfigDict
 from configs import common
 from input_pipeline import pipeline, sampling
 from input_pipeline.regions import FeatureSpec, RegionStore, RegionWriter
+from input_pipeline.spec import DTYPES
 from input_pipeline.stream import Source, Stream
 from input_pipeline.tables import Row, build_table
 from input_pipeline.tokenizer import Tokenizer, train_wordpiece
@@ -43,6 +48,7 @@ def make_store(folder: str, args) -> None:
         num_classes=args.classes,
         background_class=0,
         max_regions=args.regions,
+        dtype=args.dtype,
     )
     n = args.regions
     features = rng.standard_normal((n, args.dim), np.float32)
@@ -81,14 +87,15 @@ def timed(function, examples: int) -> dict[str, float]:
             "cores": cpu / wall}  # fmt: skip
 
 
-def make_stream(store: RegionStore, folder: str, args) -> Stream:
-    """A training stream of two random captions an image."""
+def make_stream(store: RegionStore, folder: str, args, block: int, texts: int = 2) -> Stream:
+    """A training stream of random captions, `texts` an image, in blocks of `block` examples."""
     rng = np.random.default_rng(1)
     rows = [
         Row(key, " ".join(rng.choice(WORDS, 11)), f"{key}#{i}")
         for key in store.keys
-        for i in range(2)
+        for i in range(texts)
     ]
+    pathlib.Path(folder).mkdir(exist_ok=True)
     train_wordpiece([row.text for row in rows[:1000]], 400, f"{folder}/vocab.txt")
     tokenizer = Tokenizer.load(f"{folder}/vocab.txt")
     table = build_table(rows, tokenizer, f"{folder}/table", source="benchmark")
@@ -98,7 +105,7 @@ def make_stream(store: RegionStore, folder: str, args) -> Stream:
         max_length=64 + args.regions + 1,
         resize=(600, 1000),
         flip="boxes",
-        block=args.block,
+        block=block,
         order=args.order,
     )
     source = Source(table, np.arange(len(table)), store, store.rows_of(table.images))
@@ -158,6 +165,63 @@ def measure(store: RegionStore, stream: Stream, args) -> dict:
     return results
 
 
+def drop_from_cache(store: RegionStore) -> None:
+    """Makes the system forget the store's shards, so that the next read is the disk's."""
+    for folder in store._folders:
+        for file in folder.files:
+            os.fsync(file)  # pages that wait to be written are not dropped
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def disk_bytes() -> int:
+    """Bytes this process has had the disk read (Linux)."""
+    lines = pathlib.Path("/proc/self/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["read_bytes"])
+
+
+def jumps(store: RegionStore, stream: Stream, batches: int) -> float:
+    """Share of reads that do not start where the last one ended."""
+    reads, preadv = [], os.preadv
+
+    def counting(file, buffers, offset):
+        reads.append((file, offset, offset + len(buffers[0])))
+        return preadv(file, buffers, offset)
+
+    os.preadv = counting
+    try:
+        for draw in range(batches):
+            stream.batch(draw)
+    finally:
+        os.preadv = preadv
+    ends = [(file, end) for file, _, end in reads[:-1]]
+    starts = [(file, start) for file, start, _ in reads[1:]]
+    return sum(a != b for a, b in zip(starts, ends, strict=True)) / max(len(starts), 1)
+
+
+def measure_cold(store: RegionStore, folder: str, args) -> dict:
+    """{"shuffled" and, with --block, "blocks of N": figures of reading every image once}."""
+    results = {}
+    for block in dict.fromkeys((0, args.block)):
+        name = f"cold, blocks of {block}" if block else "cold, shuffled"
+        stream = make_stream(store, f"{folder}/cold-{block}", args, block, texts=1)
+        batches = stream.num_examples // args.batch
+        times = []
+        for _ in range(3):
+            drop_from_cache(store)
+            before = disk_bytes()
+
+            def read(stream=stream, batches=batches):
+                with ThreadPoolExecutor(max(args.threads)) as pool:
+                    for _ in pool.map(stream.batch, range(batches)):
+                        pass
+
+            times.append(timed(read, batches * args.batch))
+            times[-1]["disk_kb"] = (disk_bytes() - before) / (batches * args.batch) / 1e3
+        times.sort(key=lambda t: t["examples_per_s"])
+        results[name] = times[1] | {"jumps": jumps(store, stream, batches)}
+    return results
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -171,6 +235,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--examples", type=int, default=20000, help="read for each figure")
     parser.add_argument("--block", type=int, default=0, help="shuffle blocks of neighbours")
+    parser.add_argument("--cold", action="store_true", help="also read from the disk itself")
+    parser.add_argument("--dtype", default="bfloat16", choices=list(DTYPES), help="when synthetic")
     parser.add_argument("--order", default="confidence", choices=("stored", "confidence"))
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--json", help="also write the figures to this file")
@@ -188,7 +254,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         shape = f"{args.regions} regions x {store.spec.feature_dim} {store.spec.dtype}"
         print(f"{len(store):,} images, up to {shape}, {size:.0f} kB each, batch {args.batch}, "
               f"{os.cpu_count()} cores")  # fmt: skip
-        results = measure(store, make_stream(store, folder, args), args)
+        stream = make_stream(store, f"{folder}/texts", args, args.block)
+        results = measure(store, stream, args)
+        cold = measure_cold(store, folder, args) if args.cold else {}
     p = results["parts_us"]
     print("\none thread, microseconds of CPU time an example:")
     for label, value in (
@@ -205,6 +273,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if name != "parts_us":
             print(f"{name:28s} {r['examples_per_s']:10,.0f}  {r['cpu_s_per_1000']:10.3f}  "
                   f"{r['cores']:5.2f}  {1000 / r['cpu_s_per_1000']:10,.0f}")  # fmt: skip
+    for name, r in cold.items():
+        print(f"{name:28s} {r['examples_per_s']:10,.0f}  {r['cpu_s_per_1000']:10.3f}  "
+              f"{r['cores']:5.2f}  {1000 / r['cpu_s_per_1000']:10,.0f}   "
+              f"{r['disk_kb']:.0f} kB an example from the disk; "
+              f"{r['jumps']:.1%} of reads do not follow the last one")  # fmt: skip
+    results |= cold
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(results, indent=2) + "\n")
 

@@ -15,12 +15,12 @@ from input_pipeline.schema import DataError
 class Progress:
     """Prints `label: done/total, rate, time left` to stderr at most every `every` seconds."""
 
-    def __init__(self, label: str, total: int | None = None, *, unit: str = "rows", every=10.0):
+    def __init__(self, label: str, total: float | None = None, *, unit: str = "rows", every=10.0):
         self.label, self.total, self.unit, self.every = label, total, unit, every
         self.done = 0
         self.start = self.last = time.monotonic()
 
-    def add(self, count: int = 1) -> None:
+    def add(self, count: float = 1) -> None:
         """Counts `count` units as done."""
         self.done += count
         now = time.monotonic()
@@ -28,9 +28,9 @@ class Progress:
             return
         self.last = now
         rate = self.done / (now - self.start)
-        text = f"{self.label}: {self.done:,}"
+        text = f"{self.label}: {self.done:,.0f}"
         if self.total:
-            text += f"/{self.total:,} {self.unit}, {rate:,.0f}/s"
+            text += f"/{self.total:,.0f} {self.unit}, {rate:,.0f}/s"
             text += f", {(self.total - self.done) / rate:,.0f} s left"
         else:
             text += f" {self.unit}, {rate:,.0f}/s"

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import pathlib
 from typing import Self
 
 import numpy as np
@@ -119,6 +120,40 @@ def keep_top(probs: np.ndarray, k: int) -> dict[str, np.ndarray]:
     return {"class_ids": ids, "probs": kept, "rest": rest.astype(np.float32)}
 
 
+def empty_store(where: str) -> DataError:
+    """The error of a store without images."""
+    return DataError(
+        "a region store would be empty",
+        where=where,
+        expected="at least one image",
+        found="0 images",
+        fix="check what is imported",
+    )
+
+
+def seal(
+    folder: pathlib.Path, spec: FeatureSpec, index: dict[str, np.ndarray], shards: list[dict]
+) -> None:
+    """Makes a folder of shards a store: writes its index, spec and manifest.
+
+    Args:
+      folder: holds the shards.
+      spec: of all records.
+      index: INDEX_FIELDS and the packed ids ("keys", "key_ends"), in the order of the records.
+      shards: {"file", "records", "bytes"} of each.
+    """
+    np.savez(folder / "index.npz", **index)
+    manifest = {
+        "format": FORMAT,
+        "records": len(index["n"]),
+        "fingerprint": content_fingerprint(spec, index),
+        "index_xxh3": xxhash.xxh3_64_hexdigest((folder / "index.npz").read_bytes()),
+        "shards": shards,
+    }
+    for name, value in (("spec.json", spec.to_dict()), ("manifest.json", manifest)):
+        (folder / name).write_text(json.dumps(value, indent=2) + "\n")
+
+
 class RegionWriter:
     """Context manager that writes a new region store.
 
@@ -129,8 +164,16 @@ class RegionWriter:
       DataError: the folder exists, an image is bad (see `add`), or no image was added.
     """
 
-    def __init__(self, folder: str | os.PathLike, spec: FeatureSpec, shard_bytes: int = 2**30):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        spec: FeatureSpec,
+        shard_bytes: int = 2**30,
+        *,
+        allow_empty: bool = False,
+    ):
         self.folder, self.spec, self.shard_bytes = str(folder), spec, shard_bytes
+        self.allow_empty = allow_empty  # for a part of a store, joined with others later
         self._columns = {name: [] for name in INDEX_FIELDS}
         self._keys: dict[str, int] = {}
         self._shards: list[dict] = []
@@ -188,10 +231,6 @@ class RegionWriter:
 
         if not isinstance(image_id, str) or not image_id:
             raise fail("an image id is no text", "a non-empty string", repr(image_id))
-        if image_id in self._keys:
-            raise fail(
-                "an image id occurs twice", "unique ids", f"also image {self._keys[image_id]}"
-            )
         if height < 1 or width < 1:
             raise fail("the image size is not positive", "height, width >= 1", (height, width))
         features, boxes = np.asarray(features), np.asarray(boxes)
@@ -225,26 +264,60 @@ class RegionWriter:
         if spec.num_classes:
             views.update(keep_top(check_probs(class_probs, fail), spec.kept_classes))
         features = features.astype(np.float32)
+        # The mean is of the features as they came, not of what the store's dtype leaves of them.
         top = features.mean(0) if global_feature is None else np.asarray(global_feature, np.float32)
-        with np.errstate(over="ignore"):  # told as an error below
-            stored = np.concatenate([top[None], features]).astype(spec.np_dtype)
-        bad = np.flatnonzero(~np.isfinite(stored.astype(np.float32)).all(1))
+        views["rows"] = np.concatenate([top[None], features])
+        self.add_checked(image_id, views, height, width, where=where)
+
+    def add_checked(
+        self, image_id: str, arrays: dict[str, np.ndarray], height: int, width: int, *, where: str
+    ) -> np.ndarray:
+        """Appends one image whose boxes and distributions are sound already.
+
+        Args:
+          image_id: unique name.
+          arrays: "rows" float32 [n + 1, F], row 0 the whole image; "boxes" [n, 4] and, with
+            distributions, "probs", "rest" and "class_ids" (see FeatureSpec.split_record).
+          height: of the image in pixels.
+          width: of the image in pixels.
+          where: for error messages.
+
+        Returns:
+          float32 [n + 1, F], "rows" as readers will see them.
+
+        Raises:
+          DataError: an id added twice; features not finite, as given or in the store's dtype.
+        """
+
+        def fail(what, expected, found):
+            fix = "correct or leave out this image"
+            return DataError(what, where=where, expected=expected, found=found, fix=fix)
+
+        if image_id in self._keys:
+            raise fail(
+                "an image id occurs twice", "unique ids", f"also image {self._keys[image_id]}"
+            )
+        stored = self.spec.encode(arrays["rows"])
+        seen = self.spec.decode(stored)
+        bad = np.flatnonzero(~np.isfinite(seen).all(1))
         if bad.size:
             raise fail(
                 "features of the whole image are not finite"
                 if bad[-1] == 0
                 else f"features of region {bad[bad > 0][0] - 1} are not finite",
-                f"finite numbers within {spec.dtype}",
+                f"finite numbers within {self.spec.dtype}",
                 "NaN or infinity",
             )
-        record = np.empty(spec.record_nbytes(n), np.uint8)
-        for name, view in spec.split_record(record, n).items():
-            view[...] = stored if name == "features" else views[name]
+        n = len(arrays["boxes"])
+        record = np.empty(self.spec.record_nbytes(n), np.uint8)
+        for name, view in self.spec.split_record(record, n).items():
+            view[...] = stored[name] if name in stored else arrays[name]
         self._append(record.tobytes())
         row = (len(record), n, height, width, xxhash.xxh3_64_intdigest(record))
         for name, value in zip(("nbytes", "n", "height", "width", "xxh3"), row, strict=True):
             self._columns[name].append(value)
         self._keys[image_id] = len(self._keys)
+        return seen
 
     def _append(self, record: bytes) -> None:
         full = self._shards and self._shards[-1]["bytes"] + len(record) > self.shard_bytes
@@ -261,23 +334,8 @@ class RegionWriter:
         self._shards[-1]["records"] += 1
 
     def _finish(self) -> None:
-        if not self._keys:
-            raise DataError(
-                "a region store would be empty",
-                where=self.folder,
-                expected="at least one image",
-                found="0 images",
-                fix="check what is imported",
-            )
+        if not self._keys and not self.allow_empty:
+            raise empty_store(self.folder)
         index = {name: np.asarray(self._columns[name], t) for name, t in INDEX_FIELDS.items()}
         index["keys"], index["key_ends"] = pack_strings(list(self._keys))
-        np.savez(self._temporary / "index.npz", **index)
-        manifest = {
-            "format": FORMAT,
-            "records": len(self._keys),
-            "fingerprint": content_fingerprint(self.spec, index),
-            "index_xxh3": xxhash.xxh3_64_hexdigest((self._temporary / "index.npz").read_bytes()),
-            "shards": self._shards,
-        }
-        for name, value in (("spec.json", self.spec.to_dict()), ("manifest.json", manifest)):
-            (self._temporary / name).write_text(json.dumps(value, indent=2) + "\n")
+        seal(self._temporary, self.spec, index, self._shards)

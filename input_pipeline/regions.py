@@ -114,6 +114,7 @@ class RegionStore:
       keys: image ids by row.
       heights, widths: int32 [N] image sizes in pixels.
       counts: int32 [N] detected regions, row 0 not counted.
+      nbytes: int, of all records.
       fingerprint: hex digest of the contents.
     """
 
@@ -123,6 +124,7 @@ class RegionStore:
         self.keys = [key for folder in folders for key in folder.keys]
         joined = {n: np.concatenate([f.index[n] for f in folders]) for n in INDEX_FIELDS}
         self.counts, self.heights, self.widths = joined["n"], joined["height"], joined["width"]
+        self.nbytes = int(joined["nbytes"].sum())
         # Plain lists: reading one number out of them is several times faster than from an array.
         self._offset, self._nbytes = joined["offset"].tolist(), joined["nbytes"].tolist()
         self._hash, self._shard = joined["xxh3"].tolist(), joined["shard"].tolist()
@@ -219,6 +221,10 @@ class RegionStore:
             )
         return self.spec.split_record(buffer, int(self.counts[row]))
 
+    def features_of(self, record: dict[str, np.ndarray]) -> np.ndarray:
+        """float32 [n + 1, F] features of a record that `read` gave, whatever the store's dtype."""
+        return self.spec.decode(record)
+
     def allocate(self, batch: int, images: int, regions: int) -> dict[str, np.ndarray]:
         """Arrays for `read_into`: [B, M, R, ...] with the keys of the batch contract."""
         k, lead = self.spec.kept_classes, (batch, images)
@@ -230,6 +236,8 @@ class RegionStore:
             "num_detected": np.empty(lead, np.int32),
             "image_key": np.empty(lead, np.int32),
         }
+        if self.spec.scaled:
+            out["region_scale"] = np.empty((*lead, regions), np.float32)
         if k:
             out["region_class_ids"] = np.empty((*lead, regions, k), np.int32)
             out["region_class_probs"] = np.empty((*lead, regions, k), np.float32)
@@ -269,7 +277,8 @@ class RegionStore:
         # gain: with one thread at a time in here a batch takes half the CPU time. Waiting for the
         # disk overlaps all the same, since records are announced before.
         with self._lock:
-            for place in np.ndindex(rows.shape):
+            for at in np.argsort(rows, axis=None, kind="stable"):  # rows lie on disk in their order
+                place = np.unravel_index(at, rows.shape)
                 self._fill(out, place, int(rows[place]), int(sizes[place]), order)
 
     def _announce(self, rows: np.ndarray) -> None:
@@ -299,6 +308,11 @@ class RegionStore:
         else:
             target[:size] = features[:size]
         target[size:] = 0
+        if self.spec.scaled:
+            to, scales = out["region_scale"][place], record["scales"]
+            to[0] = scales[0]
+            to[1:size] = scales[1:size] if chosen is None else scales[chosen + 1]
+            to[size:] = 0
         for name, source in targets.items():
             to, values = out[name][place], record[source]
             to[0] = 0

@@ -5,6 +5,7 @@ Axis letters, used in all docstrings of the project:
   B batch · K texts an example · M images an example · P pairs an example · T text tokens
   R regions (row 0 is the whole image) · L packed length · D hidden · F region feature size
   C region classes · k stored top classes · V vocabulary · G gathered (masked) positions
+  A answers of an example
 
 A *stream batch* is a flat dict of numpy arrays with the keys of `FIELDS`; a *batch* is
 `{stream name: stream batch}`. A key that a stream does not need is absent, never zeros.
@@ -58,6 +59,7 @@ FIELDS: Mapping[str, Field] = {
     "probe_mask": Field("bool", "B K T", "pieces of words that only the image can tell"),
     "token_region": Field("int32", "B K T", "row of `regions` that grounds a token, 0 = image"),
     "regions": Field("feature", "B M R F", "appearance features, row 0 = whole image"),
+    "region_scale": Field("float32", "B M R", "what int8 features are multiplied by; int8 alone"),
     "boxes": Field("float32", "B M R 4", "xyxy in pixels; row 0 is zero, the trunk makes it"),
     "region_mask": Field("bool", "B M R", "True at real regions and at row 0"),
     "image_size": Field("float32", "B M 2", "(height, width) in pixels"),
@@ -67,6 +69,9 @@ FIELDS: Mapping[str, Field] = {
     "region_rest_prob": Field("float32", "B M R", "probability of all classes not stored"),
     "image_key": Field("int32", "B M", "row of the image in its region store"),
     "example_index": Field("int32", "B", "row of the example in its table"),
+    "answer_ids": Field("int32", "B A", "answers in the answer list, padded with 0"),
+    "answer_scores": Field("float32", "B A", "their soft scores, 0 at padding"),
+    "answer_position": Field("int32", "B K", "token whose state is to give the answer ([MASK])"),
     "_weight": Field("float32", "B", "1 for an example, 0 for a row that pads the batch"),
 }
 
@@ -113,4 +118,14 @@ def check_batch(batch: Mapping[str, np.ndarray], *, where: str) -> dict[str, int
                     expected=f"{expected}" + (f" (from {source!r})" if source else ""),
                     found=f"shape {array.shape}",
                 )
+    if "regions" in batch:
+        int8 = batch["regions"].dtype == np.int8
+        if int8 != ("region_scale" in batch):
+            raise DataError(
+                "features and their scales disagree",
+                where=where,
+                expected="region_scale exactly where regions are int8",
+                found=f"regions {batch['regions'].dtype}, region_scale "
+                f"{'absent' if int8 else 'present'}",
+            )
     return {letter: size for letter, (size, _) in sizes.items()}

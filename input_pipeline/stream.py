@@ -96,6 +96,10 @@ class Stream:
         self._checked = False
         self._groups = self._other = self._left_right = None
         self._check(vocab, other_image)
+        if training and options.block > 1 and self._store is not None:
+            # Blocks are of neighbours on disk; texts may come in another order than images.
+            places = source.store_rows[self._table.image_index[self._rows]]
+            self._rows = self._rows[np.argsort(places, kind="stable")]
         self._parts = self._split_by_source()
         self.fingerprint = self._fingerprint()
 
@@ -245,7 +249,7 @@ class Stream:
                 found=draw,
             )
         rows, counters, weight = self._plan(draw, shard)
-        batch = self._texts(rows, counters)
+        batch = self._texts(rows, counters) | self._table.values_of(rows)
         if self._store is not None:
             lengths, regions = self._regions(rows, batch["text_mask"])
             limits.cut_text(batch, lengths, self.special.pad)

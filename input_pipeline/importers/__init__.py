@@ -1,0 +1,52 @@
+"""Region-feature layouts found in the wild: one file each -> a region store.
+
+  python -m input_pipeline.importers LAYOUT FILES... --out STORE
+
+A module with a class `Layout` (see `importers.base`) is a layout; its name is the module's.
+"""
+
+import ast
+import importlib
+import pathlib
+from types import ModuleType
+
+from input_pipeline.schema import DataError
+
+_FOLDER = pathlib.Path(__file__).parent
+
+
+def known() -> dict[str, str]:
+    """{layout: first line of its docstring}, sorted; imports none of them."""
+    found = {}
+    for path in sorted(_FOLDER.glob("*.py")):
+        text = path.read_text()
+        if path.stem != "base" and "\nclass Layout" in text:
+            found[path.stem] = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    return found
+
+
+def load(name: str) -> ModuleType:
+    """The module of a layout.
+
+    Raises:
+      DataError: there is no such layout, or a package it needs is not installed.
+    """
+    if name not in known():
+        raise DataError(
+            "unknown layout of region features",
+            expected=f"one of {list(known())}",
+            found=repr(name),
+            fix="choose one, or add input_pipeline/importers/<name>.py with a class `Layout`",
+        )
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "input_pipeline":
+            raise
+        raise DataError(
+            "a package that this layout needs is not installed",
+            where=f"layout {name!r}",
+            expected=f"the package {error.name!r}",
+            found=str(error),
+            fix=f"pip install {error.name}",
+        ) from error

@@ -1,6 +1,4 @@
-"""Region features in .npz files -> region store.
-
-  python -m input_pipeline.importers.npz --out STORE a.npz b.npz --detector NAME
+"""Arrays of many images in one .npz file, boxes one after the other.
 
 Keys of a file with N images, n boxes in all, F features and C classes:
 
@@ -20,34 +18,36 @@ replaces it by the mean of the regions. Pickled arrays are refused.
 """
 
 import argparse
-import sys
+import contextlib
+import functools
+import itertools
+import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from input_pipeline.progress import Progress
-from input_pipeline.region_writer import RegionWriter
+from input_pipeline.importers import inputs
+from input_pipeline.importers.base import Item, Part
 from input_pipeline.schema import DataError
-from input_pipeline.spec import DTYPES, GLOBAL_FEATURES, FeatureSpec
 
 REQUIRED = ("paths", "hw", "offset", "boxes", "feat")
+KINDS = {"paths": "U", "hw": "iu", "offset": "iu"}  # others are floats
+SMALL = ("paths", "hw", "offset")  # read at once; the others image by image
+# A zip member can only be read from its start, so a later part reads over the rows before it.
+MAX_PARTS = 8  # of a file
+CHUNK = 2**20
 
 
-def load(path: str) -> dict[str, np.ndarray]:
-    """Reads and checks the arrays of one file.
-
-    Raises:
-      DataError: naming file and key: unreadable, missing, of the wrong shape or kind.
-    """
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[zipfile.ZipFile]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
-            found = sorted(file.files)
-            arrays = {key: file[key] for key in (*REQUIRED, "cls_prob") if key in found}
+        with zipfile.ZipFile(path) as file:
+            yield file
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(
             "not a readable .npz file",
             where=path,
@@ -55,17 +55,81 @@ def load(path: str) -> dict[str, np.ndarray]:
             found=f"{type(error).__name__}: {error}",
             fix="check the path, or copy the file again",
         ) from error
-    missing = [key for key in REQUIRED if key not in arrays]
-    if missing:
+
+
+class _Member:
+    """Rows of one array in a zip file, read forwards; the last one checks the file's CRC."""
+
+    def __init__(self, file: zipfile.ZipFile, key: str):
+        self.stream = file.open(f"{key}.npy")
+        version = np.lib.format.read_magic(self.stream)
+        read = {(1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0}.get(version)  # fmt: skip
+        if read is None:
+            raise ValueError(f"unknown version {version} of {key}.npy")
+        self.shape, fortran, self.dtype = read(self.stream)
+        if self.dtype.hasobject:
+            raise ValueError(f"{key}.npy holds pickled objects")
+        if fortran and len(self.shape) > 1:
+            raise ValueError(f"{key}.npy is in Fortran order, save np.ascontiguousarray of it")
+
+    def rows(self, count: int) -> np.ndarray:
+        """The next rows."""
+        shape = (count, *self.shape[1:])
+        nbytes = int(np.prod(shape)) * self.dtype.itemsize
+        data = self.stream.read(nbytes)
+        if len(data) < nbytes:
+            raise EOFError(f"{self.stream.name} ends early")
+        return np.frombuffer(data, self.dtype).reshape(shape)
+
+    def skip(self, count: int) -> None:
+        """Reads over rows."""
+        left = count * int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        while left:
+            read = len(self.stream.read(min(left, CHUNK)))
+            if not read:
+                raise EOFError(f"{self.stream.name} ends early")
+            left -= read
+
+
+def head(path: str) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """Checks the arrays of a file by their headers.
+
+    Returns:
+      {key: array} of the small ones, {key: numbers a row} of the large ones.
+
+    Raises:
+      DataError: naming file and key: unreadable, missing, of the wrong shape or kind.
+    """
+    with _opened(path) as file:
+        found = sorted(name.removesuffix(".npy") for name in file.namelist())
+        missing = [key for key in REQUIRED if key not in found]
+        if missing:
+            raise DataError(
+                "an .npz file lacks keys",
+                where=f"{path}, key {missing[0]!r}",
+                expected=list(REQUIRED),
+                found=found,
+                fix="rename the arrays, see `python -m input_pipeline.importers npz --help`",
+            )
+        members = {k: _Member(file, k) for k in (*REQUIRED, "cls_prob") if k in found}
+        _check_shapes(path, members)
+        small = {key: members[key].rows(members[key].shape[0]) for key in SMALL}
+    offset, boxes = small["offset"], members["boxes"].shape[0]
+    if offset[0] != 0 or offset[-1] != boxes or (np.diff(offset.astype(np.int64)) < 0).any():
         raise DataError(
-            "an .npz file lacks keys",
-            where=f"{path}, key {missing[0]!r}",
-            expected=list(REQUIRED),
-            found=found,
-            fix="rename the arrays as `python -m input_pipeline.importers.npz --help` describes",
+            "the array 'offset' does not divide the boxes",
+            where=f"{path}, key 'offset'",
+            expected=f"from 0 to {boxes}, never falling",
+            found=f"from {offset[0]} to {offset[-1]}, smallest step "
+            f"{np.diff(offset.astype(np.int64)).min(initial=0)}",
         )
-    images, boxes = len(arrays["paths"]), len(arrays["boxes"])
-    kinds = {"paths": "U", "hw": "iu", "offset": "iu"}
+    return small, {key: m.shape[1] for key, m in members.items() if key not in SMALL}
+
+
+def _check_shapes(path: str, members: dict[str, _Member]) -> None:
+    images, boxes = (members[key].shape[:1] for key in ("paths", "boxes"))
+    images, boxes = (shape[0] if shape else 0 for shape in (images, boxes))
     shapes = {
         "paths": (images,),
         "hw": (images, 2),
@@ -74,128 +138,87 @@ def load(path: str) -> dict[str, np.ndarray]:
         "feat": (boxes + images, None),
         "cls_prob": (boxes, None),
     }
-    for key, array in arrays.items():
+    for key, member in members.items():
         shape = shapes[key]
-        fits = array.ndim == len(shape) and all(
-            want in (None, have) for want, have in zip(shape, array.shape, strict=True)
+        fits = len(member.shape) == len(shape) and all(
+            want in (None, have) for want, have in zip(shape, member.shape, strict=True)
         )
-        if not fits or array.dtype.kind not in kinds.get(key, "f"):
-            kind = {"U": "text", "iu": "integers"}.get(kinds.get(key), "floats")
+        if not fits or member.dtype.kind not in KINDS.get(key, "f"):
+            kind = {"U": "text", "iu": "integers"}.get(KINDS.get(key), "floats")
             raise DataError(
                 f"the array {key!r} has the wrong shape or type",
                 where=f"{path}, key {key!r}",
                 expected=f"{kind} {shape} for {images} images and {boxes} boxes (None = any)",
-                found=f"{array.dtype} {array.shape}",
+                found=f"{member.dtype} {member.shape}",
             )
-    offset = arrays["offset"]
-    if offset[0] != 0 or offset[-1] != boxes or (np.diff(offset) < 0).any():
-        raise DataError(
-            "the array 'offset' does not divide the boxes",
-            where=f"{path}, key 'offset'",
-            expected=f"from 0 to {boxes}, never falling",
-            found=f"from {offset[0]} to {offset[-1]}, smallest step {np.diff(offset).min()}",
+
+
+class Layout:
+    """See `importers.base.Layout`."""
+
+    unit = "images"
+
+    def __init__(self, files: Sequence[str], *, background_class: int):
+        inputs.require_paths(files, folders=False)
+        self._files = files
+        self.background_class = None if background_class < 0 else background_class
+        self._head = functools.lru_cache(maxsize=2)(head)
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Options of this layout."""
+        parser.add_argument(
+            "--background_class", type=int, default=0, help="column of cls_prob, -1: there is none"
         )
-    return arrays
 
-
-def convert(
-    files: Sequence[str],
-    out: str,
-    *,
-    detector: str = "unknown",
-    global_feature: str = "mean",
-    dtype: str = "bfloat16",
-    top_k: int = 16,
-    max_regions: int = 100,
-    background_class: int | None = 0,
-) -> FeatureSpec:
-    """Writes one store from .npz files, whole or not at all.
-
-    Args:
-      files: .npz files, see the module.
-      out: folder to write.
-      detector: name for the feature spec.
-      global_feature: row 0 is the "mean" of the regions, or as "stored" in the file.
-      dtype: of the features on disk.
-      top_k: class probabilities kept a region.
-      max_regions: most boxes an image may have.
-      background_class: column of cls_prob, None where there is none.
-
-    Returns:
-      The feature spec of the store.
-
-    Raises:
-      DataError: naming file, image or key, what was expected and found.
-    """
-    if not files:
-        raise DataError("no files to import", expected="one or more .npz files", found="none")
-    spec, images = None, 0
-    for path in files:  # shapes of all files are compared before anything is written
-        arrays = load(path)
-        classes = arrays["cls_prob"].shape[1] if "cls_prob" in arrays else 0
-        here = FeatureSpec(
-            detector=detector,
-            feature_dim=arrays["feat"].shape[1],
-            num_classes=classes,
-            background_class=background_class if classes else None,
-            global_feature=global_feature,
-            dtype=dtype,
-            top_k=top_k,
-            max_regions=max_regions,
-        )
-        if spec is not None:
-            spec.require_match(here, files[0], path)
-        spec = spec or here
-        images += len(arrays["paths"])
-    progress = Progress("import", images, unit="images")
-    with RegionWriter(out, spec) as writer:
-        for path in files:
-            arrays = load(path)
-            for i, image_id in enumerate(arrays["paths"].tolist()):
-                first, last = arrays["offset"][i : i + 2].tolist()
-                feat = arrays["feat"][first + i : last + i + 1]
-                height, width = arrays["hw"][i].tolist()
-                writer.add(
-                    image_id,
-                    boxes=arrays["boxes"][first:last],
-                    features=feat[1:],
-                    height=height,
-                    width=width,
-                    class_probs=arrays["cls_prob"][first:last] if spec.num_classes else None,
-                    global_feature=feat[0] if global_feature == "stored" else None,
-                    source=path,
+    def parts(self, size: int) -> list[Part]:
+        """Ranges of images of about the same number of boxes; checks all files' headers."""
+        parts, first = [], None
+        for number, path in enumerate(self._files):
+            small, large = self._head(path)
+            first, offset = first or large, small["offset"].astype(np.int64)
+            if large != first:
+                raise DataError(
+                    "files of two kinds of features",
+                    where=f"{self._files[0]} against {path}",
+                    expected=f"columns {first}",
+                    found=f"columns {large}",
+                    fix="import features of one detector into one store",
                 )
-                progress.add()
-    return spec
+            count = min(MAX_PARTS, -(-os.path.getsize(path) // size))
+            cuts = np.searchsorted(offset, offset[-1] * np.arange(1, count) / count)
+            edges = np.unique([0, *cuts, len(offset) - 1]).tolist()
+            parts += [Part(number, a, b) for a, b in itertools.pairwise(edges)]
+        return parts
 
+    def entries(self, part: Part) -> Iterator[tuple[str, tuple]]:
+        """(where, (id, size, boxes, rows of feat, distributions or None)) of each image."""
+        path = self._files[part.file]
+        small, large = self._head(path)
+        offset = small["offset"].astype(np.int64).tolist()
+        with _opened(path) as file:
+            boxes, feat = _Member(file, "boxes"), _Member(file, "feat")
+            probs = _Member(file, "cls_prob") if "cls_prob" in large else None
+            before = offset[part.start]
+            boxes.skip(before)
+            feat.skip(before + part.start)
+            if probs:
+                probs.skip(before)
+            for i in range(part.start, part.stop):
+                n = offset[i + 1] - offset[i]
+                raw = (str(small["paths"][i]), small["hw"][i].tolist(), boxes.rows(n),
+                       feat.rows(n + 1), probs.rows(n) if probs else None)  # fmt: skip
+                yield f"{path}, image number {i}", raw
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("files", nargs="+", help=".npz files")
-    parser.add_argument("--out", required=True, help="folder of the new region store")
-    parser.add_argument("--detector", default="unknown", help="name kept in the feature spec")
-    parser.add_argument("--global_feature", default="mean", choices=GLOBAL_FEATURES)
-    parser.add_argument("--dtype", default="bfloat16", choices=list(DTYPES))
-    parser.add_argument("--top_k", type=int, default=16, help="class probabilities kept a region")
-    parser.add_argument("--max_regions", type=int, default=100, help="most boxes an image may have")
-    parser.add_argument(
-        "--background_class", type=int, default=0, help="column of cls_prob, -1: there is none"
-    )
-    args = vars(parser.parse_args(argv))
-    if args["background_class"] < 0:
-        args["background_class"] = None
-    files, out = args.pop("files"), args.pop("out")
-    try:
-        spec = convert(files, out, **args)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"wrote {out}: {spec}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    def parse(self, where: str, raw: tuple) -> Item:
+        """One image; all that can be wrong with it is for the driver to find."""
+        image_id, (height, width), boxes, feat, probs = raw
+        return Item(
+            image_id=image_id,
+            height=height,
+            width=width,
+            boxes=boxes,
+            features=feat[1:],
+            class_probs=probs,
+            global_feature=feat[0],
+        )

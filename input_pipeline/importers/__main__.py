@@ -1,0 +1,118 @@
+"""Region features of a known layout -> region store.
+
+  python -m input_pipeline.importers LAYOUT FILES... --out STORE [options]
+  python -m input_pipeline.importers LAYOUT --help      # the layout's files and options
+
+A run that was stopped goes on where it was when the same command is given again.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from input_pipeline import coverage
+from input_pipeline.importers import known, load, run
+from input_pipeline.importers.parts import IDS, ON_BAD
+from input_pipeline.regions import RegionStore
+from input_pipeline.schema import DataError
+from input_pipeline.spec import DTYPES, GLOBAL_FEATURES
+
+COMMON = ("detector", "dtype", "top_k", "max_regions", "global_feature", "ids", "workers",
+          "part_size", "on_bad")  # fmt: skip
+
+
+def overview() -> str:
+    """What there is, for --help."""
+    layouts = known()
+    width = max(map(len, layouts))
+    return f"{__doc__}\nlayouts:\n" + "".join(
+        f"  {name:{width}}  {line}\n" for name, line in layouts.items()
+    )
+
+
+def parser_of(layout: str) -> argparse.ArgumentParser:
+    """The command line of one layout.
+
+    Raises:
+      DataError: no such layout.
+    """
+    module = load(layout)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m input_pipeline.importers {layout}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name, settings in {
+        "files": dict(nargs="+", help="input, in the order of the store"),
+        "--out": dict(required=True, help="folder of the new region store"),
+        "--detector": dict(default="", help="name kept in the feature spec"),
+        "--dtype": dict(default="bfloat16", choices=list(DTYPES), help="of the features on disk"),
+        "--top_k": dict(type=int, default=16, help="class probabilities kept a region"),
+        "--max_regions": dict(type=int, default=100, help="most boxes an image may have"),
+        "--global_feature": dict(
+            default="",
+            choices=("", *GLOBAL_FEATURES),
+            help="whole image: mean of its regions, or as stored in the input; default: mean, for "
+            "pictures what the extractor says",
+        ),
+        "--ids": dict(
+            default="as_is",
+            choices=IDS,
+            help="number: the last number in an id, without leading zeros, as in COCO annotations",
+        ),
+        "--workers": dict(type=int, default=os.cpu_count() or 1, help="processes"),
+        "--part_size": dict(type=int, default=0, help="bytes of input a part, 0 chooses"),
+        "--on_bad": dict(
+            default="error",
+            choices=ON_BAD,
+            help="skip: leave out bad images and list them in STORE/skipped.jsonl",
+        ),
+        "--needs": dict(
+            default="",
+            help="tell how many images of these there are: JSONL, .txt of ids, DATASET:SPLIT",
+        ),
+        "--needs_key": dict(default="image_id", help="key of the id in a JSONL file of --needs"),
+        "--manual_dir": dict(default="", help="official files of --needs DATASET:SPLIT"),
+    }.items():
+        parser.add_argument(name, **settings)
+    module.Layout.add_arguments(parser.add_argument_group("this layout's options"))
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0].startswith("-"):
+        helped = bool({"-h", "--help"} & set(argv))
+        print(overview() if helped else f"error: the layout comes first\n{overview()}",
+              file=sys.stdout if helped else sys.stderr)  # fmt: skip
+        return 0 if helped else 2
+    try:
+        options = vars(parser_of(argv[0]).parse_args(argv[1:]))
+        files, out = options.pop("files"), options.pop("out")
+        needs, key = options.pop("needs"), options.pop("needs_key")
+        manual_dir = options.pop("manual_dir")
+        # Before hours of work, not after.
+        images = coverage.needed(needs, key, manual_dir) if needs else {}
+        common = {name: options.pop(name) for name in COMMON}
+        done = run.convert(argv[0], files, out, options=options, **common)
+        print(f"wrote {out}: {done.images:,} images at {done.rate:,.0f}/s: {done.spec}")
+        if done.skipped:
+            print(f"left out {done.skipped:,} bad images: see {out}/skipped.jsonl")
+        if not done.spec.num_classes:
+            print("no class distributions: masked regions cannot be trained by class, "
+                  "masked words and alignment can")  # fmt: skip
+        if needs:
+            coverage.report(RegionStore.open(out), images, needs)
+    except (DataError, KeyboardInterrupt) as error:
+        stopped = isinstance(error, KeyboardInterrupt)
+        notes = "\n".join(getattr(error, "__notes__", ()))
+        print("stopped" if stopped else f"error: {error}", *filter(None, [notes]), sep="\n",
+              file=sys.stderr)  # fmt: skip
+        return 130 if stopped else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

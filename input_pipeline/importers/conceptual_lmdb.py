@@ -1,0 +1,167 @@
+"""ViLBERT's LMDB of Conceptual Captions, written by tensorpack: features, classes and captions.
+
+  python -m input_pipeline.importers conceptual_lmdb training_feat_all.lmdb --out STORE
+  python -m input_pipeline.importers conceptual_lmdb training_feat_part_*.lmdb --out STORE
+  python -m input_pipeline.importers.conceptual_lmdb training_feat_*.lmdb --captions train.jsonl
+
+A database is one file, or a folder with data.mdb. Keys are numbers of records ("00000000"); the key
+`__keys__` lists them. A value is a msgpack list, with arrays as msgpack-numpy writes them, of
+
+  features   [n, F]
+  cls_prob   [n, C]   class distribution of each box, column 0 = background
+  boxes      [n, 4]   xyxy in pixels of the image
+  num_boxes, image_h, image_w   numbers, or their digits as text
+  image_id            text: the CRC-32 of the image's URL, in decimal
+  caption             text
+
+A region store holds no texts: the last command writes them to a JSONL file for `data=jsonl`, one
+{"image_id", "text"} a line, in a pass of its own. The file appears when it is whole.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+from input_pipeline.importers import fields, msgpack_arrays
+from input_pipeline.importers.base import Item
+from input_pipeline.importers.lmdb_file import LmdbLayout
+from input_pipeline.progress import Progress
+from input_pipeline.schema import DataError
+
+FIELDS = (
+    "features",
+    "cls_prob",
+    "boxes",
+    "num_boxes",
+    "image_h",
+    "image_w",
+    "image_id",
+    "caption",
+)
+
+
+class Layout(LmdbLayout):
+    """See the module, and `base.Layout`."""
+
+    list_key = b"__keys__"
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """See `base.Layout`; there are none."""
+
+    def listed(self, where: str, raw: bytes) -> list[bytes]:
+        """See `LmdbLayout`."""
+        keys = msgpack_arrays.loads(raw, where)
+        if not isinstance(keys, list) or not all(isinstance(key, bytes) for key in keys):
+            raise DataError(
+                "the list of keys is no list of texts",
+                where=where,
+                expected="a msgpack list of keys",
+                found=type(keys).__name__,
+            )
+        return keys
+
+    def parse(self, where: str, raw: tuple[bytes, bytes]) -> Item:
+        """See `base.Layout`."""
+        record = _record(where, raw[1])
+        n = fields.integer(record["num_boxes"], where, "num_boxes")
+        return Item(
+            image_id=fields.image_id(record["image_id"], where),
+            height=fields.integer(record["image_h"], where, "image_h"),
+            width=fields.integer(record["image_w"], where, "image_w"),
+            boxes=fields.array(record["boxes"], where, "boxes", (n, 4)),
+            features=fields.floats(record["features"], where, "features", (n, None)),
+            class_probs=fields.floats(record["cls_prob"], where, "cls_prob", (n, None)),
+        )
+
+
+def _record(where: str, value: bytes) -> dict:
+    record = msgpack_arrays.loads(value, where)
+    if not isinstance(record, list) or len(record) != len(FIELDS):
+        size = f" of {len(record)}" if isinstance(record, list) else ""
+        raise DataError(
+            "a record has other fields",
+            where=where,
+            expected=f"a list of {list(FIELDS)}",
+            found=f"a {type(record).__name__}{size}",
+            fix="the 12-in-1 and ViLBERT task databases are of the layout vilbert_lmdb",
+        )
+    return dict(zip(FIELDS, record, strict=True))
+
+
+def captions(files: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(image id, caption) of each record, in order.
+
+    Raises:
+      DataError: naming file and key: what cannot be read, a caption that is empty or not UTF-8.
+    """
+    layout = Layout(files)
+    for part in layout.parts(sys.maxsize):  # one a file
+        for where, (_, value) in layout.entries(part):
+            record = _record(where, value)
+            text = record["caption"]
+            try:
+                text = text.decode() if isinstance(text, bytes) else ""
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    "a caption is not UTF-8", where=where, expected="UTF-8", found=repr(text[:80])
+                ) from error
+            if not text.strip():
+                raise DataError(
+                    "a record has no caption",
+                    where=where,
+                    expected="a text that is not empty",
+                    found=repr(record["caption"])[:80],
+                )
+            yield fields.image_id(record["image_id"], where), text
+
+
+def write_captions(files: Sequence[str], out: str | os.PathLike) -> int:
+    """Writes the captions to a new JSONL file, whole or not at all; returns how many.
+
+    Raises:
+      DataError: `out` exists, or what `captions` raises.
+    """
+    out = os.fspath(out)
+    if os.path.exists(out):
+        raise DataError(
+            "the output file exists already",
+            where=out,
+            expected="a path that is not there yet",
+            found="a file",
+            fix="remove it or choose another path",
+        )
+    temporary, progress = f"{out}.partial", Progress("captions", unit="captions")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            for image_id, text in captions(files):
+                file.write(json.dumps({"image_id": image_id, "text": text}) + "\n")
+                progress.add()
+        os.rename(temporary, out)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+    return progress.done
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `--captions`; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="+", help="databases")
+    parser.add_argument("--captions", required=True, help="JSONL file to write")
+    args = parser.parse_args(argv)
+    try:
+        count = write_captions(args.files, args.captions)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {args.captions}: {count:,} captions")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""A part of an import, finished on its own: how one is written, and how all become one store.
+
+A part is a folder: `store/` (a region store, perhaps without images), `places.json` (where each
+image of it comes from) and `skipped.json` (what was left out, and why).
+"""
+
+import dataclasses
+import json
+import pathlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from input_pipeline.importers.base import Layout, Part
+from input_pipeline.progress import atomic_folder
+from input_pipeline.region_writer import (
+    INDEX_FIELDS,
+    RegionWriter,
+    empty_store,
+    pack_strings,
+    seal,
+    unpack_strings,
+)
+from input_pipeline.schema import DataError
+from input_pipeline.spec import FeatureSpec
+
+IDS = ("as_is", "number")
+ON_BAD = ("error", "skip")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What all parts of an import share.
+
+    Attributes:
+      layout: name of the layout.
+      files: its input.
+      options: of the layout.
+      spec: of the store.
+      ids: "as_is", or "number" (see `number_of`).
+      on_bad: "error", or "skip": leave out an image whose record is bad.
+    """
+
+    layout: str
+    files: Sequence[str]
+    options: Mapping
+    spec: FeatureSpec
+    ids: str
+    on_bad: str
+
+
+class Stopped(Exception):
+    """Another part failed, or the user interrupted: this one was given up."""
+
+
+def number_of(image_id: str) -> str:
+    """The last whole number in an image's id, without leading zeros; "" without one.
+
+    "COCO_val2014_000000000042.jpg" -> "42". An extension such as ".jp2" does not count.
+    """
+    digits = re.findall(r"[0-9]+", re.sub(r"\.[A-Za-z]\w*$", "", image_id))
+    return (digits[-1].lstrip("0") or "0") if digits else ""
+
+
+def twice(image_id: str, first: str, second: str) -> DataError:
+    """The error of an image that is in the input two times."""
+    return DataError(
+        "an image id occurs twice",
+        where=f"{first} and {second}, image {image_id!r}",
+        expected="each image once",
+        found="two records",
+        fix="name each file once, remove one of the records, or keep the first: --on_bad skip",
+    )
+
+
+class PartImporter:
+    """Reads, checks and writes parts, one at a time; one object a process."""
+
+    def __init__(self, job: Job, layout: Layout, stop: Callable[[], bool] = lambda: False):
+        self.job, self.layout, self.stop = job, layout, stop
+
+    def __call__(
+        self, parts: Iterable[Part], folder: pathlib.Path, elsewhere: Mapping[str, str]
+    ) -> int:
+        """Writes the folder of a part, whole or not at all; returns its number of images.
+
+        Args:
+          parts: stretches of the input, one after the other.
+          folder: to write.
+          elsewhere: {image id: place} of images that earlier parts have.
+
+        Raises:
+          DataError: the input cannot be read on, or, with on_bad="error", an image is bad.
+          Stopped: stop() is true.
+        """
+        places, skipped = dict(elsewhere), []
+        with atomic_folder(folder) as temporary:
+            with RegionWriter(temporary / "store", self.job.spec, allow_empty=True) as writer:
+                for part in parts:
+                    for where, raw in self.layout.entries(part):
+                        if self.stop():
+                            raise Stopped
+                        try:
+                            self._add(writer, where, raw, places)
+                        except DataError as error:
+                            if self.job.on_bad == "error":
+                                raise
+                            skipped.append({"where": where, "reason": str(error)})
+            own = list(places.values())[len(elsewhere) :]
+            (temporary / "places.json").write_text(json.dumps(own))
+            (temporary / "skipped.json").write_text(json.dumps(skipped))
+        return len(own)
+
+    def _add(self, writer: RegionWriter, where: str, raw, places: dict[str, str]) -> None:
+        item, spec = self.layout.parse(where, raw), self.job.spec
+        # A layout may hand over the number that its file has.
+        image_id = given = str(item.image_id)
+        if self.job.ids == "number" and not (image_id := number_of(given)):
+            raise DataError(
+                "an image id has no number",
+                where=f"{where}, image {given!r}",
+                expected="digits somewhere in the id (--ids number)",
+                found=repr(given),
+                fix="import with --ids as_is",
+            )
+        if image_id in places:
+            raise twice(image_id, places[image_id], where)
+        writer.add(
+            image_id,
+            boxes=item.boxes,
+            features=item.features,
+            height=item.height,
+            width=item.width,
+            class_probs=item.class_probs,
+            global_feature=item.global_feature if spec.global_feature == "stored" else None,
+            source=where,
+        )
+        places[image_id] = where
+
+
+def _ids(part: pathlib.Path) -> list[str]:
+    with np.load(part / "store" / "index.npz") as arrays:
+        return unpack_strings(arrays["keys"], arrays["key_ends"])
+
+
+def repeated(parts: Sequence[pathlib.Path]) -> dict[int, dict[str, str]]:
+    """{part number: {id: place}} of images that an earlier part has, with their places there."""
+    first: dict[str, int] = {}
+    found: dict[int, dict[str, str]] = {}
+    for number, part in enumerate(parts):
+        for image_id in _ids(part):
+            if first.setdefault(image_id, number) != number:
+                found.setdefault(number, {})[image_id] = place(parts[first[image_id]], image_id)
+    return found
+
+
+def count(part: pathlib.Path) -> int:
+    """Images of a part."""
+    return json.loads((part / "store" / "manifest.json").read_text())["records"]
+
+
+def place(part: pathlib.Path, image_id: str) -> str:
+    """Where an image of a part comes from."""
+    return json.loads((part / "places.json").read_text())[_ids(part).index(image_id)]
+
+
+def merge(parts: Sequence[pathlib.Path], folder: pathlib.Path, spec: FeatureSpec) -> int:
+    """Makes one store of parts, in order, by moving their shards; returns the number left out.
+
+    Records are not touched, and the store is the one a single RegionWriter would have written but
+    for where its shards end. Cut short, it can be done again: the parts' indexes stay until the
+    end, and a shard that is in `folder` already is not missed in its part.
+
+    Args:
+      parts: folders of finished parts, no image in two of them.
+      folder: to fill.
+      spec: of all parts.
+
+    Raises:
+      DataError: all parts together have no image, or a file of theirs is gone.
+    """
+    columns: dict[str, list] = {name: [] for name in INDEX_FIELDS}
+    keys, shards, moves, skipped = [], [], [], []
+    for part in parts:
+        store = part / "store"
+        with np.load(store / "index.npz") as arrays:
+            for name, column in columns.items():
+                shift = len(shards) if name == "shard" else 0
+                column.append(arrays[name] + arrays[name].dtype.type(shift))
+        keys += _ids(part)
+        for shard in json.loads((store / "manifest.json").read_text())["shards"]:
+            name = f"shard-{len(shards):05d}.bin"
+            moves.append((store / shard["file"], folder / name))
+            shards.append({**shard, "file": name})
+        skipped += json.loads((part / "skipped.json").read_text())
+    if not keys:
+        raise empty_store(str(folder))
+    folder.mkdir(exist_ok=True)
+    for source, target in moves:
+        if not target.exists():
+            if not source.exists():
+                raise DataError(
+                    "a finished part of an import is damaged",
+                    where=str(source),
+                    expected="its shard",
+                    found="no such file",
+                    fix=f"remove {folder.parent} and start anew",
+                )
+            source.rename(target)
+    index = {name: np.concatenate(column) for name, column in columns.items()}
+    index["keys"], index["key_ends"] = pack_strings(keys)
+    if skipped:
+        (folder / "skipped.jsonl").write_text("".join(json.dumps(row) + "\n" for row in skipped))
+    seal(folder, spec, index, shards)
+    return len(skipped)

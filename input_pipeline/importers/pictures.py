@@ -1,0 +1,126 @@
+"""Pictures, with a model that finds and describes their regions (see input_pipeline.extract).
+
+  python -m input_pipeline.importers pictures val2017 --extractor scripts.extract_keras:ResNet50 \
+      --out STORE --ids number
+
+Input: folders of .jpg, .jpeg, .png and .webp files, subfolders too. An image's id is its path below
+the folder, without suffix. Pictures are handed over as 8-bit RGB, turned upright as their EXIF data
+say (as viewers and OpenCV show them: boxes and sizes are of the upright picture). Grey, palette
+and CMYK pictures are converted, transparency is dropped; more than 8 bits a channel are refused.
+"""
+
+import argparse
+import io
+import os
+import struct
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from input_pipeline import extract
+from input_pipeline.importers import inputs
+from input_pipeline.importers.base import Item, Part
+from input_pipeline.importers.members import list_files, read_file
+from input_pipeline.schema import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+
+
+def decode(data: bytes, where: str) -> np.ndarray:
+    """A picture as uint8 [H, W, 3], see the module.
+
+    Raises:
+      DataError: no picture, a damaged one, one cut short, or more than 8 bits a channel.
+    """
+
+    def fail(what: str, expected: str, found: str) -> DataError:
+        fix = "copy or convert the picture, or leave it out with --on_bad skip"
+        return DataError(what, where=where, expected=expected, found=found, fix=fix)
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode not in MODES:
+                raise fail(
+                    "a picture has an unusual kind of pixels", f"one of {MODES}", repr(image.mode)
+                )
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except DataError:
+        raise
+    except (
+        *(OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, struct.error),
+        Image.DecompressionBombError,
+    ) as error:
+        raise fail(
+            "a picture cannot be read",
+            "a whole picture",
+            f"{len(data)} bytes, {type(error).__name__}: {error}",
+        ) from error
+
+
+class Layout:
+    """See the module, and `base.Layout`.
+
+    Attributes:
+      detector: name of the model, for the feature spec.
+      global_feature: whether the model gives a feature of the whole picture ("stored", "mean").
+    """
+
+    unit = "images"
+
+    def __init__(self, files: Sequence[str], extractor: str = "", extractor_options: str = ""):
+        inputs.require_paths(files, folders=True)
+        self.folders = files
+        suffixes = (*SUFFIXES, *map(str.upper, SUFFIXES))
+        self._files = [list_files(folder, suffixes) for folder in files]
+        self._extractor = extract.load(extractor, extractor_options)
+        self.detector = self._extractor.name
+        self.global_feature = self._extractor.global_feature
+        self.background_class = self._extractor.background_class
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """See `base.Layout`."""
+        parser.add_argument(
+            "--extractor", default="", help="module:Class, see input_pipeline.extract"
+        )
+        parser.add_argument(
+            "--extractor_options", default="", help="JSON object of the class's arguments"
+        )
+
+    def parts(self, size: int) -> list[Part]:
+        """See `base.Layout`."""
+        return [
+            part
+            for file, found in enumerate(self._files)
+            for part in inputs.count_parts(
+                file, [nbytes for _, nbytes in found], size, [name for name, _ in found]
+            )
+        ]
+
+    def entries(self, part: Part) -> Iterator[tuple[str, tuple[str, bytes | DataError]]]:
+        """See `base.Layout`; raw is (path below the folder, bytes or what `parse` is to raise)."""
+        names = [name for name, _ in self._files[part.file]]
+        inputs.check_key(self.folders[part.file], part, names)
+        for name in names[part.start : part.stop]:
+            path = os.path.join(self.folders[part.file], name)
+            yield path, (name, read_file(path))
+
+    def parse(self, where: str, raw: tuple[str, bytes | DataError]) -> Item:
+        """See `base.Layout`."""
+        name, data = raw
+        if isinstance(data, DataError):
+            raise data
+        picture = decode(data, where)
+        found = self._extractor(picture)
+        extract.check(self._extractor, found, where)
+        return Item(
+            image_id=os.path.splitext(name)[0].replace(os.sep, "/"),
+            height=picture.shape[0],
+            width=picture.shape[1],
+            boxes=found.boxes,
+            features=found.features,
+            class_probs=found.class_probs,
+            global_feature=found.global_feature,
+        )

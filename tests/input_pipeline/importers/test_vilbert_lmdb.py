@@ -1,0 +1,204 @@
+"""ViLBERT's and 12-in-1's LMDBs: what is read, what is refused, and whole imports of them."""
+
+import base64
+import os
+import pathlib
+import pickle
+
+import numpy as np
+import pytest
+from made_lmdbs import F, check_image, data_file, entries, image, items, write
+
+from input_pipeline.importers import run
+from input_pipeline.importers.vilbert_lmdb import Layout
+from input_pipeline.regions import RegionStore
+from input_pipeline.schema import DataError
+
+
+def twelve_in_one(i, **changes):
+    record = {key: value for key, value in image(i).items() if key != "cls_prob"}
+    return {**record, **changes}
+
+
+def row(i, kind=str, **changes):
+    """The first ViLBERT's record: a row of a TSV file."""
+    record = {}
+    for key, value in {**image(i), **changes}.items():
+        if isinstance(value, np.ndarray):
+            value = base64.b64encode(value.tobytes()).decode()
+        record[key] = str(value) if kind is str else str(value).encode()
+    return record
+
+
+def database(path, records, keys="all"):
+    """Records under their image_id, and the list of keys ("all", None, or the list itself)."""
+    values = {str(r["image_id"]).encode(): pickle.dumps(r) for r in records}
+    if keys is not None:
+        values[b"keys"] = pickle.dumps(list(values) if keys == "all" else keys)
+    return write(path, values)
+
+
+def test_both_kinds_of_records(tmp_path):
+    made = database(tmp_path / "new.lmdb", [twelve_in_one(i) for i in range(3)])
+    for i, item in enumerate(items(Layout([made]))):
+        check_image(item, i, classes=False)
+    # Integer ids and sizes as numpy scalars, as an extractor leaves them.
+    scalars = twelve_in_one(1, image_id=101, image_h=np.int64(91), num_boxes=np.int32(3))
+    check_image(items(Layout([database(tmp_path / "b.lmdb", [scalars])]))[0], 1, classes=False)
+    for kind in (str, bytes):
+        record = row(0, kind)
+        path = write(tmp_path / f"{kind.__name__}.lmdb", {b"100": pickle.dumps(record)})
+        check_image(items(Layout([path]))[0], 0)
+    del (record := row(2))["cls_prob"]  # COCO's
+    check_image(items(Layout([database(tmp_path / "c.lmdb", [record])]))[0], 2, classes=False)
+
+
+def test_parts_cover_every_record_once_in_one_order(tmp_path):
+    files = [
+        database(tmp_path / "a", [twelve_in_one(i) for i in range(7)]),
+        database(tmp_path / "b", [twelve_in_one(i) for i in range(7, 9)]),
+    ]
+    layout, whole = Layout(files), [str(100 + i) for i in range(9)]
+    assert len(layout.parts(2**30)) == 2
+    for size in (1, os.path.getsize(data_file(files[0])) // 3):
+        parts = layout.parts(size)
+        assert parts == Layout(files).parts(size)
+        assert len(parts) > 2
+        assert sum(part.stop - part.start for part in parts) == 9
+        assert [item.image_id for item in items(layout, size)] == whole
+    wheres = [where for where, _ in entries(layout)]
+    assert wheres[7] == f"{files[1]}, key '107'"
+
+
+def test_beside_a_reader_that_stopped_half_way(tmp_path):
+    path = database(tmp_path / "a", [twelve_in_one(i) for i in range(3)])
+    (part,) = Layout([path]).parts(2**30)
+    stopped = Layout([path]).entries(part)  # as a traceback keeps it
+    next(stopped)
+    assert len(items(Layout([path]))) == 3
+    assert len(list(stopped)) == 2
+
+
+def test_without_the_list_of_keys(tmp_path, capsys):
+    path = database(tmp_path / "a", [twelve_in_one(i) for i in range(3)], keys=None)
+    assert len(items(Layout([path]))) == 3
+    assert "has no list of keys ('keys')" in capsys.readouterr().err
+
+
+def test_a_list_that_disagrees(tmp_path):
+    records = [twelve_in_one(i) for i in range(3)]
+    short = database(tmp_path / "a", records, keys=[b"100", b"101"])
+    with pytest.raises(DataError, match=r"(?s)disagree.*list has 2.*3 records.*such as b'102'"):
+        Layout([short]).parts(2**30)
+    long = database(tmp_path / "b", records[:1], keys=["100", "101", "102"])
+    with pytest.raises(DataError, match=r"(?s)list has 3.*1 records; 2 listed.*such as b'101'"):
+        Layout([long]).parts(2**30)
+    with pytest.raises(DataError, match=r"(?s)list of keys is no list.*key 'keys'.*dict"):
+        Layout([database(tmp_path / "c", records, keys={})]).parts(2**30)
+    evil = b"cos\nsystem\n(Vtrue\ntR."
+    path = write(tmp_path / "d", {b"keys": evil, b"100": pickle.dumps(records[0])})
+    with pytest.raises(DataError, match=r"(?s)refused.*key 'keys'.*os\.system"):
+        Layout([path]).parts(2**30)
+    with pytest.raises(DataError, match="a database is empty"):
+        Layout([write(tmp_path / "e", {})]).parts(2**30)
+
+
+BOXES, FEATURES = image(0)["boxes"], image(0)["features"]
+BAD = {
+    "no dictionary": ([1], "no dictionary.*found: list"),
+    "code": (b"cbuiltins\neval\n(V1\ntR.", r"refused.*builtins\.eval"),
+    "cut short": (pickle.dumps(twelve_in_one(0))[:-30], "not a readable pickle"),
+    "no boxes": ({k: v for k, v in twelve_in_one(0).items() if k != "boxes"}, "field 'boxes'"),
+    "no size": ({k: v for k, v in twelve_in_one(0).items() if k != "image_h"}, "'image_h'"),
+    "size": (twelve_in_one(0, image_w="wide"), "'image_w'.*found: 'wide'"),
+    "box count": (twelve_in_one(0, num_boxes=3), r"'boxes'.*\(3, 4\).*\(2, 4\)"),
+    "box shape": (twelve_in_one(0, boxes=BOXES[:, :3]), r"'boxes'.*\(2, 3\)"),
+    "feature count": (twelve_in_one(0, features=FEATURES[:1]), r"'features'.*\(1, 6\)"),
+    "integers": (twelve_in_one(0, features=np.ones((2, F), int)), "'features'.*int64"),
+    "objects": (twelve_in_one(0, features=FEATURES.astype(object)), "'features'.*object"),
+    "text": (row(0, features="not base64!"), "'features'.*base64"),
+    "float64": (row(0, boxes=BOXES.astype(float)), "'boxes'.*32 bytes.*float64"),
+    "row cut short": (row(0, features=FEATURES.ravel()[:-1]), "'features'.*num_boxes = 2"),
+    "class rows": (row(0, cls_prob=np.ones(3, "f4")), "'cls_prob'.*num_boxes = 2"),
+    "other image": (twelve_in_one(0, image_id=7), "another image than its key.*'100'.*'7'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_records(name, tmp_path):
+    value, found = BAD[name]
+    value = value if isinstance(value, bytes) else pickle.dumps(value)
+    layout = Layout([write(tmp_path / "a", {b"100": value})])
+    (entry,) = entries(layout)
+    with pytest.raises(DataError, match=rf"(?s){found}") as caught:
+        layout.parse(*entry)
+    assert f"{tmp_path / 'a'}, key '100'" in str(caught.value)
+
+
+def test_id_from(tmp_path):
+    path = write(tmp_path / "a", {b"100": pickle.dumps(twelve_in_one(0, image_id="COCO_100"))})
+    for choice, name in (("key", "100"), ("record", "COCO_100")):
+        assert [item.image_id for item in items(Layout([path], id_from=choice))] == [name]
+    with pytest.raises(DataError, match=r"(?s)id_from.*both.*key.*record.*'neither'"):
+        Layout([path], id_from="neither")
+
+
+def test_files_that_are_no_database(tmp_path):
+    with pytest.raises(DataError, match="nothing to import"):
+        Layout([])
+    (tmp_path / "text").write_text("no database " * 2000)
+    (tmp_path / "empty").mkdir()
+    for name in ("text", "empty", "nowhere"):
+        with pytest.raises(DataError, match=rf"(?s)not a readable LMDB.*{tmp_path / name}"):
+            Layout([str(tmp_path / name)])
+    path = database(tmp_path / "a", [twelve_in_one(i, n=9) for i in range(9)])
+    file, whole = pathlib.Path(data_file(path)), pathlib.Path(data_file(path)).read_bytes()
+    for size in (0, 100, 5000, len(whole) // 2, len(whole) - 4096):
+        file.write_bytes(whole[:size])
+        with pytest.raises(DataError, match="not a readable LMDB") as caught:
+            Layout([path])
+    assert "cut short" in str(caught.value)
+
+
+def test_a_damaged_page(tmp_path):
+    path = database(tmp_path / "a", [twelve_in_one(i) for i in range(200)])
+    file = pathlib.Path(data_file(path))
+    data = bytearray(file.read_bytes())
+    for page in range(2, len(data) // 4096):
+        data[page * 4096 + 10 : page * 4096 + 12] = b"\xff\xff"  # flags of the page
+    file.write_bytes(data)
+    with pytest.raises(DataError, match=r"(?is)not a readable LMDB.*corrupted"):
+        items(Layout([path]))
+
+
+def test_import(tmp_path):
+    path = database(tmp_path / "a", [twelve_in_one(i) for i in range(5)])
+    got = run.convert("vilbert_lmdb", [path], tmp_path / "s", dtype="float32", part_size=1)
+    assert (got.images, got.skipped, got.spec.num_classes) == (5, 0, 0)
+    store = RegionStore.open(tmp_path / "s")
+    assert store.keys == [str(100 + i) for i in range(5)]
+    out = store.allocate(1, 1, 8)
+    store.read_into(out, np.asarray([[4]]))
+    np.testing.assert_array_equal(out["boxes"][0, 0, 1:4], image(4)["boxes"])
+    np.testing.assert_array_equal(out["regions"][0, 0, 1:4], image(4)["features"])
+    assert out["image_size"][0, 0].tolist() == [94, 124]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"boxes": BOXES[:, [2, 3, 0, 1]]}, "corners swapped"),
+        ({"boxes": BOXES * 3}, "outside its image"),
+        ({"boxes": BOXES - [90, 0, 0, 0]}, "outside its image"),
+        ({"features": np.full((2, F), np.nan, "f4")}, "not finite"),
+        ({"features": FEATURES[:, :5]}, "wrong shape"),
+    ],
+)
+def test_import_of_bad_images(change, found, tmp_path):
+    records = [twelve_in_one(1), twelve_in_one(0, image_id="102", **change)]
+    path = database(tmp_path / "a", records)
+    with pytest.raises(DataError, match=rf"(?s){found}.*key '102'"):
+        run.convert("vilbert_lmdb", [path], tmp_path / "s")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    got = run.convert("vilbert_lmdb", [path], tmp_path / "s", on_bad="skip")
+    assert (got.images, got.skipped) == (1, 1)
