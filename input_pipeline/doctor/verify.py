@@ -1,19 +1,11 @@
-"""What a region store holds, and whether it is sound.
+"""`verify`: checks every record of a store. `coverage`: has it the images that a file needs?"""
 
-  python -m input_pipeline.doctor verify STORE               # re-reads and checks every record
-  python -m input_pipeline.doctor coverage STORE captions.jsonl --image_id image_id
-
-Both exit with 1 if something is wrong.
-"""
-
-import argparse
-import json
 import sys
-from collections.abc import Sequence
 
 import numpy as np
 
-from input_pipeline.datasets import text_corpus
+from input_pipeline import coverage as of_annotations
+from input_pipeline.doctor.checkpoints import saved_spec
 from input_pipeline.progress import Progress
 from input_pipeline.region_writer import SUM_TOLERANCE
 from input_pipeline.regions import RegionStore
@@ -42,8 +34,7 @@ def check_record(store: RegionStore, row: int) -> dict[str, np.ndarray]:
             fix="import this image again",
         )
 
-    features = record["features"]
-    bad = np.flatnonzero(~np.isfinite(features.astype(np.float32)).all(1))
+    bad = np.flatnonzero(~np.isfinite(store.features_of(record)).all(1))
     if bad.size:
         raise fail("features are not finite", "finite numbers", f"NaN or infinity in row {bad[0]}")
     boxes, height, width = record["boxes"], store.heights[row], store.widths[row]
@@ -73,9 +64,20 @@ def check_record(store: RegionStore, row: int) -> dict[str, np.ndarray]:
     return record
 
 
-def verify(folders: str) -> int:
-    """Checks every record of a store and prints a summary; returns the number of errors."""
+def verify(folders: str, checkpoint: str = "") -> int:
+    """Checks every record of a store and prints a summary; returns the number of errors.
+
+    Args:
+      folders: of the store, comma-separated.
+      checkpoint: of a model that is to read it; empty: none.
+
+    Raises:
+      DataError: the store cannot be opened, or the checkpoint is of other features.
+    """
     store = RegionStore.open(folders)
+    if checkpoint:
+        saved, where = saved_spec(checkpoint)
+        store.spec.require_match(saved, folders, where)
     errors, kept, classes = [], [], np.zeros(max(store.spec.num_classes, 1), np.int64)
     progress = Progress("verify", len(store), unit="images")
     for row in range(len(store)):
@@ -110,54 +112,15 @@ def verify(folders: str) -> int:
     return len(errors)
 
 
-def coverage(folders: str, annotations: str, image_id: str) -> int:
-    """Counts the images a JSONL file names and the store lacks; prints and returns the number."""
+def coverage(folders: str, annotations: str, image_id: str, manual_dir: str = "") -> int:
+    """Prints which images of annotations a store lacks; returns their number.
+
+    Args:
+      folders: of the store, comma-separated.
+      annotations: JSONL file, .txt file of ids, or DATASET:SPLIT.
+      image_id: key of the image's id in a JSONL file.
+      manual_dir: folder of the official files of DATASET:SPLIT.
+    """
     store = RegionStore.open(folders)
-    rows, images = 0, {}
-    for line, raw in text_corpus.lines(annotations):
-        try:
-            key = json.loads(raw)[image_id]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                "a line has no image id",
-                where=f"{annotations}:{line}",
-                expected=f"a JSON object with the key {image_id!r}",
-                found=f"{type(error).__name__}: {raw[:60]!r}",
-                fix="--image_id KEY names the key",
-            ) from error
-        rows += 1
-        images.setdefault(str(key), line)
-    missing = [key for key, row in zip(images, store.rows_of(list(images)), strict=True) if row < 0]
-    print(f"{annotations}: {rows:,} rows, {len(images):,} images, {len(missing):,} without regions")
-    print(f"{folders}: {len(store):,} images, {len(store) - len(images) + len(missing):,} unused")
-    for key in missing[:SHOWN]:
-        print(f"  missing: {key!r} ({annotations}:{images[key]})")
-    return len(missing)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("verify", help="check every record of a store")
-    one.add_argument("store", help="folder(s), comma-separated")
-    two = commands.add_parser("coverage", help="does a store have the images of a file?")
-    two.add_argument("store", help="folder(s), comma-separated")
-    two.add_argument("annotations", help="JSONL file")
-    two.add_argument("--image_id", default="image_id", help="key of the image's id")
-    args = parser.parse_args(argv)
-    try:
-        if args.command == "verify":
-            wrong = verify(args.store)
-        else:
-            wrong = coverage(args.store, args.annotations, args.image_id)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 1 if wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    needed = of_annotations.needed(annotations, image_id, manual_dir)
+    return of_annotations.report(store, needed, annotations)

@@ -1,0 +1,151 @@
+"""The command line of `input_pipeline.doctor`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from input_pipeline import doctor, importers
+from input_pipeline.doctor import compare as comparison
+from input_pipeline.doctor import report
+from input_pipeline.doctor.checkpoints import saved_spec
+from input_pipeline.doctor.examine import Examination, against_checkpoint, examine
+from input_pipeline.doctor.sheet import Pictures, Sheet, class_names
+from input_pipeline.doctor.sources import LayoutSource, open_source
+from input_pipeline.doctor.verify import coverage, verify
+from input_pipeline.importers.parts import IDS
+from input_pipeline.schema import DataError
+
+IMAGES = 300  # looked at unless told
+OWN = {"command", "paths", "a", "b", "layout", "images", "ids", "json", "checkpoint", "pictures",
+       "sheet", "class_names"}  # fmt: skip
+
+
+def _images(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError("a whole number >= 1, or all")
+    return int(text)
+
+
+def parser_of(layout: str) -> argparse.ArgumentParser:
+    """The command line; with a layout, its options too.
+
+    Raises:
+      DataError: no such layout.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m input_pipeline.doctor",
+        description=doctor.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    inspect = commands.add_parser("inspect", help="what a store or raw files hold")
+    inspect.add_argument("paths", nargs="+", metavar="PATH", help="store folders, or raw files")
+    compare = commands.add_parser(
+        "compare",
+        help="are these the same features?",
+        description=comparison.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    compare.add_argument("a", help="store or raw files, comma-separated")
+    compare.add_argument("b", help="store or raw files, comma-separated")
+    compare.add_argument(
+        "--ids", default="as_is", choices=IDS, help="number: compare the last numbers in ids"
+    )
+    for command in (inspect, compare):
+        command.add_argument("--layout", default="", help="of raw files; else the one that fits")
+        command.add_argument(
+            "--images", type=_images, default=IMAGES, help=f"how many, or all; default {IMAGES}"
+        )
+        command.add_argument("--json", default="", help="file to write everything to")
+        if layout:
+            importers.load(layout).Layout.add_arguments(
+                command.add_argument_group(f"options of {layout}")
+            )
+    add = inspect.add_argument
+    add("--checkpoint", default="", help="a run: may its model read these features?")
+    add("--pictures", default="", help="folder of the images themselves")
+    add("--sheet", default="", help="PNG file to draw boxes on pictures to; needs --pictures")
+    add("--class_names", default="", help="one name a line, for --sheet")
+    one = commands.add_parser("verify", help="check every record of a store")
+    one.add_argument("store", help="folder(s), comma-separated")
+    one.add_argument("--checkpoint", default="", help="a run: may its model read the store?")
+    two = commands.add_parser("coverage", help="does a store have the images of annotations?")
+    two.add_argument("store", help="folder(s), comma-separated")
+    two.add_argument("annotations", help="JSONL file, .txt of ids, or DATASET:SPLIT")
+    two.add_argument("--image_id", default="image_id", help="key of the image's id in JSONL")
+    two.add_argument("--manual_dir", default="", help="folder of the official files")
+    return parser
+
+
+def _require_folder(path: str) -> None:
+    """Checks before the work whether a result can be written."""
+    if path and not os.path.isdir(os.path.dirname(path) or "."):
+        raise DataError(
+            "a result cannot be written",
+            where=path,
+            expected="a file in a folder that exists",
+            found=f"no folder {os.path.dirname(path)!r}",
+        )
+
+
+def _inspect(args: argparse.Namespace, options: dict) -> int:
+    if args.sheet and not args.pictures:
+        raise DataError("no pictures to draw on", expected="--pictures DIR", found="--sheet alone")
+    if args.sheet and not args.sheet.endswith(".png"):
+        raise DataError("a sheet is a PNG file", expected="--sheet NAME.png", found=args.sheet)
+    _require_folder(args.sheet)
+    saved = saved_spec(args.checkpoint) if args.checkpoint else None
+    source = open_source(args.paths, args.layout, options if args.layout else None)
+    if isinstance(source, LayoutSource) and not args.layout:
+        print(f"layout      {source.layout} fits, and no other")
+    pictures = Pictures(args.pictures) if args.pictures else None
+    sheet = None
+    if args.sheet:
+        names = class_names(args.class_names) if args.class_names else []
+        sheet = Sheet(pictures, names, source.background_class)
+    result = examine(source, args.images, pictures, sheet)
+    if saved:
+        finding = against_checkpoint(*saved, source, result.facts)
+        if finding:
+            result = Examination(result.facts, [finding, *result.findings])
+    print(report.text(result))
+    if args.json:
+        result.write(args.json)
+    if sheet:
+        print(f"sheet       {sheet.draw(args.sheet)} pictures in {args.sheet}")
+        if args.class_names and not sheet.named:
+            print("            regions are numbered: there are no classes to name")
+    return result.verdict != "sound"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--layout", default="")
+    try:
+        args = parser_of(early.parse_known_args(argv)[0].layout).parse_args(argv)
+        _require_folder(getattr(args, "json", ""))
+        options = {key: value for key, value in vars(args).items() if key not in OWN}
+        if args.command == "inspect":
+            return int(_inspect(args, options))
+        if args.command == "compare":
+            a, b = (open_source([p], args.layout, options or None) for p in (args.a, args.b))
+            result = comparison.compare(a, b, args.images, args.ids)
+            print(comparison.table(result))
+            if args.json:
+                result.write(args.json)
+            return int(not result.same)
+        if args.command == "verify":
+            return int(verify(args.store, args.checkpoint) > 0)
+        return int(coverage(args.store, args.annotations, args.image_id, args.manual_dir) > 0)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

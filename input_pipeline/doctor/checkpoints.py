@@ -1,0 +1,48 @@
+"""The feature spec that a trained model's checkpoint carries."""
+
+import json
+import pathlib
+
+from input_pipeline.schema import DataError
+from input_pipeline.spec import FeatureSpec
+
+
+def saved_spec(path: str) -> tuple[FeatureSpec, str]:
+    """(spec, its file) of the newest checkpoint of a run.
+
+    Args:
+      path: a run's folder, its `checkpoints` folder, or the folder of one step.
+
+    Raises:
+      DataError: no checkpoint there, or one that says nothing of features.
+    """
+    folder = pathlib.Path(path)
+    places = [folder, folder / "checkpoints"]
+    # Orbax keeps the JSON item `meta` of a step in one file.
+    files = [folder / "meta" / "metadata"] + [
+        step / "meta" / "metadata"
+        for place in places
+        if place.is_dir()
+        for step in sorted(
+            (p for p in place.iterdir() if p.name.isdigit()), key=lambda p: -int(p.name)
+        )
+    ]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise DataError(
+            "no checkpoint",
+            where=path,
+            expected="a run's folder, its folder 'checkpoints', or the folder of one step",
+            found="none of them" if folder.exists() else "no such folder",
+            fix="check --checkpoint",
+        )
+    try:
+        values = json.loads(file.read_text())["facts"]["feature_spec"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            "a checkpoint says nothing of the features it was trained on",
+            where=str(file),
+            expected="JSON with facts.feature_spec",
+            found=f"{type(error).__name__}: {error}",
+        ) from error
+    return FeatureSpec.from_dict(values, str(file)), str(file)

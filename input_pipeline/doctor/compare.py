@@ -1,0 +1,224 @@
+"""`compare`: are these the same features, the same detector's, or another's?
+
+Regions of an image are matched one to one so that the sum of their IoU is largest, in shares of
+the image: sizes may differ. From the matched regions follows, in this order:
+
+  same features           boxes agree (AGREE of all regions match at IoU > SAME_BOX), and 99 % of
+                          the features differ by a relative error <= SAME
+  same features, rounded  the same with <= ROUNDED: another dtype; int8 errs by about 0.02
+  same boxes, different features
+  same detector, other regions   boxes do not agree, but where they do (IoU > SAME_BOX, at least
+                          FEW matches) the median cosine is >= ALIKE: other thresholds or counts
+  different detector      else, also where the sizes of the features differ
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from input_pipeline.doctor.sources import LayoutSource, Sample, StoreSource, spread
+from input_pipeline.importers.parts import IDS, number_of
+from input_pipeline.schema import DataError
+
+SAME_BOX, MATCH = 0.95, 0.5  # IoU
+AGREE = 0.99
+SAME, ROUNDED = 1e-4, 0.05  # relative error |a - b| / |a|; bfloat16 errs by 0.002
+ALIKE, FEW = 0.95, 20
+QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
+SAME_VERDICTS = ("same features", "same features, rounded")
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """`facts` is JSON; `verdict` one of those in the module's docstring."""
+
+    facts: dict
+    verdict: str
+
+    @property
+    def same(self) -> bool:
+        """Whether one may stand in for the other."""
+        return self.verdict in SAME_VERDICTS
+
+    def write(self, path: str) -> None:
+        """Writes everything as JSON."""
+        value = {"verdict": self.verdict, **self.facts}
+        pathlib.Path(path).write_text(json.dumps(value, indent=2) + "\n")
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """[n, m] intersection over union of xyxy boxes [n, 4] and [m, 4]."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:4], b[None, :, 2:4])
+    both = np.prod(np.clip(high - low, 0, None), axis=2)
+    areas = [np.prod(np.clip(x[:, 2:4] - x[:, :2], 0, None), axis=1) for x in (a, b)]
+    union = areas[0][:, None] + areas[1][None] - both
+    return np.divide(both, union, out=np.zeros_like(both), where=union > 0)
+
+
+def pairs(a, b, images: int | None, ids: str = "as_is"):
+    """Yields (sample of a, sample of b) of the images that both have.
+
+    Args:
+      a, b: sources.
+      images: how many at most, evenly spread; None: all.
+      ids: "as_is", or "number": ids are the same if the last numbers in them are.
+
+    Raises:
+      DataError: an unknown `ids`, or an image that cannot be read.
+    """
+    if ids not in IDS:
+        raise DataError("unknown --ids", expected=f"one of {IDS}", found=repr(ids))
+    id_of: Callable[[str], str] = str if ids == "as_is" else lambda key: number_of(key) or key
+    if isinstance(a, StoreSource) and isinstance(b, StoreSource):
+        there = set(map(id_of, b.store.keys))
+        shared = [key for key in map(id_of, a.store.keys) if key in there]
+        wanted = {shared[i] for i in spread(len(shared), images)}
+        rows = {id_of(key): row for row, key in enumerate(b.store.keys)}
+        for sample in a.find(wanted, id_of):
+            yield sample, _sound(b.read(rows[id_of(sample.image_id)]))
+        return
+    # A raw file cannot be asked for an image: its sample comes first, the other one is searched.
+    flip = isinstance(a, StoreSource)
+    raw, other = (b, a) if flip else (a, b)
+    held = {id_of(found.image_id): found for found in map(_sound, raw.samples(images))}
+    for found in other.find(held, id_of):
+        first = held[id_of(found.image_id)]
+        yield (found, first) if flip else (first, found)
+
+
+def _sound(found: Sample | DataError) -> Sample:
+    if isinstance(found, DataError):
+        raise found
+    return found
+
+
+def compare(
+    a: StoreSource | LayoutSource,
+    b: StoreSource | LayoutSource,
+    images: int | None = None,
+    ids: str = "as_is",
+) -> Comparison:
+    """Compares images of two sources; see the module and `pairs`.
+
+    Raises:
+      DataError: they share no image.
+    """
+    specs = {"dtype": [set(), set()], "dim": [set(), set()], "classes": [set(), set()]}
+    regions, matched, agree, in_order, sizes, count = [0, 0], 0, 0, 0, 0, 0
+    overlaps, cosines, errors, ratios, close = [], [], [], [], []
+    larger = 0
+    for x, y in pairs(a, b, images, ids):
+        count += 1
+        sizes += (x.height, x.width) != (y.height, y.width)
+        for side, sample in enumerate((x, y)):
+            regions[side] += len(sample.features)
+            specs["dtype"][side].add(sample.dtype)
+            specs["dim"][side].add(sample.features.shape[1])
+            specs["classes"][side].add(0 if sample.probs is None else sample.probs.shape[1])
+        larger += max(len(x.features), len(y.features))
+        scaled = [s.boxes[:, :4] / np.asarray([s.width, s.height] * 2, np.float64) for s in (x, y)]
+        table = iou(*scaled)
+        rows, columns = linear_sum_assignment(-table)
+        found = table[rows, columns]
+        overlaps.append(found)
+        matched += int((found > MATCH).sum())
+        agree += int((found > SAME_BOX).sum())
+        in_order += int(((found > SAME_BOX) & (rows == columns)).sum())
+        if x.features.shape[1] == y.features.shape[1]:
+            good = found > MATCH
+            u, v = x.features[rows[good]], y.features[columns[good]]
+            norms = np.linalg.norm(u, axis=1), np.linalg.norm(v, axis=1)
+            some = (norms[0] > 0) & (norms[1] > 0)
+            dots = np.einsum("ij,ij->i", u, v, dtype=np.float64)
+            cosines.append((dots[some] / (norms[0] * norms[1])[some]).astype(np.float64))
+            ratios.append((norms[1] / np.where(norms[0] > 0, norms[0], 1))[some])
+            errors.append(np.linalg.norm(u - v, axis=1) / np.maximum(norms[0], 1e-12))
+            close.append((found[good] > SAME_BOX)[some])
+    if not count:
+        raise DataError(
+            "the two share no image",
+            where=f"{a.name} and {b.name}",
+            expected="image ids that both have",
+            found=f"ids like {_example(a)} and {_example(b)}",
+            fix="--ids number compares the numbers in them; or look at more images (--images all)",
+        )
+    cosine, ratio, error, near = (
+        np.concatenate(v) if v else np.zeros(0) for v in (cosines, ratios, errors, close)
+    )
+    overlap = np.concatenate(overlaps)
+    facts = {
+        "a": a.name,
+        "b": b.name,
+        "images": count,
+        "regions": regions,
+        "other_image_size": sizes,
+        "stated": [s.spec.to_dict() if s.spec else None for s in (a, b)],
+        **{name: [sorted(v) for v in values] for name, values in specs.items()},
+        "mean_iou": float(overlap.mean()) if overlap.size else 0.0,
+        "matched": matched / max(larger, 1),
+        "same_box": agree / max(larger, 1),
+        "same_order": in_order / max(agree, 1),
+        "cosine": _quantiles(cosine),
+        "norm_ratio": _quantiles(ratio),
+        "relative_error": _quantiles(error),
+    }
+    alike = cosine[near.astype(bool)] if len(near) else cosine
+    return Comparison(facts, _verdict(facts, alike))
+
+
+def _verdict(facts: dict, alike: np.ndarray) -> str:
+    if facts["dim"][0] != facts["dim"][1] or facts["relative_error"] is None:
+        return "different detector"
+    if facts["same_box"] >= AGREE:
+        error = facts["relative_error"]["0.99"]
+        if error <= ROUNDED:  # NaN is no such thing
+            return SAME_VERDICTS[error > SAME]
+        return "same boxes, different features"
+    if len(alike) >= FEW and np.median(alike) >= ALIKE:
+        return "same detector, other regions"
+    return "different detector"
+
+
+def _quantiles(values: np.ndarray) -> dict[str, float] | None:
+    if not values.size:
+        return None
+    return {
+        str(q): float(v) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)
+    }
+
+
+def _example(source) -> str:
+    first = next((s for s in source.samples(1) if isinstance(s, Sample)), None)
+    return repr(first.image_id) if first else "none"
+
+
+def table(result: Comparison) -> str:
+    """Both side by side, what matched, and the verdict."""
+    f, lines = result.facts, []
+    for side, name in enumerate("ab"):
+        lines.append((name.upper(), f[name]))
+        lines.append(("", f"{f['regions'][side]:,} regions, {f['dim'][side]} x {f['dtype'][side]}, "
+                      f"classes {f['classes'][side]}"))  # fmt: skip
+    stated_a, stated_b = f["stated"]
+    if stated_a and stated_b:
+        differing = [key for key in stated_a if stated_a[key] != stated_b[key]]
+        lines.append(("stated", ", ".join(f"{k}: {stated_a[k]!r} / {stated_b[k]!r}"
+                                          for k in differing) or "the same spec"))  # fmt: skip
+    lines += [
+        ("images", f"{f['images']:,} compared"
+         + (f", {f['other_image_size']:,} of another size" if f["other_image_size"] else "")),
+        ("boxes", f"mean IoU of matched regions {f['mean_iou']:.3f}; {f['matched']:.1%} of the "
+         f"regions match at IoU > {MATCH}, {f['same_box']:.1%} at > {SAME_BOX}, of which "
+         f"{f['same_order']:.1%} at the same place in the order"),
+    ]  # fmt: skip
+    for name in ("cosine", "norm_ratio", "relative_error"):
+        if f[name]:
+            text = ", ".join(f"{float(q):.0%} {v:.5g}" for q, v in f[name].items())
+            lines.append((name.replace("_", " "), f"quantiles {text}"))
+    lines.append(("verdict", result.verdict))
+    return "\n".join(f"{name:16}{value}" for name, value in lines)

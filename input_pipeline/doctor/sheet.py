@@ -1,0 +1,207 @@
+"""A contact sheet: pictures with their best boxes drawn on them."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from input_pipeline.doctor.sources import Sample, spread
+from input_pipeline.importers.parts import number_of
+from input_pipeline.schema import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+COLUMNS, ROWS = 4, 3
+CELL, PICTURE_HEIGHT, STRIP, GAP = 440, 330, 24, 10  # pixels of a cell and of its parts
+BOXES = 8  # drawn on a picture
+COLOURS = ("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#42d4f4", "#f032e6", "#bfef45")
+DARK_TEXT = {"#ffe119", "#42d4f4", "#bfef45", "#f58231", "#3cb44b"}  # colours too light for white
+
+
+class Pictures:
+    """Finds the picture of an image id in a folder: by path, name, stem, or the number in it."""
+
+    def __init__(self, folder: str):
+        self._paths: dict[str, pathlib.Path | None] = {}
+        root = pathlib.Path(folder)
+        files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not files:
+            raise DataError(
+                "no pictures",
+                where=folder,
+                expected=f"a folder of {', '.join(SUFFIXES)} files",
+                found="none there" if root.is_dir() else "no such folder",
+                fix="check --pictures",
+            )
+        for path in files:
+            names = {path.relative_to(root).as_posix(), path.name, path.stem}
+            if number := number_of(path.name):
+                names.add(f"number {number}")
+            for name in names:
+                # Two pictures of one name: neither is meant.
+                self._paths[name] = None if name in self._paths else path
+
+    def find(self, image_id: str) -> pathlib.Path | None:
+        """Its file, or None."""
+        name = image_id.rpartition("/")[2]
+        tries = [image_id, name, os.path.splitext(name)[0]]
+        if number := number_of(name):
+            tries.append(f"number {number}")
+        return next((self._paths[key] for key in tries if self._paths.get(key)), None)
+
+    def has(self, image_id: str) -> bool:
+        """Whether there is one."""
+        return self.find(image_id) is not None
+
+    def size(self, image_id: str) -> tuple[int, int] | None:
+        """(height, width) in pixels of the picture held upright, None where there is none."""
+        path = self.find(image_id)
+        if path is None:
+            return None
+        with _opened(path) as picture:
+            width, height = picture.size
+            turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8
+        return (width, height) if turned else (height, width)
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as picture:
+            yield picture
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors, of damaged files too
+        raise DataError(
+            "a picture cannot be read", where=str(path), expected="a picture", found=str(error)
+        ) from error
+
+
+def class_names(path: str) -> list[str]:
+    """Names, one a line; of several for one class, separated by commas, the first."""
+    try:
+        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            "class names cannot be read", where=path, expected="a text file", found=str(error)
+        ) from error
+    return [line.split(",")[0].strip() for line in lines]
+
+
+def names_by_column(names: Sequence[str], classes: int, background: int | None) -> list[str]:
+    """A name for each column of class distributions.
+
+    Args:
+      names: of all columns, or of all but the background.
+      classes: C.
+      background: its column.
+
+    Raises:
+      DataError: another number of names.
+    """
+    if not names:
+        return [f"class {column}" for column in range(classes)]
+    if len(names) == classes:
+        return list(names)
+    if len(names) == classes - 1 and background is not None:
+        return [*names[:background], "background", *names[background:]]
+    raise DataError(
+        "class names and classes disagree",
+        where="--class_names",
+        expected=f"{classes} names" + (f", or {classes - 1} without the background's"
+                                       if background is not None else ""),
+        found=f"{len(names)} names",
+    )  # fmt: skip
+
+
+class Sheet:
+    """Collects images that have a picture, and draws some of them."""
+
+    def __init__(self, pictures: Pictures, names: Sequence[str], background: int | None):
+        self._pictures, self._names, self._background = pictures, names, background
+        self.named = False  # whether the names were of any use
+        self._cells: list[tuple[str, int, int, int, np.ndarray, list[str]]] = []
+
+    def add(self, sample: Sample) -> None:
+        """Remembers an image's boxes and labels."""
+        boxes = sample.boxes[:, :4]
+        if sample.probs is None:
+            top, labels = np.arange(len(boxes))[:BOXES], [str(i) for i in range(BOXES)]
+        else:
+            probs = np.nan_to_num(sample.probs)
+            self.named = True
+            names = names_by_column(self._names, probs.shape[1], self._background)
+            if self._background is not None:
+                probs[:, self._background] = -1
+            score, best = probs.max(1), probs.argmax(1)
+            top = np.argsort(-score, kind="stable")[:BOXES]
+            labels = [f"{names[best[i]]} {score[i]:.2f}" for i in top]
+        self._cells.append(
+            (sample.image_id, sample.height, sample.width, len(boxes), boxes[top], labels)
+        )
+
+    def draw(self, path: str) -> int:
+        """Writes the sheet; returns the number of pictures on it.
+
+        Raises:
+          DataError: none of the images looked at has a picture.
+        """
+        if not self._cells:
+            raise DataError(
+                "no picture of the images looked at",
+                where="--pictures",
+                expected="files named by image id (path, name, stem or number)",
+                found="no such file",
+                fix="check the folder, or look at more images (--images all)",
+            )
+        chosen = [self._cells[i] for i in spread(len(self._cells), COLUMNS * ROWS)]
+        columns = min(COLUMNS, len(chosen))
+        rows = -(-len(chosen) // columns)
+        high = PICTURE_HEIGHT + STRIP
+        sheet = Image.new(
+            "RGB", (columns * (CELL + GAP) + GAP, rows * (high + GAP) + GAP), "#202124"
+        )
+        for number, cell in enumerate(chosen):
+            row, column = divmod(number, columns)
+            sheet.paste(self._cell(*cell), (GAP + column * (CELL + GAP), GAP + row * (high + GAP)))
+        sheet.save(path)
+        return len(chosen)
+
+    def _cell(self, image_id, height, width, count, boxes, labels) -> Image.Image:
+        cell = Image.new("RGB", (CELL, PICTURE_HEIGHT + STRIP), "#303134")
+        with _opened(self._pictures.find(image_id)) as file:
+            picture = ImageOps.exif_transpose(file).convert("RGB")
+        picture.thumbnail((CELL, PICTURE_HEIGHT), Image.Resampling.LANCZOS)
+        left, top = (CELL - picture.width) // 2, (PICTURE_HEIGHT - picture.height) // 2
+        cell.paste(picture, (left, top))
+        draw, font = ImageDraw.Draw(cell), ImageFont.load_default(size=13)
+        # Boxes are drawn as a model would read them, xyxy in pixels of the stored size: what is
+        # wrong with them shows.
+        scale = np.asarray([picture.width / max(width, 1), picture.height / max(height, 1)] * 2)
+        corners = np.nan_to_num(boxes) * scale + [left, top, left, top]
+        corners = np.clip(corners, 0, [CELL - 1, PICTURE_HEIGHT - 1] * 2)
+        taken: list[tuple[float, float, float, float]] = []
+        for i in reversed(range(len(corners))):  # the best on top
+            colour = COLOURS[i % len(COLOURS)]
+            low, far = np.minimum(corners[i, :2], corners[i, 2:]), corners[i]
+            far = np.maximum(far[:2], far[2:])
+            draw.rectangle([*low, *far], outline=colour, width=2)
+        for i, (x, y) in enumerate(corners[:, :2]):
+            colour = COLOURS[i % len(COLOURS)]
+            wide = draw.textlength(labels[i], font=font) + 6
+            # Above its box where there is room, so that small objects stay visible.
+            x, y = min(x, CELL - wide), y - 17 if y >= 17 else y
+            while any(x < t[2] and t[0] < x + wide and y < t[3] and t[1] < y + 17 for t in taken):
+                y += 17  # below a label that is there
+            if y > PICTURE_HEIGHT - 17:
+                continue
+            taken.append((x, y, x + wide, y + 17))
+            draw.rectangle(taken[-1], fill=colour)
+            draw.text((x + 3, y), labels[i], fill="black" if colour in DARK_TEXT else "white",
+                      font=font)  # fmt: skip
+        size = f"  {width}x{height}, {count} regions"
+        name = image_id
+        while draw.textlength(name + size, font=font) > CELL - 12 and len(name) > 4:
+            name = "…" + name[2:]
+        draw.text((6, PICTURE_HEIGHT + 4), name + size, fill="#e8eaed", font=font)
+        return cell

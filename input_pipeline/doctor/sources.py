@@ -1,0 +1,305 @@
+"""What the doctor looks at: images of a region store, or of raw files of an importer's layout."""
+
+import argparse
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from input_pipeline import importers
+from input_pipeline.importers.base import Layout, Part
+from input_pipeline.importers.plan import stamp
+from input_pipeline.regions import RegionStore, split_paths
+from input_pipeline.schema import DataError
+from input_pipeline.spec import FeatureSpec
+
+STRETCHES = 64  # places of a raw file that a sample is read at
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One image as it is stored, unchecked.
+
+    Attributes:
+      image_id: its name.
+      where: place, for messages.
+      height, width: of the image in pixels.
+      boxes: float64 [n, 4 or more].
+      features: float32 [n, F].
+      probs: float32 [n, C] class probabilities, 0 where a store keeps none; None without classes.
+      rest: float32 [n] probability of the classes that are not kept.
+      whole: float32 [F] whole-image feature; None without one.
+      dtype: of the features as stored.
+    """
+
+    image_id: str
+    where: str
+    height: int
+    width: int
+    boxes: np.ndarray
+    features: np.ndarray
+    probs: np.ndarray | None
+    rest: np.ndarray | None
+    whole: np.ndarray | None
+    dtype: str
+
+
+def spread(total: int, count: int | None) -> np.ndarray:
+    """int64 [min(total, count)] evenly spread numbers below `total`; all of them for None."""
+    if count is None or count >= total:
+        return np.arange(total)
+    return np.linspace(0, total - 1, count).round().astype(np.int64)
+
+
+class StoreSource:
+    """Images of a region store.
+
+    Attributes:
+      name: for people.
+      spec: FeatureSpec of the store.
+      background_class: column of the background as the spec states it.
+      total: how much there is, for people.
+      cut: whether `samples` has left images out.
+    """
+
+    def __init__(self, folders: Sequence[str]):
+        self.store = RegionStore.open(folders)
+        self.name = ", ".join(folders)
+        self.spec: FeatureSpec | None = self.store.spec
+        self.background_class = self.store.spec.background_class
+        self.total = f"{len(self.store):,} images"
+        self.cut = False
+
+    def samples(
+        self, count: int | None, also: Callable[[str], bool] = lambda image_id: False
+    ) -> Iterator[Sample | DataError]:
+        """Evenly spread images; where one cannot be read, the error.
+
+        Args:
+          count: number of images, None: all.
+          also: images to read beside these, as far as `count` more.
+        """
+        rows = spread(len(self.store), count)
+        self.cut = len(rows) < len(self.store)
+        if count is not None:
+            wanted = np.flatnonzero([also(key) for key in self.store.keys])
+            rows = np.union1d(rows, wanted[spread(len(wanted), count)])
+        yield from map(self.read, rows.tolist())
+
+    def find(self, ids: Collection[str], id_of: Callable[[str], str]) -> Iterator[Sample]:
+        """Images whose `id_of(id)` is among `ids`.
+
+        Raises:
+          DataError: one of them cannot be read.
+        """
+        for row, key in enumerate(self.store.keys):
+            if id_of(key) in ids:
+                found = self.read(row)
+                if isinstance(found, DataError):
+                    raise found
+                yield found
+
+    def read(self, row: int) -> Sample | DataError:
+        """The image of a row, or the error."""
+        store, spec = self.store, self.store.spec
+        try:
+            record = store.read(row)
+        except DataError as error:
+            return error
+        features = store.features_of(record)
+        probs = rest = None
+        if spec.kept_classes:
+            ids = record["class_ids"]
+            probs = np.zeros((len(ids), spec.num_classes), np.float32)
+            known = (ids >= 0) & (ids < spec.num_classes)  # others are missing in the row's sum
+            np.put_along_axis(
+                probs, np.where(known, ids, 0), np.where(known, record["probs"], 0), 1
+            )
+            rest = record["rest"].copy()
+        return Sample(
+            image_id=store.keys[row],
+            where=store.where(row),
+            height=int(store.heights[row]),
+            width=int(store.widths[row]),
+            boxes=record["boxes"].astype(np.float64),
+            features=features[1:],
+            probs=probs,
+            rest=rest,
+            whole=features[0],
+            dtype=spec.dtype,
+        )
+
+
+class LayoutSource:
+    """Images of raw files, as a layout of `importers` reads them.
+
+    Attributes: as of StoreSource; `spec` is None, and `layout` the layout's name.
+    """
+
+    spec: FeatureSpec | None = None
+
+    def __init__(self, files: Sequence[str], layout: str, options: Mapping[str, Any]):
+        self.reader: Layout = importers.load(layout).Layout(files, **options)
+        self.layout, self.name = layout, ", ".join(files)
+        self.background_class = self.reader.background_class
+        self.nbytes = sum(stamp(file)[1] for file in files)
+        self.total = f"{self.nbytes / 1e6:,.1f} MB"
+        self.cut = False  # whether `samples` has left images out
+        self._images = None
+        if self.reader.unit == "images":
+            self._images = sum(part.stop - part.start for part in self._parts(1))
+            self.total = f"{self._images:,} images"
+
+    def _parts(self, count: int) -> list[Part]:
+        return self.reader.parts(-(-self.nbytes // count) or 1)
+
+    def samples(
+        self, count: int | None, also: Callable[[str], bool] = lambda image_id: False
+    ) -> Iterator[Sample | DataError]:
+        """See `StoreSource.samples`; `also` is not looked for, files have no index."""
+        del also
+        if count is not None and self._images is not None and count >= self._images:
+            count = None
+        left = count
+        stretches = STRETCHES if count is None else min(STRETCHES, count)
+        parts = self._parts(stretches)
+        if count is not None:  # a layout has a part a file at least, which may be many
+            self.cut = len(parts) > stretches
+            parts = [parts[i] for i in spread(len(parts), stretches)]
+        for number, part in enumerate(parts):
+            # What earlier stretches were short of is taken from the later ones.
+            quota = None if left is None else -(-left // (len(parts) - number))
+            for found in self._read(part, quota):
+                left = None if left is None else left - 1
+                yield found
+
+    def find(self, ids: Collection[str], id_of: Callable[[str], str]) -> Iterator[Sample]:
+        """See `StoreSource.find`; reads until all are found."""
+        left = set(ids)
+        for found in itertools.chain.from_iterable(self._read(part) for part in self._parts(1)):
+            if isinstance(found, DataError):
+                raise found
+            if id_of(found.image_id) in left:
+                left.remove(id_of(found.image_id))
+                yield found
+            if not left:
+                return
+
+    def _read(self, part, count: int | None = None) -> Iterator[Sample | DataError]:
+        try:
+            for number, (where, raw) in enumerate(self.reader.entries(part)):
+                if number == count:
+                    self.cut = True
+                    return
+                try:
+                    yield _sample(where, self.reader.parse(where, raw))
+                except DataError as error:
+                    yield error
+        except DataError as error:  # the file itself ends here
+            yield error
+
+
+def _sample(where: str, item) -> Sample:
+    features, boxes = np.asarray(item.features), np.asarray(item.boxes, np.float64)
+    probs = None if item.class_probs is None else np.asarray(item.class_probs, np.float32)
+    shapes = {"features": features, "boxes": boxes, "class_probs": probs}
+    for name, value in shapes.items():
+        least = 4 if name == "boxes" else 1
+        fits = value is None or (value.ndim == 2 and len(value) == len(features))
+        if not fits or (value is not None and value.shape[1] < least):
+            raise DataError(
+                f"{name} have the wrong shape",
+                where=where,
+                expected="[n, ...] with as many rows as features; boxes [n, 4]",
+                found={key: getattr(v, "shape", None) for key, v in shapes.items()},
+            )
+    return Sample(
+        image_id=str(item.image_id),
+        where=where,
+        height=int(item.height),
+        width=int(item.width),
+        boxes=boxes,
+        features=features.astype(np.float32),
+        probs=probs,
+        rest=None if probs is None else np.zeros(len(probs), np.float32),
+        whole=None if item.global_feature is None else np.asarray(item.global_feature, np.float32),
+        dtype=features.dtype.name,
+    )
+
+
+def defaults(layout: str) -> dict[str, Any]:
+    """The options of a layout as they are without any given; none is ever required."""
+    parser = argparse.ArgumentParser(add_help=False)
+    importers.load(layout).Layout.add_arguments(parser)
+    return vars(parser.parse_args([]))
+
+
+def fitting(files: Sequence[str]) -> tuple[dict[str, LayoutSource], dict[str, DataError]]:
+    """Layouts that can read the first image of some files, and why the others cannot."""
+    sources, reasons = {}, {}
+    for layout in importers.known():
+        try:
+            source = LayoutSource(files, layout, defaults(layout))
+            first = next(source.samples(1), None)
+            if first is None:
+                raise DataError("no image is found", expected="at least one", found="none")
+            if isinstance(first, DataError):
+                raise first
+            sources[layout] = source
+        except DataError as error:
+            reasons[layout] = error
+    return sources, reasons
+
+
+def open_source(
+    paths: Sequence[str], layout: str = "", options: Mapping[str, Any] | None = None
+) -> StoreSource | LayoutSource:
+    """Opens region stores, or files of one layout.
+
+    Args:
+      paths: folders of a store, or files; a text may name several, separated by commas.
+      layout: of the files; empty: the one that can read them.
+      options: of the layout.
+
+    Raises:
+      DataError: nothing there, or no layout or several can read the files.
+    """
+    paths = [part for path in paths for part in split_paths(path)]
+    for path in paths or [""]:
+        if not os.path.exists(path):
+            raise DataError(
+                "nothing to look at",
+                where=path,
+                expected="a region store, or files of region features",
+                found="no such file or folder",
+            )
+    if all(os.path.isfile(os.path.join(path, "spec.json")) for path in paths):
+        return StoreSource(paths)
+    if layout:
+        return LayoutSource(paths, layout, defaults(layout) if options is None else options)
+    sources, reasons = fitting(paths)
+    if len(sources) == 1:
+        return next(iter(sources.values()))
+    if sources:
+        raise DataError(
+            "several layouts can read these files",
+            where=", ".join(paths),
+            expected="one",
+            found=", ".join(sources),
+            fix="--layout NAME",
+        )
+    why = ""
+    for name, error in reasons.items():
+        lines = str(error).splitlines()
+        found = next((line.strip() for line in lines if line.startswith("  found: ")), "")
+        why += f"\n    {name}: {lines[0]}; {found[:110]}"
+    raise DataError(
+        "no known layout fits, or it needs options",
+        where=", ".join(paths),
+        expected="a region store, or files of one of these layouts" + why,
+        found="none of them",
+        fix="--layout NAME with its options (`python -m input_pipeline.importers NAME --help`)",
+    )

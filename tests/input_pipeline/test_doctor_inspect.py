@@ -1,0 +1,455 @@
+"""`doctor inspect`: each defect is seen, sound data gives no suspicion."""
+
+import json
+
+import numpy as np
+import pytest
+import xxhash
+from made_data import REAL, image, write_store
+from PIL import Image
+
+from input_pipeline.doctor import sheet as sheets
+from input_pipeline.doctor.__main__ import main
+from input_pipeline.doctor.boxes import BoxStats
+from input_pipeline.doctor.examine import examine
+from input_pipeline.doctor.findings import percent
+from input_pipeline.doctor.sources import Sample, fitting, open_source, spread
+from input_pipeline.regions import FeatureSpec, RegionStore, RegionWriter
+from input_pipeline.schema import DataError
+
+IMAGES, REGIONS, F, C = 20, 12, 16, 9
+
+
+def made(seed=0):
+    """Arrays of an .npz file of sound features: 12 regions an image, background in column 0."""
+    rng = np.random.default_rng(seed)
+    n = IMAGES * REGIONS
+    hw = np.stack([rng.integers(150, 250, IMAGES), rng.integers(300, 400, IMAGES)], 1)
+    corners = np.sort(rng.random((n, 2, 2)), axis=1) * hw.repeat(REGIONS, 0)[:, None, ::-1]
+    probs = rng.dirichlet(np.full(C, 0.05), n)
+    probs[:, 0] += 0.4
+    return {
+        "paths": np.asarray([f"val/{i:03d}.jpg" for i in range(IMAGES)]),
+        "hw": hw,
+        "offset": np.arange(IMAGES + 1) * REGIONS,
+        "boxes": corners.reshape(n, 4).astype(np.float32),
+        "feat": np.maximum(rng.standard_normal((n + IMAGES, F)), 0).astype(np.float32),
+        "cls_prob": (probs / probs.sum(1, keepdims=True)).astype(np.float32),
+    }
+
+
+def look(tmp_path, arrays, **options):
+    np.savez(tmp_path / "a.npz", **arrays)
+    return examine(
+        open_source([str(tmp_path / "a.npz")], "npz", {"background_class": 0}), **options
+    )
+
+
+def names(result, *levels):
+    return {f.name for f in result.findings if f.level in (levels or ("broken", "suspicious"))}
+
+
+def test_sound(tmp_path):
+    result = look(tmp_path, made())
+    assert names(result) == set()
+    assert result.verdict == "sound"
+    facts = result.facts
+    assert facts["images"] == IMAGES
+    assert facts["all"]
+    assert facts["boxes"]["convention"] == "xyxy_pixels"
+    assert facts["boxes"]["fits"]["xyxy_pixels"] == 1
+    assert facts["classes"]["background"] == 0
+    assert facts["classes"]["count"] == C
+    assert facts["regions"]["min"] == facts["regions"]["max"] == REGIONS
+    assert facts["features"]["dtype"] == ["float32"]
+    assert facts["features"]["dim"] == [F]
+    assert 0.4 < facts["features"]["zeros"] < 0.6
+    assert facts["features"]["negatives"] == 0
+    regions = np.delete(made()["feat"], np.arange(IMAGES) * (REGIONS + 1), axis=0)
+    norms = np.linalg.norm(regions, axis=1)
+    assert facts["features"]["norm_mean"] == pytest.approx(norms.mean(), rel=1e-5)
+    assert facts["features"]["norm_quantiles"]["0.5"] == pytest.approx(np.median(norms), rel=1e-5)
+    assert names(result, "note") == {"unsorted"}
+
+
+def _xywh(a):
+    a["boxes"][:, 2:] -= a["boxes"][:, :2]
+
+
+def _normalised(a):
+    a["boxes"] /= np.tile(a["hw"].repeat(REGIONS, 0)[:, ::-1], 2)
+
+
+def _normalised_xywh(a):
+    _normalised(a)
+    _xywh(a)
+
+
+def _swapped(a):
+    a["hw"] = a["hw"][:, ::-1].copy()
+
+
+def _nan(a):
+    a["feat"][3, 2] = np.nan
+
+
+def _nan_box(a):
+    a["boxes"][17, 1] = np.inf
+
+
+def _zero(a):
+    a["feat"][5] = 0
+
+
+def _equal_regions(a):
+    a["feat"][2:12] = a["feat"][1]
+
+
+def _equal_images(a):
+    size = REGIONS + 1
+    a["feat"][size : 2 * size] = a["feat"][:size]
+
+
+def _sums(a):
+    a["cls_prob"][40] *= 1.5
+
+
+def _logits(a):
+    a["cls_prob"] = np.random.default_rng(1).standard_normal((IMAGES * REGIONS, C))
+
+
+def _background_last(a):
+    a["cls_prob"] = np.roll(a["cls_prob"], -1, axis=1)
+
+
+def _outside(a):
+    a["boxes"][9, 2] = 5000
+
+
+def _no_area(a):
+    a["boxes"][9, 2] = a["boxes"][9, 0]
+
+
+def _half_scale(a):
+    a["boxes"] /= 3
+
+
+def _whole_first(a):
+    a["boxes"][::REGIONS, :2] = 0
+    a["boxes"][::REGIONS, 2:] = a["hw"][:, ::-1] - 1
+
+
+def _byte_order(a):
+    a["feat"] = a["feat"].byteswap()
+
+
+def _repeated(a):
+    a["paths"][4] = a["paths"][2]
+
+
+def _no_size(a):
+    a["hw"][3, 0] = 0
+
+
+def _empty(a):  # the next image gets the boxes too
+    a["offset"][1] = 0
+
+
+DEFECTS = [
+    (_xywh, {"boxes_xywh"}, "broken"),
+    (_normalised, {"boxes_normalised"}, "broken"),
+    (_normalised_xywh, {"boxes_normalised", "boxes_xywh"}, "broken"),
+    (_swapped, {"swapped_size"}, "suspicious"),
+    (_nan, {"not_finite"}, "broken"),
+    (_nan_box, {"boxes_not_finite"}, "broken"),
+    (_zero, {"zero_features"}, "suspicious"),
+    (_equal_regions, {"equal_regions"}, "suspicious"),
+    (_equal_images, {"equal_images"}, "suspicious"),
+    (_sums, {"class_sums"}, "broken"),
+    (_logits, {"class_sums"}, "broken"),
+    (_background_last, {"background"}, "suspicious"),
+    (_outside, {"boxes_outside"}, "broken"),
+    (_no_area, {"boxes_without_area"}, "suspicious"),
+    (_half_scale, {"boxes_low_reach"}, "suspicious"),
+    (_whole_first, {"first_region_is_image"}, "suspicious"),
+    (_repeated, {"repeated_ids"}, "broken"),
+    (_no_size, {"image_size", "boxes_outside"}, "broken"),
+    (_empty, {"no_regions", "boxes_outside"}, "broken"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "expected", "verdict"), DEFECTS)
+def test_defect(tmp_path, spoil, expected, verdict):
+    arrays = made()
+    spoil(arrays)
+    result = look(tmp_path, arrays)
+    assert names(result) == expected
+    assert result.verdict == verdict
+
+
+def test_wrong_byte_order(tmp_path):
+    arrays = made()
+    _byte_order(arrays)
+    assert names(look(tmp_path, arrays)) & {"huge_values", "not_finite"}
+
+
+def test_evidence_is_told(tmp_path):
+    arrays = made()
+    _background_last(arrays)
+    arrays["boxes"][17, 1] = np.nan
+    texts = {f.name: f.text for f in look(tmp_path, arrays).findings}
+    assert f"looks like column {C - 1} of {C}" in texts["background"]
+    assert "present in 100 %" in texts["background"]
+    assert "column 0 is stated" in texts["background"]
+    assert "box 5 of" in texts["boxes_not_finite"]
+    assert "image number 1" in texts["boxes_not_finite"]
+
+
+@pytest.mark.parametrize(
+    ("key", "order"),
+    [
+        (lambda a: np.prod(a["boxes"][:, 2:] - a["boxes"][:, :2], axis=1), "box area"),
+        (lambda a: a["cls_prob"].max(1), "best class, background included"),
+        (lambda a: a["cls_prob"][:, 1:].max(1), "best class without background"),
+    ],
+)
+def test_order(tmp_path, key, order):
+    arrays = made()
+    for i in range(IMAGES):
+        rows = slice(i * REGIONS, (i + 1) * REGIONS)
+        by = np.argsort(-key(arrays)[rows])
+        for name in ("boxes", "cls_prob"):
+            arrays[name][rows] = arrays[name][rows][by]
+    result = look(tmp_path, arrays)
+    assert result.facts["regions"]["order"] == order
+    assert names(result, "note") == set()
+
+
+def store_of(tmp_path, arrays, **spec):
+    """A store of the arrays of `made`."""
+    spec = FeatureSpec("toy", F, C, 0, **spec)
+    with RegionWriter(tmp_path / "s", spec) as writer:
+        for i, name in enumerate(arrays["paths"].tolist()):
+            rows = slice(i * REGIONS, (i + 1) * REGIONS)
+            writer.add(
+                name,
+                boxes=arrays["boxes"][rows],
+                features=arrays["feat"][i * (REGIONS + 1) + 1 : (i + 1) * (REGIONS + 1)],
+                height=int(arrays["hw"][i, 0]),
+                width=int(arrays["hw"][i, 1]),
+                class_probs=arrays["cls_prob"][rows],
+            )
+    return str(tmp_path / "s")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_store(tmp_path, dtype):
+    """A store says the same as its file; boxes of 0 to 1 pass its writer, but not the doctor."""
+    arrays = made()
+    source = open_source([store_of(tmp_path, arrays, dtype=dtype, top_k=3)])
+    result = examine(source)
+    assert names(result) == set()
+    assert result.facts["features"]["dtype"] == [dtype]
+    assert result.facts["classes"]["background"] == 0
+    assert result.facts["features"]["whole_image"] == {"stored": IMAGES, "equal_to_mean": IMAGES}
+    _normalised(arrays)
+    (tmp_path / "b").mkdir()
+    result = examine(open_source([store_of(tmp_path / "b", arrays, dtype=dtype)]))
+    assert names(result) == {"boxes_normalised"}
+
+
+def test_whole_image_row_is_no_mean(tmp_path):
+    path = store_of(tmp_path, made())
+    store = RegionStore.open(path)
+    shard = tmp_path / "s" / "shard-00000.bin"
+    data = np.frombuffer(bytearray(shard.read_bytes()), np.uint8)
+    size = store.spec.record_nbytes(REGIONS)
+    store.spec.split_record(data[:size], REGIONS)["features"][0] = 7
+    shard.write_bytes(data.tobytes())
+    source = open_source([path])
+    source.store._hash[0] = xxhash.xxh3_64_intdigest(data[:size])
+    assert names(examine(source)) == {"whole_is_no_mean"}
+
+
+def test_fifth_number_of_boxes():
+    stats = BoxStats()
+    rng = np.random.default_rng(0)
+    boxes = np.sort(rng.random((30, 2, 2)) * 90, axis=1).reshape(30, 4)
+    share = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1, keepdims=True) / 90**2
+    features = np.ones((30, 2), np.float32)
+    five = np.concatenate([boxes, share], 1)
+    stats.add(Sample("a", "a", 90, 90, five, features, None, None, None, "float32"))
+    (finding,) = stats.findings()
+    assert finding.name == "box_columns"
+    assert finding.text == (
+        "boxes have 5 numbers, not 4; the fifth is the share of the image's area"
+    )
+    assert stats.facts()["columns"] == [5]
+
+
+def test_sample_is_spread(tmp_path):
+    assert spread(10, 3).tolist() == [0, 4, 9]
+    assert spread(4, 9).tolist() == spread(4, None).tolist() == [0, 1, 2, 3]
+    result = look(tmp_path, made(), images=5)
+    assert (result.facts["images"], result.facts["all"]) == (5, False)
+    source = open_source([store_of(tmp_path, made())])
+    seen = [sample.image_id for sample in source.samples(3)]
+    assert seen == ["val/000.jpg", "val/010.jpg", "val/019.jpg"]
+    seen = [sample.image_id for sample in source.samples(2, {"val/007.jpg"}.__contains__)]
+    assert seen == ["val/000.jpg", "val/007.jpg", "val/019.jpg"]
+
+
+def test_command(tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", **made())
+    out = tmp_path / "out.json"
+    assert main(["inspect", str(tmp_path / "a.npz"), "--images", "all", "--json", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "npz fits, and no other" in text
+    assert f"looked at   {IMAGES} images of {IMAGES} images, all of them" in text
+    assert text.rstrip().endswith("sound")
+    value = json.loads(out.read_text())
+    assert value["verdict"] == "sound"
+    assert value["boxes"]["convention"] == "xyxy_pixels"
+    options = ["--layout", "npz", "--background_class", "2", "--images", "9"]
+    assert main(["inspect", str(tmp_path / "a.npz"), *options]) == 1
+    assert "looks like column 0 of 9" in capsys.readouterr().out
+
+
+def test_no_layout_fits(tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("hello\n")
+    assert fitting([str(tmp_path / "a.txt")])[0] == {}
+    assert main(["inspect", str(tmp_path / "a.txt")]) == 1
+    err = capsys.readouterr().err
+    assert "bottom_up_tsv: not a bottom-up-attention TSV" in err
+    assert "--layout NAME" in err
+    assert main(["inspect", str(tmp_path / "b.txt")]) == 1
+    assert "no such file" in capsys.readouterr().err
+    assert main(["inspect", str(tmp_path / "a.txt"), "--layout", "nope"]) == 1
+    assert "unknown layout" in capsys.readouterr().err
+
+
+def test_bad_record_among_sound_ones(tmp_path):
+    import base64
+
+    rng, lines = np.random.default_rng(0), []
+    for i in range(4):
+        values = (np.sort(rng.random((3, 2, 2)) * 90, axis=1).reshape(3, 4), rng.random((3, F)))
+        cells = [base64.b64encode(v.astype("<f4").tobytes()).decode() for v in values]
+        lines.append("\t".join([f"{i}", "90", "90", "3", *cells]))
+    lines[2] = lines[2][:-30]
+    (tmp_path / "a.tsv").write_text("\n".join(lines) + "\n")
+    options = {"feature_dim": F, "num_classes": 0, "float_dtype": "float32"}
+    result = examine(open_source([str(tmp_path / "a.tsv")], "bottom_up_tsv", options))
+    assert result.facts["images"] == 3
+    assert "unreadable" in names(result)
+    finding = next(f for f in result.findings if f.name == "unreadable")
+    assert "image '2'" in finding.text
+
+
+def test_raw_file_against_checkpoint(tmp_path, capsys):
+    from test_doctor import checkpoint
+
+    np.savez(tmp_path / "a.npz", **made())
+    command = ["inspect", str(tmp_path / "a.npz"), "--layout", "npz", "--checkpoint"]
+    assert main([*command, checkpoint(tmp_path / "fits", FeatureSpec("x", F, C, 0))]) == 0
+    assert main([*command, checkpoint(tmp_path / "other", FeatureSpec("x", F, C + 1, C))]) == 1
+    out = capsys.readouterr().out
+    assert f"num_classes={C}, background_class=0 ({tmp_path / 'a.npz'})" in out
+    assert f"num_classes={C + 1}, background_class={C} ({tmp_path / 'other'}" in out
+
+
+def test_hints(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = made()
+    arrays["feat"] = np.maximum(rng.standard_normal((len(arrays["feat"]), 2048)), 0)
+    del arrays["cls_prob"]
+    assert "bottom-up attention" in look(tmp_path, arrays).facts["looks_like"][0]
+    arrays["feat"] -= 1
+    assert look(tmp_path, arrays).facts["looks_like"] == []
+
+
+def pictures(folder, arrays, rename="{:03d}.png", turn=()):
+    folder.mkdir()
+    for i, (height, width) in enumerate(arrays["hw"].tolist()):
+        size = (height, width) if i in turn else (width, height)
+        Image.new("RGB", size, (90, 90, 90)).save(folder / rename.format(i))
+    return str(folder)
+
+
+def test_sheet(tmp_path, capsys):
+    arrays = made()
+    np.savez(tmp_path / "a.npz", **arrays)
+    (tmp_path / "names.txt").write_text("".join(f"thing{i},alias\n" for i in range(C - 1)))
+    plain = ["inspect", str(tmp_path / "a.npz"), "--layout", "npz"]
+    drawn = [*plain, "--sheet", str(tmp_path / "s.png")]
+    command = [*drawn, "--class_names", str(tmp_path / "names.txt"), "--pictures"]
+    assert main([*command, pictures(tmp_path / "p", arrays)]) == 0
+    assert "12 pictures in" in capsys.readouterr().out
+    with Image.open(tmp_path / "s.png") as sheet:
+        assert sheet.size == (4 * 450 + 10, 3 * 364 + 10)
+        colours = {colour for _, colour in sheet.convert("RGB").getcolors(2**20)}
+    assert (0xE6, 0x19, 0x4B) in colours  # the box of the best region
+    turned = pictures(tmp_path / "q", arrays, "x_{:012d}.png", turn=(3, 4))
+    # Two pictures that are the other way round are seen.
+    assert main([*plain, "--pictures", turned]) == 1
+    out = capsys.readouterr().out
+    assert "2 pictures have another size than stored, 2 of them height and width swapped" in out
+    assert main([*command, pictures(tmp_path / "r", arrays, "9{:03d}.png")]) == 1
+    assert "no picture of the images looked at" in capsys.readouterr().err
+    assert main([*drawn, "--images", "2"]) == 1
+    assert "no pictures to draw on" in capsys.readouterr().err
+    for option in ("--sheet", "--json"):
+        assert main([*plain, option, "/no/such/x.png", "--pictures", turned]) == 1
+        assert "no folder '/no/such'" in capsys.readouterr().err
+    (tmp_path / "q" / "x_000000000000.png").write_bytes(b"no picture")
+    assert main([*plain, "--pictures", turned]) == 1
+    assert "a picture cannot be read" in capsys.readouterr().err
+
+
+def test_class_names():
+    assert sheets.names_by_column([], 2, 0) == ["class 0", "class 1"]
+    assert sheets.names_by_column(["a", "b"], 2, 0) == ["a", "b"]
+    assert sheets.names_by_column(["a", "b"], 3, 0) == ["background", "a", "b"]
+    assert sheets.names_by_column(["a", "b"], 3, 2) == ["a", "b", "background"]
+    with pytest.raises(DataError, match=r"(?s)5 names, or 4 without.*3 names"):
+        sheets.names_by_column(["a", "b", "c"], 5, 0)
+
+
+def test_pictures_of_one_name_are_none(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (4, 3)).save(tmp_path / folder / "7.png")
+    found = sheets.Pictures(str(tmp_path))
+    assert not found.has("7")
+    assert found.size("a/7.png") == (3, 4)
+    with pytest.raises(DataError, match="no pictures"):
+        sheets.Pictures(str(tmp_path / "c"))
+
+
+def test_percent_never_hides_anything():
+    assert [percent(*pair) for pair in ((0, 9), (9, 9), (1, 10**6), (10**6 - 1, 10**6))] == [
+        *("0 %", "100 %", "<0.01 %", ">99.99 %")
+    ]
+    assert percent(1, 8) == "12.5 %"
+
+
+def test_random_toy_store_has_no_background(tmp_path):
+    """Distributions without any structure claim nothing."""
+    result = examine(open_source([write_store(tmp_path / "s")]))
+    assert result.facts["classes"]["background"] is None
+    assert "background" not in names(result)
+    assert image(0)["boxes"].max() < 80
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data in {REAL}")
+def test_real_features():
+    source = open_source([str(REAL / "bottom_up" / "train2014_obj36.tsv")])
+    found = sheets.Pictures(str(REAL / "bottom_up" / "images"))
+    result = examine(source, None, found)
+    assert (source.layout, result.verdict, result.facts["images"]) == ("bottom_up_tsv", "sound", 10)
+    assert "bottom-up attention" in result.facts["looks_like"][0]
+    files = [str(REAL / "regions" / f"coco_{name}.npz") for name in ("mini", "extra")]
+    result = examine(open_source(files), 60)
+    assert result.verdict == "sound"
+    assert result.facts["classes"]["background"] == 0
+    assert "COCO" in result.facts["looks_like"][0]
