@@ -63,7 +63,13 @@ def data_block(dataset: str) -> dict:
         eval_split="validation",  # "train2014+val2014"
         indexing="crc32",  # conceptual_captions: image ids are crc32 of the url, or "row" numbers
         image_data="",  # Visual Genome's image_data.json, which tells its COCO images (leak check)
+        variant="refcoco+",  # refcoco: "refcoco", "refcoco+" or "refcocog"
+        split_by="unc",  # refcoco: who split it; "umd" for refcocog
+        candidates="gt",  # refcoco: boxes to choose from, "gt", "detected", "both" or "listed"
+        expression="tokens",  # refcoco: the text is the "tokens" (VL-BERT) or "raw" (ViLBERT)
+        games="all",  # guesswhat: or "success"
         answers="",  # answer list of VQA and GQA, in a checkpoint's order; empty: made by frequency
+        answer_count=9,  # questions an answer must be the main one of, where the list is made
         leaks="error",  # training images that are evaluated on: "error", "report", or "drop" them
         held_out="",  # more images to keep out of training: files of ids, or DATASET:SPLIT
         regions="",  # region store folder(s), comma-separated; empty: the data set's own

@@ -48,11 +48,12 @@ def get_config(arg: str | None = None):
         ),
     )
     splits = {
-        "vqa": ("train", "minival"),  # trainval less the last 3,000 questions of val
+        "vqa": ("trainval", "minival"),  # the latter: the last 3,000 questions of val2014
         "gqa": ("train_balanced", "testdev_balanced"),
         "visual_genome_qa": ("train", "val"),
     }
     config.data.train_split, config.data.eval_split = splits[args.data]
+    config.data.leaks = "drop"  # the cut between such splits goes through an image
     config.checkpoint.best = "evals/validation/vqa_accuracy"
     optimizer = config.optimizer
     if cpu:

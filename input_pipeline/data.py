@@ -7,11 +7,12 @@ list of what is left out, printed in one line and saved.
 import json
 import pathlib
 import uuid
+from collections.abc import Collection
 
 import numpy as np
 import xxhash
 
-from input_pipeline import datasets
+from input_pipeline import datasets, leaks
 from input_pipeline.datasets import text_corpus
 from input_pipeline.regions import RegionStore
 from input_pipeline.schema import DataError
@@ -20,6 +21,7 @@ from input_pipeline.tables import Skipped, TextTable, cached_table
 from input_pipeline.tokenizer import Tokenizer
 
 ON_MISSING = ("error", "skip")
+HELD_OUT = "image held out"  # reason of a text left out, data.leaks=drop
 
 
 class Data:
@@ -32,8 +34,12 @@ class Data:
       special, spec: SpecialIds of the vocabulary, FeatureSpec of the regions.
     """
 
-    def __init__(self, data_config):
+    def __init__(self, data_config, evaluated: Collection[str] = ("eval",)):
         """Opens what `config.data` names.
+
+        Args:
+          data_config: the `data` block.
+          evaluated: splits whose images must not be trained on, beside data.held_out.
 
         Raises:
           DataError: an unknown option, or whatever the data set, store or vocabulary finds.
@@ -45,7 +51,8 @@ class Data:
                 expected=f"one of {ON_MISSING}",
                 found=repr(data_config.on_missing),
             )
-        self._config = data_config
+        leaks.check_mode(data_config.leaks)
+        self._config, self._evaluated = data_config, evaluated
         self.prepared = datasets.prepare(data_config)
         self.tokenizer = Tokenizer.load(self.prepared.vocab)
         self.store = RegionStore.open(self.prepared.stores)
@@ -101,9 +108,38 @@ class Data:
           split: "train", "eval", or a name of the data set's own.
 
         Raises:
-          DataError: no such split; with on_missing="error" also the first text without regions.
+          DataError: no such split; with on_missing="error" also the first text without regions;
+            with leaks="error" images of the training split that are evaluated on.
         """
         own = self.split_name(split)
+        if own not in self._sources:
+            table = self._captions_table(own)
+            store_rows = self.store.rows_of(table.images)
+            held_out = {}
+            if own == self._config.train_split:
+                held_out = self._held_out(table, np.flatnonzero(store_rows >= 0))
+            leaves_out = np.isin(table.image_index, list(held_out))
+            has_regions = store_rows[table.image_index] >= 0
+            without = np.flatnonzero(~has_regions & ~leaves_out)
+            if without.size:
+                self._missing(table, without)
+            skipped = table.skipped + [
+                Skipped(
+                    table.text_id(row), f"no regions of {table.images[table.image_index[row]]!r}"
+                )
+                for row in without.tolist()
+            ]
+            for row in np.flatnonzero(leaves_out).tolist():
+                image = int(table.image_index[row])
+                reason = f"{HELD_OUT} by {held_out[image]}: {table.images[image]!r}"
+                skipped.append(Skipped(table.text_id(row), reason))
+            kept = np.flatnonzero(has_regions & ~leaves_out)
+            if skipped:
+                self._report(own, table, skipped, len(kept))
+            self._sources[own] = Source(table, kept, self.store, store_rows)
+        return self._sources[own]
+
+    def _captions_table(self, own: str) -> TextTable:
         if own not in self.prepared.splits:
             raise DataError(
                 "unknown split",
@@ -117,27 +153,33 @@ class Data:
                     else ""
                 ),
             )
-        if own not in self._sources:
-            table = self._table(
-                own,
-                lambda: self.prepared.rows(own),
-                self.prepared.fingerprint(own),
-                self.prepared.origin(own),
-            )
-            store_rows = self.store.rows_of(table.images)
-            has_regions = store_rows[table.image_index] >= 0
-            if not has_regions.all():
-                self._missing(table, np.flatnonzero(~has_regions))
-            skipped = table.skipped + [
-                Skipped(
-                    table.text_id(row), f"no regions of {table.images[table.image_index[row]]!r}"
-                )
-                for row in np.flatnonzero(~has_regions).tolist()
-            ]
-            if skipped:
-                self._report(own, table, skipped, int(has_regions.sum()))
-            self._sources[own] = Source(table, np.flatnonzero(has_regions), self.store, store_rows)
-        return self._sources[own]
+        return self._table(
+            own,
+            lambda: self.prepared.rows(own),
+            self.prepared.fingerprint(own),
+            self.prepared.origin(own),
+        )
+
+    def _held_out(self, table: TextTable, with_regions: np.ndarray) -> dict[int, str]:
+        """{index of a training image to leave out: what holds it out}."""
+        config, name = self._config, self.prepared.image_name
+        held = leaks.listed(config)
+        for split in sorted({self.split_name(split) for split in self._evaluated}):
+            if split in self.prepared.splits:
+                evaluated = self._captions_table(split)
+                source = f"split {split!r} of {evaluated.origin}"
+                held.append(leaks.HeldOut(frozenset(map(name, evaluated.images)), source))
+        same = leaks.coco_names(config.image_data) if config.image_data else None
+        found = leaks.find(table.images, name, held, same, strict=config.leaks != "report")
+        if config.leaks != "drop":  # images without regions are never trained on
+            used = set(with_regions.tolist())
+            found = {i: source for i, source in found.items() if i in used}
+        if found and config.leaks == "error":
+            raise leaks.refuse(found, table.images, table.origin)
+        if found and config.leaks == "report":
+            text = leaks.describe(found, table.images)
+            print(f"data: training images are evaluated on (data.leaks=report): {text}")
+        return found if config.leaks == "drop" else {}
 
     def _missing(self, table: TextTable, rows: np.ndarray) -> None:
         if self._config.on_missing == "skip" and len(rows) < len(table):
@@ -165,8 +207,11 @@ class Data:
         temporary.write_text(lines)
         temporary.replace(path)
         without_text = len(table.skipped)
+        held_out = sum(row.reason.startswith(HELD_OUT) for row in skipped)
+        without_regions = len(skipped) - without_text - held_out
         print(
             f"data: split {split!r} of {table.origin}: {kept} texts kept, {len(skipped)} skipped "
-            f"({without_text} rows without text, {len(skipped) - without_text} texts without "
-            f"regions); list: {path}"
+            f"({without_text} rows without text, {without_regions} texts without regions"
+            + f", {held_out} texts of images held out" * bool(held_out)
+            + f"); list: {path}"
         )

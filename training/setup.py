@@ -107,7 +107,9 @@ def build(config, mesh) -> Parts:
             f"config.mesh.tensor must divide the {jax.local_device_count()} devices of a process, "
             f"found {mesh.shape['tensor']}: each process reads rows of its own"
         )
-    data = pipeline.Data(config.data)
+    # A split "train" among the evaluations is there to be compared with the training.
+    evaluated = {"eval", *(block.split for block in config.evals.values())} - {"train"}
+    data = pipeline.Data(config.data, evaluated)
     assemble = {
         name: _assembler(config, block) if block.images else base.assemble_plain
         for name, block in config.streams.items()

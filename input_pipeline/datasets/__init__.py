@@ -10,7 +10,18 @@ from input_pipeline.schema import DataError
 from input_pipeline.table_writer import Row, Skipped
 
 # Modules beside the data sets that are not one themselves.
-_HELPERS = ("text_corpus",)
+_HELPERS = (
+    "answer_list",
+    "boxes",
+    "builder",
+    "files",
+    "karpathy",
+    "official",
+    "records",
+    "text_corpus",
+    "tfds_builder",
+    "vocabulary",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +38,9 @@ class Prepared:
       corpus: plain text files of the text-only stream.
       priors: {slot: {"prior", "text_only"}}, shares of marked words guessed without the image, as
         far as the data set knows.
+      image_name: image_name(image id) -> the image's name over data sets ("coco:139"), by which
+        the leak check compares; where there is none, the id itself.
+      answers: answers.AnswerVocabulary of a data set of questions, else None.
     """
 
     stores: Sequence[str]
@@ -37,6 +51,8 @@ class Prepared:
     corpus: Sequence[str] = ()
     origin: Callable[[str], str] = str
     priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    image_name: Callable[[str], str] = str
+    answers: Any = None
 
 
 def known() -> list[str]:

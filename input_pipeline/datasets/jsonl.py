@@ -11,16 +11,12 @@ strings (one example each). `data.json_keys` says what the keys are called; with
 """
 
 import json
-import pathlib
 from collections.abc import Iterator
 
-import xxhash
-
-from input_pipeline.datasets import Prepared, text_corpus
+from input_pipeline.datasets import Prepared, text_corpus, vocabulary
 from input_pipeline.regions import split_paths
 from input_pipeline.schema import DataError
 from input_pipeline.table_writer import EMPTY, Row, Skipped
-from input_pipeline.tokenizer import train_wordpiece
 
 
 def prepare(data_config) -> Prepared:
@@ -58,33 +54,15 @@ def prepare(data_config) -> Prepared:
         names = (keys.image_id, keys.text, keys.split, split, config.on_missing)
         return json.dumps([text_corpus.fingerprint(splits[split]), *names])
 
-    corpus = split_paths(config.corpus)
-    vocab = config.vocab
-    if not vocab:
-        source = json.dumps(
-            [fingerprint(config.train_split), text_corpus.fingerprint(corpus), config.vocab_size]
-        )
-        name = f"vocab-{xxhash.xxh3_64_hexdigest(source.encode())}.txt"
-        vocab = pathlib.Path(config.dir) / name
-        if not vocab.is_file():
-
-            def texts():
-                for row in rows(config.train_split):
-                    if isinstance(row, Row):
-                        yield row.text
-                for path in corpus:
-                    for _, text in text_corpus.lines(path):
-                        yield text
-
-            train_wordpiece(texts(), config.vocab_size, vocab)
-            print(f"data: trained a vocabulary on the training texts: {vocab}")
     return Prepared(
         stores=split_paths(config.regions),
-        vocab=str(vocab),
+        vocab=vocabulary.named_or_trained(
+            config, lambda: rows(config.train_split), lambda: fingerprint(config.train_split)
+        ),
         rows=rows,
         fingerprint=fingerprint,
         splits=tuple(splits),
-        corpus=corpus,
+        corpus=split_paths(config.corpus),
         origin=lambda split: ", ".join(splits[split]),
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import xxhash
 
-from input_pipeline.schema import DataError
+from input_pipeline.datasets import files
 from input_pipeline.table_writer import Row
 
 
@@ -20,58 +20,29 @@ def lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
     Raises:
       DataError: the file cannot be read or a line is not UTF-8.
     """
-    try:
-        with open(path, "rb") as file:
-            for number, raw in enumerate(file, 1):
-                try:
-                    text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                except UnicodeDecodeError as error:
-                    raise DataError(
-                        "a line is not UTF-8",
-                        where=f"{path}:{number}",
-                        expected="UTF-8 text",
-                        found=f"{error.reason} at byte {error.start} of {raw[:40]!r}",
-                        fix="convert the file, for example with iconv -t UTF-8",
-                    ) from error
-                if text:
-                    yield number, text
-    except OSError as error:
-        raise DataError(
-            "a text file cannot be read",
-            where=str(path),
-            expected="a readable file",
-            found=error.strerror,
-            fix="check the path (data.annotations, data.eval_annotations, data.corpus)",
-        ) from error
+    for number, text in files.lines(path):
+        if text := text.strip():
+            yield number, text
 
 
-def rows(files: Sequence[str]) -> Iterator[Row]:
+def rows(paths: Sequence[str]) -> Iterator[Row]:
     """The lines of all files; source = number of the file."""
-    for source, path in enumerate(files):
+    for source, path in enumerate(paths):
         name = pathlib.Path(path).name
         for number, text in lines(path):
             yield Row(None, text, f"{name}:{number}", source=source)
 
 
-def fingerprint(files: Sequence[str]) -> str:
+def fingerprint(paths: Sequence[str]) -> str:
     """Hex digest of the contents of files, in order.
 
     Raises:
       DataError: a file cannot be read.
     """
     digest = xxhash.xxh3_128()
-    for path in files:
-        try:
-            with open(path, "rb") as file:
-                digest.update(b"\0file\0")
-                while part := file.read(2**22):
-                    digest.update(part)
-        except OSError as error:
-            raise DataError(
-                "a file cannot be read",
-                where=str(path),
-                expected="a readable file",
-                found=error.strerror,
-                fix="check the path (data.annotations, data.eval_annotations, data.corpus)",
-            ) from error
+    for path in paths:
+        with files.opened(path, packed=True) as file:
+            digest.update(b"\0file\0")
+            while part := file.read(2**22):
+                digest.update(part)
     return digest.hexdigest()

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline import pipeline
 from input_pipeline.datasets import jsonl, text_corpus
-from input_pipeline.importers import npz
+from input_pipeline.importers import run
 from input_pipeline.schema import DataError
 from input_pipeline.table_writer import Row, Skipped
 
@@ -126,7 +126,7 @@ def test_real_data(tmp_path, capsys):
     files = [REAL / "regions" / name for name in ("coco_mini.npz", "coco_extra.npz")]
     if not all(path.is_file() for path in (*files, REAL / "index.jsonl")):
         pytest.skip(f"no real data at {REAL} (set VL_DATA_DIR_REAL)")
-    npz.convert([str(path) for path in files], str(tmp_path / "store"), detector="coco-ssd")
+    run.convert("npz", [str(path) for path in files], tmp_path / "store", detector="coco-ssd")
     tree = config(
         tmp_path,
         batch=15,

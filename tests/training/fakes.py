@@ -16,6 +16,7 @@ class FakeTask:
     def __init__(self, dropout: float = 0.0):
         self._dropout = dropout
         self.loss_scale = {"captions/words": 1.0, "text/words": 0.5}
+        self.warm_start = {}
 
     def init(self, rng, batch):
         assert set(batch) == {"captions", "text"}
@@ -103,7 +104,7 @@ def config(**changes) -> ConfigDict:
     made = ConfigDict(common.run_block() | dict(total_steps=12, log_every=2, eval_every=6))
     made.streams = dict(captions=dict(batch_size=16), text=dict(batch_size=16))
     made.optimizer = common.optimizer_block() | dict(lr=0.02, warmup_steps=3, clip_norm=1.0)
-    made.evals = {}
+    made.evals, made.model = {}, dict(name="fake")
     made.checkpoint.every = 4
     made.unlock()
     made.update_from_flattened_dict(changes)

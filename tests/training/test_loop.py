@@ -202,7 +202,7 @@ def test_a_relative_workdir_is_as_good_as_an_absolute_one(unbroken, tmp_path, mo
 
 def test_init_from_a_checkpoint_takes_parameters_only(unbroken, tmp_path, capsys):
     summary = run_fake.run(tmp_path, fakes.config(init=str(unbroken[0])))
-    assert f"parameters from step {STEPS}" in capsys.readouterr().out
+    assert f"(run at step {STEPS})" in capsys.readouterr().out
     assert summary["before"]["spread"] == unbroken[1]["spread"]
     assert summary["step"] == 12
     first = metrics.read(tmp_path / metrics.FILE)[1]

@@ -9,14 +9,16 @@ from input_pipeline.spec import FeatureSpec
 from training import setup
 
 
-def data(vocab="a/vocab.txt", fingerprint="1", detector="one"):
+def data(vocab="a/vocab.txt", fingerprint="1", detector="one", answers=()):
     spec = FeatureSpec(detector=detector, feature_dim=8, num_classes=3, background_class=0,
                        global_feature="mean", dtype="float32", top_k=3, max_regions=4)  # fmt: skip
     return types.SimpleNamespace(
         spec=spec,
         special=SpecialIds(0, 1, 2, 3, 4, 9),
-        prepared=types.SimpleNamespace(vocab=vocab),
-        tokenizer=types.SimpleNamespace(fingerprint=fingerprint),
+        prepared=types.SimpleNamespace(
+            vocab=vocab, answers=types.SimpleNamespace(labels=answers) if answers else None
+        ),
+        tokenizer=types.SimpleNamespace(fingerprint=fingerprint, vocab={"[PAD]": 0}),
     )
 
 
@@ -32,3 +34,12 @@ def test_another_vocabulary_is_refused_naming_both():
 def test_other_features_are_refused_naming_both():
     with pytest.raises(DataError, match=r"(?s)one.*two|two.*one"):
         setup.check_facts(data(detector="two"), setup.facts_of(data()), "run")
+
+
+def test_another_list_of_answers_is_refused_unless_it_is_to_be_mapped():
+    saved = setup.facts_of(data(answers=("yes", "no")))
+    setup.check_facts(data(answers=("yes", "no")), saved, "run")
+    other = data(answers=("no", "yes"))
+    with pytest.raises(DataError, match=r"another list of answers(?s:.*)--config\.data\.answers"):
+        setup.check_facts(other, saved, "run")
+    setup.check_facts(other, saved, "run", vocabulary=False)

@@ -1,0 +1,135 @@
+"""Conceptual Captions (3.3 million image-text pairs from the web), the pre-training data.
+
+Files, from https://ai.google.com/research/ConceptualCaptions/download, in data.manual_dir:
+
+  Train_GCC-training.tsv                train       3,318,333 lines: caption, tab, url
+  Validation_GCC-1.1.0-Validation.tsv   validation     15,840
+  train_frcnn.json, val_frcnn.json      train_frcnn, val_frcnn: the lists that VL-BERT's download
+                                        scripts make of the images they got, {"image", "caption"}
+
+`data.indexing` says what images are called in the region store: "crc32" of the url, a decimal
+number, as ViLBERT's features have it (about a thousand pairs of urls share one, there as here), or
+"row", the number of the line from 0 in eight digits, as VL-BERT's files are named. The lists have
+no urls, so they go with "row" alone. Urls die: leave out what has no regions with
+data.on_missing=skip.
+
+Captions come tokenised and lower-cased by Google's pipeline; nothing is cleaned but white space.
+`tfds build` reads the files in one process, or with --config=crc32_beam or row_beam as a Beam
+pipeline over stretches of the file.
+"""
+
+import functools
+import pathlib
+import zlib
+from collections.abc import Iterator
+
+from input_pipeline.datasets import files as official_files
+from input_pipeline.datasets import official
+from input_pipeline.datasets.builder import declare
+from input_pipeline.datasets.files import check, need
+from input_pipeline.datasets.records import Caption
+
+SPLITS = ("train", "validation", "train_frcnn", "val_frcnn")
+OPTIONS = ("indexing",)
+INDEXINGS = ("crc32", "row")
+_NAMES = {"train": "GCC-training.tsv", "validation": "GCC-1.1.0-Validation.tsv"}
+_STRETCH = 8_000_000  # bytes of a file that a Beam worker reads at a time
+
+
+def files(folder: str, split: str, *, indexing: str = "crc32") -> list[str]:
+    """The official file of a split.
+
+    Raises:
+      DataError: it is missing, or an `indexing` that it does not have.
+    """
+    allowed = INDEXINGS if split in _NAMES else ("row",)
+    if indexing not in allowed:
+        where = f"--config.data.indexing, split {split!r}"
+        raise official_files.unknown("indexing", allowed, indexing, where)
+    if split not in _NAMES:
+        return [official_files.locate(folder, f"{split}.json")]
+    name = _NAMES[split]
+    return [official_files.locate(folder, f"{split.capitalize()}_{name}", name)]
+
+
+def records(folder: str, split: str, *, indexing: str = "crc32") -> Iterator[Caption]:
+    """The captions of a split, in file order.
+
+    Raises:
+      DataError: naming file and line: a malformed line, an empty caption or url, an image twice.
+    """
+    [path] = files(folder, split, indexing=indexing)
+    if split in _NAMES:
+        return (_caption(path, line, text, indexing) for line, text in official_files.lines(path))
+    return _listed(path)
+
+
+def _caption(path: str, line: int, text: str, indexing: str) -> Caption:
+    where, row = f"{path}:{line}", f"{line - 1:08d}"
+    caption, url = official_files.split_columns(text, ("caption", "url"), where)
+    url = official_files.need_text(url, where, "url")
+    image_id = str(zlib.crc32(url.encode())) if indexing == "crc32" else row
+    return Caption(row, image_id, official_files.need_text(caption, where, "caption"))
+
+
+def _listed(path: str) -> Iterator[Caption]:
+    rows: set[int] = set()  # millions: their lines are not kept
+    for line, item in official_files.json_lines(path):
+        where = f"{path}:{line}"
+        name = pathlib.PurePosixPath(need(item, "image", str, where)).stem
+        row = int(official_files.number(name, where, "image"))
+        if row in rows:
+            raise official_files.twice("image", name, where)
+        rows.add(row)
+        words = [check(w, str, where, "caption") for w in need(item, "caption", list, where)]
+        yield Caption(name, name, official_files.need_text(" ".join(words), where, "caption"))
+
+
+def beam_records(folder: str, split: str, *, indexing: str = "crc32"):
+    """A Beam transform: (number from 0, record) of a split, equal to `records`."""
+    import apache_beam as beam
+
+    [path] = files(folder, split, indexing=indexing)
+    if split not in _NAMES:
+        return beam.Create(list(enumerate(records(folder, split, indexing=indexing))))
+    return (
+        beam.Create(list(stretches(path)))
+        | beam.Reshuffle()
+        | beam.FlatMapTuple(functools.partial(_stretch, path, indexing))
+    )
+
+
+def stretches(path: str, size: int = _STRETCH) -> Iterator[tuple[int, int, int, int]]:
+    """Cuts a file at line ends: (first byte, byte after, its first line, its first record).
+
+    A packed file is one stretch: it can be read from its start alone.
+    """
+    if path.endswith(".gz"):
+        yield 0, 2**62, 1, 0
+        return
+    start, line, record = 0, 1, 0
+    with official_files.opened(path) as file:
+        while lines := file.readlines(size):
+            stop = start + sum(map(len, lines))
+            yield start, stop, line, record
+            start, line = stop, line + len(lines)
+            record += sum(not text.isspace() for text in lines)
+
+
+def _stretch(
+    path: str, indexing: str, start: int, stop: int, first: int, record: int
+) -> Iterator[tuple[int, Caption]]:
+    lines = official_files.lines(path, start=start, stop=stop, first=first)
+    for i, (line, text) in enumerate(lines, record):
+        yield i, _caption(path, line, text, indexing)
+
+
+def image_name(image_id: str) -> str:
+    """The image's name over data sets."""
+    return f"conceptual_captions:{image_id}"
+
+
+prepare = functools.partial(official.prepare, __name__)
+BUILDER = declare(
+    __name__, Caption, configs={name: {"indexing": name} for name in INDEXINGS}, beam=True
+)

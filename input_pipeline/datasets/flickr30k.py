@@ -1,0 +1,115 @@
+"""Flickr30k: five captions of each of 31,783 images.
+
+Files in data.manual_dir, of which each split reads its own:
+
+  results_20130124.token   all; from https://shannon.cs.illinois.edu/DenotationGraph/ (a form)
+  dataset_flickr30k.json   train (29,000 images), val (1,014), test (1,000): Karpathy's splits; from
+                           https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip
+  Sentences/<image>.txt    entities: the images of that folder; entities_{train,val,test}: those
+  {train,val,test}.txt     of the lists; annotations.zip and lists of Flickr30k Entities, from
+                           https://github.com/BryanPlummer/flickr30k_entities
+
+Image ids are the numbers of the file names (1000092795). Of the texts, white space alone is
+cleaned; a phrase that Entities marks, "[/EN#1/people A girl]", becomes its words.
+"""
+
+import functools
+import pathlib
+import re
+from collections.abc import Iterator
+
+from input_pipeline.datasets import files as official_files
+from input_pipeline.datasets import karpathy, official
+from input_pipeline.datasets.builder import declare
+from input_pipeline.datasets.files import need
+from input_pipeline.datasets.records import Caption
+from input_pipeline.schema import DataError
+
+_KARPATHY = ("train", "val", "test")
+_ENTITIES = ("entities", *(f"entities_{split}" for split in _KARPATHY))
+SPLITS = ("all", *_KARPATHY, *_ENTITIES)
+_PHRASE = re.compile(r"\[/EN#\d+(?:/[^\s/\]]+)+ ([^\]]*)\]")
+
+
+def files(folder: str, split: str) -> list[str]:
+    """The official files of a split.
+
+    Raises:
+      DataError: one is missing.
+    """
+    if split == "all":
+        return [official_files.locate(folder, "results_20130124.token")]
+    if split in _KARPATHY:
+        return [official_files.locate(folder, "dataset_flickr30k.json")]
+    sentences = pathlib.Path(folder, "sentences")
+    if not sentences.is_dir():
+        sentences = pathlib.Path(folder, "Sentences")
+    if split == "entities":
+        texts = [path for path in sentences.glob("*.txt") if path.stem.isdecimal()]
+        if texts:
+            return [str(path) for path in sorted(texts, key=lambda path: int(path.stem))]
+        return [official_files.locate(str(sentences), "<image>.txt")]  # says what is missing
+    images = official_files.locate(folder, f"{split.removeprefix('entities_')}.txt")
+    names = [text.strip() for _, text in official_files.lines(images)]
+    return [images, *(official_files.locate(sentences, f"{name}.txt") for name in names)]
+
+
+def records(folder: str, split: str) -> Iterator[Caption]:
+    """The captions of a split, in file order.
+
+    Raises:
+      DataError: naming file and line or entry: a malformed line, a key missing or of the wrong
+        kind, an empty caption, an id twice.
+    """
+    paths = files(folder, split)
+    if split == "all":
+        return _token(paths[0])
+    if split in _KARPATHY:
+        return karpathy.captions(
+            paths[0],
+            split,
+            lambda image, where: _image(need(image, "filename", str, where), where),
+        )
+    return _entities(paths if split == "entities" else paths[1:])
+
+
+def _image(name: str, where: str) -> str:
+    """1000092795 of 1000092795.jpg."""
+    return official_files.number(name.removesuffix(".jpg"), where, "image")
+
+
+def _token(path: str) -> Iterator[Caption]:
+    ids = official_files.Unique("caption id")
+    for line, (name, text) in official_files.tsv(path, ("image.jpg#number", "caption")):
+        where = f"{path}:{line}"
+        file, _, k = name.partition("#")
+        image_id = _image(file, where)
+        text_id = ids.add(f"{image_id}#{official_files.number(k, where, 'caption number')}", where)
+        yield Caption(text_id, image_id, official_files.need_text(text, where, "caption"))
+
+
+def _entities(paths: list[str]) -> Iterator[Caption]:
+    for path in paths:
+        image_id = official_files.number(pathlib.Path(path).stem, path, "image")
+        for k, (line, text) in enumerate(official_files.lines(path)):
+            where = f"{path}:{line}"
+            plain = _PHRASE.sub(r"\1", text)
+            if "[/EN#" in plain:
+                raise DataError(
+                    "a marked phrase is malformed",
+                    where=where,
+                    expected="[/EN#<number>/<type> words]",
+                    found=repr(plain[plain.index("[/EN#") :][:60]),
+                    fix="get the file again",
+                )
+            plain = official_files.need_text(plain, where, "caption")
+            yield Caption(f"{image_id}#{k}", image_id, plain)
+
+
+def image_name(image_id: str) -> str:
+    """The image's name over data sets."""
+    return f"flickr30k:{image_id}"
+
+
+prepare = functools.partial(official.prepare, __name__)
+BUILDER = declare(__name__, Caption, sources=karpathy.ARCHIVE)

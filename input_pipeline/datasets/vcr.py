@@ -1,0 +1,254 @@
+"""VCR: questions on film stills, four answers and four rationales each (Zellers et al., 2019).
+
+Files, from https://visualcommonsense.com/download, unpacked in data.manual_dir:
+
+  train.jsonl  val.jsonl  test.jsonl
+  vcr1images/<metadata_fn>     one JSON a still: boxes (x1, y1, x2, y2, score), segms (polygons of
+                               (x, y)), names, width, height
+
+Texts refer to objects of the still by index; `spoken` turns that into plain words. An image's id
+in the region store is the annotation's metadata path with .jpg for .json, as ViLBERT's 12-in-1
+code names them: "lsmdc_3015_CHARLIE_ST_CLOUD/3015_..._00.23.57.935-00.24.00.783@0.jpg".
+test has no labels (-1).
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import xxhash
+
+from input_pipeline.datasets import files as official_files
+from input_pipeline.datasets import official
+from input_pipeline.datasets.builder import declare
+from input_pipeline.datasets.records import MultipleChoice, ObjectBox, Token
+from input_pipeline.schema import DataError
+from input_pipeline.table_writer import Skipped
+
+SPLITS = ("train", "val", "test")
+OPTIONS = ("on_missing",)
+CHOICES = 4
+DOWNLOAD = "download it from https://visualcommonsense.com/download"
+PERSON = "person"
+# What VL-BERT calls persons, in its order.
+NAMES = (
+    *("Casey", "Riley", "Jessie", "Jackie", "Avery", "Jaime", "Peyton"),
+    *("Kerry", "Jody", "Kendall", "Frankie", "Pat", "Quinn"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mention:
+    """Characters start to end of a text name an object (index into the record's `objects`)."""
+
+    start: int
+    end: int
+    object: int
+
+
+def spoken(
+    tokens: Sequence[Token], objects: Sequence[ObjectBox], key: str
+) -> tuple[str, tuple[Mention, ...]]:
+    """A text in plain words, and which of them are which object.
+
+    An object goes by its class name; a person by one of 13 names that suit any gender, since the
+    class name would not tell two persons apart. Several objects are joined by "and", which belongs
+    to none of them. VL-BERT deals the names out with one counter over all examples it happens to
+    read; here the first name follows from `key` and the next person has the next name, so that it
+    depends on nothing else, and is the same in question, answers and rationales.
+
+    Args:
+      tokens: of the question, an answer or a rationale.
+      objects: of the record.
+      key: the record's text_id.
+    """
+    first, persons, names = xxhash.xxh3_64_intdigest(key.encode()), 0, []
+    for item in objects:
+        names.append(item.name)
+        if item.name == PERSON:
+            names[-1] = NAMES[(first + persons) % len(NAMES)]
+            persons += 1
+    text, mentions = "", []
+    for token in tokens:
+        for place, index in enumerate(token.objects):
+            text += " and " if place else " "
+            mentions.append(Mention(len(text) - 1, len(text) - 1 + len(names[index]), index))
+            text += names[index]
+        if token.word:
+            text += f" {token.word}"
+    return text[1:], tuple(mentions)  # without the space before the first word
+
+
+def files(folder: str, split: str, *, on_missing: str = "error") -> list[str]:
+    """The annotation file of a split, whatever `on_missing`; metadata are under vcr1images."""
+    return [official_files.locate(folder, f"{split}.jsonl", fix=DOWNLOAD)]
+
+
+def records(
+    folder: str, split: str, *, on_missing: str = "error"
+) -> Iterator[MultipleChoice | Skipped]:
+    """The questions of a split, in file order.
+
+    Args:
+      folder: of the files.
+      split: one of SPLITS.
+      on_missing: "skip" yields a Skipped for a question whose still has no metadata file.
+
+    Raises:
+      DataError: naming file and line: what `files.need` finds, an annot_id that occurs twice, a
+        reference to no object, an empty text, other than four choices, a label of none of them,
+        objects that differ between annotation and metadata, metadata that is missing.
+    """
+    (path,) = files(folder, split)
+    unique, last = official_files.Unique("annot_id"), ("", None)
+    for line, item in official_files.json_lines(path):
+        where = f"{path}:{line}"
+        name = unique.add(official_files.need_id(item, "annot_id", where), where)
+        metadata = official_files.need(item, "metadata_fn", str, where)
+        still = os.path.join(folder, "vcr1images", metadata)
+        there = any(pathlib.Path(still + end).is_file() for end in ("", ".gz"))
+        if on_missing == "skip" and not there:
+            yield Skipped(f"{name} ({where})", "no metadata")
+            continue
+        if last[0] != still:  # questions on one still follow each other
+            last = (still, _metadata(folder, metadata))
+        height, width, objects = last[1]
+        classes = official_files.need(item, "objects", list, where)
+        if classes != [found.name for found in objects]:
+            raise DataError(
+                "annotation and metadata have different objects",
+                where=where,
+                expected=f"{[found.name for found in objects]}, as {still}",
+                found=classes,
+                fix="download both again, of the same version",
+            )
+        question = official_files.need(item, "question", list, where)
+        yield MultipleChoice(
+            text_id=name,
+            image_id=metadata.removesuffix(".json") + ".jpg",
+            height=height,
+            width=width,
+            question=_tokens(question, len(objects), where, "question"),
+            answers=_choices(item, "answer_choices", len(objects), where),
+            rationales=_choices(item, "rationale_choices", len(objects), where),
+            answer_label=-1 if split == "test" else _label(item, "answer_label", where),
+            rationale_label=-1 if split == "test" else _label(item, "rationale_label", where),
+            objects=objects,
+        )
+
+
+def _metadata(folder: str, name: str) -> tuple[int, int, tuple[ObjectBox, ...]]:
+    """(height, width, objects) of a still."""
+    path = official_files.locate(
+        folder, f"vcr1images/{name}", fix=f"{DOWNLOAD}, or set --config.data.on_missing=skip"
+    )
+    contents = official_files.read_json(path)
+    names, boxes, segms = (
+        official_files.need(contents, key, list, path) for key in ("names", "boxes", "segms")
+    )
+    size = [official_files.need(contents, key, int, path) for key in ("height", "width")]
+    if not len(names) == len(boxes) == len(segms) or min(size) < 1:
+        raise DataError(
+            "metadata of a still do not fit together",
+            where=path,
+            expected="as many names as boxes and segms; a height and width above 0",
+            found=f"{len(names)} names, {len(boxes)} boxes, {len(segms)} segms; {size}",
+            fix=DOWNLOAD,
+        )
+    objects = []
+    for i, (found, box, polygons) in enumerate(zip(names, boxes, segms, strict=True)):
+        where = f"{path}, object {i}"
+        *corners, score = _numbers(box, 5, where, "boxes")
+        if corners[2] < corners[0] or corners[3] < corners[1]:
+            raise DataError(
+                "a box ends before it starts",
+                where=where,
+                expected="x1, y1, x2, y2, score",
+                found=box,
+                fix=DOWNLOAD,
+            )
+        polygons = tuple(
+            tuple(
+                _numbers(point, 2, where, "segms")
+                for point in official_files.check(polygon, list, where, "segms")
+            )
+            for polygon in official_files.check(polygons, list, where, "segms")
+        )
+        found = official_files.check(found, str, where, "names")
+        objects.append(ObjectBox(found, tuple(corners), score, polygons))
+    return *size, tuple(objects)
+
+
+def _numbers(values: list, count: int, where: str, name: str) -> tuple[float, ...]:
+    values = official_files.check(values, list, where, name)
+    if len(values) != count:
+        raise DataError(
+            f"an item of {name!r} has the wrong length", where=where, expected=count, found=values
+        )
+    return tuple(float(official_files.check(value, float, where, name)) for value in values)
+
+
+def _tokens(text: list, objects: int, where: str, name: str) -> tuple[Token, ...]:
+    """Words and references of a text; white space, which the official tokenizer leaves, is none."""
+    tokens = []
+    for token in text:
+        if isinstance(token, str):
+            tokens += [Token(word) for word in token.split()]
+            continue
+        indices = official_files.check(token, list, where, name)
+        for index in indices:
+            official_files.check(index, int, where, name)
+        if not indices or not all(0 <= index < objects for index in indices):
+            raise DataError(
+                f"the {name} refers to no object",
+                where=where,
+                expected=f"indices from 0 to {objects - 1}",
+                found=token,
+                fix="check that this is the official file",
+            )
+        tokens.append(Token("", tuple(indices)))
+    if not tokens:
+        official_files.need_text("", where, name)
+    return tuple(tokens)
+
+
+def _choices(item: dict, key: str, objects: int, where: str) -> tuple[tuple[Token, ...], ...]:
+    choices = official_files.need(item, key, list, where)
+    if len(choices) != CHOICES:
+        raise DataError(
+            f"{key!r} has the wrong number of choices",
+            where=where,
+            expected=CHOICES,
+            found=len(choices),
+            fix="check that this is the official file",
+        )
+    return tuple(
+        _tokens(
+            official_files.check(choice, list, where, f"{key}[{i}]"), objects, where, f"{key}[{i}]"
+        )
+        for i, choice in enumerate(choices)
+    )
+
+
+def _label(item: dict, key: str, where: str) -> int:
+    label = official_files.need(item, key, int, where)
+    if not 0 <= label < CHOICES:
+        raise DataError(
+            f"{key!r} is none of the choices",
+            where=where,
+            expected=f"0 to {CHOICES - 1}",
+            found=label,
+            fix="check that this is the official file",
+        )
+    return label
+
+
+def image_name(image_id: str) -> str:
+    """The image's name over data sets."""
+    return f"vcr:{image_id}"
+
+
+prepare = functools.partial(official.prepare, __name__)
+BUILDER = declare(__name__, MultipleChoice)
