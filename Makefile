@@ -13,10 +13,10 @@ pretrain: $(VENV)/ready
 	$(RUN) main.py --config=configs/$(MODEL)_pretrain.py --workdir=$(WORKDIR) $(ARGS)
 
 test: $(VENV)/ready
-	$(RUN) -m pytest -m "not slow" $(ARGS)
+	$(RUN) -m pytest -m "not slow" -n auto --dist loadfile $(ARGS)
 
 test-all: $(VENV)/ready
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/ready
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check .

@@ -5,6 +5,7 @@ python main.py --config=configs/vlbert_pretrain.py [--workdir=DIR] [--mode=train
 
 import os
 import pathlib
+import sys
 
 # TensorFlow reads the input only; its start-up notices help nobody here.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -40,7 +41,10 @@ def main(argv):
     if "://" in str(workdir):
         raise app.UsageError(f"--workdir must be a folder of this machine, found {workdir!r}")
     loop.say(f"run folder: {pathlib.Path(workdir).absolute()}")
-    loop.run(values.config, pathlib.Path(workdir), values.mode)
+    try:
+        loop.run(values.config, pathlib.Path(workdir), values.mode)
+    except loop.USERS as error:  # the message says it all; a traceback would hide it
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

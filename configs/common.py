@@ -105,7 +105,7 @@ def stream_block(objectives: tuple[str, ...], batch_size: int, images: bool = Tr
         order="confidence",  # which regions are cut first: the least sure ("stored": the last)
         resize=(),  # (short, long) side the boxes are scaled to before the geometry embedding
         flip="off",  # "boxes": the original's, geometry only; "boxes_and_words": left<->right too
-        block=0,  # > 0: shuffle blocks of this many neighbouring examples (sequential reads)
+        block=0,  # > 0: shuffle blocks of this many neighbours on disk (sequential reads)
         negatives=False,  # bring another image's caption along, for alignment
     )
 

@@ -14,10 +14,14 @@ from input_pipeline.schema import SpecialIds
 from training import optimizer
 from training.multitask import MultiTask
 
+PARTS = ("__init__", "common", "models")
 FILES = sorted(
-    p.stem for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*_pretrain.py")
+    p.stem
+    for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
+    if p.stem not in PARTS
 )
 EXTRA = {
+    "vqa": ("", "model=vilbert", "model=single_stream", "data=gqa", "data=visual_genome_qa"),
     "vlbert_pretrain": ("",),
     "vilbert_pretrain": (
         "",
@@ -31,7 +35,9 @@ EXTRA = {
 CASES = [
     (name, ",".join(filter(None, (f"size={size}", data, extra))))
     for name in FILES
-    for size, data, extra in itertools.product(models.SIZES, ("", "data=jsonl"), EXTRA[name])
+    for size, data, extra in itertools.product(
+        models.SIZES, ("", "data=jsonl") if name.endswith("pretrain") else ("",), EXTRA[name]
+    )
     if size in ("mini", "base") or not (data or extra)
 ]
 
@@ -52,6 +58,8 @@ def batch_of(config):
                 region_mask=jnp.zeros((2, 1, r), bool), image_size=jnp.ones((2, 1, 2)),
                 num_detected=jnp.ones((2, 1), jnp.int32),
             )  # fmt: skip
+        if "vqa" in block.objectives:
+            out[name]["answer_position"] = jnp.zeros((2, 1), jnp.int32)
     return out
 
 
@@ -60,7 +68,7 @@ def test_config_builds(name, arg):
     config = importlib.import_module(f"configs.{name}").get_config(arg)
     assert config.is_locked
     spec = types.SimpleNamespace(feature_dim=32, num_classes=11, global_feature="mean")
-    task = MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 100), spec)
+    task = MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 100), spec, num_answers=7)
     params = jax.eval_shape(task.init, jax.random.key(0), batch_of(config))
     made = optimizer.make(config.optimizer, params, config.total_steps)
     assert float(made.rate(config.optimizer.warmup_steps)) == pytest.approx(config.optimizer.lr)

@@ -17,6 +17,7 @@ import time
 import jax
 import numpy as np
 
+from input_pipeline.schema import DataError
 from training import (
     checkpoint,
     divergence,
@@ -35,6 +36,7 @@ from training.state import StateMaker
 from training.step import make_train_step
 
 MODES = ("train", "eval")
+USERS = (DataError, checkpoint.CheckpointError, sources.SourceError)  # errors a user can mend
 IN_FLIGHT = 2  # batches placed, and steps dispatched, ahead of the one whose loss is looked at
 
 

@@ -28,7 +28,7 @@ def named_or_built(
         return AnswerVocabulary.load(data_config.answers)
     count = data_config.answer_count
     source = json.dumps([fingerprint(), count])
-    path = pathlib.Path(data_config.dir) / f"answers-{xxhash.xxh3_64_hexdigest(source)}.json"
+    path = pathlib.Path(data_config.dir) / f"answers-{xxhash.xxh3_64_hexdigest(source.encode())}.json"
     if path.is_file():
         return AnswerVocabulary.load(path)
     made = AnswerVocabulary.build(questions(), min_count=count)

@@ -2,7 +2,7 @@
 
 Files in data.manual_dir, of which each split reads its own:
 
-  results_20130124.token   all; from https://shannon.cs.illinois.edu/DenotationGraph/ (a form)
+  results_20130124.token   full; from https://shannon.cs.illinois.edu/DenotationGraph/ (a form)
   dataset_flickr30k.json   train (29,000 images), val (1,014), test (1,000): Karpathy's splits; from
                            https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip
   Sentences/<image>.txt    entities: the images of that folder; entities_{train,val,test}: those
@@ -27,7 +27,7 @@ from input_pipeline.schema import DataError
 
 _KARPATHY = ("train", "val", "test")
 _ENTITIES = ("entities", *(f"entities_{split}" for split in _KARPATHY))
-SPLITS = ("all", *_KARPATHY, *_ENTITIES)
+SPLITS = ("full", *_KARPATHY, *_ENTITIES)
 _PHRASE = re.compile(r"\[/EN#\d+(?:/[^\s/\]]+)+ ([^\]]*)\]")
 
 
@@ -37,7 +37,7 @@ def files(folder: str, split: str) -> list[str]:
     Raises:
       DataError: one is missing.
     """
-    if split == "all":
+    if split == "full":
         return [official_files.locate(folder, "results_20130124.token")]
     if split in _KARPATHY:
         return [official_files.locate(folder, "dataset_flickr30k.json")]
@@ -62,7 +62,7 @@ def records(folder: str, split: str) -> Iterator[Caption]:
         kind, an empty caption, an id twice.
     """
     paths = files(folder, split)
-    if split == "all":
+    if split == "full":
         return _token(paths[0])
     if split in _KARPATHY:
         return karpathy.captions(

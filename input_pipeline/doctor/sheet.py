@@ -21,7 +21,12 @@ DARK_TEXT = {"#ffe119", "#42d4f4", "#bfef45", "#f58231", "#3cb44b"}  # colours t
 
 
 class Pictures:
-    """Finds the picture of an image id in a folder: by path, name, stem, or the number in it."""
+    """Finds the picture of an image id in a folder: by path, name or stem.
+
+    An id that is a bare number also finds the one file with that number in its name, and a file
+    that is called by a bare number is found by the number in an id. Numbers alone never join two
+    names: train-7 is not val-7.
+    """
 
     def __init__(self, folder: str):
         self._paths: dict[str, pathlib.Path | None] = {}
@@ -39,6 +44,8 @@ class Pictures:
             names = {path.relative_to(root).as_posix(), path.name, path.stem}
             if number := number_of(path.name):
                 names.add(f"number {number}")
+                if path.stem.isdecimal():
+                    names.add(f"called {number}")
             for name in names:
                 # Two pictures of one name: neither is meant.
                 self._paths[name] = None if name in self._paths else path
@@ -46,9 +53,10 @@ class Pictures:
     def find(self, image_id: str) -> pathlib.Path | None:
         """Its file, or None."""
         name = image_id.rpartition("/")[2]
-        tries = [image_id, name, os.path.splitext(name)[0]]
+        stem = os.path.splitext(name)[0]
+        tries = [image_id, name, stem]
         if number := number_of(name):
-            tries.append(f"number {number}")
+            tries.append(f"{'number' if stem.isdecimal() else 'called'} {number}")
         return next((self._paths[key] for key in tries if self._paths.get(key)), None)
 
     def has(self, image_id: str) -> bool:
@@ -171,7 +179,7 @@ class Sheet:
         cell = Image.new("RGB", (CELL, PICTURE_HEIGHT + STRIP), "#303134")
         with _opened(self._pictures.find(image_id)) as file:
             picture = ImageOps.exif_transpose(file).convert("RGB")
-        picture.thumbnail((CELL, PICTURE_HEIGHT), Image.Resampling.LANCZOS)
+        picture = ImageOps.contain(picture, (CELL, PICTURE_HEIGHT), Image.Resampling.LANCZOS)
         left, top = (CELL - picture.width) // 2, (PICTURE_HEIGHT - picture.height) // 2
         cell.paste(picture, (left, top))
         draw, font = ImageDraw.Draw(cell), ImageFont.load_default(size=13)

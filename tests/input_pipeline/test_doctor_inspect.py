@@ -426,6 +426,17 @@ def test_pictures_of_one_name_are_none(tmp_path):
         sheets.Pictures(str(tmp_path / "c"))
 
 
+def test_a_number_finds_a_picture_only_where_it_is_the_whole_name(tmp_path):
+    for name in ("COCO_val2014_000000000042", "val-7", "9"):
+        Image.new("RGB", (4, 3)).save(tmp_path / f"{name}.png")
+    found = sheets.Pictures(str(tmp_path))
+    assert found.has("42")
+    assert found.has("COCO_val2014_000000000042.jpg")
+    assert found.has("vg_9")
+    assert not found.has("train-7")
+    assert not found.has("COCO_train2014_000000000042")
+
+
 def test_percent_never_hides_anything():
     assert [percent(*pair) for pair in ((0, 9), (9, 9), (1, 10**6), (10**6 - 1, 10**6))] == [
         *("0 %", "100 %", "<0.01 %", ">99.99 %")

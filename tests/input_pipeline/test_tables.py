@@ -154,3 +154,36 @@ def test_ids_beyond_the_vocabulary(tmp_path, tokenizer):
         DataError, match=rf"(?s)beyond.*f\.jsonl, text 't{row}'.*id < {top}\s.*found: {top}"
     ):
         table.check_vocabulary(top)
+
+
+def test_values_beside_the_text(tmp_path, tokenizer):
+    given = [(3, 1), (), (7,), (2, 5, 4)]
+    made = [
+        dataclasses.replace(
+            row, values={"answer_ids": ids, "answer_scores": [0.5 + i / 8 for i in ids]}
+        )
+        for row, ids in zip(rows(4), given, strict=True)
+    ]
+    build_table(made, tokenizer, tmp_path / "t", source="s")
+    table = TextTable.open(tmp_path / "t")
+    values = table.values_of(np.asarray([3, 1, 0]))
+    assert values["answer_ids"].tolist() == [[2, 5, 4], [0, 0, 0], [3, 1, 0]]
+    assert values["answer_ids"].dtype == np.int32
+    scores = [[0.75, 1.125, 1.0], [0, 0, 0], [0.875, 0.625, 0]]
+    assert values["answer_scores"].tolist() == scores
+    assert build_table(rows(4), tokenizer, tmp_path / "plain", source="s").values_of([0]) == {}
+    nothing = [dataclasses.replace(row, values={"answer_ids": ()}) for row in rows(2)]
+    empty = build_table(nothing, tokenizer, tmp_path / "none", source="s")
+    assert empty.values_of(np.asarray([1, 0]))["answer_ids"].tolist() == [[0], [0]]
+    with pytest.raises(DataError, match=r"(?s)carry different values.*'t4'.*answer_ids"):
+        build_table([*made, *rows(5)[4:]], tokenizer, tmp_path / "mixed", source="s", origin="q")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["none", "plain", "t"]
+
+
+def test_a_damaged_value_column_is_found(tmp_path, tokenizer):
+    made = [dataclasses.replace(row, values={"answer_ids": (5,)}) for row in rows(4)]
+    build_table(made, tokenizer, tmp_path / "t", source="s")
+    path = tmp_path / "t" / "value.answer_ids.bin"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(DataError, match=r"(?s)table is damaged.*value\.answer_ids\.bin"):
+        TextTable.open(tmp_path / "t")

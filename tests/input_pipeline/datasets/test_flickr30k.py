@@ -13,7 +13,7 @@ TOKEN = "results_20130124.token"
 SENTENCES = REAL / "fixtures" / "flickr30k" / "sentences"
 
 
-def read(folder, split="all"):
+def read(folder, split="full"):
     return list(flickr30k.records(str(folder), split))
 
 

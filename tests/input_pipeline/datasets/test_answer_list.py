@@ -1,0 +1,111 @@
+"""Questions with a list of answers, from official files to batches."""
+
+import json
+import pathlib
+
+import pytest
+from made_data import image, write_images
+from test_vqa_files import answered, asked, write
+
+from configs import vqa as config_file
+from input_pipeline import pipeline
+from input_pipeline.answers import AnswerVocabulary
+from input_pipeline.datasets import answer_list
+from input_pipeline.datasets.records import Answer, Question
+from input_pipeline.regions import FeatureSpec
+from input_pipeline.schema import DataError
+from objectives import vqa
+
+SPEC = FeatureSpec("toy", 6)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """VQA on six questions; the answers are of ten annotators each."""
+    train = [7001, 7002, 8001, 9001]
+    given = {7001: ["red"] * 10, 7002: ["red"] * 3 + ["no"] * 7, 8001: ["2"] * 10,
+             9001: ["red"] * 9 + ["pink"]}  # fmt: skip
+    main = {7001: "red", 7002: "no", 8001: "2", 9001: "red"}
+    write(
+        tmp_path,
+        "train2014",
+        [asked(i) for i in train],
+        [answered(i, given[i], multiple_choice_answer=main[i]) for i in train],
+    )
+    write(
+        tmp_path,
+        "val2014",
+        [asked(i) for i in (10001, 9002)],  # image 9 is trained on, too
+        [answered(i, ["red"] * 10, multiple_choice_answer="red") for i in (10001, 9002)],
+    )
+    write_images(tmp_path / "store", SPEC, *((str(i), image(i, 3, SPEC)) for i in (7, 8, 9, 10)))
+    config = config_file.get_config()
+    config.data.update(
+        dir=str(tmp_path / "cache"),
+        manual_dir=str(tmp_path),
+        regions=str(tmp_path / "store"),
+        train_split="train2014",
+        eval_split="val2014",
+        answer_count=1,
+        vocab_size=130,
+    )
+    config.streams.questions.update(batch_size=4, max_text=16, max_regions=4, max_length=20)
+    return config
+
+
+def stream(config, training=True):
+    assemble = {"questions": vqa.Task.assembler(config.objectives.vqa)}
+    data = pipeline.Data(config.data)
+    if training:
+        return data, pipeline.build_streams(config, assemble, data=data)["questions"]
+    return data, pipeline.build_evaluation(config, "questions", assemble, batch_size=2, data=data)
+
+
+def test_from_files_to_batches(config, tmp_path, capsys):
+    data, train = stream(config)
+    assert data.prepared.answers.labels == ("red", "2", "no")  # by frequency, then alphabet
+    assert "3 answers of at least 1 training questions" in capsys.readouterr().out
+    # data.leaks=drop: question 9001 is on an image of val2014.
+    assert {train.text_id(row) for row in train.batch(0)["example_index"]} == {
+        "7001", "7002", "8001"
+    }  # fmt: skip
+    seen = {}
+    for draw in range(3):
+        batch = train.batch(draw)
+        for b, row in enumerate(batch["example_index"]):
+            pairs = zip(batch["answer_ids"][b], batch["answer_scores"][b], strict=True)
+            seen[train.text_id(row)] = {int(i): round(float(s), 3) for i, s in pairs if s > 0}
+            at = batch["answer_position"][b, 0]
+            assert batch["text_ids"][b, 0, at] == data.special.mask
+    assert seen == {"7001": {0: 1.0}, "7002": {0: 0.9, 2: 1.0}, "8001": {1: 1.0}}
+    _, again = stream(config)
+    assert "answers of at least" not in capsys.readouterr().out  # made once
+    assert again.fingerprint == train.fingerprint
+
+
+def test_a_named_list_keeps_its_order(config, tmp_path):
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(["2", "<unk>", "red", "green"]))
+    before = stream(config)[1].fingerprint
+    config.data.answers = str(path)
+    data, evaluation = stream(config, training=False)
+    assert len(data.prepared.answers) == 4
+    assert evaluation.batch(0)["answer_ids"].tolist() == [[2], [2]]
+    assert stream(config)[1].fingerprint != before
+
+
+def test_targets():
+    answers = AnswerVocabulary(["yes", "no", "<unk>"])
+    question = Question(
+        "1", "2", "?", (Answer("no", 0.3), Answer("dog", 1.0), Answer("<unk>", 1.0))
+    )
+    assert answer_list.targets(question, answers) == {"answer_ids": [1], "answer_scores": [0.3]}
+    with pytest.raises(DataError, match=r"(?s)score of an answer is no share.*'no': 3"):
+        answer_list.targets(Question("1", "2", "?", (Answer("no", 3.0),)), answers)
+
+
+def test_no_answer_is_frequent_enough(config):
+    config.data.answer_count = 9
+    with pytest.raises(DataError, match=r"(?s)no answer is frequent enough.*at least 9 questions"):
+        stream(config)
+    assert not list(pathlib.Path(config.data.dir).glob("answers-*"))
