@@ -6,7 +6,7 @@ field is then overridden by `--config.a.b=value`. A misspelt field or argument i
 
 from ml_collections import ConfigDict
 
-from configs.models import CPU_SIZES
+from configs import models
 
 
 def parse_arg(arg: str | None, **choices) -> ConfigDict:
@@ -107,6 +107,7 @@ def stream_block(objectives: tuple[str, ...], batch_size: int, images: bool = Tr
         flip="off",  # "boxes": the original's, geometry only; "boxes_and_words": left<->right too
         block=0,  # > 0: shuffle blocks of this many neighbours on disk (sequential reads)
         negatives=False,  # bring another image's caption along, for alignment
+        iou="plus_one",  # how boxes' overlaps are measured: end pixels count, or "plain"
     )
 
 
@@ -200,6 +201,55 @@ def experiment(model: dict, data: str, streams: dict, objectives: dict, evals: d
     return lock(config)
 
 
+def finetuning(
+    args, stream: dict, objectives: dict, *, metric: str, pooler: bool = False
+) -> ConfigDict:
+    """A fine-tuning config: one stream, called "examples", and the best checkpoint by one metric.
+
+    Args:
+      args: parsed arguments, with `model`, `size` and `data`.
+      stream: the stream block.
+      objectives: the objective blocks.
+      metric: of the evaluation "validation", higher is better.
+      pooler: whether VL-BERT has one.
+    """
+    config = experiment(
+        models.block(args.model, args.size, pooler=pooler),
+        args.data,
+        dict(examples=stream),
+        objectives,
+        dict(validation=dict(evaluator="losses", stream="examples", split="eval", batch_size=64)),
+    )
+    config.checkpoint.best = f"evals/validation/{metric}"
+    if args.size in models.CPU_SIZES:
+        config.optimizer.update(lr=1e-3, b2=0.98, clip_norm=5.0)
+        config.total_steps = 2000
+    else:
+        config.dtype = "bfloat16"
+        config.log_every = 100
+        config.eval_every = config.checkpoint.every = 1000
+    return config
+
+
+def schedule(config, *, examples: int, epochs: int, lr: float, warmup: int | float) -> None:
+    """Sets the optimizer of a published fine-tuning recipe.
+
+    Args:
+      config: from `finetuning`; read are its model and batch size.
+      examples: of an epoch.
+      epochs: of training.
+      lr: peak, for the global batch as it is.
+      warmup: steps, or a share of all.
+    """
+    config.total_steps = epochs * examples // config.streams.examples.batch_size
+    if isinstance(warmup, float):
+        warmup = int(warmup * config.total_steps)
+    config.optimizer.update(lr=lr, warmup_steps=warmup, clip_norm=1.0)
+    if config.model.name != "vlbert":
+        config.optimizer.update(b2=0.98, eps=1e-8, weight_decay=0.01, clip_norm=0.0)
+        config.optimizer.no_decay = (r".*/bias", r".*norm/scale")
+
+
 def pretraining(model: dict, args, streams: dict) -> ConfigDict:
     """A pre-training config around a model and its streams, locked.
 
@@ -208,7 +258,7 @@ def pretraining(model: dict, args, streams: dict) -> ConfigDict:
       args: parsed arguments, with `size` and `data`.
       streams: {name: stream block}; the captions stream is called "captions".
     """
-    scenes, cpu = args.data == "scenes", args.size in CPU_SIZES
+    scenes, cpu = args.data == "scenes", args.size in models.CPU_SIZES
     config = experiment(
         model,
         args.data,

@@ -33,7 +33,7 @@ def get_config(arg: str | None = None):
         objective=(0, (0, 1, 2)),
         bert_rate=1.0,
     )
-    cpu = args.size in common.CPU_SIZES
+    cpu = args.size in models.CPU_SIZES
     aligned = ("alignment",) if args.objective != 2 else ()
     config = common.pretraining(
         model=models.block(args.model, args.size, connections=args.connections),

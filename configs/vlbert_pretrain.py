@@ -16,7 +16,7 @@ from configs import common, models
 def get_config(arg: str | None = None):
     """The config for `arg`, the text after the colon of --config."""
     args = common.parse_arg(arg, size=("mini", tuple(models.SIZES)), data="scenes")
-    cpu = args.size in common.CPU_SIZES
+    cpu = args.size in models.CPU_SIZES
     config = common.pretraining(
         model=models.block("vlbert", args.size),
         args=args,

@@ -12,7 +12,7 @@ Arguments:
 
 from configs import common, models
 
-# Questions of train2014 and val2014: an epoch is 2,571 batches of 256.
+# Of train2014 and val2014: an epoch is 2,571 batches of 256.
 QUESTIONS = 658_111
 
 
@@ -28,10 +28,9 @@ def get_config(arg: str | None = None):
     stream = common.stream_block(("vqa",), batch_size=64 if cpu else 256)
     # Every region and nearly every question whole (the originals': all, and 23 pieces).
     stream.update(max_text=32, max_regions=101, max_length=133, order="stored")
-    config = common.experiment(
-        models.block(args.model, args.size),
-        args.data,
-        dict(questions=stream),
+    config = common.finetuning(
+        args,
+        stream,
         dict(
             vqa=dict(
                 weight=1.0,
@@ -43,9 +42,7 @@ def get_config(arg: str | None = None):
                 head="gqa" if args.data == "gqa" else "vqa",  # parameters; lists of answers differ
             )
         ),
-        dict(
-            validation=dict(evaluator="losses", stream="questions", split="eval", batch_size=64),
-        ),
+        metric="vqa_accuracy",
     )
     splits = {
         "vqa": ("trainval", "minival"),  # the latter: the last 3,000 questions of val2014
@@ -54,26 +51,12 @@ def get_config(arg: str | None = None):
     }
     config.data.train_split, config.data.eval_split = splits[args.data]
     config.data.leaks = "drop"  # the cut between such splits goes through an image
-    config.checkpoint.best = "evals/validation/vqa_accuracy"
-    optimizer = config.optimizer
     if cpu:
-        optimizer.update(lr=1e-3, b2=0.98, clip_norm=5.0)
-        config.total_steps = 2000
         return config
-    config.dtype = "bfloat16"
-    config.log_every = 100
-    config.eval_every = config.checkpoint.every = 1000
     if vlbert:
         # The original writes 6.25e-7 and multiplies by the global batch of 256.
-        optimizer.update(lr=1.6e-4, warmup_steps=500, clip_norm=1.0)
-        stream = config.streams.questions
-        stream.resize = (600, 1000)
-        epochs = 5
+        common.schedule(config, examples=QUESTIONS, epochs=5, lr=1.6e-4, warmup=500)
+        config.streams.examples.resize = (600, 1000)
     else:
-        optimizer.update(lr=4e-5, b2=0.98, eps=1e-8, weight_decay=0.01, clip_norm=0.0)
-        optimizer.no_decay = (r".*/bias", r".*norm/scale")
-        epochs = 20
-    config.total_steps = epochs * QUESTIONS // 256
-    if not vlbert:
-        optimizer.warmup_steps = config.total_steps // 10
+        common.schedule(config, examples=QUESTIONS, epochs=20, lr=4e-5, warmup=0.1)
     return config

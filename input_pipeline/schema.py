@@ -71,6 +71,10 @@ FIELDS: Mapping[str, Field] = {
     "example_index": Field("int32", "B", "row of the example in its table"),
     "answer_ids": Field("int32", "B A", "answers in the answer list, padded with 0"),
     "answer_scores": Field("float32", "B A", "their soft scores, 0 at padding"),
+    "label": Field("int32", "B 1", "number of the right choice or class, -1 = unknown"),
+    "target_box": Field("float32", "B 4", "box a text means, xyxy; the stream makes region_iou"),
+    "region_iou": Field("float32", "B M R", "overlap with the box a text means, original pixels"),
+    "region_label": Field("int32", "B M R", "class of an object, 0 = whole image, -1 = no label"),
     "answer_position": Field("int32", "B K", "token whose state is to give the answer ([MASK])"),
     "_weight": Field("float32", "B", "1 for an example, 0 for a row that pads the batch"),
 }

@@ -8,13 +8,23 @@ from collections.abc import Callable
 import numpy as np
 import xxhash
 
-from input_pipeline import limits, sampling
+from input_pipeline import limits, overlap, sampling
 from input_pipeline.regions import RegionStore, check_order
 from input_pipeline.schema import DataError, SpecialIds, check_batch
 from input_pipeline.tables import TextTable
 
 # What of a stream's options changes the content of its batches, and so its fingerprint.
-CONTENT = ("max_text", "max_regions", "max_length", "order", "resize", "flip", "block", "negatives")
+CONTENT = (
+    "max_text",
+    "max_regions",
+    "max_length",
+    "order",
+    "resize",
+    "flip",
+    "block",
+    "negatives",
+    "iou",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,6 +264,10 @@ class Stream:
             lengths, regions = self._regions(rows, batch["text_mask"])
             limits.cut_text(batch, lengths, self.special.pad)
             batch.update(regions)
+            if "target_box" in batch:  # in the pixels of both, before boxes are scaled
+                places = (batch[key] for key in ("boxes", "region_mask", "image_size"))
+                target = batch.pop("target_box")
+                batch["region_iou"] = overlap.region_iou(*places, target, self._options.iou)
             flip = None
             if self.training and self._options.flip != "off":
                 flip = sampling.random_bits(self.seed, f"{self.name}/flip", counters) % 2 == 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.schema import SpecialIds
+from input_pipeline.schema import FIELDS, SpecialIds
 
 Arrays = Mapping[str, Any]
 
@@ -41,11 +41,14 @@ class Objective:
       stage: corruption runs in this order (swap captions, mask words, mask regions).
       block: its part of the config.
       splits: whether the loss is a sum over examples, so that a batch may be cut in microbatches.
+      pairs: static ((text, image), ...) of each example that the trunk is run on, a row each; None:
+        whatever another objective of the stream says, else the first text with the first image.
     """
 
     head_name: str
     stage: int
     splits: bool = True
+    pairs: tuple[tuple[int, int], ...] | None = None
 
     def __init__(self, name: str, block, facts: Facts):
         self.name, self.block, self.facts = name, block, facts
@@ -55,6 +58,31 @@ class Objective:
         """assemble(table, rows, special, max_text) → text arrays; the stream's first task says."""
         del block
         return assemble_caption
+
+    def need(self, batch: Arrays, key: str, **axes: int) -> None:
+        """Checks that the stream's data have what the task reads.
+
+        Args:
+          batch: stream batch.
+          key: of it.
+          axes: sizes that the array must have, by axis letter.
+
+        Raises:
+          ValueError: there is no such array, or another number of texts or images.
+        """
+        field = FIELDS[key]
+        if key not in batch:
+            raise ValueError(
+                f"objective {self.name!r} needs {key!r} ({field.meaning}), which this data set "
+                f"does not have; its batches hold {sorted(batch)}"
+            )
+        found = dict(zip(field.axes.split(), batch[key].shape, strict=True))
+        wrong = {letter: found[letter] for letter in axes if found[letter] != axes[letter]}
+        if wrong:
+            raise ValueError(
+                f"objective {self.name!r} reads {axes} of an example's {key!r} [{field.axes}], "
+                f"found {wrong}"
+            )
 
     def head(self, trunk) -> Any:
         """The Linen module of the head; `trunk` tells the widths of what it reads."""
@@ -83,6 +111,15 @@ class Objective:
     def metrics(self, logits, batch: Arrays) -> dict:
         """{name: (sum, weight)}."""
         raise NotImplementedError
+
+
+def check_options(name: str, block, options: Mapping[str, tuple]) -> None:
+    """Raises ValueError where a field of an objective's block has none of its known values."""
+    for field, known in options.items():
+        if block[field] not in known:
+            raise ValueError(
+                f"config.objectives.{name}.{field} must be one of {known}, found {block[field]!r}"
+            )
 
 
 def assemble_caption(table, rows: np.ndarray, special: SpecialIds, max_text: int) -> dict:

@@ -12,6 +12,11 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(logits, axis=-1) - picked
 
 
+def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """−y log σ(x) − (1 − y) log σ(−x) = softplus(x) − y·x, elementwise; y may be soft."""
+    return jax.nn.softplus(logits) - targets * logits
+
+
 def soft_cross_entropy(logits, class_ids, probs, rest):
     """−Σ y log softmax(logits) where y is stored as its top k classes and one lumped rest.
 

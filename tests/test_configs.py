@@ -21,6 +21,7 @@ FILES = sorted(
     if p.stem not in PARTS
 )
 EXTRA = {
+    "refcoco": ("", "model=vilbert"),
     "vqa": ("", "model=vilbert", "model=single_stream", "data=gqa", "data=visual_genome_qa"),
     "vlbert_pretrain": ("",),
     "vilbert_pretrain": (
@@ -60,6 +61,8 @@ def batch_of(config):
             )  # fmt: skip
         if "vqa" in block.objectives:
             out[name]["answer_position"] = jnp.zeros((2, 1), jnp.int32)
+        if "grounding" in block.objectives:
+            out[name]["region_iou"] = jnp.zeros((2, 1, block.max_regions))
     return out
 
 

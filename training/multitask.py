@@ -24,6 +24,7 @@ class MultiTask:
 
     Attributes:
       streams: {stream: its objectives in the order of corruption}.
+      pairs: {stream: ((text, image), ...) of each example that the trunk is run on}.
       loss_scale: {"<stream>/<objective>": factor of its mean in the total loss}.
       fixed: regexes of parameters that the trunk keeps as they are.
       warm_start: {path prefix: prefix of the parameters it starts as a copy of}, where a
@@ -57,6 +58,7 @@ class MultiTask:
         )
         self.fixed: tuple[str, ...] = getattr(self.trunk, "fixed", ())
         self.streams: dict[str, list[base.Objective]] = {}
+        self.pairs: dict[str, tuple[tuple[int, int], ...]] = {}
         self.loss_scale: dict[str, float] = {}
         self.heads = {}
         self.warm_start: dict[str, str] = {}
@@ -74,6 +76,7 @@ class MultiTask:
                 for name in block.objectives
             ]
             self.streams[stream] = sorted(tasks, key=lambda task: task.stage)
+            self.pairs[stream] = _pairs(stream, tasks)
             for task in tasks:
                 if not task.splits and config.optimizer.accumulate > 1:
                     raise ValueError(
@@ -99,7 +102,11 @@ class MultiTask:
             keys = masking.row_keys(corrupt_key, jnp.arange(batch[stream]["text_ids"].shape[0]))
             arrays = self.corrupt(stream, batch[stream], keys)
             outputs, trunk = self.trunk.init_with_output(
-                trunk_key, arrays, train=False, max_length=self._blocks[stream].max_length
+                trunk_key,
+                arrays,
+                train=False,
+                max_length=self._blocks[stream].max_length,
+                pairs=self.pairs[stream],
             )
             flat |= loading.flatten({"trunk": trunk["params"]})
             for task in tasks:
@@ -118,7 +125,8 @@ class MultiTask:
         return {f"{stream}/{task.name}": task.weight(batch) for task in self.streams[stream]}
 
     def outputs(self, params, stream: str, batch, *, train=False, dropout_rng=None, **options):
-        """The trunk's outputs; `options` go to it (pairs, capture)."""
+        """The trunk's outputs; `options` go to it (pairs other than the stream's, capture)."""
+        options.setdefault("pairs", self.pairs[stream])
         rngs = None
         if dropout_rng is not None:
             rngs = {"dropout": jax.random.fold_in(dropout_rng, zlib.crc32(stream.encode()))}
@@ -170,11 +178,13 @@ class MultiTask:
 
     def _filled(self, stream, batch):
         """Real positions and all positions of the rows; the rest is padding."""
-        rows, end = batch["text_mask"][..., 0].size, int(self.trunk.packs)  # [END] of each row
-        real = batch["text_mask"].sum() + rows * end
-        length = batch["text_mask"].shape[-1] + end
+        texts, images = zip(*self.pairs[stream], strict=True)
+        text_mask = batch["text_mask"][:, jnp.array(texts)]
+        rows, end = text_mask[..., 0].size, int(self.trunk.packs)  # [END] of each row
+        real = text_mask.sum() + rows * end
+        length = text_mask.shape[-1] + end
         if "region_mask" in batch:
-            real += batch["region_mask"].sum()
+            real += batch["region_mask"][:, jnp.array(images)].sum()
             length += batch["region_mask"].shape[-1]
             if self.trunk.packs:
                 length = min(length, self._blocks[stream].max_length + end)
@@ -191,6 +201,21 @@ def dequantised(batch) -> dict:
     batch = dict(batch)
     scale = batch.pop("region_scale")
     return batch | dict(regions=batch["regions"].astype(jnp.float32) * scale[..., None])
+
+
+def _pairs(stream: str, tasks) -> tuple[tuple[int, int], ...]:
+    """The pairs of texts and images that a stream's objectives agree on.
+
+    Raises:
+      ValueError: they do not.
+    """
+    said = {task.pairs: task.name for task in tasks if task.pairs is not None}
+    if len(said) > 1:
+        raise ValueError(
+            f"config.streams.{stream}: its objectives pair texts and images differently: "
+            + "; ".join(f"{name} {pairs}" for pairs, name in said.items())
+        )
+    return next(iter(said), ((0, 0),))
 
 
 def _check_lengths(model, blocks):

@@ -164,5 +164,7 @@ def build(config, mesh) -> Parts:
         facts=facts_of(data),
         priors=data.prepared.priors,
         check_features=functools.partial(check_facts, data),
-        flops=lambda params: throughput.flops_per_step(config, params, heads),
+        flops=lambda params: throughput.flops_per_step(
+            config, params, heads, {name: len(found) for name, found in task.pairs.items()}
+        ),
     )

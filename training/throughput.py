@@ -80,13 +80,17 @@ def _attention(model, text: int, image: int) -> int:
     return total
 
 
-def flops_per_step(config, params, heads: Mapping[str, list[str]]) -> float:
+def flops_per_step(
+    config, params, heads: Mapping[str, list[str]], pairs: Mapping[str, int] | None = None
+) -> float:
     """Operations of one update of the whole global batch.
 
     Args:
       config: the whole config.
       params: nested dict of arrays or shapes.
       heads: {stream: names of the heads it uses}.
+      pairs: {stream: pairs of texts and images an example that the trunk runs on}, 1 where absent.
+        What ViLBERT runs once a text below its first connection counts once a pair all the same.
     """
     sizes = {
         path: math.prod(x.shape)
@@ -110,8 +114,8 @@ def flops_per_step(config, params, heads: Mapping[str, list[str]]) -> float:
             if name == "masked_language":
                 size += table
                 positions = math.ceil(config.objectives[name].cap * block.max_text)
-            elif name == "masked_region":
+            elif name in ("masked_region", "grounding", "object_class"):
                 positions = block.max_regions
             row += 6 * size * positions
-        total += row * block.batch_size
+        total += row * block.batch_size * (pairs or {}).get(stream, 1)
     return total

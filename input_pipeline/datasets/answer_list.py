@@ -27,8 +27,8 @@ def named_or_built(
     if data_config.answers:
         return AnswerVocabulary.load(data_config.answers)
     count = data_config.answer_count
-    source = json.dumps([fingerprint(), count])
-    path = pathlib.Path(data_config.dir) / f"answers-{xxhash.xxh3_64_hexdigest(source.encode())}.json"
+    digest = xxhash.xxh3_64_hexdigest(json.dumps([fingerprint(), count]).encode())
+    path = pathlib.Path(data_config.dir) / f"answers-{digest}.json"
     if path.is_file():
         return AnswerVocabulary.load(path)
     made = AnswerVocabulary.build(questions(), min_count=count)

@@ -18,7 +18,7 @@ from typing import Any
 
 from input_pipeline.answers import AnswerVocabulary
 from input_pipeline.datasets import Prepared, answer_list, builder, text_corpus, vocabulary
-from input_pipeline.datasets.records import Question
+from input_pipeline.datasets.records import Expression, Question, Statement
 from input_pipeline.regions import split_paths
 from input_pipeline.schema import DataError
 from input_pipeline.table_writer import Row, Skipped
@@ -155,7 +155,13 @@ def row_of(record: Any, source: int = 0, answers: AnswerVocabulary | None = None
             found=f"{len(images)} images, fields {sorted(vars(record))}",
             fix="choose a task for this data set",
         )
-    values = answer_list.targets(record, answers) if answers else {}
+    values: dict[str, Any] = {}
+    if isinstance(record, Question):
+        values = answer_list.targets(record, answers)
+    elif isinstance(record, Expression):
+        values = {"target_box": record.box}
+    elif isinstance(record, Statement):
+        values = {"label": (record.label,)}
     return Row(images[0], record.text, record.text_id, source=source, values=values)
 
 

@@ -32,7 +32,7 @@ def golden_task(meta, feature_dim):
     )
     if meta["classifier_type"] == "2fc":
         config.objectives.vqa.width = meta["classifier_hidden_size"]
-    config.streams.questions.update(max_text=24, max_regions=24, max_length=48)
+    config.streams.examples.update(max_text=24, max_regions=24, max_length=48)
     special = SpecialIds(0, 1, meta["cls_id"], meta["sep_id"], meta["mask_id"], meta["vocab_size"])
     spec = types.SimpleNamespace(feature_dim=feature_dim, num_classes=0, global_feature="mean")
     return MultiTask(config, special, spec, num_answers=meta["answer_vocab_size"])
@@ -76,14 +76,14 @@ def test_published_outputs_loss_and_gradients(path):
     kind = "vlbert_vqa" if golden.meta["classifier_type"] == "mlm" else "vlbert_vqa_2fc"
     task = golden_task(golden.meta, golden["in/boxes"].shape[-1] - 4)
     state = golden.state_dict(dict(torch_names.ALIASES[kind]))
-    batch = golden_batch(golden, task.streams["questions"][0].facts.special)
-    shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), {"questions": batch}))
+    batch = golden_batch(golden, task.streams["examples"][0].facts.special)
+    shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), {"examples": batch}))
     params, new = loading.merge(shapes, torch_names.from_torch(kind, state))
     assert not new
-    (one,) = task.streams["questions"]
+    (one,) = task.streams["examples"]
 
     def loss_fn(params):
-        outputs = task.outputs(params, "questions", batch)
+        outputs = task.outputs(params, "examples", batch)
         logits = one.logits(task.head(params, one.head_name), outputs, batch)
         return one.loss(logits, batch) / one.weight(batch), logits
 

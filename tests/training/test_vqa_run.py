@@ -52,9 +52,9 @@ def run(files, workdir, *more, config="configs/vqa.py"):
         f"--config.data.dir={files / 'cache'}", f"--config.data.manual_dir={files}",
         f"--config.data.regions={files / 'store'}", "--config.data.train_split=train2014",
         "--config.data.eval_split=val2014", "--config.data.answer_count=1",
-        "--config.data.vocab_size=140", "--config.streams.questions.max_text=12",
-        "--config.streams.questions.max_regions=4", "--config.streams.questions.max_length=16",
-        "--config.streams.questions.batch_size=16", "--config.evals.validation.batch_size=8",
+        "--config.data.vocab_size=140", "--config.streams.examples.max_text=12",
+        "--config.streams.examples.max_regions=4", "--config.streams.examples.max_length=16",
+        "--config.streams.examples.batch_size=16", "--config.evals.validation.batch_size=8",
         "--config.model.hidden=32", "--config.model.layers=2", "--config.model.intermediate=64",
         "--config.optimizer.warmup_steps=5", "--config.log_every=20", *more,
     ]  # fmt: skip

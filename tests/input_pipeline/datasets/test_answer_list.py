@@ -49,16 +49,16 @@ def config(tmp_path):
         answer_count=1,
         vocab_size=130,
     )
-    config.streams.questions.update(batch_size=4, max_text=16, max_regions=4, max_length=20)
+    config.streams.examples.update(batch_size=4, max_text=16, max_regions=4, max_length=20)
     return config
 
 
 def stream(config, training=True):
-    assemble = {"questions": vqa.Task.assembler(config.objectives.vqa)}
+    assemble = {"examples": vqa.Task.assembler(config.objectives.vqa)}
     data = pipeline.Data(config.data)
     if training:
-        return data, pipeline.build_streams(config, assemble, data=data)["questions"]
-    return data, pipeline.build_evaluation(config, "questions", assemble, batch_size=2, data=data)
+        return data, pipeline.build_streams(config, assemble, data=data)["examples"]
+    return data, pipeline.build_evaluation(config, "examples", assemble, batch_size=2, data=data)
 
 
 def test_from_files_to_batches(config, tmp_path, capsys):

@@ -1,0 +1,135 @@
+"""Multiple choice: which of several pairs of text and image belong together?
+
+VCR (VL-BERT §4.2, ViLBERT §3.2): a question with each of four answers, or an answered question
+with each of four rationales, on one image; words that mention an object carry its region.
+Retrieval (ViLBERT §3.2): a caption and its image against three pairs that do not fit.
+"""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+
+from objectives import base, classification
+from vl_models import heads
+
+# (text, image) of the four pairs of retrieval. Texts: the image's own caption, one of a random
+# other image, one of an image that looks alike (a hard negative). Images: its own, a random other.
+RETRIEVAL = ((0, 0), (1, 0), (0, 1), (2, 0))
+OPTIONS = {
+    "pairs": ("texts", "retrieval"),
+    "loss": ("softmax", "sigmoid"),
+    "head": ("choice", "ranking"),
+}
+
+
+class Task(classification.Task):
+    """One score a pair, from its pooled state; loss and accuracy over the pairs of an example.
+
+    Block:
+      pairs: "texts": each of `choices` texts with the one image; "retrieval": see RETRIEVAL.
+      choices: texts of an example, K; 4 in VCR and in retrieval.
+      loss: "softmax" cross-entropy over the pairs (ViLBERT, VL-BERT's paper), or "sigmoid": binary
+        cross-entropy, mean over pairs (VL-BERT's released configs).
+      dropout: before the linear layer (VL-BERT 0.1; ViLBERT's is in its trunk).
+      head: name of the parameters: "choice" (VL-BERT's VCR) or "ranking" (12-in-1, one for VCR and
+        retrieval).
+    """
+
+    options = OPTIONS
+
+    @classmethod
+    def assembler(cls, block):
+        base.check_options("choice", block, cls.options)
+        if block.pairs == "retrieval":
+            return base.assemble_caption
+        return functools.partial(assemble_choices, choices=block.choices)
+
+    def _pairs(self):
+        if self.block.pairs == "texts":
+            return tuple((text, 0) for text in range(self.block.choices))
+        if self.block.choices != len(RETRIEVAL):
+            raise ValueError(
+                f"config.objectives.{self.name}.choices must be {len(RETRIEVAL)} with "
+                f"pairs='retrieval', found {self.block.choices}"
+            )
+        return RETRIEVAL
+
+    def head(self, trunk):
+        return heads.Linear(trunk.sizes, 1, dropout=self.block.dropout)
+
+    def corrupt(self, batch, keys):
+        """Adds retrieval's labels; mentions of regions that were cut off mean the whole image."""
+        del keys  # nothing is hidden
+        texts, images = (1 + max(numbers) for numbers in zip(*self.pairs, strict=True))
+        self.need(batch, "text_ids", K=texts)
+        self.need(batch, "regions", M=images)
+        out = dict(batch)
+        if self.block.pairs == "retrieval":
+            out["label"] = jnp.zeros((len(batch["_weight"]), 1), jnp.int32)  # the first pair
+        self.need(out, "label")
+        if "token_region" in batch:
+            row, mask = batch["token_region"], batch["region_mask"]
+            there = jnp.take_along_axis(
+                jnp.broadcast_to(mask, (*row.shape[:2], mask.shape[-1])), row, -1, mode="clip"
+            )
+            out["token_region"] = jnp.where(there & (row < mask.shape[-1]), row, 0)
+        return out
+
+    def logits(self, head, outputs, batch):
+        """[B, P], one a pair."""
+        return head(self._pooled(outputs)).reshape(-1, len(self.pairs))
+
+
+def assemble_choices(table, rows: np.ndarray, special, max_text: int, *, choices: int) -> dict:
+    """[CLS] question [SEP] choice [SEP] for each choice of a question.
+
+    What is too long is cut piece by piece off the end of the longer part, on a tie the choice.
+    VL-BERT keeps what one choice has cut off the question cut for the next ones; here choices do
+    not depend on each other.
+
+    Args:
+      table: text table; a question's choices are the rows after its own. Where words mention
+        regions, `gather` also returns token_region [B, width].
+      rows: int [B], of the questions.
+      special: ids of the special tokens.
+      max_text: T, special tokens included.
+      choices: K.
+
+    Returns:
+      text_ids, text_mask, segment_ids (1 in the choice and its [SEP]), word_starts and, where
+      words mention regions, token_region: [B, K, T].
+    """
+    rows = np.asarray(rows)
+    question, *answers = (table.gather(rows + i, max_text - 3) for i in range(choices + 1))
+    texts = [_joined(question, answer, special, max_text) for answer in answers]
+    return {key: np.stack([text[key] for text in texts], axis=1) for key in texts[0]}
+
+
+def _joined(first: dict, second: dict, special, max_text: int) -> dict:
+    """Two texts in one row, each array [B, T]; see `assemble_choices`."""
+    room, slots = max_text - 3, np.arange(max_text)
+    one, two = first["lengths"][:, None], second["lengths"][:, None]
+    one = np.minimum(one, np.maximum(room - two, (room + 1) // 2))
+    two = np.minimum(two, room - one)
+    in_first = (slots >= 1) & (slots <= one)
+    in_second = (slots >= one + 2) & (slots < one + 2 + two)
+    end = (slots == one + 1) | (slots == one + 2 + two)
+    mask = slots <= one + 2 + two
+
+    def spread(key, outer):
+        a = first[key][:, np.clip(slots - 1, 0, room - 1)]
+        b = np.take_along_axis(second[key], np.clip(slots - one - 2, 0, room - 1), axis=1)
+        return np.where(in_first, a, np.where(in_second, b, outer)).astype(first[key].dtype)
+
+    text = np.where(end, special.sep, spread("ids", special.pad)).astype(np.int32)
+    text[:, 0] = special.cls
+    out = dict(
+        text_ids=text,
+        text_mask=mask,
+        segment_ids=(mask & (slots >= one + 2)).astype(np.int32),
+        word_starts=spread("word_starts", False) | end | (slots == 0),
+    )
+    if "token_region" in first:
+        out["token_region"] = spread("token_region", 0).astype(np.int32)
+    return out

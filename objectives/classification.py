@@ -1,0 +1,93 @@
+"""One of several classes from the pooled state: SNLI-VE, NLVR2, one's own labels.
+
+As 12-in-1 has them: SNLI-VE's three relations from the fused state of image and text; NLVR2's
+true or false from the fused states of the sentence with each of two images, side by side.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from objectives import base, losses
+from vl_models import heads
+
+OPTIONS = {
+    "classifier": ("1fc", "transform"),
+    "images": (1, 2),
+    "loss": ("softmax", "sigmoid"),
+}
+
+
+class Task(base.Objective):
+    """A class an example; one whose label is unknown (-1) counts in no loss and no metric.
+
+    ViLBERT's released code trains SNLI-VE's pairs without a majority label to be of no class; here
+    they are left out.
+
+    Block:
+      classes: C.
+      images: of an example; with 2 the pooled states of the text with either are concatenated.
+      classifier: "1fc": one linear layer (SNLI-VE); "transform": linear, GELU, norm, linear, of
+        twice the pooled width between (NLVR2).
+      dropout: before the last layer; ViLBERT's is in its trunk.
+      loss: "softmax" cross-entropy, or "sigmoid": binary cross-entropy, mean over classes
+        (12-in-1).
+      head: name of the parameters: "entailment" and "nlvr2" are the published ones.
+    """
+
+    stage = 0
+    options = OPTIONS
+
+    def __init__(self, name, block, facts):
+        super().__init__(name, block, facts)
+        base.check_options(name, block, self.options)
+        self.head_name = block.head
+        self.pairs = self._pairs()
+
+    def _pairs(self):
+        return tuple((0, image) for image in range(self.block.images))
+
+    def head(self, trunk):
+        block, sizes = self.block, trunk.sizes
+        if block.classifier == "1fc":
+            return heads.Linear(sizes, block.classes, dropout=block.dropout)
+        width = 2 * trunk.pooled_width
+        return heads.Classifier(sizes, block.classes, width, norm=True, dropout=block.dropout)
+
+    def corrupt(self, batch, keys):
+        del keys  # nothing is hidden
+        self.need(batch, "label")
+        self.need(batch, "text_ids", K=1)
+        self.need(batch, "regions", M=self.block.images)
+        return dict(batch)
+
+    def weight(self, batch):
+        return _weights(batch).sum()
+
+    def logits(self, head, outputs, batch):
+        """[B, C]."""
+        pooled = self._pooled(outputs)
+        return head(pooled.reshape(-1, len(self.pairs) * pooled.shape[-1]))
+
+    def _pooled(self, outputs):
+        if "pooled" not in outputs:
+            raise ValueError(f"{self.name} reads the pooled state: set config.model.pooler=True")
+        return outputs["pooled"]
+
+    def loss(self, logits, batch):
+        label = batch["label"][:, 0]
+        if self.block.loss == "softmax":
+            values = losses.cross_entropy(logits, jnp.maximum(label, 0))
+        else:
+            target = jax.nn.one_hot(label, logits.shape[-1])
+            values = losses.binary_cross_entropy(logits, target).mean(-1)
+        return (values * _weights(batch)).sum()
+
+    def metrics(self, logits, batch):
+        weights = _weights(batch)
+        right = jnp.argmax(logits, -1) == batch["label"][:, 0]
+        return {f"{self.name}_accuracy": ((right * weights).sum(), weights.sum())}
+
+
+def _weights(batch):
+    """Weight of each example's label, [B]."""
+    return batch["_weight"] * (batch["label"][:, 0] >= 0)

@@ -1,0 +1,162 @@
+"""Referring expressions: the published model's numbers, losses and overlaps by hand."""
+
+import golden_files
+import golden_tasks
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from input_pipeline import overlap
+from input_pipeline.schema import DataError
+from objectives import base, grounding
+
+VLBERT = dict(
+    weight=1.0,
+    classifier="transform",
+    dropout=0.0,
+    target="binary",
+    normalize="candidates",
+    hit="at_least_half",
+)
+VILBERT = VLBERT | dict(
+    classifier="1fc", dropout=0.1, target="soft", normalize="examples", hit="over_half"
+)
+
+
+def make(block=VLBERT, **changes):
+    return grounding.Task("grounding", ConfigDict(block | changes), None)
+
+
+def test_published_outputs_loss_gradients_and_boxes():
+    golden = golden_files.Golden(golden_files.files("vlbert_refcoco.npz")[0])
+    task = golden_tasks.task_of(golden, dict(grounding=VLBERT))
+    expressions = golden_tasks.Texts([row[row > 0] for row in golden["in/expression"]])
+    special, width = golden_tasks.special_of(golden), golden["in/expression"].shape[1] + 2
+    texts = base.assemble_caption(expressions, np.arange(3), special, width)
+    label = golden["in/label"]
+    batch = golden_tasks.image_arrays(golden, padding=-2) | texts
+    batch["region_iou"] = jnp.asarray(np.maximum(label, 0), jnp.float32)[:, None]
+    np.testing.assert_array_equal(batch["region_mask"][:, 0], label >= 0)
+    logits, means = golden_tasks.check_published(golden, "vlbert_refcoco", task, batch)
+    golden.check_loss("cls_loss", means["grounding"])
+    logits = logits["grounding"]
+    golden.check_output("label_logits", logits)  # padded rows, too: the head of a zero state
+
+    def boxes_of(rows):
+        boxes = golden["in/boxes"][np.arange(len(rows)), rows, :4]
+        return boxes / golden["in/im_info"][:, [2, 3, 2, 3]]
+
+    # The original lets padded rows win (in the last two examples one does); here none can.
+    golden.check_output("pred_boxes", boxes_of(np.argmax(logits, -1)))
+    ours = np.asarray(grounding.best(logits, batch))
+    np.testing.assert_allclose(boxes_of(ours)[0], golden["out/pred_boxes"][0], rtol=2e-4)
+    assert ours.tolist() == [5, 0, 0]
+    assert np.all(label[np.arange(3), ours] >= 0)
+    score, weight = task.streams["examples"][0].metrics(logits, batch)["grounding_accuracy"]
+    assert (float(score), float(weight)) == (1, 3)
+
+
+LOGITS = np.asarray([[0.5, -1.0, 2.0, 9.0], [1.0, 0.3, -0.2, 0.1], [5.0, 5.0, 5.0, 5.0]])
+OVERLAP = np.asarray([[0.2, 0.6, 0.5, 0.0], [0.1, 0.0, 0.3, 0.4], [1.0, 1.0, 1.0, 1.0]])
+MASK = np.asarray([[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1]], bool)
+
+
+def batch_by_hand():
+    """Two expressions, the second without a fitting candidate, and a row that pads the batch."""
+    return dict(
+        region_iou=jnp.asarray(OVERLAP, jnp.float32)[:, None],
+        region_mask=jnp.asarray(MASK)[:, None],
+        _weight=jnp.asarray([1.0, 1.0, 0.0]),
+    )
+
+
+def bce(x, y):
+    p = 1 / (1 + np.exp(-x))
+    return -(y * np.log(p) + (1 - y) * np.log(1 - p))
+
+
+def test_losses_by_hand():
+    batch = batch_by_hand()
+    task = make(VLBERT)  # exactly a half is no positive
+    expected = bce(LOGITS[0, :3], np.asarray([0, 1, 0])).sum() + bce(LOGITS[1], 0).sum()
+    assert float(task.loss(jnp.asarray(LOGITS), batch)) == pytest.approx(expected, rel=1e-6)
+    assert float(task.weight(batch)) == 7  # candidates
+    task = make(VILBERT)  # exactly a half is kept
+    expected = bce(LOGITS[0, :3], np.asarray([0, 0.6, 0.5])).sum() + bce(LOGITS[1], 0).sum()
+    assert float(task.loss(jnp.asarray(LOGITS), batch)) == pytest.approx(expected, rel=1e-6)
+    assert float(task.weight(batch)) == 2  # expressions
+
+
+def test_vilberts_loss_is_its_mean_over_all_slots_times_their_number():
+    x = np.where(MASK, LOGITS, LOGITS - 10000.0)[:2]  # padding, as it has it
+    y = np.where(OVERLAP >= 0.5, OVERLAP, 0.0)[:2]
+    values = np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x)))
+    task, batch = make(VILBERT), batch_by_hand()
+    loss = float(task.loss(jnp.asarray(LOGITS), batch) / task.weight(batch))
+    assert loss == pytest.approx(values.mean() * x.shape[1], rel=1e-6)
+
+
+def test_accuracy_and_its_upper_bound():
+    logits, batch = jnp.asarray(LOGITS), batch_by_hand()
+    assert grounding.best(logits, batch).tolist() == [2, 0, 0]  # 9.0 is padding
+    for block, right in ((VLBERT, 1), (VILBERT, 0)):  # the best has an overlap of just a half
+        found = make(block).metrics(logits, batch)
+        assert [float(x) for x in found["grounding_accuracy"]] == [right, 2]
+        assert [float(x) for x in found["grounding_upper_bound"]] == [1, 2]
+
+
+def test_batch_without_examples_has_no_loss():
+    batch = batch_by_hand() | dict(_weight=jnp.zeros(3))
+    for block in (VLBERT, VILBERT):
+        task = make(block)
+        assert float(task.loss(jnp.asarray(LOGITS), batch)) == 0
+        assert float(task.weight(batch)) == 0
+
+
+def test_warm_start_is_of_the_transform():
+    assert make(VLBERT).warm_start() == {
+        "heads/grounding/transform": "heads/masked_region/transform"
+    }
+    assert make(VILBERT).warm_start() == {}
+
+
+@pytest.mark.parametrize("field", ["classifier", "target", "normalize", "hit"])
+def test_wrong_options_list_the_right_ones(field):
+    first = grounding.OPTIONS[field][0]
+    with pytest.raises(ValueError, match=rf"grounding.{field} must be one of \('{first}'.*'guess'"):
+        make(**{field: "guess"})
+
+
+def test_data_without_boxes_are_refused():
+    batch = batch_by_hand()
+    two = jnp.repeat(batch["region_iou"], 2, axis=1)
+    with pytest.raises(ValueError, match=r"reads \{'M': 1\}.*found \{'M': 2\}"):
+        make().corrupt(batch | dict(region_iou=two), None)
+    del batch["region_iou"]
+    with pytest.raises(ValueError, match=r"needs 'region_iou'.*which this data set does not have"):
+        make().corrupt(batch, None)
+
+
+def test_overlap_by_hand():
+    a, b = (0, 0, 9, 9), (5, 5, 14, 14)
+    assert overlap.iou(a, b, "plus_one") == pytest.approx(25 / 175)
+    assert overlap.iou(a, b, "plain") == pytest.approx(16 / (81 + 81 - 16))
+    assert overlap.iou(a, a, "plus_one") == overlap.iou(a, a, "plain") == 1
+    assert overlap.iou(a, (20, 0, 29, 9), "plus_one") == 0
+    assert overlap.iou((3, 3, 3, 3), (3, 3, 3, 3), "plain") == 0  # empty
+    with pytest.raises(DataError, match=r"\['plain', 'plus_one'\]\s+found: 'coco'"):
+        overlap.iou(a, b, "coco")
+
+
+def test_overlap_of_regions():
+    boxes = np.zeros((1, 1, 4, 4), np.float32)
+    boxes[0, 0, 1:3] = [[0, 0, 9, 9], [5, 5, 14, 14]]
+    mask = np.asarray([[[True, True, True, False]]])
+    size, target = np.asarray([[[20.0, 10.0]]]), np.asarray([[0, 0, 9, 9]])  # height 20, width 10
+    found = overlap.region_iou(boxes, mask, size, target)
+    np.testing.assert_allclose(found[0, 0], [100 / 200, 1, 25 / 175, 0], rtol=1e-6)
+    assert found.dtype == np.float32
+    plain = overlap.region_iou(boxes, mask, size, target, "plain")
+    np.testing.assert_allclose(plain[0, 0], [81 / 200, 1, 16 / 146, 0], rtol=1e-6)
+    assert not boxes[0, 0, 0].any()  # the input is as it was
