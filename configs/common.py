@@ -81,6 +81,7 @@ def data_block(dataset: str) -> dict:
         on_missing="error",  # or "skip" what lacks text or regions, found before step 0
         threads=4,  # parallel batch reads
         prefetch=4,  # batches read ahead
+        task="captions",  # scenes: or its "questions" or "expressions"
         scenes=dict(  # the embedded data set
             train=4000,  # images
             validation=400,

@@ -1,6 +1,7 @@
-"""Referring expressions: RefCOCO, RefCOCO+, RefCOCOg.
+"""Referring expressions: RefCOCO, RefCOCO+, RefCOCOg, and the embedded data's.
 
-  python main.py --config=configs/refcoco.py:model=vlbert,size=base --config.init=runs/base \\
+  python main.py --config=configs/refcoco.py:model=vlbert                   # embedded data, CPU
+  python main.py --config=configs/refcoco.py:model=vlbert,size=base,data=refcoco \\
       --config.data.manual_dir=refcoco_files --config.data.regions=coco_store
 
 The regions of the store are the candidates; `grounding_upper_bound` is the share of expressions
@@ -9,6 +10,7 @@ candidates: annotated boxes, or a detector's.
 
 Arguments:
   model: "vlbert" or "vilbert".
+  data: "scenes" or "refcoco".
 """
 
 from configs import common, models
@@ -22,7 +24,7 @@ def get_config(arg: str | None = None):
         arg,
         model=("vlbert", ("vlbert", "vilbert")),
         size=("mini", tuple(models.SIZES)),
-        data=("refcoco", ("refcoco",)),
+        data=("scenes", ("scenes", "refcoco")),
     )
     cpu, vlbert = args.size in models.CPU_SIZES, args.model == "vlbert"
     stream = common.stream_block(("grounding",), batch_size=64 if cpu else (32 if vlbert else 256))
@@ -43,7 +45,11 @@ def get_config(arg: str | None = None):
         ),
         metric="grounding_accuracy",
     )
-    config.data.train_split, config.data.eval_split = "train", "val"
+    if args.data == "scenes":
+        config.data.task = "expressions"
+        config.streams.examples.update(max_text=24, max_regions=8, max_length=32)
+    else:
+        config.data.train_split, config.data.eval_split = "train", "val"
     if cpu:
         return config
     if vlbert:

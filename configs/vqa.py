@@ -1,13 +1,14 @@
-"""Visual question answering: VQA v2, Visual Genome QA, GQA.
+"""Visual question answering: VQA v2, Visual Genome QA, GQA, and the embedded data's questions.
 
-  python main.py --config=configs/vqa.py:model=vlbert,size=mini \
+  python main.py --config=configs/vqa.py:model=vlbert                       # embedded data, CPU
+  python main.py --config=configs/vqa.py:model=vlbert,size=mini,data=vqa \
       --config.data.manual_dir=vqa_files --config.data.regions=store
   python main.py --config=configs/vqa.py:model=vilbert,size=base --config.init=runs/vilbert_base ...
 
 Arguments:
   model: "vlbert" reads the state of a masked answer word, "vilbert" and its baseline
     "single_stream" the pooled state.
-  data: "vqa", "gqa" or "visual_genome_qa".
+  data: "scenes", "vqa", "gqa" or "visual_genome_qa".
 """
 
 from configs import common, models
@@ -22,7 +23,7 @@ def get_config(arg: str | None = None):
         arg,
         model=("vlbert", ("vlbert", "vilbert", "single_stream")),
         size=("mini", tuple(models.SIZES)),
-        data=("vqa", ("vqa", "gqa", "visual_genome_qa")),
+        data=("scenes", ("scenes", "vqa", "gqa", "visual_genome_qa")),
     )
     cpu, vlbert = args.size in models.CPU_SIZES, args.model == "vlbert"
     stream = common.stream_block(("vqa",), batch_size=64 if cpu else 256)
@@ -45,12 +46,17 @@ def get_config(arg: str | None = None):
         metric="vqa_accuracy",
     )
     splits = {
+        "scenes": ("train", "validation"),
         "vqa": ("trainval", "minival"),  # the latter: the last 3,000 questions of val2014
         "gqa": ("train_balanced", "testdev_balanced"),
         "visual_genome_qa": ("train", "val"),
     }
     config.data.train_split, config.data.eval_split = splits[args.data]
-    config.data.leaks = "drop"  # the cut between such splits goes through an image
+    if args.data == "scenes":
+        config.data.task = "questions"
+        config.streams.examples.update(max_text=24, max_regions=8, max_length=32)
+    else:
+        config.data.leaks = "drop"  # the cut between such splits goes through an image
     if cpu:
         return config
     if vlbert:

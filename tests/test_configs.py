@@ -21,8 +21,8 @@ FILES = sorted(
     if p.stem not in PARTS
 )
 EXTRA = {
-    "refcoco": ("", "model=vilbert"),
-    "vqa": ("", "model=vilbert", "model=single_stream", "data=gqa", "data=visual_genome_qa"),
+    "refcoco": ("", "model=vilbert", "data=refcoco"),
+    "vqa": ("", "model=vilbert", "model=single_stream,data=vqa", "data=gqa"),
     "vlbert_pretrain": ("",),
     "vilbert_pretrain": (
         "",

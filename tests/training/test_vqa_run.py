@@ -46,7 +46,7 @@ def files(tmp_path_factory):
     return folder
 
 
-def run(files, workdir, *more, config="configs/vqa.py"):
+def run(files, workdir, *more, config="configs/vqa.py:data=vqa"):
     command = [
         sys.executable, "main.py", f"--config={config}", f"--workdir={workdir}",
         f"--config.data.dir={files / 'cache'}", f"--config.data.manual_dir={files}",
@@ -75,7 +75,7 @@ def test_learns_what_the_regions_show(files, tmp_path, model):
     more = ["--config.model.connect.text_at=(0,1)"] if model == "vilbert" else []
     done, out = run(
         files, tmp_path / "run", *more, "--config.total_steps=120", "--config.eval_every=60",
-        config=f"configs/vqa.py:model={model}",
+        config=f"configs/vqa.py:model={model},data=vqa",
     )  # fmt: skip
     assert done.returncode == 0, out
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -88,7 +88,7 @@ def test_learns_what_the_regions_show(files, tmp_path, model):
     assert made.returncode == 0, made.stderr
     done, out = run(
         files, tmp_path / "again", *more, "--mode=eval", f"--config.init={tmp_path / 'shared'}",
-        config=f"configs/vqa.py:model={model}",
+        config=f"configs/vqa.py:model={model},data=vqa",
     )  # fmt: skip
     assert done.returncode == 0, out
     again = json.loads((tmp_path / "again" / "evaluation.json").read_text())

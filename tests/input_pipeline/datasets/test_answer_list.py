@@ -39,7 +39,7 @@ def config(tmp_path):
         [answered(i, ["red"] * 10, multiple_choice_answer="red") for i in (10001, 9002)],
     )
     write_images(tmp_path / "store", SPEC, *((str(i), image(i, 3, SPEC)) for i in (7, 8, 9, 10)))
-    config = config_file.get_config()
+    config = config_file.get_config("data=vqa")
     config.data.update(
         dir=str(tmp_path / "cache"),
         manual_dir=str(tmp_path),

@@ -35,7 +35,7 @@ def config(tmp_path):
         ]
         (tmp_path / "refcoco+").mkdir(exist_ok=True)
         (tmp_path / "refcoco+" / f"{split}.json").write_text(json.dumps(rows))
-    config = config_file.get_config()
+    config = config_file.get_config("data=refcoco")
     config.data.update(
         dir=str(tmp_path / "cache"),
         manual_dir=str(tmp_path),

@@ -90,7 +90,12 @@ def half_way(path, out, workers):
     command += [f"--{name}={value}" for name, value in options.items()]
     for _ in range(10):  # on a busy machine it may be through before it is looked at
         process = subprocess.Popen(
-            command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=hear_ctrl_c,
         )
         partial = pathlib.Path(f"{out}.partial")
         wait_for(lambda p=process, f=partial: len(parts_of(f)) > 4 or p.poll() is not None)
@@ -102,6 +107,11 @@ def half_way(path, out, workers):
         for left in (out, partial):
             shutil.rmtree(left, ignore_errors=True)
     raise AssertionError("an import is never seen half way")
+
+
+def hear_ctrl_c():
+    """As at a terminal: a suite that runs in the background ignores Ctrl-C, and so would this."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_for(condition, seconds=60):
