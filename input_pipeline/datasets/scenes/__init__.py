@@ -2,26 +2,41 @@
 
 It is built once under `<data.dir>/scenes/<key of the settings>` and holds what real data has: a
 region store (from a detector that errs), texts with their probe words, a vocabulary, a plain
-text corpus; and the scene graphs, from which further tasks can be made without touching the rest.
+text corpus; and the scene graphs, from which `data.task` makes questions or referring expressions,
+as pure functions of the graphs, beside the captions.
 """
 
 import json
 import pathlib
+from collections.abc import Iterator
 
-from input_pipeline.datasets import Prepared
+from input_pipeline.datasets import Prepared, answer_list, official
 from input_pipeline.datasets.scenes.settings import Settings
 from input_pipeline.schema import DataError
+from input_pipeline.table_writer import Row
+
+TASKS = ("captions", "questions", "expressions")
+TASKS_VERSION = 1  # of the records made from a scene graph
 
 
 def prepare(data_config) -> Prepared:
     """Builds the data set of these settings if it is not there yet.
 
     Args:
-      data_config: the `data` block of a config; `dir`, `vocab_size` and `scenes` are read.
+      data_config: the `data` block of a config; `dir`, `vocab_size`, `task` and `scenes` are
+        read, for questions also `answers` and `answer_count`.
 
     Raises:
-      DataError: settings that cannot be drawn, or a folder that is not what its name says.
+      DataError: settings that cannot be drawn, an unknown task, or a folder that is not what its
+        name says.
     """
+    if data_config.task not in TASKS:
+        raise DataError(
+            "unknown task of scenes",
+            where="--config.data.task",
+            expected=f"one of {TASKS}",
+            found=repr(data_config.task),
+        )
     # TensorFlow takes seconds to import; drawing scenes and measuring captions does without.
     from input_pipeline.datasets.scenes import build
 
@@ -41,14 +56,50 @@ def prepare(data_config) -> Prepared:
             )
         return split
 
-    return Prepared(
+    common = dict(
         stores=[str(folder / build.REGIONS)],
         vocab=str(folder / build.VOCAB),
-        rows=lambda split: build.read_rows(folder, known(split)),
-        fingerprint=lambda split: built["captions"][known(split)],
         splits=tuple(options.splits),
         corpus=[str(folder / build.CORPUS)],
-        priors=built["text_only"],
+    )
+    if data_config.task == "captions":
+        return Prepared(
+            **common,
+            rows=lambda split: build.read_rows(folder, known(split)),
+            fingerprint=lambda split: built["captions"][known(split)],
+            priors=built["text_only"],
+        )
+
+    def records(split: str) -> Iterator:
+        for scene in build.read_scenes(folder, known(split)):
+            yield from _made(data_config.task, scene, options.seed)
+
+    def fingerprint(split: str) -> str:
+        return json.dumps([data_config.task, TASKS_VERSION, built["captions"][known(split)]])
+
+    answers = None
+    if data_config.task == "questions":
+        train = data_config.train_split
+        answers = answer_list.named_or_built(
+            data_config, lambda: records(train), lambda: fingerprint(train)
+        )
+
+    def rows(split: str) -> Iterator[Row]:
+        for record in records(split):
+            yield official.row_of(record, answers=answers)
+
+    def full_fingerprint(split: str) -> str:
+        return fingerprint(split) + (answers.fingerprint if answers else "")
+
+    return Prepared(**common, rows=rows, fingerprint=full_fingerprint, answers=answers)
+
+
+def _made(task: str, scene, seed: int) -> tuple:
+    """The records of a task on one scene."""
+    from input_pipeline.datasets.scenes import expressions, questions
+
+    return {"questions": questions.questions, "expressions": expressions.expressions}[task](
+        scene, seed
     )
 
 

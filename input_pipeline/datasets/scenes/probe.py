@@ -44,37 +44,58 @@ def measure(train, validation) -> dict[str, dict[str, float]]:
       `gain` is text_only - prior; `error` is the standard error of text_only if slots were
       independent (those of a scene are not quite).
     """
+    seen, unseen = slots(train), slots(validation)
+    table = {kind: row(seen[kind], unseen[kind]) for kind in sorted(seen.keys() & unseen.keys())}
+    table["all"] = total(table.values())
+    for found in table.values():
+        add_error(found)
+    return table
+
+
+def fit(texts: list[str], words: list):
+    """A logistic regression of words and word pairs: (features of texts, model)."""
     from sklearn.feature_extraction.text import CountVectorizer  # only this measurement needs it
     from sklearn.linear_model import LogisticRegression
 
-    seen, unseen = slots(train), slots(validation)
-    table = {}
-    for kind in sorted(seen.keys() & unseen.keys()):
-        texts, words = seen[kind]
-        prior = text_only = max(map(words.count, set(words))) / len(words)
-        if len(set(words)) > 1:
-            bag = CountVectorizer(token_pattern=r"\S+", ngram_range=(1, 2), binary=True)
-            model = LogisticRegression(C=0.1, max_iter=200, tol=1e-3)
-            model.fit(bag.fit_transform(texts), words)
-            text_only = float(model.score(bag.transform(unseen[kind][0]), unseen[kind][1]))
-        table[kind] = {"slots": len(unseen[kind][1]), "prior": prior, "text_only": text_only}
-    total = sum(row["slots"] for row in table.values())
-    table["all"] = {"slots": total} | {
-        name: sum(row[name] * row["slots"] for row in table.values()) / total
+    bag = CountVectorizer(token_pattern=r"\S+", ngram_range=(1, 2), binary=True)
+    model = LogisticRegression(C=0.1, max_iter=200, tol=1e-3)
+    model.fit(bag.fit_transform(texts), words)
+    return bag.transform, model
+
+
+def row(seen: tuple[list[str], list], unseen: tuple[list[str], list]) -> dict[str, float]:
+    """Learns from (texts, labels) and guesses others: {"slots", "prior", "text_only"}."""
+    texts, words = seen
+    prior = text_only = max(map(words.count, set(words))) / len(words)
+    if len(set(words)) > 1:
+        features, model = fit(texts, words)
+        text_only = float(model.score(features(unseen[0]), unseen[1]))
+    return {"slots": len(unseen[1]), "prior": prior, "text_only": text_only}
+
+
+def total(rows: Iterable[dict[str, float]]) -> dict[str, float]:
+    """The mean of rows, each slot counting alike."""
+    rows = list(rows)
+    slots = sum(row["slots"] for row in rows)
+    return {"slots": slots} | {
+        name: sum(row[name] * row["slots"] for row in rows) / slots
         for name in ("prior", "text_only")
     }
-    for row in table.values():
-        row["gain"] = row["text_only"] - row["prior"]
-        row["error"] = (row["text_only"] * (1 - row["text_only"]) / row["slots"]) ** 0.5
-    return table
+
+
+def add_error(row: dict[str, float]) -> None:
+    """Adds "gain" and "error", see `measure`."""
+    row["gain"] = row["text_only"] - row["prior"]
+    row["error"] = (row["text_only"] * (1 - row["text_only"]) / row["slots"]) ** 0.5
 
 
 def format_table(table: dict[str, dict[str, float]]) -> str:
     """The result of `measure` as lines of text, accuracies in percent."""
-    lines = [f"{'slot':<10}{'slots':>8}{'prior':>8}{'text only':>11}{'gain':>7}{'error':>8}"]
+    wide = max(10, *(len(kind) + 2 for kind in table))
+    lines = [f"{'slot':<{wide}}{'slots':>8}{'prior':>8}{'text only':>11}{'gain':>7}{'error':>8}"]
     for kind, row in table.items():
         lines.append(
-            f"{kind:<10}{row['slots']:>8}{100 * row['prior']:>8.1f}"
+            f"{kind:<{wide}}{row['slots']:>8}{100 * row['prior']:>8.1f}"
             f"{100 * row['text_only']:>11.1f}{100 * row['gain']:>+7.1f}"
             f"{100 * row['error']:>8.1f}"
         )
