@@ -211,8 +211,9 @@ def read_state(path: pathlib.Path) -> dict[str, np.ndarray]:
     tensors = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)} if found else {}
     if not isinstance(found, dict) or not tensors:
         raise SourceError(f"{path} holds no state dict: expected tensors by name")
-    # numpy has no bfloat16 of its own, and every half fits a float32.
-    return {k: (v.float() if v.is_floating_point() else v).numpy() for k, v in tensors.items()}
+    # PyTorch gives numpy no bfloat16.
+    wide = torch.bfloat16
+    return {k: (v.float() if v.dtype == wide else v).numpy() for k, v in tensors.items()}
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:

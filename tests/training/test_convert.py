@@ -354,10 +354,11 @@ def test_half_precision_files(tmp_path):
 
 def test_pickled_files_open_with_weights_only(tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch reads .bin files; pip install torch")
-    state = {"module.bert.v_embeddings.LayerNorm.weight": torch.ones(3, dtype=torch.float16)}
+    name = "module.bert.v_embeddings.LayerNorm.weight"
+    state = {name: torch.ones(3, dtype=torch.float16), "b": torch.ones(3, dtype=torch.bfloat16)}
     torch.save({"epoch": 3, "model_state_dict": state}, tmp_path / "ckpt.tar")
     found = sources.read_state(tmp_path / "ckpt.tar")
-    assert found["module.bert.v_embeddings.LayerNorm.weight"].dtype == np.float32
+    assert (found[name].dtype, found["b"].dtype) == (np.float16, np.float32)
     torch.save({"evil": print}, tmp_path / "evil.bin")
     with pytest.raises(sources.SourceError, match="cannot be read as a PyTorch file of weights"):
         sources.read_state(tmp_path / "evil.bin")
