@@ -41,6 +41,8 @@ class Objective:
       stage: corruption runs in this order (swap captions, mask words, mask regions).
       block: its part of the config.
       splits: whether the loss is a sum over examples, so that a batch may be cut in microbatches.
+      whole_text: whether every token counts, so that no text may be cut to make room for regions.
+      mirrors: whether what is to be learned holds of mirrored boxes and words, too.
       pairs: static ((text, image), ...) of each example that the trunk is run on, a row each; None:
         whatever another objective of the stream says, else the first text with the first image.
     """
@@ -48,6 +50,8 @@ class Objective:
     head_name: str
     stage: int
     splits: bool = True
+    whole_text: bool = False
+    mirrors: bool = True
     pairs: tuple[tuple[int, int], ...] | None = None
 
     def __init__(self, name: str, block, facts: Facts):

@@ -37,6 +37,7 @@ class Task(classification.Task):
     """
 
     options = OPTIONS
+    whole_text = True  # the assembler cuts question and choice; regions never cost words
 
     @classmethod
     def assembler(cls, block):

@@ -11,8 +11,10 @@ import numpy as np
 from objectives import base
 from vl_models import heads, layers
 
-FORMS = ("masked_answer", "pooled")
-CLASSIFIERS = ("transform", "1fc", "2fc", "weight_norm")
+OPTIONS = {
+    "form": ("masked_answer", "pooled"),
+    "classifier": ("transform", "1fc", "2fc", "weight_norm"),
+}
 
 
 class Task(base.Objective):
@@ -28,10 +30,12 @@ class Task(base.Objective):
     """
 
     stage = 0
+    mirrors = False  # "left" and "right" would have to change places in the answers, too
 
     def __init__(self, name, block, facts):
         super().__init__(name, block, facts)
-        _check(block)
+        base.check_options("vqa", block, OPTIONS)
+        self.whole_text = block.form == "masked_answer"  # the [MASK] stands at the end
         if not facts.num_answers:
             raise ValueError(
                 f"objective {name!r} needs a data set with an answer list, such as data=vqa"
@@ -40,7 +44,7 @@ class Task(base.Objective):
 
     @classmethod
     def assembler(cls, block):
-        _check(block)
+        base.check_options("vqa", block, OPTIONS)
         return assemble_masked_answer if block.form == "masked_answer" else base.assemble_caption
 
     def head(self, trunk):
@@ -97,14 +101,6 @@ class Task(base.Objective):
         score = jnp.where(batch["answer_ids"] == best, batch["answer_scores"], 0).sum(-1)
         weight = batch["_weight"]
         return {f"{self.name}_accuracy": ((score * weight).sum(), weight.sum())}
-
-
-def _check(block) -> None:
-    for name, known in (("form", FORMS), ("classifier", CLASSIFIERS)):
-        if block[name] not in known:
-            raise ValueError(
-                f"config.objectives.vqa.{name} must be one of {known}, found {block[name]!r}"
-            )
 
 
 def assemble_masked_answer(table, rows: np.ndarray, special, max_text: int) -> dict:

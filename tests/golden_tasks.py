@@ -14,7 +14,7 @@ from vl_models import loading, torch_names
 STREAM = "examples"
 
 
-def task_of(golden, blocks: dict, *, pooler: bool = False) -> MultiTask:
+def task_of(golden, blocks: dict, *, pooler: bool = False, num_answers: int = 0) -> MultiTask:
     """A golden file's model with the objectives of `blocks`, on one stream."""
     meta = golden.meta
     stream = common.stream_block(tuple(blocks), batch_size=4)
@@ -32,13 +32,15 @@ def task_of(golden, blocks: dict, *, pooler: bool = False) -> MultiTask:
     )
     feature_dim = golden["in/boxes"].shape[-1] - 4
     spec = types.SimpleNamespace(feature_dim=feature_dim, num_classes=0, global_feature="mean")
-    return MultiTask(config, special_of(golden), spec)
+    return MultiTask(config, special_of(golden), spec, num_answers)
 
 
 def special_of(golden) -> SpecialIds:
     """Special tokens of a golden file."""
     meta = golden.meta
-    return SpecialIds(0, 1, meta["cls_id"], meta["sep_id"], 103, meta["vocab_size"])
+    return SpecialIds(
+        0, 1, meta["cls_id"], meta["sep_id"], meta.get("mask_id", 103), meta["vocab_size"]
+    )
 
 
 def image_arrays(golden, padding: float) -> dict:

@@ -78,6 +78,7 @@ class MultiTask:
             self.streams[stream] = sorted(tasks, key=lambda task: task.stage)
             self.pairs[stream] = _pairs(stream, tasks)
             for task in tasks:
+                _check_stream(stream, block, task)
                 if not task.splits and config.optimizer.accumulate > 1:
                     raise ValueError(
                         f"{task.name} compares examples of a batch with each other, so "
@@ -216,6 +217,25 @@ def _pairs(stream: str, tasks) -> tuple[tuple[int, int], ...]:
             + "; ".join(f"{name} {pairs}" for pairs, name in said.items())
         )
     return next(iter(said), ((0, 0),))
+
+
+def _check_stream(stream: str, block, task) -> None:
+    """Stream options that would spoil a task silently are errors here.
+
+    Raises:
+      ValueError: texts that may be cut, or boxes that are mirrored, where a task allows neither.
+    """
+    if task.whole_text and block.images and block.max_length < block.max_text + block.max_regions:
+        raise ValueError(
+            f"config.streams.{stream}: {task.name} needs its texts whole, but text and regions "
+            f"are cut together to max_length {block.max_length}; set it to max_text + max_regions "
+            f"= {block.max_text + block.max_regions}"
+        )
+    if not task.mirrors and block.flip != "off":
+        raise ValueError(
+            f"config.streams.{stream}.flip must be 'off' with {task.name}, whose answers are not "
+            f"mirrored; found {block.flip!r}"
+        )
 
 
 def _check_lengths(model, blocks):

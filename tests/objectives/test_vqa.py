@@ -3,6 +3,7 @@
 import types
 
 import golden_files
+import golden_tasks
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,93 +13,48 @@ from configs import vqa as config_file
 from input_pipeline.schema import SpecialIds
 from objectives import vqa
 from training.multitask import MultiTask
-from vl_models import loading, torch_names
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4, vocab_size=50)
-
-
-def golden_task(meta, feature_dim):
-    config = config_file.get_config("model=vlbert,size=base")
-    config.dtype = "float32"
-    config.model.update(
-        hidden=meta["hidden_size"],
-        layers=meta["num_hidden_layers"],
-        heads=meta["num_attention_heads"],
-        intermediate=meta["intermediate_size"],
-        positions=meta["max_position_embeddings"],
-    )
-    config.objectives.vqa.classifier = {"mlm": "transform"}.get(
-        meta["classifier_type"], meta["classifier_type"]
-    )
-    if meta["classifier_type"] == "2fc":
-        config.objectives.vqa.width = meta["classifier_hidden_size"]
-    config.streams.examples.update(max_text=24, max_regions=24, max_length=48)
-    special = SpecialIds(0, 1, meta["cls_id"], meta["sep_id"], meta["mask_id"], meta["vocab_size"])
-    spec = types.SimpleNamespace(feature_dim=feature_dim, num_classes=0, global_feature="mean")
-    return MultiTask(config, special, spec, num_answers=meta["answer_vocab_size"])
-
-
-class OneTable:
-    """Stands for a text table with these questions."""
-
-    def __init__(self, questions):
-        self.questions = questions
-
-    def gather(self, rows, width):
-        ids = np.zeros((len(rows), width), np.int32)
-        lengths = np.asarray([len(self.questions[row]) for row in rows], np.int32)
-        for i, row in enumerate(rows):
-            ids[i, : len(self.questions[row])] = self.questions[row][:width]
-        return dict(ids=ids, word_starts=ids > 0, lengths=lengths)
-
-
-def golden_batch(golden, special):
-    boxes, scores = golden["in/boxes"], golden["in/label"]
-    questions = [row[row > 0].tolist() for row in golden["in/question"]]
-    width = golden["in/question"].shape[1] + 4
-    texts = vqa.assemble_masked_answer(
-        OneTable(questions), np.arange(len(questions)), special, width
-    )
-    return {key: jnp.asarray(value) for key, value in texts.items()} | dict(
-        regions=jnp.asarray(boxes[:, None, :, 4:]),
-        boxes=jnp.asarray(boxes[:, None, :, :4]),
-        image_size=jnp.asarray(golden["in/im_info"][:, None, 1::-1]),
-        region_mask=jnp.asarray(boxes[:, None, :, 0] > -1.5),
-        answer_ids=jnp.broadcast_to(jnp.arange(scores.shape[1]), scores.shape),
-        answer_scores=jnp.asarray(scores),
-        _weight=jnp.ones(len(questions)),
-    )
 
 
 @pytest.mark.parametrize("path", golden_files.files("vlbert_vqa_*.npz"), ids=lambda path: path.stem)
 def test_published_outputs_loss_and_gradients(path):
     golden = golden_files.Golden(path)
-    kind = "vlbert_vqa" if golden.meta["classifier_type"] == "mlm" else "vlbert_vqa_2fc"
-    task = golden_task(golden.meta, golden["in/boxes"].shape[-1] - 4)
-    state = golden.state_dict(dict(torch_names.ALIASES[kind]))
-    batch = golden_batch(golden, task.streams["examples"][0].facts.special)
-    shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), {"examples": batch}))
-    params, new = loading.merge(shapes, torch_names.from_torch(kind, state))
-    assert not new
-    (one,) = task.streams["examples"]
+    block = config_file.get_config("model=vlbert,size=base").objectives.vqa.to_dict()
+    kind = "vlbert_vqa"
+    if golden.meta["classifier_type"] == "2fc":
+        kind = "vlbert_vqa_2fc"
+        block.update(classifier="2fc", width=golden.meta["classifier_hidden_size"])
+    scores = golden["in/label"]
+    task = golden_tasks.task_of(golden, {"vqa": block}, num_answers=scores.shape[1])
+    questions = [row[row > 0].tolist() for row in golden["in/question"]]
+    batch = golden_tasks.image_arrays(golden, padding=-2) | vqa.assemble_masked_answer(
+        golden_tasks.Texts(questions),
+        np.arange(len(questions)),
+        golden_tasks.special_of(golden),
+        golden["in/question"].shape[1] + 4,
+    )
+    batch["answer_ids"] = jnp.broadcast_to(jnp.arange(scores.shape[1]), scores.shape)
+    batch["answer_scores"] = jnp.asarray(scores)
+    logits, means = golden_tasks.check_published(golden, kind, task, batch)
+    golden.check_loss("ans_loss", means["vqa"])
+    golden.check_output("label_logits", logits["vqa"])
 
-    def loss_fn(params):
-        outputs = task.outputs(params, "examples", batch)
-        logits = one.logits(task.head(params, one.head_name), outputs, batch)
-        return one.loss(logits, batch) / one.weight(batch), logits
+    # In training the head drops states out, although the trunk's own dropout is off.
+    trunk = {name: jnp.zeros((len(scores), 20, 48)) + 1.0 for name in ("text",)}
+    params = jax.jit(task.init)(jax.random.key(0), {golden_tasks.STREAM: batch})
+    (one,) = task.streams[golden_tasks.STREAM]
 
-    (loss, logits), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(params)
-    golden.check_loss("ans_loss", loss)
-    golden.check_output("label_logits", logits)
-    flat = {k: np.asarray(v) for k, v in loading.flatten(grads).items()}
-    golden.check_gradients(torch_names.to_torch(kind, flat))
-    back = torch_names.to_torch(kind, torch_names.from_torch(kind, state))
-    assert sorted(back) == sorted(state)
-    assert all(np.array_equal(back[name], value) for name, value in state.items())
+    def head_logits(**how):
+        return one.logits(task.head(params, "vqa", **how), trunk, batch)
+
+    still, again = head_logits(), head_logits(train=True, dropout_rng=jax.random.key(1))
+    assert not np.allclose(still, again)
+    assert np.allclose(still, head_logits(train=False))
 
 
 def test_layout_of_a_masked_answer():
-    table = OneTable([[11, 12], [21, 22, 23, 24, 25]])
+    table = golden_tasks.Texts([[11, 12], [21, 22, 23, 24, 25]])
     out = vqa.assemble_masked_answer(table, np.array([0, 1]), SPECIAL, 8)
     assert out["text_ids"][:, 0].tolist() == [
         [2, 11, 12, 3, 4, 3, 0, 0],
@@ -135,3 +91,19 @@ def test_wrong_options_list_the_right_ones():
     block.form = "guess"
     with pytest.raises(ValueError, match=r"form must be one of \('masked_answer', 'pooled'\)"):
         vqa.Task.assembler(block)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(max_length=31), r"needs its texts whole.*max_text \+ max_regions = 32"),
+        (dict(flip="boxes"), r"flip must be 'off' with vqa, whose answers are not mirrored"),
+    ],
+)
+def test_options_that_would_spoil_answers_are_refused(change, message):
+    config = config_file.get_config()
+    spec = types.SimpleNamespace(feature_dim=6, num_classes=0, global_feature="mean")
+    MultiTask(config, SPECIAL, spec, num_answers=3)
+    config.streams.examples.update(change)
+    with pytest.raises(ValueError, match=message):
+        MultiTask(config, SPECIAL, spec, num_answers=3)
