@@ -91,16 +91,19 @@ def fit(
     """
     target, problems, report = paths.flatten(shapes), [], []
     given = {path: (source.names[path], array) for path, array in source.arrays.items()}
-    taken_by_warm_start = {}
+    taken_by_warm_start, copies = {}, {}
     for ours, theirs in (warm_start or {}).items():
         for path in target:
             if path.startswith(f"{ours}/") and path not in given:
                 copied = theirs + path.removeprefix(ours)
                 if copied in given and _same(given[copied][1], target[path]):
                     taken_by_warm_start[path] = given[copied]
+                    copies[copied] = path
     arrays, known = {}, {}
     for path, (name, array) in given.items():
         note = _not_taken(source.kind, model, path)
+        if path in copies and path not in target:
+            continue  # has its line as a warm start
         if note or path not in target:
             note = note or "the model has no such parameter"
             report.append(Line("dropped", "", name, array.shape, note))
@@ -117,7 +120,7 @@ def fit(
         report.append(Line("mapped", path, name, array.shape, note))
     for path, (name, array) in taken_by_warm_start.items():
         arrays[path] = array.astype(target[path].dtype)
-        report.append(Line("mapped", path, name, array.shape, "warm start"))
+        report.append(Line("mapped", path, name, array.shape, f"warm start from {_stem(name)}"))
     report += [
         Line("dropped", "", name, (), reason) for name, reason in sorted(source.dropped.items())
     ]
@@ -137,6 +140,11 @@ def fit(
             + _suggestion(source, target)
         )
     return Fitted(arrays, known, report)
+
+
+def _stem(name: str) -> str:
+    """A name without its last part."""
+    return re.sub(r"[/.][^/.]*$", "", name)
 
 
 def _same(array, shape) -> bool:

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 import inference
 from configs import models
-from training import convert, sources, transfer
+from training import convert, published_model, sources, transfer
 from vl_models import torch_names
 
 WIDE, DEEP = 48, 3
@@ -310,12 +310,50 @@ def test_answer_heads_are_mapped_by_answer():
     warm = dataclasses.replace(
         source,
         arrays=source.arrays | {"heads/masked_language/transform/kernel": np.eye(2)},
-        names=source.names | {"heads/masked_language/transform/kernel": "mlm"},
+        names={path: path for path in (*source.names, "heads/masked_language/transform/kernel")},
     )
     shapes["heads"]["vqa"]["transform"] = {"kernel": np.zeros((2, 2))}
     fitted = transfer.fit(warm, shapes, model="vlbert", answers=["red", "blue"], warm_start=start)
     assert np.array_equal(fitted.arrays["heads/vqa/transform/kernel"], np.eye(2))
-    assert "warm start" in transfer.table(fitted.report)
+    assert "warm start from heads/masked_language/transform" in transfer.table(fitted.report)
+    assert not [line for line in fitted.report if line.fate == "dropped"]
+
+
+def shaped(kind, **shapes):
+    """A source of zeros in these shapes, beside what every model has."""
+    every = {
+        "trunk/embeddings/word/embedding": (9, 128),
+        "trunk/embeddings/position/embedding": (16, 128),
+        "trunk/layer_0/mlp/intermediate/kernel": (128, 96),
+        "trunk/layer_1/mlp/intermediate/kernel": (128, 96),
+    }
+    every |= {f"trunk/{name}": shape for name, shape in shapes.items()}
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in every.items()}
+    return sources.Source("x", kind, arrays, dict.fromkeys(arrays, ""))
+
+
+def test_sizes_are_read_off_the_arrays():
+    text = dict(hidden=128, layers=2, heads=2, intermediate=96, positions=16)
+    projection = {"regions/projection/kernel": (40, 128)}
+    found = published_model.block(shaped("vlbert", **projection, **{"regions/mask": (30,)}))
+    assert found.items() >= (text | dict(name="vlbert", geometry_dim=10, pooler=False)).items()
+    # The end-to-end files have no mask vector; geometry and features are of one width there.
+    found = published_model.block(shaped("vlbert_vcr", **projection, **{
+        "pooler/dense/kernel": (128, 128)}))  # fmt: skip
+    assert (found["name"], found["geometry_dim"], found["pooler"]) == ("vlbert", 20, True)
+    located = shaped("vilbert_beta", **{
+        "regions/projection/kernel": (30, 256), "regions/location/kernel": (5, 256),
+        "image_pooler/dense/kernel": (256, 384), "image_layer_0/mlp/intermediate/kernel": (256, 64),
+        "connection_0/text_attention/query/kernel": (128, 384),
+    })  # fmt: skip
+    assert published_model.feature_dim(located.arrays) == 30
+    found = published_model.block(located)
+    assert found.items() >= (text | dict(name="vilbert", tasks=0)).items()
+    assert found["image"].items() >= dict(hidden=256, heads=2, intermediate=64, layers=1).items()
+    assert found["connect"].items() >= dict(hidden=384, heads=3, text_at=(1,)).items()
+    assert published_model.block(located, heads=4, image_heads=8)["image"]["heads"] == 8
+    with pytest.raises(sources.SourceError, match="has no image side"):
+        published_model.block(shaped("bert"))
 
 
 def test_unknown_names_and_places(tmp_path, capsys):
