@@ -69,6 +69,20 @@ def test_dropped_images_need_no_regions(tmp_path):
         build(tree)
 
 
+def test_images_that_are_never_trained_on_leak_nothing(tmp_path):
+    write_all(tmp_path, images=8)
+    write_jsonl(tmp_path / "captions.jsonl", captions(9, 2))
+    (tmp_path / "held.txt").write_text("img8\n")  # it has captions, and no regions
+    tree = jsonl_config(tmp_path, held_out=str(tmp_path / "held.txt"), leaks="error")
+    tree.data.on_missing = "skip"
+    assert build(tree).num_examples == 16
+    (tmp_path / "held.txt").write_text("img8\nimg7\n")
+    with pytest.raises(
+        DataError, match=r"(?s)training images are evaluated on.*1 of 9 images: 'im"
+    ):
+        build(tree)
+
+
 def test_unknown_mode(tmp_path):
     with pytest.raises(DataError, match=r"(?s)unknown leaks.*error.*report.*drop.*'warn'"):
         build(jsonl_config(write_all(tmp_path), leaks="warn"))
