@@ -41,12 +41,12 @@ def test_published_outputs_loss_and_gradients(path):
     golden.check_output("label_logits", logits["vqa"])
 
     # In training the head drops states out, although the trunk's own dropout is off.
-    trunk = {name: jnp.zeros((len(scores), 20, 48)) + 1.0 for name in ("text",)}
+    states = {"text": jnp.ones((len(scores), 20, golden.meta["hidden_size"]))}
     params = jax.jit(task.init)(jax.random.key(0), {golden_tasks.STREAM: batch})
     (one,) = task.streams[golden_tasks.STREAM]
 
     def head_logits(**how):
-        return one.logits(task.head(params, "vqa", **how), trunk, batch)
+        return one.logits(task.head(params, "vqa", **how), states, batch)
 
     still, again = head_logits(), head_logits(train=True, dropout_rng=jax.random.key(1))
     assert not np.allclose(still, again)
