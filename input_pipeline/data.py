@@ -118,22 +118,22 @@ class Data:
             held_out = {}
             if own == self._config.train_split:
                 held_out = self._held_out(table, np.flatnonzero(store_rows >= 0))
-            leaves_out = np.isin(table.image_index, list(held_out))
-            has_regions = store_rows[table.image_index] >= 0
-            without = np.flatnonzero(~has_regions & ~leaves_out)
+            # An example goes whole or not at all: with all of its images, and its further texts.
+            images, examples = table.images_of(np.arange(len(table))), table.examples()
+            held, absent = np.isin(images, list(held_out)), store_rows[images] < 0
+            leaves_out = held.any(1) & examples
+            without = np.flatnonzero(absent.any(1) & ~leaves_out & examples)
             if without.size:
-                self._missing(table, without)
-            skipped = table.skipped + [
-                Skipped(
-                    table.text_id(row), f"no regions of {table.images[table.image_index[row]]!r}"
-                )
-                for row in without.tolist()
-            ]
+                self._missing(table, without, images[without][absent[without]])
+            skipped = list(table.skipped)
+            for row in without.tolist():
+                image = table.images[images[row][absent[row]][0]]
+                skipped.append(Skipped(table.text_id(row), f"no regions of {image!r}"))
             for row in np.flatnonzero(leaves_out).tolist():
-                image = int(table.image_index[row])
+                image = int(images[row][held[row]][0])
                 reason = f"{HELD_OUT} by {held_out[image]}: {table.images[image]!r}"
                 skipped.append(Skipped(table.text_id(row), reason))
-            kept = np.flatnonzero(has_regions & ~leaves_out)
+            kept = np.flatnonzero(examples & ~absent.any(1) & ~leaves_out)
             if skipped:
                 self._report(own, table, skipped, len(kept))
             self._sources[own] = Source(table, kept, self.store, store_rows)
@@ -181,18 +181,17 @@ class Data:
             print(f"data: training images are evaluated on (data.leaks=report): {text}")
         return found if config.leaks == "drop" else {}
 
-    def _missing(self, table: TextTable, rows: np.ndarray) -> None:
-        if self._config.on_missing == "skip" and len(rows) < len(table):
+    def _missing(self, table: TextTable, rows: np.ndarray, images: np.ndarray) -> None:
+        if self._config.on_missing == "skip" and len(rows) < np.count_nonzero(table.examples()):
             return
-        images = np.unique(table.image_index[rows])
-        row = int(rows[0])
+        row, count = int(rows[0]), len(np.unique(images))
         raise DataError(
             "an image has no regions",
             where=f"{table.origin}, text {table.text_id(row)!r}",
-            expected=f"image {table.images[table.image_index[row]]!r} in region store "
+            expected=f"image {table.images[images[0]]!r} in region store "
             f"{', '.join(map(str, self.prepared.stores))} ({len(self.store)} images, such as "
             f"{self.store.keys[0]!r})",
-            found=f"no such image; {len(images)} of {len(table.images)} images are missing",
+            found=f"no such image; {count} of {len(table.images)} images are missing",
             fix="import their regions, or leave them out with --config.data.on_missing=skip",
         )
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from input_pipeline import datasets
-from input_pipeline.datasets import files, official
+from input_pipeline.datasets import files, official, rows
 from input_pipeline.regions import split_paths
 from input_pipeline.schema import DataError
 from input_pipeline.table_writer import Skipped
@@ -78,7 +78,7 @@ def _split(dataset: str, split: str, data_config) -> frozenset[str]:
         reader.image_name(image_id)
         for _, record in reader.records(split)
         if not isinstance(record, Skipped)
-        for image_id in official.images_of(record)
+        for image_id in rows.images_of(record)
     )
 
 

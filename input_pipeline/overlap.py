@@ -67,3 +67,25 @@ def region_iou(
     boxes[..., 0, :] = np.concatenate([np.zeros_like(last), last], -1)
     found = iou(boxes, np.asarray(target)[:, None, None], convention)
     return np.where(region_mask, found, 0).astype(np.float32)
+
+
+def match(
+    boxes: np.ndarray, region_mask: np.ndarray, objects: np.ndarray, least: float
+) -> np.ndarray:
+    """The region that shows each object: the one that overlaps its box most.
+
+    Args:
+      boxes: [B, R, 4] xyxy; row 0, the whole image, shows none.
+      region_mask: bool [B, R].
+      objects: [B, O, 4] boxes, zeros at padding.
+      least: overlap (both end pixels counted) below which a region does not show the object.
+
+    Returns:
+      int64 [B, O] rows of `boxes`, the first of several alike; 0 where no region shows the object.
+    """
+    found = iou(objects[:, :, None], boxes[:, None], "plus_one")  # [B, O, R]
+    found[~np.broadcast_to(region_mask[:, None], found.shape)] = 0
+    found[..., 0] = 0
+    best = found.argmax(-1)
+    there = np.take_along_axis(found, best[..., None], -1)[..., 0] >= least
+    return np.where(there & objects.any(-1), best, 0)

@@ -73,8 +73,12 @@ FIELDS: Mapping[str, Field] = {
     "answer_scores": Field("float32", "B A", "their soft scores, 0 at padding"),
     "label": Field("int32", "B 1", "number of the right choice or class, -1 = unknown"),
     "target_box": Field("float32", "B 4", "box a text means, xyxy; the stream makes region_iou"),
+    "object_boxes": Field("float32", "B O·4", "boxes of objects, flat; the stream finds regions"),
+    "object_classes": Field("int32", "B O", "their classes; the stream makes region_label"),
+    "candidate_boxes": Field("float32", "B O·4", "what may be chosen; makes candidate_mask"),
+    "candidate_mask": Field("bool", "B M R", "regions that may be chosen; absent: all real ones"),
     "region_iou": Field("float32", "B M R", "overlap with the box a text means, original pixels"),
-    "region_label": Field("int32", "B M R", "class of an object, 0 = whole image, -1 = no label"),
+    "region_label": Field("int32", "B M R", "class of its object, 0 = whole image, -1 = no object"),
     "answer_position": Field("int32", "B K", "token whose state is to give the answer ([MASK])"),
     "_weight": Field("float32", "B", "1 for an example, 0 for a row that pads the batch"),
 }

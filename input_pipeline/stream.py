@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import xxhash
 
-from input_pipeline import limits, overlap, sampling
+from input_pipeline import distractors, grounding, limits, sampling
 from input_pipeline.regions import RegionStore, check_order
 from input_pipeline.schema import DataError, SpecialIds, check_batch
 from input_pipeline.tables import TextTable
@@ -23,6 +23,7 @@ CONTENT = (
     "flip",
     "block",
     "negatives",
+    "distractors",
     "iou",
 )
 
@@ -104,11 +105,11 @@ class Stream:
         self._where = f"stream {name!r}"
         self._weights = tuple(weights) if training else ()
         self._checked = False
-        self._groups = self._other = self._left_right = None
+        self._groups = self._other = self._left_right = self._distractors = None
         self._check(vocab, other_image)
         if training and options.block > 1 and self._store is not None:
             # Blocks are of neighbours on disk; texts may come in another order than images.
-            places = source.store_rows[self._table.image_index[self._rows]]
+            places = self._images_of(self._rows)[:, 0]
             self._rows = self._rows[np.argsort(places, kind="stable")]
         self._parts = self._split_by_source()
         self.fingerprint = self._fingerprint()
@@ -139,20 +140,21 @@ class Stream:
                 fix="check the data, or leave the stream out with batch_size=0",
             )
         if self._store is None:
-            if options.negatives or options.flip != "off" or other_image:
+            if options.negatives or options.distractors or options.flip != "off" or other_image:
                 raise DataError(
                     "plain text has no images",
                     where=name,
-                    expected="negatives=False, flip='off' and no visual gain",
-                    found=f"negatives={options.negatives}, flip={options.flip!r}",
+                    expected="negatives=False, no distractors, flip='off' and no visual gain",
+                    found=f"negatives={options.negatives}, distractors={options.distractors!r}, "
+                    f"flip={options.flip!r}",
                 )
             return
         check_order(options.order, self._store.spec)
-        image_rows = self._source.store_rows[self._table.image_index[self._rows]]
+        image_rows = self._images_of(self._rows)
         if options.negatives and self._table.foreign is not None:
             self._table.check_foreign(self._rows)
         elif options.negatives:
-            self._groups = sampling.Groups(self._rows, image_rows)
+            self._groups = sampling.Groups(self._rows, image_rows[:, 0])
             if len(self._groups) < 2:
                 raise DataError(
                     "no caption of another image to choose",
@@ -160,8 +162,18 @@ class Stream:
                     expected="at least 2 images",
                     found=len(self._groups),
                 )
+        if options.distractors:
+            self._distractors = distractors.Distractors(
+                options.distractors,
+                self._rows,
+                image_rows[:, 0],
+                self._store,
+                seed=self.seed,
+                name=self.name,
+                hard=self.training,
+            )
         if other_image:
-            images = np.unique(image_rows)
+            images = np.unique(image_rows[:, 0])
             self._other = np.full(len(self._store), -1, np.int64)
             self._other[images] = images[sampling.derangement(self.seed, len(images))]
         if options.flip == "boxes_and_words":
@@ -205,10 +217,16 @@ class Stream:
                 options,
                 self._weights,
                 self.training,
+                self._distractors.fingerprint if self._distractors else "",
             ],
             default=list,
         )
         return xxhash.xxh3_128_hexdigest(text.encode())
+
+    @property
+    def store(self) -> RegionStore | None:
+        """Regions, None for plain text."""
+        return self._store
 
     def text_id(self, example_index: int) -> str:
         """Name of an example."""
@@ -259,15 +277,14 @@ class Stream:
                 found=draw,
             )
         rows, counters, weight = self._plan(draw, shard)
-        batch = self._texts(rows, counters) | self._table.values_of(rows)
+        others = self._distractors.draw(rows, counters) if self._distractors else None
+        batch = self._texts(rows, counters, others) | self._table.values_of(rows)
         if self._store is not None:
-            lengths, regions = self._regions(rows, batch["text_mask"])
+            further = others.image if others else None
+            lengths, regions = self._regions(rows, batch["text_mask"], further)
             limits.cut_text(batch, lengths, self.special.pad)
             batch.update(regions)
-            if "target_box" in batch:  # in the pixels of both, before boxes are scaled
-                places = (batch[key] for key in ("boxes", "region_mask", "image_size"))
-                target = batch.pop("target_box")
-                batch["region_iou"] = overlap.region_iou(*places, target, self._options.iou)
+            grounding.ground(batch, self._options.iou, lambda i: self.text_id(rows[i]))
             flip = None
             if self.training and self._options.flip != "off":
                 flip = sampling.random_bits(self.seed, f"{self.name}/flip", counters) % 2 == 1
@@ -282,9 +299,16 @@ class Stream:
             self._checked = True
         return batch
 
-    def _texts(self, rows: np.ndarray, counters: np.ndarray) -> dict[str, np.ndarray]:
+    def _images_of(self, rows: np.ndarray) -> np.ndarray:
+        """int64 [B, M] rows of the store."""
+        return self._source.store_rows[self._table.images_of(rows)]
+
+    def _texts(self, rows: np.ndarray, counters: np.ndarray, others) -> dict[str, np.ndarray]:
         args = (self.special, self._options.max_text)
         texts = self._assemble(self._table, rows, *args)
+        if others is not None:
+            more = [self._assemble(self._table, other, *args) for other in others.texts]
+            return {key: np.concatenate([texts[key], *(m[key] for m in more)], 1) for key in texts}
         if not self._options.negatives:
             return texts
         # A foreign text needs no regions, so it may be of an image that is left out itself.
@@ -296,12 +320,14 @@ class Stream:
         wrong = self._assemble(self._table, other, *args)
         return {key: np.concatenate([texts[key], wrong[key]], 1) for key in texts}
 
-    def _regions(self, rows: np.ndarray, text_mask: np.ndarray):
-        """(tokens that fit int [B], arrays of the regions)."""
+    def _regions(self, rows: np.ndarray, text_mask: np.ndarray, further: np.ndarray | None):
+        """(tokens that fit int [B], arrays of the regions); `further`: rows of one more image."""
         options, store = self._options, self._store
-        images = self._source.store_rows[self._table.image_index[rows]][:, None]
+        images = self._images_of(rows)
         if self._other is not None:
-            images = np.concatenate([images, self._other[images]], 1)
+            images = np.concatenate([images, self._other[images[:, :1]]], 1)
+        if further is not None:
+            images = np.concatenate([images, self._images_of(further)[:, :1]], 1)
         # The longest text and the example's own image settle what is kept; another image gets
         # the room that leaves, so that its presence does not change the example.
         regions = np.minimum(store.counts[images] + 1, options.max_regions)

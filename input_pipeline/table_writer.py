@@ -14,15 +14,18 @@ from input_pipeline.region_writer import unpack_strings
 from input_pipeline.schema import FIELDS, DataError
 from input_pipeline.tokenizer import Tokenizer
 
-FORMAT = 2
+FORMAT = 3
 CHUNK = 4096  # rows tokenised at a time
 EMPTY = "no text"  # reason of a Skipped
 COLUMNS = {  # file name: dtype, one entry a ...
     "ids": np.int32,  # piece
     "word_starts": np.bool_,  # piece
     "probe": np.bool_,  # piece; absent where no row marks words
+    "mentions": np.int16,  # piece: number of the object it names, from 1; absent where none does
     "offsets": np.int64,  # row, plus one: where its pieces start
     "image_index": np.int32,  # row: into `images`, -1 without image
+    "more_images": np.int32,  # row, times images after the first; absent where no row has any
+    "follows": np.bool_,  # row: belongs to one before it; absent where none does
     "source": np.int16,  # row: which corpus of a mixture
     "foreign": np.int32,  # row, times width: rows, padded with -1; absent where no row has any
     "text_ids": np.uint8,  # byte
@@ -30,6 +33,8 @@ COLUMNS = {  # file name: dtype, one entry a ...
     "images": np.uint8,  # byte
     "image_ends": np.int64,  # image
 }
+# Fields of a row whose column is left out where no row has any.
+OPTIONAL = ("probe", "mentions", "more_images", "follows")
 # Of each of a row's `values`: its entries, and where they end.
 VALUE, VALUE_ENDS = "value.", "value_ends."
 
@@ -50,16 +55,23 @@ class Row:
       text: as written.
       text_id: unique name, for messages and predictions.
       probe: (start, end) characters of words that only the image can tell.
+      mentions: (start, end, n), characters that name object n of the image, from 0.
+      more_images: images beside `image_id`; every row of a table has as many.
+      follows: whether it belongs to the example of a row before it, as the choices of a question
+        do, and is none itself.
       source: number of the corpus in a mixture.
       foreign: names of texts of other images that are false of this one.
-      values: what a task is to learn from the row, {key of the batch: numbers}; every row of a
-        table has the same keys, the lengths may differ.
+      values: what a task is to learn from the row, {key of the batch: numbers}; every example of
+        a table has the same keys, the lengths may differ.
     """
 
     image_id: str | None
     text: str
     text_id: str
     probe: tuple[tuple[int, int], ...] = ()
+    mentions: tuple[tuple[int, int, int], ...] = ()
+    more_images: tuple[str, ...] = ()
+    follows: bool = False
     source: int = 0
     foreign: tuple[str, ...] = ()
     values: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
@@ -78,20 +90,31 @@ def fingerprint(source: str, tokenizer: Tokenizer) -> str:
     return xxhash.xxh3_128_hexdigest(f"{FORMAT} {source} {tokenizer.fingerprint}".encode())
 
 
-def _probe_flags(row: Row, spans: list[tuple[int, int]]) -> list[bool]:
-    flags = [False] * len(spans)
-    for start, end in row.probe:
+def _marks(row: Row, spans: list[tuple[int, int]], marked, what: str) -> list[int]:
+    """A number a piece: that of the stretch it is in, else 0.
+
+    Args:
+      row: of the text.
+      spans: (start, end) of its pieces.
+      marked: (start, end, number) stretches.
+      what: they are called in messages.
+
+    Raises:
+      DataError: a stretch without a piece.
+    """
+    marks = [0] * len(spans)
+    for start, end, number in marked:
         hits = [i for i, (a, b) in enumerate(spans) if a < end and b > start]
         if not hits:
             raise DataError(
-                "a probe span covers no word",
+                f"a {what} covers no word",
                 where=f"text {row.text_id!r}",
                 expected=f"(start, end) in characters of {row.text!r}",
                 found=(start, end),
             )
         for i in hits:
-            flags[i] = True
-    return flags
+            marks[i] = number
+    return marks
 
 
 class _Columns:
@@ -107,6 +130,7 @@ class _Columns:
         self._images: dict[str, int] = {}
         self._foreign: dict[int, tuple[str, ...]] = {}  # kept: they may name later texts
         self._values: list[str] | None = None  # keys of the first row's values
+        self._more: int | None = None  # images of the first row beside the first
         self._add("offsets", [0])
 
     def _open(self, name: str) -> None:
@@ -133,14 +157,16 @@ class _Columns:
         lengths = [len(item.ids) for item in encoded]
         self._add("ids", [i for item in encoded for i in item.ids])
         self._add("word_starts", [start for item in encoded for start in item.word_starts])
-        self._add(
-            "probe",
-            [
-                flag
-                for row, item in zip(rows, encoded, strict=True)
-                for flag in _probe_flags(row, item.spans)
-            ],
+        texts = [(row, item.spans) for row, item in zip(rows, encoded, strict=True)]
+        probes = (
+            _marks(row, spans, [(*at, 1) for at in row.probe], "probe span") for row, spans in texts
         )
+        mentions = (
+            _marks(row, spans, [(a, b, n + 1) for a, b, n in row.mentions], "mention")
+            for row, spans in texts
+        )
+        self._add("probe", [mark for marks in probes for mark in marks])
+        self._add("mentions", [mark for marks in mentions for mark in marks])
         self._add("offsets", pieces + np.cumsum(lengths, dtype=np.int64))
         first = self.counts["source"]
         self._foreign.update((first + i, row.foreign) for i, row in enumerate(rows) if row.foreign)
@@ -152,8 +178,25 @@ class _Columns:
                 for row in rows
             ],
         )
+        self._add_more_images(rows)
+        self._add("follows", [row.follows for row in rows])
         self._add_strings("text_ids", "text_id_ends", [row.text_id for row in rows])
         self._add_values(rows)
+
+    def _add_more_images(self, rows: list[Row]) -> None:
+        images = self._images
+        for row in rows:
+            if self._more is None:
+                self._more = len(row.more_images)
+            if len(row.more_images) != self._more:
+                raise DataError(
+                    "texts of one table have different numbers of images",
+                    where=f"{self._origin}, text {row.text_id!r}",
+                    expected=self._more + 1,
+                    found=len(row.more_images) + 1,
+                )
+            found = [images.setdefault(image, len(images)) for image in row.more_images]
+            self._add("more_images", found)
 
     def _add_values(self, rows: list[Row]) -> None:
         if self._values is None and rows:
@@ -162,7 +205,7 @@ class _Columns:
                 self._open(VALUE + key)
                 self._open(VALUE_ENDS + key)
         for row in rows:
-            if sorted(row.values) != self._values:
+            if sorted(row.values) != self._values and not row.follows:
                 raise DataError(
                     "texts of one table carry different values",
                     where=f"{self._origin}, text {row.text_id!r}",
@@ -171,9 +214,9 @@ class _Columns:
                 )
         for key in self._values or ():
             before = self.counts[VALUE + key]
-            lengths = [len(row.values[key]) for row in rows]
-            self._add(VALUE + key, [x for row in rows for x in row.values[key]])
-            self._add(VALUE_ENDS + key, before + np.cumsum(lengths, dtype=np.int64))
+            values = [() if row.follows else row.values[key] for row in rows]
+            self._add(VALUE + key, [x for own in values for x in own])
+            self._add(VALUE_ENDS + key, before + np.cumsum(list(map(len, values)), dtype=np.int64))
 
     def _read(self, name: str) -> np.ndarray:
         """A column as far as it is written."""
@@ -247,14 +290,15 @@ def write_table(
         one of another image, no texts at all.
     """
     skipped: list[Skipped] = []
-    progress, marked = Progress(f"tokenise {origin}", unit="texts"), False
+    progress, used = Progress(f"tokenise {origin}", unit="texts"), set()
     with atomic_folder(folder, keep_existing=True) as temporary:
         columns = _Columns(temporary, origin)
 
         def flush(chunk: list[Row]) -> None:
             encoded = tokenizer.encode_batch([row.text for row in chunk])
             empty = [row for row, item in zip(chunk, encoded, strict=True) if not item.ids]
-            if empty and on_missing != "skip":
+            # Without one of its rows an example would take those of the next.
+            if empty and (on_missing != "skip" or any(row.follows for row in chunk)):
                 raise DataError(
                     "a text is empty",
                     where=f"{origin}, text {empty[0].text_id!r}",
@@ -273,7 +317,7 @@ def write_table(
                 if isinstance(row, Skipped):
                     skipped.append(row)
                     continue
-                marked = marked or bool(row.probe)
+                used.update(name for name in OPTIONAL if getattr(row, name))
                 chunk.append(row)
                 if len(chunk) == CHUNK:
                     flush(chunk)
@@ -291,10 +335,11 @@ def write_table(
                 found=f"0 texts, {len(skipped)} skipped",
                 fix="check data.annotations, data.json_keys and the split",
             )
-        for name, used in (("probe", marked), ("foreign", columns.counts["foreign"])):
-            if not used:
-                del described[name]
-                (temporary / f"{name}.bin").unlink()
+        if columns.counts["foreign"]:
+            used.add("foreign")
+        for name in {*OPTIONAL, "foreign"} - used:
+            del described[name]
+            (temporary / f"{name}.bin").unlink()
         meta = {
             "format": FORMAT,
             "origin": origin,

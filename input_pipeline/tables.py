@@ -63,10 +63,13 @@ class TextTable:
     """Memory-mapped columns of tokenised texts.
 
     Attributes:
-      ids, word_starts, probe: flat [pieces]; probe is None where no text marks words.
+      ids, word_starts, probe, mentions: flat [pieces]; probe is None where no text marks words,
+        mentions (numbers of objects, from 1) where none names an object.
       offsets: int64 [N + 1], pieces of row i are offsets[i]:offsets[i + 1].
       image_index: int32 [N] into `images`, -1 for plain text.
       images: image ids, each once.
+      more_images: int32 [N, M - 1] into `images`; None where texts have one image.
+      follows: bool [N], rows that belong to the example of a row before them; None: no row does.
       source: int16 [N], number of the corpus in a mixture.
       foreign: int32 [N, width], rows with texts of other images that are false of this one's,
         padded with -1; None where no text has any.
@@ -80,13 +83,15 @@ class TextTable:
         self.origin = meta["origin"]
         self.skipped = [Skipped(*row) for row in meta["skipped"]]
         self.ids, self.word_starts = columns["ids"], columns["word_starts"]
-        self.probe = columns.get("probe")
+        self.probe, self.mentions = columns.get("probe"), columns.get("mentions")
+        self.follows = columns.get("follows")
         self.offsets = np.asarray(columns["offsets"])
         self.image_index = np.asarray(columns["image_index"])
         self.source = np.asarray(columns["source"])
-        self.foreign = None
-        if "foreign" in columns:
-            self.foreign = columns["foreign"].reshape(len(self.source), -1)
+        self.foreign, self.more_images = (
+            columns[name].reshape(len(self.source), -1) if name in columns else None
+            for name in ("foreign", "more_images")
+        )
         self.images = unpack_strings(columns["images"], columns["image_ends"])
         self._values = {}
         for name in columns:
@@ -157,7 +162,8 @@ class TextTable:
 
         Returns:
           ids int32 [B, width], word_starts [B, width], lengths int32 [B] and, where texts mark
-          words, probe [B, width].
+          words, probe [B, width]; where they name objects, token_region int16 [B, width], their
+          numbers from 1.
         """
         starts = self.offsets[rows]
         lengths = np.minimum(self.offsets[np.asarray(rows) + 1] - starts, width)
@@ -172,7 +178,22 @@ class TextTable:
         }
         if self.probe is not None:
             out["probe"] = self.probe[index] & valid
+        if self.mentions is not None:
+            out["token_region"] = np.where(valid, self.mentions[index], 0)
         return {name: np.asarray(array) for name, array in out.items()}
+
+    def examples(self) -> np.ndarray:
+        """bool [N]: rows that are examples, and not further texts of one."""
+        if self.follows is None:
+            return np.ones(len(self), bool)
+        return ~self.follows
+
+    def images_of(self, rows: np.ndarray) -> np.ndarray:
+        """int32 [B, M] into `images`, the images of rows."""
+        first = self.image_index[rows][:, None]
+        if self.more_images is None:
+            return first
+        return np.concatenate([first, self.more_images[rows]], 1)
 
     def values_of(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """What tasks are to learn from rows: {key: [B, longest of the table]}, padded with 0."""

@@ -13,12 +13,18 @@ import json
 import pathlib
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from input_pipeline.answers import AnswerVocabulary
-from input_pipeline.datasets import Prepared, answer_list, builder, text_corpus, vocabulary
-from input_pipeline.datasets.records import Expression, Question, Statement
+from input_pipeline.datasets import (
+    Prepared,
+    answer_list,
+    builder,
+    rows,
+    text_corpus,
+    vocabulary,
+)
+from input_pipeline.datasets.records import MultipleChoice, Question
 from input_pipeline.regions import split_paths
 from input_pipeline.schema import DataError
 from input_pipeline.table_writer import Row, Skipped
@@ -130,41 +136,6 @@ class Reader:
         return getattr(self.module, "image_name", str)(image_id)
 
 
-def images_of(record: Any) -> Sequence[str]:
-    """Ids of the images of a record."""
-    return record.image_ids if hasattr(record, "image_ids") else (record.image_id,)
-
-
-def row_of(record: Any, source: int = 0, answers: AnswerVocabulary | None = None) -> Row:
-    """The row of the text table that a record becomes.
-
-    Args:
-      record: of any data set.
-      source: number of the split it is of, where several are joined.
-      answers: the answer list, for questions.
-
-    Raises:
-      DataError: a kind of record that is no one text about one image.
-    """
-    images = images_of(record)
-    if len(images) != 1 or not hasattr(record, "text"):
-        raise DataError(
-            "an example is not one text about one image",
-            where=f"{type(record).__name__} {record.text_id!r}",
-            expected="one image and one text",
-            found=f"{len(images)} images, fields {sorted(vars(record))}",
-            fix="choose a task for this data set",
-        )
-    values: dict[str, Any] = {}
-    if isinstance(record, Question):
-        values = answer_list.targets(record, answers)
-    elif isinstance(record, Expression):
-        values = {"target_box": record.box}
-    elif isinstance(record, Statement):
-        values = {"label": (record.label,)}
-    return Row(images[0], record.text, record.text_id, source=source, values=values)
-
-
 def prepare(module: types.ModuleType | str, data_config) -> Prepared:
     """See `datasets.prepare`.
 
@@ -179,8 +150,8 @@ def prepare(module: types.ModuleType | str, data_config) -> Prepared:
 
     train_split = data_config.train_split
 
-    def training() -> Iterator[Any]:
-        for _, record in reader.records(train_split):
+    def records(split: str) -> Iterator[Any]:
+        for _, record in reader.records(split):
             if not isinstance(record, Skipped):
                 yield record
 
@@ -189,27 +160,45 @@ def prepare(module: types.ModuleType | str, data_config) -> Prepared:
 
     answers = None
     if reader.module.BUILDER.record is Question:
-        answers = answer_list.named_or_built(data_config, training, train_fingerprint)
+        answers = answer_list.named_or_built(
+            data_config, lambda: records(train_split), train_fingerprint
+        )
 
-    def rows(split: str) -> Iterator[Row | Skipped]:
+    def made(split: str) -> Iterator[Row | Skipped]:
         for source, record in reader.records(split):
-            yield record if isinstance(record, Skipped) else row_of(record, source, answers)
+            if isinstance(record, Skipped):
+                yield record
+            else:
+                yield from rows.rows_of(
+                    record,
+                    source=source,
+                    answers=answers,
+                    task=data_config.task,
+                    classes=getattr(reader.module, "CLASSES", ()),
+                    all_regions=data_config.candidates == "regions",
+                )
 
     def fingerprint(split: str) -> str:
-        return reader.fingerprint(split) + (answers.fingerprint if answers else "")
+        made_of = [reader.fingerprint(split), answers.fingerprint if answers else ""]
+        # Settings that make other rows of the same records.
+        if reader.module.BUILDER.record is MultipleChoice:
+            made_of.append(data_config.task)
+        return "".join(made_of)
 
     return Prepared(
         stores=split_paths(data_config.regions),
         vocab=vocabulary.named_or_trained(
-            data_config, lambda: rows(train_split), train_fingerprint
+            data_config, lambda: made(train_split), train_fingerprint
         ),
-        rows=rows,
+        rows=made,
         fingerprint=fingerprint,
         splits=reader.splits,
         corpus=split_paths(data_config.corpus),
         origin=lambda split: _few(reader.files(split)),
         image_name=reader.image_name,
         answers=answers,
+        records=records,
+        labels=getattr(reader.module, "LABELS", ()),
     )
 
 

@@ -22,6 +22,7 @@ Splits are
   gt        all COCO annotations of the image, crowds included
   detected  MAttNet's detections: none for some images, where only the whole image is left
   both      detected, then gt. VL-BERT's detected setting: both in training, detected otherwise
+  regions   whatever regions the store holds
   listed    detected ones, of a file in which sentences are joined with their boxes already, in
             place of the others: `<variant>/<split>.json`, a list of {"sent", "gt_box",
             "pred_boxes" (x, y, width, height), "pred_boxes_img_id" (a name a box, such as
@@ -52,7 +53,7 @@ DIVISIONS = {  # {variant: {split_by: its splits}}
     "refcoco+": {"unc": SPLITS},
     "refcocog": {"umd": ("train", "val", "test"), "google": ("train", "val")},
 }
-CANDIDATES = ("gt", "detected", "both", "listed")
+CANDIDATES = ("gt", "detected", "both", "regions", "listed")
 EXPRESSIONS = ("tokens", "raw")
 OPTIONS = ("variant", "split_by", "candidates", "expression")
 DETECTIONS = "res101_coco_minus_refer_notime_dets.json"
@@ -91,7 +92,7 @@ def files(
         official_files.locate(folder, f"{variant}/{name}", fix=fix)
         for name in (f"refs({split_by}).p", "instances.json")
     ]
-    if candidates != "gt":
+    if candidates in ("detected", "both"):
         names = f"{variant}/proposal/{DETECTIONS}", f"detections/{variant}_{split_by}/{DETECTIONS}"
         fix = "download it as https://github.com/lichengunc/MAttNet tells"
         paths.append(official_files.locate(folder, *names, fix=fix))
@@ -114,7 +115,7 @@ def records(
     refs = _refs(paths[0], split)
     boxes, annotated = _annotations(paths[1])
     detected: dict[int, list[Box]] = {}
-    if candidates != "gt":
+    if candidates in ("detected", "both"):
         detected = _detections(paths[2])
         if not any(need(ref, "image_id", int, where) in detected for where, ref in refs):
             raise DataError(
@@ -136,7 +137,7 @@ def records(
                 fix="use the two files of one variant",
             )
         choice = list(detected.get(image, ()))
-        if candidates != "detected":
+        if candidates in ("gt", "both"):
             choice += annotated[image]
         for sentence in need(ref, "sentences", list, where):
             raw = expression == "raw"
@@ -235,6 +236,6 @@ BUILDER = declare(
     configs={
         "_".join(values): dict(zip(OPTIONS, values, strict=True))
         for variant, divisions in DIVISIONS.items()
-        for values in itertools.product((variant,), divisions, CANDIDATES[:3], EXPRESSIONS)
+        for values in itertools.product((variant,), divisions, CANDIDATES[:4], EXPRESSIONS)
     },
 )

@@ -6,19 +6,16 @@ Files, from https://visualcommonsense.com/download, unpacked in data.manual_dir:
   vcr1images/<metadata_fn>     one JSON a still: boxes (x1, y1, x2, y2, score), segms (polygons of
                                (x, y)), names, width, height
 
-Texts refer to objects of the still by index; `spoken` turns that into plain words. An image's id
+Texts refer to objects of the still by index; `spoken.py` turns that into plain words. An image's id
 in the region store is the annotation's metadata path with .jpg for .json, as ViLBERT's 12-in-1
 code names them: "lsmdc_3015_CHARLIE_ST_CLOUD/3015_..._00.23.57.935-00.24.00.783@0.jpg".
 test has no labels (-1).
 """
 
-import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
-
-import xxhash
+from collections.abc import Iterator
 
 from input_pipeline.datasets import files as official_files
 from input_pipeline.datasets import official
@@ -31,54 +28,17 @@ SPLITS = ("train", "val", "test")
 OPTIONS = ("on_missing",)
 CHOICES = 4
 DOWNLOAD = "download it from https://visualcommonsense.com/download"
-PERSON = "person"
-# What VL-BERT calls persons, in its order.
-NAMES = (
-    *("Casey", "Riley", "Jessie", "Jackie", "Avery", "Jaime", "Peyton"),
-    *("Kerry", "Jody", "Kendall", "Frankie", "Pat", "Quinn"),
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Mention:
-    """Characters start to end of a text name an object (index into the record's `objects`)."""
-
-    start: int
-    end: int
-    object: int
-
-
-def spoken(
-    tokens: Sequence[Token], objects: Sequence[ObjectBox], key: str
-) -> tuple[str, tuple[Mention, ...]]:
-    """A text in plain words, and which of them are which object.
-
-    An object goes by its class name; a person by one of 13 names that suit any gender, since the
-    class name would not tell two persons apart. Several objects are joined by "and", which belongs
-    to none of them. VL-BERT deals the names out with one counter over all examples it happens to
-    read; here the first name follows from `key` and the next person has the next name, so that it
-    depends on nothing else, and is the same in question, answers and rationales.
-
-    Args:
-      tokens: of the question, an answer or a rationale.
-      objects: of the record.
-      key: the record's text_id.
-    """
-    first, persons, names = xxhash.xxh3_64_intdigest(key.encode()), 0, []
-    for item in objects:
-        names.append(item.name)
-        if item.name == PERSON:
-            names[-1] = NAMES[(first + persons) % len(NAMES)]
-            persons += 1
-    text, mentions = "", []
-    for token in tokens:
-        for place, index in enumerate(token.objects):
-            text += " and " if place else " "
-            mentions.append(Mention(len(text) - 1, len(text) - 1 + len(names[index]), index))
-            text += names[index]
-        if token.word:
-            text += f" {token.word}"
-    return text[1:], tuple(mentions)  # without the space before the first word
+# COCO's 80, as the annotations write them; the first has number 1, 0 is the background.
+_CLASSES = """
+person bicycle car motorcycle airplane bus train truck boat trafficlight firehydrant stopsign
+parkingmeter bench bird cat dog horse sheep cow elephant bear zebra giraffe backpack umbrella
+handbag tie suitcase frisbee skis snowboard sportsball kite baseballbat baseballglove skateboard
+surfboard tennisracket bottle wineglass cup fork knife spoon bowl banana apple sandwich orange
+broccoli carrot hotdog pizza donut cake chair couch pottedplant bed diningtable toilet tv laptop
+mouse remote keyboard cellphone microwave oven toaster sink refrigerator book clock vase scissors
+teddybear hairdrier toothbrush
+"""
+CLASSES = tuple(_CLASSES.split())
 
 
 def files(folder: str, split: str, *, on_missing: str = "error") -> list[str]:

@@ -10,13 +10,12 @@ import json
 import pathlib
 from collections.abc import Iterator
 
-from input_pipeline.datasets import Prepared, answer_list, official
+from input_pipeline.datasets import Prepared, answer_list
+from input_pipeline.datasets.rows import rows_of
+from input_pipeline.datasets.scenes import graph
 from input_pipeline.datasets.scenes.settings import Settings
 from input_pipeline.schema import DataError
 from input_pipeline.table_writer import Row
-
-TASKS = ("captions", "questions", "expressions")
-TASKS_VERSION = 1  # of the records made from a scene graph
 
 
 def prepare(data_config) -> Prepared:
@@ -30,15 +29,16 @@ def prepare(data_config) -> Prepared:
       DataError: settings that cannot be drawn, an unknown task, or a folder that is not what its
         name says.
     """
-    if data_config.task not in TASKS:
+    # TensorFlow takes seconds to import; drawing scenes and measuring captions does without.
+    from input_pipeline.datasets.scenes import build, tasks
+
+    if data_config.task not in tasks.TASKS:
         raise DataError(
             "unknown task of scenes",
             where="--config.data.task",
-            expected=f"one of {TASKS}",
+            expected=f"one of {tasks.TASKS}",
             found=repr(data_config.task),
         )
-    # TensorFlow takes seconds to import; drawing scenes and measuring captions does without.
-    from input_pipeline.datasets.scenes import build
 
     options = Settings.from_config(data_config)
     folder = pathlib.Path(data_config.dir) / "scenes" / options.key
@@ -61,6 +61,7 @@ def prepare(data_config) -> Prepared:
         vocab=str(folder / build.VOCAB),
         splits=tuple(options.splits),
         corpus=[str(folder / build.CORPUS)],
+        pictures=lambda ids: build.read_pictures(folder, options.splits, ids),
     )
     if data_config.task == "captions":
         return Prepared(
@@ -71,11 +72,11 @@ def prepare(data_config) -> Prepared:
         )
 
     def records(split: str) -> Iterator:
-        for scene in build.read_scenes(folder, known(split)):
-            yield from _made(data_config.task, scene, options.seed)
+        scenes = build.read_scenes(folder, known(split))
+        return tasks.records(data_config.task, scenes, options.seed)
 
     def fingerprint(split: str) -> str:
-        return json.dumps([data_config.task, TASKS_VERSION, built["captions"][known(split)]])
+        return json.dumps([data_config.task, tasks.VERSION, built["captions"][known(split)]])
 
     answers = None
     if data_config.task == "questions":
@@ -86,20 +87,24 @@ def prepare(data_config) -> Prepared:
 
     def rows(split: str) -> Iterator[Row]:
         for record in records(split):
-            yield official.row_of(record, answers=answers)
+            yield from rows_of(
+                record,
+                answers=answers,
+                task=data_config.task,
+                classes=graph.ATTRIBUTES["shape"],
+                all_regions=True,  # a detector's; candidates are the true boxes
+            )
 
     def full_fingerprint(split: str) -> str:
         return fingerprint(split) + (answers.fingerprint if answers else "")
 
-    return Prepared(**common, rows=rows, fingerprint=full_fingerprint, answers=answers)
-
-
-def _made(task: str, scene, seed: int) -> tuple:
-    """The records of a task on one scene."""
-    from input_pipeline.datasets.scenes import expressions, questions
-
-    return {"questions": questions.questions, "expressions": expressions.expressions}[task](
-        scene, seed
+    return Prepared(
+        **common,
+        rows=rows,
+        fingerprint=full_fingerprint,
+        answers=answers,
+        records=records,
+        labels=tasks.LABELS if data_config.task == "statements" else (),
     )
 
 

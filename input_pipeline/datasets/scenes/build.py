@@ -5,7 +5,7 @@ import io
 import json
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import absl.logging
 import tensorflow as tf
@@ -21,6 +21,7 @@ from input_pipeline.datasets.scenes import (
     graph,
     probe,
     settings,
+    tasks,
 )
 from input_pipeline.progress import Progress, atomic_folder
 from input_pipeline.tables import Row
@@ -29,6 +30,8 @@ TABLE, REGIONS, VOCAB, CORPUS, BUILT = "tfds", "regions", "vocab.txt", "corpus.t
 # Scenes that the text-only baseline learns from, and is measured on: the first ones of a split,
 # then as many of the same kind that have no picture. Fewer than this measure chance.
 _MEASURED = 2000
+# Training scenes whose task texts the vocabulary is trained on, too: enough to use every word.
+_SPOKEN = 200
 
 
 def feature_spec(options: settings.Settings) -> regions.FeatureSpec:
@@ -54,6 +57,7 @@ def build(options: settings.Settings, folder: pathlib.Path) -> None:
         progress = Progress("draw scenes", sum(options.splits.values()), unit="images", every=5.0)
         hashes = {split: xxhash.xxh3_128() for split in options.splits}
         texts: list[str] = []
+        spoken: list[graph.Scene] = []
         with regions.RegionWriter(temporary / REGIONS, feature_spec(options)) as writer:
 
             def on_image(drawn: builder.Drawn) -> None:
@@ -69,6 +73,7 @@ def build(options: settings.Settings, folder: pathlib.Path) -> None:
                 hashes[scene.split].update(repr((drawn.captions, drawn.foreign)).encode())
                 if scene.split == "train":
                     texts.extend(c.text for c in drawn.captions)
+                    spoken.append(scene)
                 progress.add()
 
             with _quiet():
@@ -77,6 +82,8 @@ def build(options: settings.Settings, folder: pathlib.Path) -> None:
                 )
                 table.download_and_prepare()
 
+        for scene in spoken[:_SPOKEN]:
+            texts.extend(tasks.words_of(scene, options.seed))
         corpus = _corpus(options)
         (temporary / CORPUS).write_text("\n".join(corpus) + "\n", encoding="utf-8")
         tokenizer.train_wordpiece(texts + corpus, options.vocab_size, temporary / VOCAB)
@@ -126,7 +133,8 @@ def _read(folder: pathlib.Path, split: str, columns: dict) -> Iterator[dict]:
     """Examples of a split in order, with the wanted columns alone: no picture is decoded."""
     (version,) = (folder / TABLE).glob(f"*/*/{settings.VERSION}")
     table = tfds.builder_from_directory(str(version))
-    wanted = tfds.decode.PartialDecoding(columns)
+    as_stored = {"picture": tfds.decode.SkipDecoding()} if "picture" in columns else None
+    wanted = tfds.decode.PartialDecoding(columns, decoders=as_stored)
     data = table.as_dataset(split=split, shuffle_files=False, decoders=wanted)
     options = tf.data.Options()
     options.deterministic = True
@@ -153,3 +161,22 @@ def read_scenes(folder: pathlib.Path, split: str) -> Iterator[graph.Scene]:
     """The scene graphs of a split: what further tasks are made from."""
     for example in _read(folder, split, {"scene": True}):
         yield graph.Scene.from_json(example["scene"].decode())
+
+
+def read_pictures(
+    folder: pathlib.Path, splits: Iterable[str], image_ids: Iterable[str]
+) -> dict[str, bytes]:
+    """The PNG files of some scenes, as stored; an id that is no scene's is absent."""
+    wanted, found = set(image_ids), {}
+    for split in splits:
+        left = {name for name in wanted if name.rpartition("-")[0] == split}
+        if not left:
+            continue
+        for example in _read(folder, split, {"image_id": True, "picture": True}):
+            image_id = example["image_id"].decode()
+            if image_id in left:
+                found[image_id] = example["picture"]
+                left.remove(image_id)
+                if not left:
+                    break
+    return found

@@ -1,18 +1,31 @@
 """Records of other tasks become rows: what a task is to learn is in the batches."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
 from made_data import image, write_images
+from ml_collections import ConfigDict
 
+from configs import common
 from configs import refcoco as config_file
 from input_pipeline import overlap, pipeline
-from input_pipeline.datasets import official
-from input_pipeline.datasets.records import Expression, Pointing, Statement
-from input_pipeline.regions import FeatureSpec
+from input_pipeline.datasets import rows
+from input_pipeline.datasets.records import (
+    Expression,
+    MultipleChoice,
+    ObjectBox,
+    Pointing,
+    Statement,
+    Token,
+)
+from input_pipeline.regions import FeatureSpec, RegionStore
 from input_pipeline.schema import DataError
-from objectives import base
+from input_pipeline.stream import Source, Stream
+from input_pipeline.tables import Row, build_table
+from input_pipeline.tokenizer import Tokenizer, train_wordpiece
+from objectives import base, choice
 
 SPEC = FeatureSpec("toy", 6)
 
@@ -24,7 +37,7 @@ def config(tmp_path):
     write_images(tmp_path / "store", SPEC, *images)
     for split, (number, one) in zip(("train", "val"), images, strict=True):
         x1, y1, x2, y2 = one["boxes"][1].tolist()
-        rows = [
+        listed = [
             {
                 "sent": f"the thing {k}",
                 "gt_box": [x1, y1, x2 - x1, y2 - y1],
@@ -34,7 +47,7 @@ def config(tmp_path):
             for k in range(2)
         ]
         (tmp_path / "refcoco+").mkdir(exist_ok=True)
-        (tmp_path / "refcoco+" / f"{split}.json").write_text(json.dumps(rows))
+        (tmp_path / "refcoco+" / f"{split}.json").write_text(json.dumps(listed))
     config = config_file.get_config("data=refcoco")
     config.data.update(
         dir=str(tmp_path / "cache"),
@@ -70,12 +83,141 @@ def test_overlap_is_measured_before_boxes_are_scaled(config):
     assert other.fingerprint != pipeline.build_streams(config, assemble)["examples"].fingerprint
 
 
-def test_rows_of_records():
-    box = (1.0, 2.0, 3.0, 4.0)
-    assert official.row_of(Expression("1", 2, "3", "a dog", box)).values == {"target_box": box}
-    one = Statement("1", ("3",), "a dog", 2, "entailment")
-    assert official.row_of(one).values == {"label": (2,)}
-    pointing = Pointing("1", "3", "which?", (box,), (0,), 0)
-    assert official.row_of(pointing).values == {}
-    with pytest.raises(DataError, match=r"(?s)not one text about one image.*2 images"):
-        official.row_of(Statement("1", ("3", "4"), "both", 1))
+def test_candidates_are_the_records_own(config):
+    """Only the second region's box is offered; with candidates=regions all of them are."""
+    assemble = {"examples": base.assemble_caption}
+    batch = pipeline.build_streams(config, assemble)["examples"].batch(0)
+    assert batch["candidate_mask"].tolist() == [[[True, False, True, False, False]]] * 2
+
+
+BOX = (1.0, 2.0, 3.0, 4.0)
+OTHER = (5.0, 5.0, 9.0, 9.0)
+
+
+def test_rows_of_one_text():
+    expression = Expression("1", 2, "3", "a dog", BOX, (OTHER, BOX))
+    (row,) = rows.rows_of(expression, source=4)
+    assert (row.image_id, row.text, row.text_id, row.source) == ("3", "a dog", "1", 4)
+    assert row.values == {"target_box": BOX, "candidate_boxes": [*OTHER, *BOX]}
+    (row,) = rows.rows_of(expression, all_regions=True)
+    assert row.values == {"target_box": BOX}
+    (row,) = rows.rows_of(Statement("1", ("3", "4"), "both", 1))
+    assert (row.image_id, row.more_images, row.values) == ("3", ("4",), {"label": (1,)})
+    (row,) = rows.rows_of(Pointing("1", "3", "which?", (BOX, (0.0,) * 4, OTHER), (2, 0), 1))
+    assert row.values == {"target_box": BOX, "candidate_boxes": [*OTHER, *BOX]}
+
+
+def multiple_choice(answer=2):
+    def text(words):
+        return tuple(
+            Token("", (int(word),)) if word.isdigit() else Token(word) for word in words.split()
+        )
+
+    return MultipleChoice(
+        text_id="q",
+        image_id="still",
+        height=50,
+        width=60,
+        question=text("what is 1 ?"),
+        answers=tuple(map(text, ("a", "b 0", "c", "d"))),
+        rationales=tuple(map(text, ("e", "f", "g", "0 and 1"))),
+        answer_label=answer,
+        rationale_label=3 if answer >= 0 else -1,
+        objects=(ObjectBox("cat", BOX), ObjectBox("dog", OTHER)),
+    )
+
+
+def test_rows_of_a_question_with_choices():
+    made = rows.rows_of(multiple_choice(), task="answers", classes=("dog", "cat"))
+    assert [row.text for row in made] == ["what is dog ?", "a", "b cat", "c", "d"]
+    assert [row.follows for row in made] == [False, True, True, True, True]
+    assert [row.text_id for row in made] == ["q", "q/0", "q/1", "q/2", "q/3"]
+    assert made[0].values == {
+        "label": (2,),
+        "object_boxes": [*BOX, *OTHER],
+        "object_classes": [2, 1],
+    }
+    assert made[0].mentions == ((8, 11, 1),)
+    assert made[2].mentions == ((2, 5, 0),)
+    made = rows.rows_of(multiple_choice(), task="rationales")
+    assert [row.text for row in made] == ["what is dog ? c", "e", "f", "g", "cat and dog"]
+    assert made[0].values == {"label": (3,), "object_boxes": [*BOX, *OTHER]}
+    assert made[4].mentions == ((0, 3, 0), (8, 11, 1))
+
+
+def test_rationales_of_every_answer_where_the_right_one_is_unknown():
+    made = rows.rows_of(multiple_choice(answer=-1), task="rationales")
+    questions = [row for row in made if not row.follows]
+    assert len(made) == 20
+    assert [row.text_id for row in questions] == ["q/a0", "q/a1", "q/a2", "q/a3"]
+    assert [row.text for row in questions] == [
+        f"what is dog ? {answer}" for answer in ("a", "b cat", "c", "d")
+    ]
+    assert questions[1].mentions == ((8, 11, 1), (16, 19, 0))
+    assert {row.values["label"] for row in questions} == {(-1,)}
+
+
+def test_choices_need_a_task_and_known_classes():
+    with pytest.raises(DataError, match=r"(?s)two tasks.*config.data.task.*'captions'"):
+        rows.rows_of(multiple_choice(), task="captions")
+    with pytest.raises(DataError, match=r"(?s)unknown class.*'q'.*\['dog'\].*\['cat'\]"):
+        rows.rows_of(multiple_choice(), task="answers", classes=("dog",))
+
+
+def test_batches_of_questions_with_choices(tmp_path):
+    """Through table and stream: choices beside their question, mentions as rows of regions."""
+    store = tmp_path / "store"
+    arguments = image(3, 2, SPEC) | dict(boxes=np.array([OTHER, BOX], np.float32))
+    write_images(store, SPEC, ("still", arguments))
+    texts = [row for task in rows.CHOICES for row in rows.rows_of(multiple_choice(), task=task)]
+    words = tmp_path / "vocab.txt"
+    train_wordpiece([row.text for row in texts], 130, words)
+    tokenizer = Tokenizer.load(words)
+    table = build_table(texts, tokenizer, tmp_path / "table", source="s")
+    examples = np.flatnonzero(table.examples())
+    assert examples.tolist() == [0, 5]
+    options = common.stream_block((), 2)
+    options.update(max_text=14, max_regions=4, max_length=18, order="stored")
+    stream = Stream(
+        "choices",
+        Source(table, examples, RegionStore.open(str(store)), np.zeros(1, np.int64)),
+        ConfigDict(options),
+        functools.partial(choice.assemble_choices, choices=4),
+        tokenizer.vocab,
+        tokenizer.special,
+        seed=0,
+        batch_size=2,
+        training=False,
+    )
+    batch = stream.batch(0)
+    assert batch["label"].tolist() == [[2], [3]]
+    assert batch["text_ids"].shape == (2, 4, 14)
+    dog, cat = (tokenizer.vocab[word] for word in ("dog", "cat"))
+    # The store lists the dog (OTHER) first: regions are found by their boxes.
+    regions = batch["token_region"]
+    assert (regions[batch["text_ids"] == dog] == 1).all()
+    assert (regions[batch["text_ids"] == cat] == 2).all()
+    assert (
+        np.count_nonzero(regions) == np.isin(batch["text_ids"], (dog, cat)).sum() == 4 + 1 + 4 + 2
+    )
+    assert stream.num_examples == 2
+
+
+def test_a_choice_without_words_is_an_error_even_when_skipping(tmp_path):
+    words = tmp_path / "vocab.txt"
+    train_wordpiece(["what is it"], 120, words)
+    made = [Row("a", "what", "q"), Row("a", " ", "q/0", follows=True)]
+    with pytest.raises(DataError, match=r"(?s)a text is empty.*'q/0'"):
+        build_table(made, Tokenizer.load(words), tmp_path / "t", source="s", on_missing="skip")
+
+
+def test_two_images_an_example(tmp_path):
+    words = tmp_path / "vocab.txt"
+    train_wordpiece(["what is it"], 120, words)
+    tokenizer = Tokenizer.load(words)
+    pairs = [Row("a", "what", "1", more_images=("b",)), Row("b", "is it", "2", more_images=("c",))]
+    table = build_table(pairs, tokenizer, tmp_path / "t", source="s")
+    assert table.images == ["a", "b", "c"]
+    assert table.images_of(np.arange(2)).tolist() == [[0, 1], [1, 2]]
+    with pytest.raises(DataError, match=r"(?s)different numbers of images.*'3'.*expected: 2"):
+        build_table([*pairs, Row("c", "it", "3")], tokenizer, tmp_path / "u", source="s")

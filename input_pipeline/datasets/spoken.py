@@ -1,0 +1,57 @@
+"""Texts that mention objects (VCR), in plain words."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import xxhash
+
+from input_pipeline.datasets.records import ObjectBox, Token
+
+PERSON = "person"
+# What VL-BERT calls persons, in its order.
+NAMES = (
+    *("Casey", "Riley", "Jessie", "Jackie", "Avery", "Jaime", "Peyton"),
+    *("Kerry", "Jody", "Kendall", "Frankie", "Pat", "Quinn"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mention:
+    """Characters start to end of a text name an object (index into the record's `objects`)."""
+
+    start: int
+    end: int
+    object: int
+
+
+def spoken(
+    tokens: Sequence[Token], objects: Sequence[ObjectBox], key: str
+) -> tuple[str, tuple[Mention, ...]]:
+    """A text in plain words, and which of them are which object.
+
+    An object goes by its class name; a person by one of 13 names that suit any gender, since the
+    class name would not tell two persons apart. Several objects are joined by "and", which belongs
+    to none of them. VL-BERT deals the names out with one counter over all examples it happens to
+    read; here the first name follows from `key` and the next person has the next name, so that it
+    depends on nothing else, and is the same in question, answers and rationales.
+
+    Args:
+      tokens: of the question, an answer or a rationale.
+      objects: of the record.
+      key: the record's text_id.
+    """
+    first, persons, names = xxhash.xxh3_64_intdigest(key.encode()), 0, []
+    for item in objects:
+        names.append(item.name)
+        if item.name == PERSON:
+            names[-1] = NAMES[(first + persons) % len(NAMES)]
+            persons += 1
+    text, mentions = "", []
+    for token in tokens:
+        for place, index in enumerate(token.objects):
+            text += " and " if place else " "
+            mentions.append(Mention(len(text) - 1, len(text) - 1 + len(names[index]), index))
+            text += names[index]
+        if token.word:
+            text += f" {token.word}"
+    return text[1:], tuple(mentions)  # without the space before the first word
