@@ -1,6 +1,6 @@
-"""Trains or evaluates.
+"""Trains, evaluates or predicts.
 
-python main.py --config=configs/vlbert_pretrain.py [--workdir=DIR] [--mode=train|eval]
+python main.py --config=configs/vlbert_pretrain.py [--workdir=DIR] [--mode=train|eval|predict]
 """
 
 import os

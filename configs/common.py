@@ -56,6 +56,12 @@ def data_block(dataset: str) -> dict:
             image_id="image_id",
             text="text",
             split="",  # empty: `annotations` is all training
+            id="id",  # of the example, where the lines have one
+            label="label",  # classify: int or string; choices: number of the right one, from 0
+            choices="choices",  # choices: a list of strings
+            box="box",  # ground: x1, y1, x2, y2 in pixels of what the text means
+            candidates="candidates",  # ground: boxes to choose from; none: the image's regions
+            answers="answers",  # questions: a string or a list of strings
         ),
         manual_dir="",  # official files as downloaded (every data set but scenes and jsonl)
         tfds_dir="",  # or where `tfds build` put them
@@ -68,11 +74,14 @@ def data_block(dataset: str) -> dict:
         candidates="gt",  # refcoco: boxes to choose from, "gt", "detected", "both" or "listed"
         expression="tokens",  # refcoco: the text is the "tokens" (VL-BERT) or "raw" (ViLBERT)
         games="all",  # guesswhat: or "success"
-        answers="",  # answer list of VQA and GQA, in a checkpoint's order; empty: made by frequency
+        # Answer list of VQA and GQA, or class list of one's own labels, in a checkpoint's order;
+        # empty: made by frequency, or of all labels in training.
+        answers="",
         answer_count=9,  # questions an answer must be the main one of, where the list is made
         leaks="error",  # training images that are evaluated on: "error", "report", or "drop" them
         held_out="",  # more images to keep out of training: files of ids, or DATASET:SPLIT
         regions="",  # region store folder(s), comma-separated; empty: the data set's own
+        pictures="",  # folder of the pictures, for reports; scenes have their own
         vocab="",  # vocab.txt path or hub name; empty: the data set's own
         vocab_size=4000,  # word pieces, where a vocabulary is trained (scenes; jsonl without vocab)
         corpus="",  # plain text file(s) of streams without images, comma-separated
@@ -81,7 +90,10 @@ def data_block(dataset: str) -> dict:
         on_missing="error",  # or "skip" what lacks text or regions, found before step 0
         threads=4,  # parallel batch reads
         prefetch=4,  # batches read ahead
-        task="captions",  # scenes: or its "questions" or "expressions"
+        # scenes: "captions", "questions", "expressions", "answers", "rationales", "statements";
+        # vcr: "answers" (to a question) or "rationales" (of the answered question);
+        # jsonl: "captions", "classify", "choices", "ground", "retrieve", "questions".
+        task="captions",
         scenes=dict(  # the embedded data set
             train=4000,  # images
             validation=400,
@@ -108,6 +120,7 @@ def stream_block(objectives: tuple[str, ...], batch_size: int, images: bool = Tr
         flip="off",  # "boxes": the original's, geometry only; "boxes_and_words": left<->right too
         block=0,  # > 0: shuffle blocks of this many neighbours on disk (sequential reads)
         negatives=False,  # bring another image's caption along, for alignment
+        distractors="",  # four-way retrieval: "random", or a pool of hard negatives (.npz)
         iou="plus_one",  # how boxes' overlaps are measured: end pixels count, or "plain"
     )
 
@@ -185,6 +198,9 @@ def run_block() -> dict:
             keep=2,  # newest ones, beside the best
             best="",  # "evals/<name>/<metric>", higher is better; empty: newest only
         ),
+        predict=dict(
+            examples=24,  # shown in WORKDIR/report/index.html; 0: no report
+        ),
     )
 
 
@@ -200,55 +216,6 @@ def experiment(model: dict, data: str, streams: dict, objectives: dict, evals: d
         evals=evals,
     )
     return lock(config)
-
-
-def finetuning(
-    args, stream: dict, objectives: dict, *, metric: str, pooler: bool = False
-) -> ConfigDict:
-    """A fine-tuning config: one stream, called "examples", and the best checkpoint by one metric.
-
-    Args:
-      args: parsed arguments, with `model`, `size` and `data`.
-      stream: the stream block.
-      objectives: the objective blocks.
-      metric: of the evaluation "validation", higher is better.
-      pooler: whether VL-BERT has one.
-    """
-    config = experiment(
-        models.block(args.model, args.size, pooler=pooler),
-        args.data,
-        dict(examples=stream),
-        objectives,
-        dict(validation=dict(evaluator="losses", stream="examples", split="eval", batch_size=64)),
-    )
-    config.checkpoint.best = f"evals/validation/{metric}"
-    if args.size in models.CPU_SIZES:
-        config.optimizer.update(lr=1e-3, b2=0.98, clip_norm=5.0)
-        config.total_steps = 2000
-    else:
-        config.dtype = "bfloat16"
-        config.log_every = 100
-        config.eval_every = config.checkpoint.every = 1000
-    return config
-
-
-def schedule(config, *, examples: int, epochs: int, lr: float, warmup: int | float) -> None:
-    """Sets the optimizer of a published fine-tuning recipe.
-
-    Args:
-      config: from `finetuning`; read are its model and batch size.
-      examples: of an epoch.
-      epochs: of training.
-      lr: peak, for the global batch as it is.
-      warmup: steps, or a share of all.
-    """
-    config.total_steps = epochs * examples // config.streams.examples.batch_size
-    if isinstance(warmup, float):
-        warmup = int(warmup * config.total_steps)
-    config.optimizer.update(lr=lr, warmup_steps=warmup, clip_norm=1.0)
-    if config.model.name != "vlbert":
-        config.optimizer.update(b2=0.98, eps=1e-8, weight_decay=0.01, clip_norm=0.0)
-        config.optimizer.no_decay = (r".*/bias", r".*norm/scale")
 
 
 def pretraining(model: dict, args, streams: dict) -> ConfigDict:

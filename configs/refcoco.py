@@ -1,21 +1,29 @@
-"""Referring expressions: RefCOCO, RefCOCO+, RefCOCOg, and the embedded data's.
+"""Referring expressions: RefCOCO, RefCOCO+, RefCOCOg, and the embedded data's expressions.
 
   python main.py --config=configs/refcoco.py:model=vlbert                   # embedded data, CPU
-  python main.py --config=configs/refcoco.py:model=vlbert,size=base,data=refcoco \\
+  python main.py --config=configs/refcoco.py:model=vlbert,size=base,data=refcoco \
       --config.data.manual_dir=refcoco_files --config.data.regions=coco_store
 
 The regions of the store are the candidates; `grounding_upper_bound` is the share of expressions
 for which any of them is right, beside `grounding_accuracy`. Numbers compare only for the same
 candidates: annotated boxes, or a detector's.
 
+Where the originals differ from each other or from what one expects:
+
+- VL-BERT lets rows that pad the batch win: never here. Both let the whole image compete: kept.
+- VL-BERT counts an overlap of exactly half as right, ViLBERT does not: each as it was.
+- Boxes' last pixels belong to them when overlaps are measured (stream option `iou`): kept.
+- 12-in-1 means to add the annotated boxes to the candidates in training, and cuts them off again
+  where a detector brought 100: what is in the store competes here.
+- ViLBERT learns the overlap itself where it is half or more, VL-BERT yes or no: each as it was.
+
 Arguments:
   model: "vlbert" or "vilbert".
-  data: "scenes" or "refcoco".
+  data: "scenes", "refcoco", or "jsonl", one's own texts and boxes.
+  preset: see configs/presets.py.
 """
 
-from configs import common, models
-
-EXPRESSIONS = 120_191  # of RefCOCO+'s train split
+from configs import common, finetuning, models, presets
 
 
 def get_config(arg: str | None = None):
@@ -24,38 +32,18 @@ def get_config(arg: str | None = None):
         arg,
         model=("vlbert", ("vlbert", "vilbert")),
         size=("mini", tuple(models.SIZES)),
-        data=("scenes", ("scenes", "refcoco")),
+        data=("scenes", ("scenes", "refcoco", "jsonl")),
+        preset=("", presets.NAMES),
     )
-    cpu, vlbert = args.size in models.CPU_SIZES, args.model == "vlbert"
-    stream = common.stream_block(("grounding",), batch_size=64 if cpu else (32 if vlbert else 256))
-    # ViLBERT cuts expressions at 20 pieces; nearly none are longer.
-    stream.update(max_text=24, max_regions=101, max_length=125, order="stored")
-    config = common.finetuning(
-        args,
-        stream,
-        dict(
-            grounding=dict(
-                weight=1.0,
-                classifier="transform" if vlbert else "1fc",
-                dropout=0.0 if vlbert else 0.1,
-                target="binary" if vlbert else "soft",  # of the overlap with the referred box
-                normalize="candidates" if vlbert else "examples",
-                hit="at_least_half" if vlbert else "over_half",
-            )
-        ),
-        metric="grounding_accuracy",
-    )
+    recipe = presets.find("refcoco", args.model, args.preset)
+    config = finetuning.grounding(args, recipe)
     if args.data == "scenes":
         config.data.task = "expressions"
         config.streams.examples.update(max_text=24, max_regions=8, max_length=32)
+    elif args.data == "jsonl":
+        config.data.task = "ground"
     else:
         config.data.train_split, config.data.eval_split = "train", "val"
-    if cpu:
-        return config
-    if vlbert:
-        # The original writes 8e-7 and multiplies by the global batch of 32.
-        common.schedule(config, examples=EXPRESSIONS, epochs=20, lr=2.56e-5, warmup=3750)
-        config.streams.examples.resize = (600, 1000)
-    else:
-        common.schedule(config, examples=EXPRESSIONS, epochs=20, lr=4e-5, warmup=0.1)
+    if args.size not in models.CPU_SIZES:
+        presets.schedule(config, recipe, examples=presets.EXAMPLES["refcoco"])
     return config

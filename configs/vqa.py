@@ -5,16 +5,23 @@
       --config.data.manual_dir=vqa_files --config.data.regions=store
   python main.py --config=configs/vqa.py:model=vilbert,size=base --config.init=runs/vilbert_base ...
 
+Where the originals differ from each other or from what one expects:
+
+- VL-BERT's classifier starts from the masked-language head and the answers' word embeddings: kept.
+- VL-BERT mirrors boxes and swaps "left" and "right" beside features that are not mirrored: off.
+- The answers of annotators count as they wrote them, though listed answers are normalised: kept,
+  both originals' scores are made so.
+- Both validate on images that are trained on: here such images are left out of training
+  (data.leaks="drop").
+
 Arguments:
   model: "vlbert" reads the state of a masked answer word, "vilbert" and its baseline
     "single_stream" the pooled state.
-  data: "scenes", "vqa", "gqa" or "visual_genome_qa".
+  data: "scenes", "vqa", "gqa", "visual_genome_qa", or "jsonl", one's own questions.
+  preset: see configs/presets.py.
 """
 
-from configs import common, models
-
-# Of train2014 and val2014: an epoch is 2,571 batches of 256.
-QUESTIONS = 658_111
+from configs import common, finetuning, models, presets
 
 
 def get_config(arg: str | None = None):
@@ -23,13 +30,17 @@ def get_config(arg: str | None = None):
         arg,
         model=("vlbert", ("vlbert", "vilbert", "single_stream")),
         size=("mini", tuple(models.SIZES)),
-        data=("scenes", ("scenes", "vqa", "gqa", "visual_genome_qa")),
+        data=("scenes", ("scenes", "vqa", "gqa", "visual_genome_qa", "jsonl")),
+        preset=("", presets.NAMES),
     )
-    cpu, vlbert = args.size in models.CPU_SIZES, args.model == "vlbert"
-    stream = common.stream_block(("vqa",), batch_size=64 if cpu else 256)
-    # Every region and nearly every question whole (the originals': all, and 23 pieces).
-    stream.update(max_text=32, max_regions=101, max_length=133, order="stored")
-    config = common.finetuning(
+    vlbert = args.model == "vlbert"
+    task = args.data if args.data in presets.RECIPES else "vqa"
+    recipe = presets.find(task, args.model, args.preset)
+    stream = common.stream_block(("vqa",), batch_size=64)
+    text, regions = recipe["text"], recipe["regions"]
+    stream.update(max_text=text, max_regions=regions, max_length=text + regions, order="stored")
+    head = "gqa" if args.data == "gqa" else "vqa"  # their lists of answers differ
+    config = finetuning.config(
         args,
         stream,
         dict(
@@ -37,32 +48,39 @@ def get_config(arg: str | None = None):
                 weight=1.0,
                 form="masked_answer" if vlbert else "pooled",
                 # "transform", or VL-BERT's "1fc" and "2fc", or ViLBERT's first: "weight_norm"
-                classifier="weight_norm" if args.model == "single_stream" else "transform",
+                classifier=recipe.get("classifier", "transform"),
                 width=0,  # between the layers; 0: the state's, twice that in the pooled form
+                # Of the last layer, from a checkpoint: the answers' "words" (VL-BERT), or "random".
+                classifier_init="words" if vlbert else "random",
                 dropout=0.1 if vlbert else 0.0,  # ViLBERT's is in its trunk
-                head="gqa" if args.data == "gqa" else "vqa",  # parameters; lists of answers differ
+                head=head,  # name of the parameters
             )
         ),
         metric="vqa_accuracy",
+        evals=dict(
+            # The official accuracy, by type of question.
+            official=dict(evaluator="answers", stream="examples", split="eval", batch_size=64)
+        ),
     )
     splits = {
         "scenes": ("train", "validation"),
+        "jsonl": ("train", "validation"),
         "vqa": ("trainval", "minival"),  # the latter: the last 3,000 questions of val2014
         "gqa": ("train_balanced", "testdev_balanced"),
         "visual_genome_qa": ("train", "val"),
     }
     config.data.train_split, config.data.eval_split = splits[args.data]
     if args.data == "scenes":
-        config.data.task = "questions"
         config.streams.examples.update(max_text=24, max_regions=8, max_length=32)
+    if args.data in ("scenes", "jsonl"):
+        config.data.task = "questions"
     else:
         config.data.leaks = "drop"  # the cut between such splits goes through an image
-    if cpu:
+    if args.data == "jsonl":
+        config.data.answer_count = 1  # small data: every answer is one
+    if args.size in models.CPU_SIZES:
         return config
+    presets.schedule(config, recipe, examples=presets.EXAMPLES[task], head=head)
     if vlbert:
-        # The original writes 6.25e-7 and multiplies by the global batch of 256.
-        common.schedule(config, examples=QUESTIONS, epochs=5, lr=1.6e-4, warmup=500)
         config.streams.examples.resize = (600, 1000)
-    else:
-        common.schedule(config, examples=QUESTIONS, epochs=20, lr=4e-5, warmup=0.1)
     return config

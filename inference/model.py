@@ -108,12 +108,14 @@ class Model:
         if "transform" not in params:
             return heads.Linear(sizes, outputs)
         norm = "norm" in params
-        # The one head without norm that is not VL-BERT's region head: its two-layer answer head.
-        activation = "relu" if name in ("vqa", "choice") and not norm else "gelu"
+        # Heads without norm are VL-BERT's: those of regions, and its "2fc".
+        activation = "relu" if name in _OF_TEXTS and not norm else "gelu"
         width = params["transform"]["bias"].size
         return heads.Classifier(sizes, outputs, width, norm=norm, activation=activation)
 
 
+# Heads that VL-BERT can have with two layers.
+_OF_TEXTS = ("vqa", "gqa", "choice", "ranking")
 # Heads on the states of regions, which are a stream of their own in ViLBERT.
 _OF_REGIONS = ("masked_region", "grounding", "object_class")
 

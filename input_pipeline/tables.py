@@ -1,5 +1,6 @@
 """Texts are tokenised once into flat memory-mapped columns; batches are gathered out of them."""
 
+import functools
 import json
 import os
 import pathlib
@@ -187,6 +188,16 @@ class TextTable:
         if self.follows is None:
             return np.ones(len(self), bool)
         return ~self.follows
+
+    @functools.cached_property
+    def _starts(self) -> np.ndarray:
+        """Rows that are examples, and the end."""
+        return np.append(np.flatnonzero(self.examples()), len(self))
+
+    def followers(self, rows: np.ndarray) -> np.ndarray:
+        """int [B]: how many rows follow each of the rows before the next example."""
+        after = np.searchsorted(self._starts, rows, side="right")
+        return self._starts[after] - rows - 1
 
     def images_of(self, rows: np.ndarray) -> np.ndarray:
         """int32 [B, M] into `images`, the images of rows."""

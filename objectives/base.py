@@ -1,7 +1,7 @@
 """What an objective is, and how plain captions and text rows become token arrays."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ class Facts:
       num_classes: C of the detector, 0 without distributions.
       stored_mean: whether row 0 of the regions is their mean (else the detector's own feature).
       num_answers: entries of the answer list, 0 without one.
+      answer_pieces: vocabulary ids of the word pieces of each answer.
+      num_labels: classes that the data set's labels are of, 0 where it names none.
     """
 
     special: SpecialIds
@@ -30,6 +32,27 @@ class Facts:
     num_classes: int
     stored_mean: bool
     num_answers: int = 0
+    answer_pieces: Sequence[Sequence[int]] = ()
+    num_labels: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class InitialValue:
+    """What a parameter starts as, computed from others of a checkpoint.
+
+    Attributes:
+      array: of the parameter's shape.
+      origin: path of the parameter that it is computed from.
+      note: how, for the report.
+      known: mask that broadcasts to the array, where only some entries could be computed.
+      replaces: whether it stands above what the checkpoint has for the parameter itself.
+    """
+
+    array: np.ndarray
+    origin: str
+    note: str
+    known: np.ndarray | None = None
+    replaces: bool = False
 
 
 class Objective:
@@ -43,6 +66,7 @@ class Objective:
       splits: whether the loss is a sum over examples, so that a batch may be cut in microbatches.
       whole_text: whether every token counts, so that no text may be cut to make room for regions.
       mirrors: whether what is to be learned holds of mirrored boxes and words, too.
+      predicts: whether it has `predictions`: an answer to each example that stands for itself.
       pairs: static ((text, image), ...) of each example that the trunk is run on, a row each; None:
         whatever another objective of the stream says, else the first text with the first image.
     """
@@ -52,6 +76,7 @@ class Objective:
     splits: bool = True
     whole_text: bool = False
     mirrors: bool = True
+    predicts: bool = False
     pairs: tuple[tuple[int, int], ...] | None = None
 
     def __init__(self, name: str, block, facts: Facts):
@@ -96,6 +121,15 @@ class Objective:
         """{prefix of own parameters: prefix of others that a pre-trained model has instead}."""
         return {}
 
+    def initial_values(self, arrays: Arrays, known: Arrays) -> dict[str, InitialValue]:
+        """{path of a parameter: what it starts as}, where a copy (`warm_start`) does not say it.
+
+        Args:
+          arrays: {path: numpy array} of a checkpoint: as fitted to the model, else as it has them.
+          known: {path: mask} where only some entries of an array came from the checkpoint.
+        """
+        return {}
+
     def corrupt(self, batch: Arrays, keys) -> dict:
         """The batch with inputs corrupted and targets added; `keys` key[B], one a row."""
         raise NotImplementedError
@@ -114,6 +148,25 @@ class Objective:
 
     def metrics(self, logits, batch: Arrays) -> dict:
         """{name: (sum, weight)}."""
+        raise NotImplementedError
+
+    def predictions(self, logits, batch: Arrays) -> dict:
+        """What is predicted of each example, small arrays {key: [B, …]}; labels may be missing.
+
+        Raises:
+          ValueError: the objective predicts nothing.
+        """
+        raise ValueError(
+            f"objective {self.name!r} predicts nothing: it is a task to learn from, not to use"
+        )
+
+    def describe(self, row: Arrays, names: Sequence[str] = ()) -> dict:
+        """One example's prediction as JSON values, with its `label` where that is known.
+
+        Args:
+          row: its entries of `predictions`, numpy arrays.
+          names: of the answers or classes, by number; empty where they have none.
+        """
         raise NotImplementedError
 
 

@@ -7,9 +7,11 @@ Retrieval (ViLBERT §3.2): a caption and its image against three pairs that do n
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.schema import DataError
 from objectives import base, classification
 from vl_models import heads
 
@@ -20,7 +22,15 @@ OPTIONS = {
     "pairs": ("texts", "retrieval"),
     "loss": ("softmax", "sigmoid"),
     "head": ("choice", "ranking"),
+    "classifier": ("1fc", "2fc"),
+    "head_init": ("alignment", "random"),
+    "segment_b": ("copy", "as_loaded"),
 }
+_ALIGNMENT = "heads/alignment/classifier"
+_SEGMENTS = "trunk/embeddings/segment/embedding"
+_IMAGES = "trunk/regions/projection/kernel"
+# Heads of tasks whose texts have a second segment (VL-BERT's answers, anyone's choices).
+_TWO_SEGMENTS = {"vqa", "gqa", "choice", "ranking"}
 
 
 class Task(classification.Task):
@@ -31,9 +41,16 @@ class Task(classification.Task):
       choices: texts of an example, K; 4 in VCR and in retrieval.
       loss: "softmax" cross-entropy over the pairs (ViLBERT, VL-BERT's paper), or "sigmoid": binary
         cross-entropy, mean over pairs (VL-BERT's released configs).
-      dropout: before the linear layer (VL-BERT 0.1; ViLBERT's is in its trunk).
+      classifier: "1fc": one linear layer; "2fc": linear, ReLU, linear (VL-BERT's alternative).
+      width: between the layers of "2fc"; 0: the pooled state's.
+      dropout: before each linear layer (VL-BERT 0.1; ViLBERT's is in its trunk).
       head: name of the parameters: "choice" (VL-BERT's VCR) or "ranking" (12-in-1, one for VCR and
         retrieval).
+      head_init: what a "1fc" starts as: "alignment", the log-odds of a match after the alignment
+        head of the checkpoint, where it has one (VL-BERT's released code; its released checkpoints
+        have none), or "random" (ViLBERT's).
+      segment_b: "copy": the second segment's embedding starts as the first's where the checkpoint
+        was trained on one segment alone (VL-BERT's VCR); "as_loaded" (ViLBERT).
     """
 
     options = OPTIONS
@@ -46,6 +63,11 @@ class Task(classification.Task):
             return base.assemble_caption
         return functools.partial(assemble_choices, choices=block.choices)
 
+    @property
+    def predicts(self) -> bool:
+        """Whether there is something to choose: the other pairs of retrieval are drawn anew."""
+        return self.block.pairs == "texts"
+
     def _pairs(self):
         if self.block.pairs == "texts":
             return tuple((text, 0) for text in range(self.block.choices))
@@ -57,7 +79,55 @@ class Task(classification.Task):
         return RETRIEVAL
 
     def head(self, trunk):
-        return heads.Linear(trunk.sizes, 1, dropout=self.block.dropout)
+        block = self.block
+        if block.classifier == "1fc":
+            return heads.Linear(trunk.sizes, 1, dropout=block.dropout)
+        if block.head_init == "alignment":
+            raise ValueError(
+                f"config.objectives.{self.name}.head_init='alignment' is of one linear layer, "
+                f"found classifier {block.classifier!r}\n"
+                f"  fix: --config.objectives.{self.name}.head_init=random"
+            )
+        return heads.Classifier(
+            trunk.sizes,
+            1,
+            block.width or trunk.pooled_width,
+            activation="relu",
+            input_dropout=block.dropout,
+            dropout=block.dropout,
+        )
+
+    def initial_values(self, arrays, known):
+        return self._log_odds(arrays) | self._second_segment(arrays, known)
+
+    def _log_odds(self, arrays):
+        """A pair's score as log p(match) − log p(no match): the difference of their logits."""
+        if self.block.head_init != "alignment" or f"{_ALIGNMENT}/kernel" not in arrays:
+            return {}
+        out = {}
+        for part in ("kernel", "bias"):
+            logits = arrays[f"{_ALIGNMENT}/{part}"].astype(np.float32)
+            out[f"heads/{self.head_name}/classifier/{part}"] = base.InitialValue(
+                logits[..., 1:] - logits[..., :1],
+                f"{_ALIGNMENT}/{part}",
+                "match minus mismatch of the alignment head",
+            )
+        return out
+
+    def _second_segment(self, arrays, known):
+        """Captions are of one segment, so a model trained on them alone never saw the second.
+
+        That it saw another is told by the heads it has; BERT, which has no images, saw both.
+        """
+        heads_there = {path.split("/")[1] for path in arrays if path.startswith("heads/")}
+        trained = heads_there & _TWO_SEGMENTS or _IMAGES not in arrays
+        if self.block.segment_b != "copy" or trained or _SEGMENTS not in arrays:
+            return {}
+        table = arrays[_SEGMENTS].copy()
+        table[1] = table[0]
+        note = "segment B starts as segment A, which alone was trained"
+        value = base.InitialValue(table, _SEGMENTS, note, known.get(_SEGMENTS), replaces=True)
+        return {_SEGMENTS: value}
 
     def corrupt(self, batch, keys):
         """Adds retrieval's labels; mentions of regions that were cut off mean the whole image."""
@@ -81,6 +151,19 @@ class Task(classification.Task):
         """[B, P], one a pair."""
         return head(self._pooled(outputs)).reshape(-1, len(self.pairs))
 
+    def predictions(self, logits, batch):
+        """Logits, and their softmax whatever the loss, as leaderboards want them: [B, P]."""
+        probabilities = jax.nn.softmax(logits)
+        return dict(logits=logits, probabilities=probabilities, label=batch["label"][:, 0])
+
+    def describe(self, row, names=()):
+        """{"choice": number, "probabilities", "logits", "label"}; the last where it is known."""
+        return dict(
+            choice=int(row["logits"].argmax()),
+            probabilities=row["probabilities"].tolist(),
+            logits=row["logits"].tolist(),
+        ) | classification.known_label(row)
+
 
 def assemble_choices(table, rows: np.ndarray, special, max_text: int, *, choices: int) -> dict:
     """[CLS] question [SEP] choice [SEP] for each choice of a question.
@@ -100,8 +183,21 @@ def assemble_choices(table, rows: np.ndarray, special, max_text: int, *, choices
     Returns:
       text_ids, text_mask, segment_ids (1 in the choice and its [SEP]), word_starts and, where
       words mention regions, token_region: [B, K, T].
+
+    Raises:
+      DataError: a question with another number of choices.
     """
     rows = np.asarray(rows)
+    found = table.followers(rows)
+    if (found != choices).any():
+        i = int(np.argmax(found != choices))
+        raise DataError(
+            "a question has another number of choices",
+            where=f"example {table.text_id(int(rows[i]))!r}",
+            expected=choices,
+            found=int(found[i]),
+            fix="set --config.objectives.choice.choices",
+        )
     question, *answers = (table.gather(rows + i, max_text - 3) for i in range(choices + 1))
     texts = [_joined(question, answer, special, max_text) for answer in answers]
     return {key: np.stack([text[key] for text in texts], axis=1) for key in texts[0]}

@@ -24,7 +24,7 @@ class Task(base.Objective):
     they are left out.
 
     Block:
-      classes: C.
+      classes: C; 0: as many as the data set's labels are of.
       images: of an example; with 2 the pooled states of the text with either are concatenated.
       classifier: "1fc": one linear layer (SNLI-VE); "transform": linear, GELU, norm, linear, of
         twice the pooled width between (NLVR2).
@@ -35,6 +35,7 @@ class Task(base.Objective):
     """
 
     stage = 0
+    predicts = True
     options = OPTIONS
 
     def __init__(self, name, block, facts):
@@ -48,10 +49,16 @@ class Task(base.Objective):
 
     def head(self, trunk):
         block, sizes = self.block, trunk.sizes
+        classes = block.classes or self.facts.num_labels
+        if not classes:
+            raise ValueError(
+                f"config.objectives.{self.name}.classes is 0, and the data set names no classes: "
+                "set their number"
+            )
         if block.classifier == "1fc":
-            return heads.Linear(sizes, block.classes, dropout=block.dropout)
+            return heads.Linear(sizes, classes, dropout=block.dropout)
         width = 2 * trunk.pooled_width
-        return heads.Classifier(sizes, block.classes, width, norm=True, dropout=block.dropout)
+        return heads.Classifier(sizes, classes, width, norm=True, dropout=block.dropout)
 
     def corrupt(self, batch, keys):
         del keys  # nothing is hidden
@@ -86,6 +93,24 @@ class Task(base.Objective):
         weights = _weights(batch)
         right = jnp.argmax(logits, -1) == batch["label"][:, 0]
         return {f"{self.name}_accuracy": ((right * weights).sum(), weights.sum())}
+
+    def predictions(self, logits, batch):
+        """Probabilities of the classes [B, C], and the label, -1 = unknown."""
+        probability = jax.nn.softmax if self.block.loss == "softmax" else jax.nn.sigmoid
+        return dict(probabilities=probability(logits), label=batch["label"][:, 0])
+
+    def describe(self, row, names=()):
+        """{"class": number, "name", "probabilities", "label"}; the last where it is known."""
+        best = int(row["probabilities"].argmax())
+        out = {"class": best}
+        if len(names):
+            out["name"] = names[best]
+        return out | dict(probabilities=row["probabilities"].tolist()) | known_label(row)
+
+
+def known_label(row) -> dict:
+    """{"label": number}, or {} where it is unknown."""
+    return {"label": int(row["label"])} if row["label"] >= 0 else {}
 
 
 def _weights(batch):

@@ -5,6 +5,7 @@ with the referred object's box. VL-BERT (§4.2) trains on yes or no, ViLBERT (§
 code on the overlap itself. The whole image is a candidate in both.
 """
 
+import jax
 import jax.numpy as jnp
 
 from objectives import base, losses
@@ -33,6 +34,7 @@ class Task(base.Objective):
 
     head_name = "grounding"
     stage = 0
+    predicts = True
 
     def __init__(self, name, block, facts):
         super().__init__(name, block, facts)
@@ -56,7 +58,7 @@ class Task(base.Objective):
 
     def weight(self, batch):
         if self.block.normalize == "examples":
-            return batch["_weight"].sum()
+            return _known(batch).sum()
         return self._weights(batch).sum()
 
     def logits(self, head, outputs, batch):
@@ -73,18 +75,49 @@ class Task(base.Objective):
 
     def metrics(self, logits, batch):
         """Share of right choices, and of expressions that have a right candidate at all."""
-        overlap, weight = batch["region_iou"], batch["_weight"]
+        overlap, weight = batch["region_iou"], _known(batch)
         right = (overlap >= 0.5) if self.block.hit == "at_least_half" else (overlap > 0.5)
-        right = (right & batch["region_mask"])[:, 0]
+        right = right[:, 0] & candidates(batch)
         chosen = jnp.take_along_axis(right, best(logits, batch)[:, None], axis=1)[:, 0]
         return {
             f"{self.name}_accuracy": ((chosen * weight).sum(), weight.sum()),
             f"{self.name}_upper_bound": ((right.any(-1) * weight).sum(), weight.sum()),
         }
 
+    def predictions(self, logits, batch):
+        """The best candidate: its row, box in the batch's pixels, and probability."""
+        row = best(logits, batch)
+        box = jnp.take_along_axis(batch["boxes"][:, 0], row[:, None, None], axis=1)[:, 0]
+        # The batch leaves the whole image's box empty.
+        height, width = batch["image_size"][:, 0, 0], batch["image_size"][:, 0, 1]
+        image = jnp.stack([0 * width, 0 * height, width - 1, height - 1], -1)
+        score = jnp.take_along_axis(logits, row[:, None], axis=1)[:, 0]
+        return dict(
+            region=row,
+            box=jnp.where(row[:, None] == 0, image, box),
+            score=jax.nn.sigmoid(score),
+        )
+
+    def describe(self, row, names=()):
+        """{"region": row, 0 = whole image; "box": xyxy; "score": probability}."""
+        return dict(region=int(row["region"]), box=row["box"].tolist(), score=float(row["score"]))
+
     def _weights(self, batch):
         """[B, R]: 1 at candidates."""
-        return batch["region_mask"][:, 0] * batch["_weight"][:, None]
+        return candidates(batch) * _known(batch)[:, None]
+
+
+def _known(batch):
+    """Weight of each expression, [B]: 0 where what it means is unknown, a box that is nowhere."""
+    return batch["_weight"] * (batch["region_iou"][:, 0].max(-1) > 0)
+
+
+def candidates(batch):
+    """Regions that may be chosen, bool [B, R]: all real ones where the data name none."""
+    mask = batch["region_mask"]
+    if "candidate_mask" in batch:
+        mask = mask & batch["candidate_mask"]
+    return mask[:, 0]
 
 
 def best(logits, batch):
@@ -92,4 +125,4 @@ def best(logits, batch):
 
     In the original a padded row scores as a region of zeros does, and may win.
     """
-    return jnp.argmax(jnp.where(batch["region_mask"][:, 0], logits, -jnp.inf), axis=-1)
+    return jnp.argmax(jnp.where(candidates(batch), logits, -jnp.inf), axis=-1)

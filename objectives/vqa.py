@@ -11,10 +11,13 @@ import numpy as np
 from objectives import base
 from vl_models import heads, layers
 
+TOP = 5  # answers that a prediction names
 OPTIONS = {
     "form": ("masked_answer", "pooled"),
     "classifier": ("transform", "1fc", "2fc", "weight_norm"),
+    "classifier_init": ("words", "random"),
 }
+_WORDS = "trunk/embeddings/word/embedding"
 
 
 class Task(base.Objective):
@@ -24,12 +27,16 @@ class Task(base.Objective):
       form: "masked_answer" reads the state of [MASK], "pooled" the pooled state.
       classifier: "transform": linear, GELU, norm, linear (VL-BERT's "mlm" and 12-in-1's head);
         "1fc" and "2fc": VL-BERT's alternatives; "weight_norm": ViLBERT's first release.
+      classifier_init: the last layer of a run that starts from a checkpoint: "words", each answer
+        as the mean of the embeddings of its word pieces (VL-BERT, released code), or "random"
+        (ViLBERT). From scratch it is random, as the word embeddings are themselves.
       width: between the layers; 0: the width of the state, twice that in the pooled form.
       dropout: in the classifier.
       head: name of the parameters, "vqa" or "gqa" (their answer lists differ).
     """
 
     stage = 0
+    predicts = True
     mirrors = False  # "left" and "right" would have to change places in the answers, too
 
     def __init__(self, name, block, facts):
@@ -52,6 +59,15 @@ class Task(base.Objective):
         pooled = block.form == "pooled"
         state = trunk.pooled_width if pooled else trunk.sizes.hidden
         width = block.width or state * (2 if pooled else 1)
+        if block.classifier_init == "words" and not (
+            self._of_masked_word() and width == trunk.sizes.hidden
+        ):
+            raise ValueError(
+                f"config.objectives.{self.name}.classifier_init='words' needs form='masked_answer',"
+                " classifier='transform' and the width of the word embeddings "
+                f"({trunk.sizes.hidden}); found {block.form!r}, {block.classifier!r} and {width}\n"
+                f"  fix: --config.objectives.{self.name}.classifier_init=random"
+            )
         if block.classifier == "1fc":
             return heads.Linear(trunk.sizes, outputs, dropout=block.dropout)
         if block.classifier == "2fc":
@@ -69,10 +85,29 @@ class Task(base.Objective):
 
     def warm_start(self):
         """VL-BERT's answer word comes out of the masked-language head (released code)."""
-        if self.block.form != "masked_answer" or self.block.classifier != "transform":
+        if not self._of_masked_word():
             return {}
         own, words = f"heads/{self.head_name}", "heads/masked_language"
         return {f"{own}/{part}": f"{words}/{part}" for part in ("transform", "norm")}
+
+    def _of_masked_word(self) -> bool:
+        """Whether the head is the masked-language head, with answers in place of words."""
+        return self.block.form == "masked_answer" and self.block.classifier == "transform"
+
+    def initial_values(self, arrays, known):
+        """Each answer as its words, in place of the decoder that is the word table."""
+        if self.block.classifier_init != "words" or _WORDS not in arrays:
+            return {}
+        pieces, layer = self.facts.answer_pieces, f"heads/{self.head_name}/classifier"
+        kernel, has = mean_words(arrays[_WORDS], known.get(_WORDS), pieces)
+        count = f"{len(pieces):,}" if has.all() else f"{has.sum():,} of {len(pieces):,}"
+        note = f"from the word embeddings of {count} answers"
+        return {
+            f"{layer}/kernel": base.InitialValue(
+                kernel, _WORDS, note, known=None if has.all() else has[None]
+            ),
+            f"{layer}/bias": base.InitialValue(np.zeros(len(pieces), np.float32), _WORDS, note),
+        }
 
     def corrupt(self, batch, keys):
         del keys  # nothing is hidden
@@ -101,6 +136,36 @@ class Task(base.Objective):
         score = jnp.where(batch["answer_ids"] == best, batch["answer_scores"], 0).sum(-1)
         weight = batch["_weight"]
         return {f"{self.name}_accuracy": ((score * weight).sum(), weight.sum())}
+
+    def predictions(self, logits, batch):
+        """The best answers, the best one first, and their probabilities: [B, TOP]."""
+        best, answer = jax.lax.top_k(logits, min(TOP, logits.shape[-1]))
+        return dict(answers=answer, probabilities=jax.nn.sigmoid(best))
+
+    def describe(self, row, names=()):
+        """{"answer", "probability", "top": [[answer, probability], ...]}."""
+        pairs = zip(row["answers"].tolist(), row["probabilities"].tolist(), strict=True)
+        top = [[names[answer], probability] for answer, probability in pairs]
+        return dict(answer=top[0][0], probability=top[0][1], top=top)
+
+
+def mean_words(table: np.ndarray, known: np.ndarray | None, pieces) -> tuple:
+    """The mean embedding of each answer's word pieces.
+
+    Args:
+      table: [V, D].
+      known: bool [V, 1], pieces that have an embedding; None: all.
+      pieces: ids of each answer's pieces.
+
+    Returns:
+      float32 [D, answers]; bool [answers], whether an answer has any piece that counts.
+    """
+    means, has = np.zeros((len(pieces), table.shape[1]), np.float32), np.zeros(len(pieces), bool)
+    for i, ids in enumerate(pieces):
+        ids = [n for n in ids if known is None or known[n, 0]]
+        if ids:
+            means[i], has[i] = table[ids].astype(np.float32).mean(0), True
+    return means.T, has
 
 
 def assemble_masked_answer(table, rows: np.ndarray, special, max_text: int) -> dict:

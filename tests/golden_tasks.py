@@ -74,6 +74,13 @@ class Texts:
                 out["token_region"][i, : len(text)] = text[:, 1]
         return out | dict(word_starts=out["ids"] > 0)
 
+    def followers(self, rows):
+        """As many for each of the questions, which are all of the table's."""
+        return np.full(len(rows), len(self.texts) // len(rows) - 1)
+
+    def text_id(self, row):
+        return f"text {row}"
+
 
 def check_published(golden, kind: str, task: MultiTask, batch: dict) -> tuple[dict, dict]:
     """Holds total loss and gradients to the file, and the name table to a round trip.

@@ -9,20 +9,49 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import models
+from configs import models, presets
 from input_pipeline.schema import SpecialIds
 from training import optimizer
 from training.multitask import MultiTask
 
-PARTS = ("__init__", "common", "models")
+PARTS = ("__init__", "common", "finetuning", "models", "presets")
 FILES = sorted(
     p.stem
     for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
     if p.stem not in PARTS
 )
 EXTRA = {
-    "refcoco": ("", "model=vilbert", "data=refcoco"),
-    "vqa": ("", "model=vilbert", "model=single_stream,data=vqa", "data=gqa"),
+    "classify": ("", "model=vilbert", "model=single_stream,classes=3"),
+    "nlvr2": ("", "model=vlbert", "data=nlvr2"),
+    "pointing": ("", "model=vlbert", "data=guesswhat"),
+    "refcoco": ("", "model=vilbert", "data=refcoco", "data=jsonl", "preset=paper"),
+    "retrieval": (
+        "",
+        "model=vlbert",
+        "data=coco_captions",
+        "data=flickr30k,preset=released",
+        "zero_shot=true",
+        "model=vlbert,zero_shot=true",
+        "data=jsonl",
+    ),
+    "snli_ve": ("", "model=vlbert"),
+    "vcr": (
+        "",
+        "model=vilbert",
+        "task=rationales,data=vcr",
+        "preset=paper",
+        "model=vilbert,task=rationales,preset=released",
+        "data=jsonl",
+    ),
+    "vqa": (
+        "",
+        "model=vilbert",
+        "model=single_stream,data=vqa",
+        "data=gqa",
+        "model=vilbert,data=visual_genome_qa",
+        "data=jsonl",
+        "model=vilbert,preset=released",
+    ),
     "vlbert_pretrain": ("",),
     "vilbert_pretrain": (
         "",
@@ -49,15 +78,17 @@ def batch_of(config):
     for name, block in config.streams.items():
         if not block.batch_size:
             continue
-        ids = jnp.zeros((2, 2 if block.negatives else 1, block.max_text), jnp.int32)
+        texts, images = texts_and_images(config, block)
+        ids = jnp.zeros((2, texts, block.max_text), jnp.int32)
         out[name] = dict(text_ids=ids, text_mask=ids > 0, segment_ids=ids, word_starts=ids > 0,
-                         _weight=jnp.ones(2))  # fmt: skip
+                         _weight=jnp.ones(2), label=jnp.zeros((2, 1), jnp.int32))  # fmt: skip
         if block.images:
             r = block.max_regions
             out[name] |= dict(
-                regions=jnp.zeros((2, 1, r, 32)), boxes=jnp.zeros((2, 1, r, 4)),
-                region_mask=jnp.zeros((2, 1, r), bool), image_size=jnp.ones((2, 1, 2)),
-                num_detected=jnp.ones((2, 1), jnp.int32),
+                regions=jnp.zeros((2, images, r, 32)), boxes=jnp.zeros((2, images, r, 4)),
+                region_mask=jnp.zeros((2, images, r), bool), image_size=jnp.ones((2, images, 2)),
+                num_detected=jnp.ones((2, images), jnp.int32),
+                region_label=jnp.zeros((2, 1, r), jnp.int32),
             )  # fmt: skip
         if "vqa" in block.objectives:
             out[name]["answer_position"] = jnp.zeros((2, 1), jnp.int32)
@@ -66,12 +97,21 @@ def batch_of(config):
     return out
 
 
+def texts_and_images(config, block):
+    """(K, M) of a stream's examples."""
+    if "choice" in block.objectives:
+        choice = config.objectives.choice
+        return (3, 2) if choice.pairs == "retrieval" else (choice.choices, 1)
+    images = config.objectives.classification.images if "classification" in block.objectives else 1
+    return (2 if block.negatives else 1), images
+
+
 @pytest.mark.parametrize(("name", "arg"), CASES)
 def test_config_builds(name, arg):
     config = importlib.import_module(f"configs.{name}").get_config(arg)
     assert config.is_locked
     spec = types.SimpleNamespace(feature_dim=32, num_classes=11, global_feature="mean")
-    task = MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 100), spec, num_answers=7)
+    task = MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 100), spec, num_answers=7, num_labels=5)
     params = jax.eval_shape(task.init, jax.random.key(0), batch_of(config))
     made = optimizer.make(config.optimizer, params, config.total_steps)
     assert float(made.rate(config.optimizer.warmup_steps)) == pytest.approx(config.optimizer.lr)
@@ -115,3 +155,124 @@ def test_rows_that_do_not_fit_are_refused():
     config.streams.captions.batch_size = 0
     with pytest.raises(ValueError, match="nothing to train on"):
         MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 100), spec)
+
+
+# What the papers and the released files say of (config, argument at size base): examples of a
+# batch, optimizer, learning rate, epochs, warm-up in steps or as a share, clipping, weight decay.
+TABLE = {
+    ("vqa", "model=vlbert,data=vqa"): (256, "adamw", 1.6e-4, 5, 500, 1.0, 1e-4),
+    ("vqa", "model=vlbert,data=vqa,preset=released"): (256, "adamw", 1.6e-4, 5, 500, 1.0, 1e-4),
+    ("vqa", "model=vlbert,data=vqa,preset=paper"): (256, "adamw", 1e-4, 20, 2000, 1.0, 1e-4),
+    ("vqa", "model=vilbert,data=vqa,preset=paper"): (256, "adamw", 4e-5, 20, 0.1, 0.0, 0.01),
+    ("vqa", "model=vilbert,data=vqa,preset=released"): (256, "adamw", 4e-5, 20, 0.1, 0.0, 0.01),
+    ("vqa", "model=vilbert,data=vqa"): (128, "adamw", 4e-5, 20, 0.1, 0.0, 0.01),
+    ("vqa", "model=vilbert,data=gqa"): (128, "adamw", 4e-5, 20, 0.1, 0.0, 0.01),
+    ("vqa", "model=vilbert,data=visual_genome_qa"): (128, "adamw", 4e-5, 20, 0.1, 0.0, 0.01),
+    ("vcr", "data=vcr"): (64, "sgd", 4.48e-3, 20, 1000, 10.0, 1e-4),
+    ("vcr", "data=vcr,task=rationales"): (64, "sgd", 4.48e-3, 20, 1000, 10.0, 1e-4),
+    ("vcr", "data=vcr,preset=paper"): (64, "sgd", 5e-3, 20, 1000, 10.0, 1e-4),
+    ("vcr", "model=vilbert,data=vcr,preset=paper"): (64, "adamw", 2e-5, 20, 0.1, 0.0, 0.01),
+    ("vcr", "model=vilbert,data=vcr,preset=released"): (64, "adamw", 2e-5, 20, 0.1, 0.0, 0.01),
+    ("vcr", "model=vilbert,data=vcr"): (64, "adamw", 2e-5, 10, 0.1, 0.0, 0.01),
+    ("refcoco", "data=refcoco"): (32, "adamw", 2.56e-5, 20, 3750, 1.0, 1e-4),
+    ("refcoco", "data=refcoco,preset=paper"): (256, "adamw", 1e-4, 20, 500, 1.0, 1e-4),
+    ("refcoco", "model=vilbert,data=refcoco,preset=paper"): (
+        *(256, "adamw", 4e-5, 20, 0.1, 0.0, 0.01),
+    ),
+    ("refcoco", "model=vilbert,data=refcoco,preset=released"): (
+        *(256, "adamw", 4e-5, 20, 0.1, 0.0, 0.01),
+    ),
+    ("refcoco", "model=vilbert,data=refcoco"): (256, "adamw", 2e-5, 20, 0.1, 0.0, 0.01),
+    ("retrieval", "data=flickr30k,preset=paper"): (64, "adamw", 2e-5, 20, 0.1, 0.0, 0.01),
+    ("retrieval", "data=flickr30k,preset=released"): (64, "adamw", 4e-5, 20, 0.1, 0.0, 0.01),
+    ("retrieval", "data=flickr30k"): (128, "adamw", 2e-5, 20, 0.1, 0.0, 0.01),
+    ("retrieval", "data=coco_captions"): (128, "adamw", 2e-5, 20, 0.1, 0.0, 0.01),
+    ("nlvr2", "data=nlvr2"): (64, "adamw", 2e-5, 20, 0.1, 0.0, 0.01),
+    ("snli_ve", "data=snli_ve"): (256, "adamw", 2e-5, 20, 0.1, 0.0, 0.01),
+    ("pointing", "data=visual7w"): (256, "adamw", 2e-5, 20, 0.1, 0.0, 0.01),
+    ("pointing", "data=guesswhat"): (64, "adamw", 2e-5, 20, 0.1, 0.0, 0.01),
+}
+
+
+def at_base(name, arg):
+    return importlib.import_module(f"configs.{name}").get_config(f"size=base,{arg}")
+
+
+@pytest.mark.parametrize(("name", "arg"), TABLE)
+def test_presets_are_the_published_numbers(name, arg):
+    batch, optimizer_name, lr, epochs, warmup, clip, decay = TABLE[name, arg]
+    config = at_base(name, arg)
+    data = arg.partition("data=")[2].split(",")[0]
+    steps = epochs * presets.EXAMPLES[data] // batch
+    block = config.optimizer
+    assert config.streams.examples.batch_size == batch
+    assert (block.name, block.lr, block.clip_norm) == (optimizer_name, lr, clip)
+    assert block.weight_decay == decay
+    assert config.total_steps == steps
+    assert block.warmup_steps == (warmup if isinstance(warmup, int) else int(warmup * steps))
+
+
+# (pieces of text, regions) of ViLBERT's task files.
+LENGTHS = {
+    ("vqa", "model=vilbert,data=vqa"): (23, 101),
+    ("vqa", "model=vilbert,data=vqa,preset=released"): (16, 100),
+    ("vqa", "model=vilbert,data=gqa"): (26, 101),
+    ("vqa", "model=vilbert,data=visual_genome_qa"): (26, 101),
+    ("vcr", "model=vilbert,data=vcr"): (60, 101),
+    ("vcr", "model=vilbert,data=vcr,task=rationales"): (80, 101),
+    ("vcr", "model=vilbert,data=vcr,task=rationales,preset=released"): (80, 100),
+    ("vcr", "data=vcr"): (67, 101),  # VL-BERT: 64 pieces beside [CLS] and two [SEP]
+    ("refcoco", "model=vilbert,data=refcoco"): (20, 101),
+    ("refcoco", "model=vilbert,data=refcoco,preset=released"): (20, 100),
+    ("retrieval", "data=flickr30k"): (30, 101),
+    ("nlvr2", "data=nlvr2"): (40, 101),
+    ("snli_ve", "data=snli_ve"): (56, 101),
+    ("pointing", "data=visual7w"): (20, 200),
+    ("pointing", "data=guesswhat"): (256, 306),
+}
+
+
+@pytest.mark.parametrize(("name", "arg"), LENGTHS)
+def test_lengths_are_the_published_ones(name, arg):
+    stream = at_base(name, arg).streams.examples
+    assert (stream.max_text, stream.max_regions) == LENGTHS[name, arg]
+    assert stream.max_length == sum(LENGTHS[name, arg])
+
+
+def test_presets_of_optimizer_and_form():
+    vcr = at_base("vcr", "data=vcr")
+    epoch = 212_923 / 64
+    assert vcr.optimizer.schedule == "step"
+    assert vcr.optimizer.b1 == 0.9  # momentum
+    assert vcr.optimizer.milestones == (int(14 * epoch), int(18 * epoch))
+    assert vcr.objectives.choice.loss == "sigmoid"
+    assert at_base("vcr", "data=vcr,preset=paper").objectives.choice.loss == "softmax"
+    assert vcr.streams.examples.resize == (600, 1200)
+
+    beta = at_base("vqa", "model=vilbert,data=vqa,preset=released")
+    epoch = 658_111 / 256
+    assert beta.optimizer.milestones == (int(12 * epoch), int(16 * epoch))
+    assert not beta.optimizer.correct_bias
+    assert beta.objectives.vqa.classifier == "weight_norm"
+    # Heads called "vil_" train at 1e-4, those of regions as the rest.
+    [(pattern, factor)] = beta.optimizer.multipliers
+    assert (pattern, factor * beta.optimizer.lr) == ("heads/vqa/.*", pytest.approx(1e-4))
+    assert at_base("refcoco", "model=vilbert").optimizer.multipliers == ()
+    [(pattern, factor)] = at_base("snli_ve", "").optimizer.multipliers
+    assert (pattern, factor) == ("heads/entailment/.*", pytest.approx(5))
+    assert at_base("vqa", "model=vilbert,data=vqa").objectives.vqa.classifier == "transform"
+
+
+def test_presets_that_were_never_published_are_refused():
+    with pytest.raises(ValueError, match=r"one of \['own'\] for vlbert on nlvr2, found 'paper'"):
+        at_base("nlvr2", "model=vlbert,preset=paper")
+    with pytest.raises(ValueError, match=r"'preset' must be one of.*found 'best'"):
+        at_base("vqa", "preset=best")
+    with pytest.raises(ValueError, match="'task' must be 'answers' with data=jsonl"):
+        at_base("vcr", "task=rationales,data=jsonl")
+
+
+def test_zero_shot_has_the_head_of_pretraining():
+    config = importlib.import_module("configs.retrieval").get_config("zero_shot=true")
+    assert config.streams.examples.objectives == ("alignment",)
+    assert config.evals.ranking.head == "alignment"

@@ -26,25 +26,26 @@ from training import (
     runfolder,
     sharding,
     sources,
+    starts,
     throughput,
-    transfer,
 )
 from training import summary as summaries
+from training.metrics import say
 from training.parts import Parts
 from training.signals import StopSignal
 from training.state import StateMaker
 from training.step import make_train_step
 
-MODES = ("train", "eval")
+MODES = ("train", "eval", "predict")
 USERS = (DataError, checkpoint.CheckpointError, sources.SourceError)  # errors a user can mend
 IN_FLIGHT = 2  # batches placed, and steps dispatched, ahead of the one whose loss is looked at
 
 
 def run(config, workdir, mode: str = "train") -> dict:
-    """Trains or evaluates as `config` says, in the folder `workdir`.
+    """Trains, evaluates or predicts as `config` says, in the folder `workdir`.
 
     Returns:
-      What WORKDIR/summary.json (train) or evaluation.json (eval) holds.
+      What WORKDIR/summary.json (train) or evaluation.json (eval) holds, or the metrics (predict).
 
     Raises:
       ValueError: an unknown mode or option, or a run that cannot be continued as configured.
@@ -57,14 +58,8 @@ def run(config, workdir, mode: str = "train") -> dict:
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         parts = setup.build(config, mesh)
-        work = train if mode == "train" else evaluate
+        work = dict(train=train, eval=evaluate, predict=write_predictions)[mode]
         return work(config, pathlib.Path(workdir), parts, mesh)
-
-
-def say(text: str) -> None:
-    """Prints on the first process only."""
-    if jax.process_index() == 0:
-        print(text, flush=True)
 
 
 def train(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
@@ -77,7 +72,7 @@ def train(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
     found = store.restore(
         maker.state, check=lambda meta: runfolder.require_same(meta, identity, workdir), report=say
     )
-    state, meta = found or _begin(config, workdir, maker, parts)
+    state, meta = found or starts.begin(config, workdir, maker, parts)
     start = meta["step"]
     if found:
         say(f"resumed at step {start} from {store.folder / str(start)}")
@@ -98,38 +93,6 @@ def train(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
         store.close()
         if writer:
             writer.close()
-
-
-def _fit(config, maker, parts):
-    """`config.init` fitted into the model, and the report of it."""
-    source = sources.open_source(config.init, vocab=config.init_vocab)
-    parts.check_features(source.facts, str(config.init), vocabulary=False)
-    fitted = transfer.fit(
-        source,
-        maker.params,
-        model=config.model.name,
-        pieces=parts.facts.get("pieces"),
-        answers=parts.facts.get("answers"),
-        warm_start=parts.task.warm_start,
-    )
-    step = "" if source.step is None else f" at step {source.step}"
-    return fitted, f"parameters from {config.init} ({source.kind}{step}):\n" + transfer.table(
-        fitted.report
-    )
-
-
-def _begin(config, workdir, maker, parts):
-    """A state that is not resumed, and its meta."""
-    meta = dict(step=0, draws=dict.fromkeys(parts.example, 0), elapsed=0.0, best=None, window={})
-    if config.init:
-        fitted, text = _fit(config, maker, parts)
-        say(text)
-        if jax.process_index() == 0:
-            workdir.mkdir(parents=True, exist_ok=True)
-            (workdir / "init.txt").write_text(text + "\n")
-        return maker.around(transfer.place(fitted, maker.fresh().params)), meta
-    say("parameters from scratch")
-    return maker.fresh(), meta
 
 
 class _Run:
@@ -278,8 +241,9 @@ class _Run:
         self._pause_since(asked)
 
     def finish(self, state) -> dict:
-        """Waits for the last checkpoint; says where everything is."""
-        del state
+        """Waits for the last checkpoint; writes the report; says where everything is."""
+        params = state.params
+        del state  # the optimizer's moments
         self.store.wait()
         if self.stopped:
             say(f"stopped by a signal; step {self.step} is saved: the same command continues")
@@ -290,7 +254,27 @@ class _Run:
             path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
             say(summaries.table(summary))
             say(f"done: {path}, {plot.draw(self.workdir)}")
+        self._report(params)
         return summary
+
+    def _report(self, params) -> None:
+        """Shows a few predictions, where there is a stream that predicts and one to evaluate."""
+        config = self.config
+        evaluated = any(b.split in ("eval", config.data.eval_split) for b in config.evals.values())
+        if not (config.predict.examples and evaluated):
+            return
+        predictors = self.parts.predictors()
+        if not predictors:
+            return
+        from training import predict
+
+        shown = predict.some(config, predictors, params)
+        if jax.process_index() == 0:
+            lines = [line for line in metrics.read(self.workdir / metrics.FILE)
+                     if any(name.startswith("evals/") for name in line)]  # fmt: skip
+            figures = {k: v for k, v in (lines or [{}])[-1].items() if k.startswith("evals/")}
+            path = predict.write_report(config, self.workdir, predictors, shown, figures)
+            say(f"report: {path}")
 
     def summary(self) -> dict:
         """Final figures; {} but on the first process."""
@@ -314,7 +298,11 @@ class _Run:
         self.clock.pause(time.perf_counter() - asked)
 
 
-def _evaluations(parts: Parts, params) -> dict[str, float]:
+def _evaluations(parts: Parts, params, workdir: pathlib.Path | None = None) -> dict[str, float]:
+    """Metrics of every evaluator; `workdir`: where those that write files may."""
+    for name, evaluator in parts.evaluators.items():
+        if workdir and hasattr(evaluator, "files"):
+            evaluator.folder = workdir / evaluator.files / name
     return {
         f"evals/{name}/{metric}": value
         for name, evaluator in parts.evaluators.items()
@@ -322,39 +310,41 @@ def _evaluations(parts: Parts, params) -> dict[str, float]:
     }
 
 
-def _published(config, maker, parts):
-    """Parameters of a shared folder or published file, whole, and 0 for its step."""
-    fitted, text = _fit(config, maker, parts)
-    say(text)
-    new = [line.path for line in fitted.report if line.fate == "initial"]
-    if new or fitted.known:
-        raise sources.SourceError(
-            f"{config.init} cannot be evaluated as it is: it does not give "
-            f"{', '.join([*new, *fitted.known])}\n  fix: train from it first (--mode=train)"
-        )
-    return transfer.place(fitted, maker.fresh().params), 0
-
-
 def evaluate(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
-    """The eval mode: the run's best checkpoint, else its newest, else `config.init`."""
-    maker = StateMaker(parts.task, config, parts.example, mesh)
-    source = workdir if (workdir / checkpoint.FOLDER).exists() else config.init
-    if not source:
-        raise ValueError(
-            f"nothing to evaluate: {workdir} has no {checkpoint.FOLDER!r} folder and config.init "
-            "is empty; give --workdir of a run, or --config.init"
-        )
-    if checkpoint.holds_one(pathlib.Path(source)):
-        params, meta = checkpoint.load_params(source, maker.params)
-        parts.check_features(meta.get("facts", {}), str(source))
-        step = meta["step"]
-    else:
-        params, step = _published(config, maker, parts)
+    """The eval mode: metrics of trained parameters."""
+    params, step, source = starts.trained(config, workdir, parts, mesh)
     say(f"evaluating step {step} of {source}")
-    values = _evaluations(parts, params)
+    values = _evaluations(parts, params, workdir)
     say(metrics.evaluation_lines(step, values))
-    result = dict(step=step, source=str(source)) | values
+    result = dict(step=step, source=source) | values
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
+
+
+def write_predictions(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
+    """The predict mode: files and report of trained parameters; metrics where labels are.
+
+    Raises:
+      ValueError: none of the streams predicts.
+    """
+    from training import predict
+
+    predictors = parts.predictors()
+    if not predictors:
+        raise ValueError(
+            "nothing to predict: the first objective of no stream in config.streams has "
+            "predictions (pre-training objectives learn from what they hide)"
+        )
+    params, step, source = starts.trained(config, workdir, parts, mesh)
+    say(f"predicting with step {step} of {source}")
+    shown = predict.write(config, workdir, predictors, params)
+    values = {}
+    if any(predict.labelled(predictor.stream) for predictor in predictors.values()):
+        values = _evaluations(parts, params, workdir)
+        say(metrics.evaluation_lines(step, values))
+    if jax.process_index() == 0 and config.predict.examples:
+        path = predict.write_report(config, workdir, predictors, shown, values)
+        say(f"report: {path}")
+    return dict(step=step, source=source) | values

@@ -12,7 +12,15 @@ import pathlib
 import time
 from collections.abc import Mapping
 
+import jax
+
 FILE = "metrics.jsonl"
+
+
+def say(text: str) -> None:
+    """Prints on the first process only."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
 
 
 class Window:

@@ -31,7 +31,9 @@ class MultiTask:
         checkpoint has the latter alone.
     """
 
-    def __init__(self, config, special, spec, num_answers: int = 0):
+    def __init__(
+        self, config, special, spec, num_answers: int = 0, answer_pieces=(), num_labels: int = 0
+    ):
         """Builds trunk, objectives and heads.
 
         Args:
@@ -39,6 +41,8 @@ class MultiTask:
           special: `schema.SpecialIds` of the vocabulary.
           spec: feature spec of the region store (feature_dim, num_classes, global_feature).
           num_answers: entries of the data set's answer list, 0 without one.
+          answer_pieces: vocabulary ids of the word pieces of each.
+          num_labels: classes that the data set's labels are of, 0 where it names none.
 
         Raises:
           ValueError: unknown dtype, objective or trunk, or lengths that do not fit together.
@@ -70,6 +74,8 @@ class MultiTask:
                 num_classes=spec.num_classes,
                 stored_mean=spec.global_feature == "mean",
                 num_answers=num_answers,
+                answer_pieces=answer_pieces,
+                num_labels=num_labels,
             )
             tasks = [
                 objectives.build(name, name, config.objectives[name], facts)
@@ -87,6 +93,15 @@ class MultiTask:
                 self.loss_scale[f"{stream}/{task.name}"] = config.objectives[task.name].weight
                 self.heads[task.head_name] = task.head(self.trunk)
                 self.warm_start |= task.warm_start()
+
+    def block(self, stream: str):
+        """The stream's part of the config."""
+        return self._blocks[stream]
+
+    def initial_values(self, arrays, known) -> dict[str, base.InitialValue]:
+        """{path: what it starts as}; see `base.Objective.initial_values`."""
+        tasks = [task for stream in self.streams.values() for task in stream]
+        return {k: v for task in tasks for k, v in task.initial_values(arrays, known).items()}
 
     def init(self, rng, batch: Mapping[str, Mapping]):
         """Initial parameters; only the shapes of `batch` matter."""

@@ -16,6 +16,7 @@ class Parts:
         stream's draw going up by one a step.
       fingerprints: {stream: digest of its data}; a run only continues with the same.
       evaluators: {name: object with run(params) → {metric: float}}.
+      predictors: predictors() → {stream: `predict.Predictor`} of the streams that predict.
       facts: JSON saved with every checkpoint (feature spec, special ids, vocabulary file).
       priors: {slot: {"prior", "text_only"}}, how well marked words are guessed without the image.
       check_features: check_features(facts of a checkpoint, its place, vocabulary=True) raises
@@ -29,6 +30,7 @@ class Parts:
     batches: Callable[[Mapping[str, int]], Iterator[Mapping]]
     fingerprints: Mapping[str, str]
     evaluators: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    predictors: Callable[[], Mapping[str, Any]] = dict
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check_features: Callable[..., None] = lambda facts, where, vocabulary=True: None

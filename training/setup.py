@@ -6,11 +6,11 @@ import functools
 import jax
 
 import objectives
-from input_pipeline import pipeline
+from input_pipeline import pictures, pipeline
 from input_pipeline.schema import DataError
 from input_pipeline.spec import FeatureSpec
 from objectives import base
-from training import evaluators, sharding, throughput
+from training import evaluators, predict, sharding, throughput
 from training.multitask import MultiTask
 from training.parts import Parts
 
@@ -19,24 +19,43 @@ class EvaluationStream:
     """A stream that evaluators read: every example once, this host's share.
 
     Attributes:
+      stream: the `pipeline.Stream`.
       special: ids of the special tokens.
+      split: the data set's own name of it.
+      records: records() → the records of the split, or None.
+      answers: the answer list, or None.
+      names: what predictions are called by number: answers, or labels, or ().
+      pictures: a `pictures.Lookup`.
     """
 
-    def __init__(self, stream, data_config):
+    def __init__(self, stream, data_config, prepared, split: str, lookup=lambda image_ids: {}):
         self._stream, self._config = stream, data_config
-        self.special = stream.special
+        self.stream, self.special, self.split = stream, stream.special, split
+        self.records = functools.partial(prepared.records, split) if prepared.records else None
+        self.answers = tuple(prepared.answers.labels) if prepared.answers else None
+        self.names = self.answers or tuple(prepared.labels)
+        self.pictures = lookup
 
-    def batches(self):
-        """Yields stream batches in order; the last one is padded with rows of weight 0."""
+    def batches(self, shard: tuple[int, int] | None = None):
+        """Yields stream batches in order; the last one is padded with rows of weight 0.
+
+        Args:
+          shard: (index, count) of hosts; None: this host's share, (0, 1): everything.
+        """
         name = self._stream.name
         for batch in pipeline.iterate(
             {name: self._stream},
-            shard=_shard(),
+            shard=shard or _shard(),
             threads=self._config.threads,
             prefetch=self._config.prefetch,
             steps=self._stream.steps_per_epoch,
         ):
             yield batch[name]
+
+    def pick(self, draws):
+        """Yields these batches alone, by number."""
+        for draw in draws:
+            yield self._stream.batch(draw, _shard())
 
 
 def _shard() -> tuple[int, int]:
@@ -53,6 +72,7 @@ def facts_of(data) -> dict:
         vocab_fingerprint=data.tokenizer.fingerprint,
         pieces=sorted(data.tokenizer.vocab, key=data.tokenizer.vocab.get),
         answers=list(answers.labels) if answers else None,
+        labels=list(data.prepared.labels),
     )
 
 
@@ -88,6 +108,15 @@ def check_facts(data, facts, where: str, vocabulary: bool = True) -> None:
             found=f"{len(here or [])} answers, in part others or in another order",
             fix="--config.data.answers=<the list of the checkpoint>",
         )
+    labels = list(data.prepared.labels)
+    if facts.get("labels", labels) != labels:
+        raise DataError(
+            "the checkpoint was trained with another list of classes",
+            where=where,
+            expected=facts["labels"][:20],
+            found=labels[:20],
+            fix="--config.data.answers=<the list of the checkpoint, a .json>",
+        )
 
 
 def _assembler(config, block):
@@ -116,7 +145,17 @@ def build(config, mesh) -> Parts:
     }
     streams = pipeline.build_streams(config, assemble, data=data)
     answers = data.prepared.answers
-    task = MultiTask(config, data.special, data.spec, num_answers=len(answers) if answers else 0)
+    labels = list(answers.labels) if answers else []
+    task = MultiTask(
+        config,
+        data.special,
+        data.spec,
+        num_answers=len(labels),
+        answer_pieces=[text.ids for text in data.tokenizer.encode_batch(labels)],
+        num_labels=len(data.prepared.labels),
+    )
+
+    place = functools.partial(sharding.place, mesh=mesh)
 
     def build_evaluator(name, block):
         sharding.check_batch_sizes(
@@ -140,9 +179,23 @@ def build(config, mesh) -> Parts:
         return kind(
             block,
             task,
-            EvaluationStream(stream, config.data),
-            functools.partial(sharding.place, mesh=mesh),
+            EvaluationStream(stream, config.data, data.prepared, data.split_name(block.split)),
+            place,
             config.seed,
+        )
+
+    predicted = predict.streams_of(task)
+
+    # Asked for now, so that a folder that is not there is no surprise after training.
+    lookup = pictures.open_pictures(config.data, data.prepared) if predicted else None
+
+    def build_predictor(name):
+        stream = pipeline.build_evaluation(
+            config, name, assemble, batch_size=config.streams[name].batch_size, data=data
+        )
+        split = data.split_name("eval")
+        return predict.Predictor(
+            task, name, EvaluationStream(stream, config.data, data.prepared, split, lookup), place
         )
 
     heads = {
@@ -161,6 +214,7 @@ def build(config, mesh) -> Parts:
         ),
         fingerprints={name: stream.fingerprint for name, stream in streams.items()},
         evaluators={name: build_evaluator(name, block) for name, block in config.evals.items()},
+        predictors=lambda: {name: build_predictor(name) for name in predicted},
         facts=facts_of(data),
         priors=data.prepared.priors,
         check_features=functools.partial(check_facts, data),

@@ -35,7 +35,7 @@ class Line:
     Attributes:
       fate: "mapped", "dropped" or "initial".
       path: ours; empty where dropped.
-      name: the source's; empty where initial.
+      name: the source's, of the parameter or of what it was computed from; empty where initial.
       shape: of the array.
       note: why, or what was changed.
     """

@@ -175,8 +175,12 @@ _REFCOCO = (
     *_linear("final_mlp.0.dense", "heads/grounding/transform"),
     *_linear("final_mlp.2", "heads/grounding/classifier"),
 )
-_VCR = (
-    *_linear("final_mlp.1", "heads/choice/classifier"),
+_VCR_1FC = _linear("final_mlp.1", "heads/choice/classifier")
+_VCR_2FC = (
+    *_linear("final_mlp.1", "heads/choice/transform"),
+    *_linear("final_mlp.4", "heads/choice/classifier"),
+)
+_VCR_REGIONS = (
     *_linear("cnn_loss_reg.0.dense", "heads/object_class/transform"),
     *_linear("cnn_loss_reg.2", "heads/object_class/classifier"),
 )
@@ -246,7 +250,8 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "vlbert_vqa_1fc": (*_VLBERT, *_VQA_1FC),
     "vlbert_vqa_2fc": (*_VLBERT, *_VQA_2FC),
     "vlbert_refcoco": (*_VLBERT, *_REFCOCO),
-    "vlbert_vcr": (*_time_distributed(_VLBERT), *_VCR),
+    "vlbert_vcr": (*_time_distributed(_VLBERT), *_VCR_1FC, *_VCR_REGIONS),
+    "vlbert_vcr_2fc": (*_time_distributed(_VLBERT), *_VCR_2FC, *_VCR_REGIONS),
     "vilbert": (*_VILBERT, *_classifier("vil_prediction", "heads/vqa")),
     # The first release: its answer head is weight-normalised.
     "vilbert_beta": (
@@ -279,11 +284,11 @@ _BERT_TIES = (
     ("cls.predictions.decoder.weight", f"bert.embeddings.{_WORDS}"),
     ("cls.predictions.decoder.bias", "cls.predictions.bias"),
 )
+_VCR_TIES = (("vlbert._module.mlm_head.predictions.decoder.weight", f"vlbert._module.{_WORDS}"),)
 _TIES = {
     "vlbert": (("vlbert.mlm_head.predictions.decoder.weight", f"vlbert.{_WORDS}"),),
-    "vlbert_vcr": (
-        ("vlbert._module.mlm_head.predictions.decoder.weight", f"vlbert._module.{_WORDS}"),
-    ),
+    "vlbert_vcr": _VCR_TIES,
+    "vlbert_vcr_2fc": _VCR_TIES,
     "bert": _BERT_TIES,
     "roberta": (
         ("lm_head.decoder.weight", f"roberta.embeddings.{_WORDS}"),

@@ -66,8 +66,9 @@ def plain_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return out
 
 
-# Names by which a kind is known, the most telling first.
+# Names by which a kind is known, all of them, the most telling first.
 _SIGNS = (
+    ("vlbert_vcr_2fc", r"vlbert\._module\..*", r"final_mlp\.4\..*"),
     ("vlbert_vcr", r"vlbert\._module\..*"),
     ("vlbert_vqa", r"final_mlp\.0\.LayerNorm\..*"),
     ("vlbert_refcoco", r"final_mlp\.0\.dense\..*"),
@@ -89,8 +90,8 @@ def kind_of(names: Iterable[str]) -> str:
       ValueError: none of them; shows some names.
     """
     names = list(names)
-    for kind, sign in _SIGNS:
-        if any(re.fullmatch(sign, name) for name in names):
+    for kind, *signs in _SIGNS:
+        if all(any(re.fullmatch(sign, name) for name in names) for sign in signs):
             return kind
     raise ValueError(
         f"these are the names of no model known here ({', '.join(sorted(RULES))}): "

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from input_pipeline.schema import DataError
@@ -15,9 +15,13 @@ _HELPERS = (
     "boxes",
     "builder",
     "files",
+    "jsonl_lines",
+    "jsonl_tasks",
     "karpathy",
     "official",
     "records",
+    "rows",
+    "spoken",
     "text_corpus",
     "tfds_builder",
     "vocabulary",
@@ -41,6 +45,11 @@ class Prepared:
       image_name: image_name(image id) -> the image's name over data sets ("coco:139"), by which
         the leak check compares; where there is none, the id itself.
       answers: answers.AnswerVocabulary of a data set of questions, else None.
+      records: records(split) -> iterator over what predictions are compared with and shown beside
+        (`datasets.records`), each with the text_id of its row; None where there is no task.
+      pictures: pictures(image ids) -> {image id: bytes of a picture}, of a data set that comes with
+        them, else None; `pictures.open_pictures` reads them, or `data.pictures`.
+      labels: names of the classes by `Statement.label`; empty where there are none.
     """
 
     stores: Sequence[str]
@@ -53,6 +62,9 @@ class Prepared:
     priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     image_name: Callable[[str], str] = str
     answers: Any = None
+    records: Callable[[str], Iterator[Any]] | None = None
+    pictures: Callable[[Iterable[str]], dict[str, bytes]] | None = None
+    labels: Sequence[str] = ()
 
 
 def known() -> list[str]:

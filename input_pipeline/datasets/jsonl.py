@@ -1,9 +1,9 @@
 """Own data without code: a JSONL file of texts, and a region store.
 
-One JSON object a line, with the image's id in the store and its text, a string or a list of
-strings (one example each). `data.json_keys` says what the keys are called; with
-`data.json_keys.split` the file holds several splits, and `data.train_split` and
-`data.eval_split` are values of that key.
+One JSON object a line, with the image's id in the store and its text. What else a line has depends
+on `data.task` (`jsonl_tasks`); for captions the text is a string or a list of strings, one example
+each. `data.json_keys` says what the keys are called; with `data.json_keys.split` the file holds
+several splits, and `data.train_split` and `data.eval_split` are values of that key.
 
   --config.data.annotations=train.jsonl --config.data.eval_annotations=validation.jsonl \
       --config.data.regions=store
@@ -11,12 +11,25 @@ strings (one example each). `data.json_keys` says what the keys are called; with
 """
 
 import json
+import pathlib
 from collections.abc import Iterator
+from typing import Any
 
-from input_pipeline.datasets import Prepared, text_corpus, vocabulary
+import xxhash
+
+from input_pipeline.answers import AnswerVocabulary
+from input_pipeline.datasets import (
+    Prepared,
+    answer_list,
+    jsonl_lines,
+    jsonl_tasks,
+    text_corpus,
+    vocabulary,
+)
+from input_pipeline.datasets.rows import rows_of
 from input_pipeline.regions import split_paths
 from input_pipeline.schema import DataError
-from input_pipeline.table_writer import EMPTY, Row, Skipped
+from input_pipeline.table_writer import Row, Skipped
 
 
 def prepare(data_config) -> Prepared:
@@ -47,24 +60,83 @@ def prepare(data_config) -> Prepared:
             found=repr(config.eval_split),
         )
 
+    files_of, task, train = splits.__getitem__, config.task, config.train_split
+
+    def made_of(split: str) -> str:
+        names = (keys.image_id, keys.text, keys.split, split, config.on_missing)
+        parts: list[Any] = [text_corpus.fingerprint(files_of(split)), *names]
+        if task not in jsonl_tasks.CAPTIONS:
+            parts += [task, split == train, keys.to_dict()]
+        return json.dumps(parts)
+
+    classes: tuple[str, ...] = ()
+    if task == "classify":
+        classes = _classes(
+            config,
+            lambda: jsonl_lines.class_names(files_of(train), keys, train),
+            lambda: made_of(train),
+        )
+
+    def parts(split: str) -> Iterator[tuple[int, Any]]:
+        reader = jsonl_tasks.Reader(
+            task, keys, config.on_missing, trained=split == train, classes=classes
+        )
+        return reader.records(files_of(split), split)
+
+    def records(split: str) -> Iterator[Any]:
+        return (record for _, record in parts(split) if not isinstance(record, Skipped))
+
+    answers = None
+    if task == "questions":
+        answers = answer_list.named_or_built(config, lambda: records(train), lambda: made_of(train))
+
     def rows(split: str) -> Iterator[Row | Skipped]:
-        return read(splits[split], keys, split if keys.split else "", config.on_missing)
+        for source, record in parts(split):
+            if isinstance(record, Skipped):
+                yield record
+            else:
+                yield from rows_of(
+                    record,
+                    source=source,
+                    answers=answers,
+                    task="answers",
+                    all_regions=not getattr(record, "candidates", ()),
+                )
 
     def fingerprint(split: str) -> str:
-        names = (keys.image_id, keys.text, keys.split, split, config.on_missing)
-        return json.dumps([text_corpus.fingerprint(splits[split]), *names])
+        named = json.dumps(classes) if classes else answers.fingerprint if answers else ""
+        return made_of(split) + named
 
     return Prepared(
         stores=split_paths(config.regions),
-        vocab=vocabulary.named_or_trained(
-            config, lambda: rows(config.train_split), lambda: fingerprint(config.train_split)
-        ),
+        vocab=vocabulary.named_or_trained(config, lambda: rows(train), lambda: made_of(train)),
         rows=rows,
         fingerprint=fingerprint,
         splits=tuple(splits),
         corpus=split_paths(config.corpus),
-        origin=lambda split: ", ".join(splits[split]),
+        origin=lambda split: ", ".join(files_of(split)),
+        answers=answers,
+        records=records,
+        labels=classes,
     )
+
+
+def _classes(config, made, fingerprint) -> tuple[str, ...]:
+    """The class list `data.answers`, or one of all labels in training, kept in a file.
+
+    Raises:
+      DataError: an unreadable list, or whatever is wrong with the labels.
+    """
+    if config.answers:
+        return AnswerVocabulary.load(config.answers).labels
+    name = f"classes-{xxhash.xxh3_64_hexdigest(fingerprint().encode())}.json"
+    path = pathlib.Path(config.dir) / name
+    if not path.is_file():
+        found = AnswerVocabulary(made(), str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found.save(path)
+        print(f"data: {len(found):,} classes in training: {path}")
+    return AnswerVocabulary.load(path).labels
 
 
 def read(files: list[str], keys, split: str, on_missing: str) -> Iterator[Row | Skipped]:
@@ -80,73 +152,6 @@ def read(files: list[str], keys, split: str, on_missing: str) -> Iterator[Row | 
       DataError: naming file and line: malformed JSON, a missing key, a value of the wrong type,
         an empty text.
     """
-    texts_of: dict[str, int] = {}  # image id: texts so far, to number them
-    for source, path in enumerate(files):
-        for line, raw in text_corpus.lines(path):
-
-            def fail(what, expected, found, fix, place=f"{path}:{line}"):
-                return DataError(what, where=place, expected=expected, found=found, fix=fix)
-
-            try:
-                item = json.loads(raw)
-            except json.JSONDecodeError as error:
-                raise fail(
-                    "malformed JSON",
-                    "one JSON object a line",
-                    f"{error.msg} at column {error.colno}: {raw[:60]!r}",
-                    "correct the line",
-                ) from error
-            if not isinstance(item, dict):
-                raise fail("a line is no object", "{...}", raw[:60], "correct the line")
-            for name in ("image_id", "split"):
-                key = keys[name]
-                if key and key not in item:
-                    raise fail(
-                        f"the key {key!r} is missing",
-                        f"keys such as {key!r} (data.json_keys.{name})",
-                        sorted(item),
-                        f"correct the line, or set --config.data.json_keys.{name}",
-                    )
-            if keys.split and item[keys.split] != split:
-                continue
-            image_id = item[keys.image_id]
-            if isinstance(image_id, bool) or not isinstance(image_id, (str, int)) or image_id == "":
-                raise fail(
-                    "an image id is neither text nor a whole number",
-                    "a string or an integer",
-                    repr(image_id),
-                    "correct the line",
-                )
-            image_id = str(image_id)
-            texts = item.get(keys.text, [])
-            texts = [texts] if isinstance(texts, str) else texts
-            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-                raise fail(
-                    f"the value of {keys.text!r} is no text",
-                    "a string or a list of strings",
-                    repr(item[keys.text])[:60],
-                    "correct the line, or set --config.data.json_keys.text",
-                )
-            if not texts and on_missing != "skip":
-                raise fail(
-                    "a row has no text",
-                    f"a string or a non-empty list at {keys.text!r}",
-                    f"keys {sorted(item)}",
-                    "add it, set --config.data.json_keys.text, or --config.data.on_missing=skip",
-                )
-            if not texts:
-                yield Skipped(f"{image_id} ({path}:{line})", EMPTY)
-            for text in texts:
-                number = texts_of[image_id] = texts_of.get(image_id, -1) + 1
-                text_id = f"{image_id}#{number}"
-                if text.strip():
-                    yield Row(image_id, text, text_id, source=source)
-                elif on_missing == "skip":
-                    yield Skipped(f"{text_id} ({path}:{line})", EMPTY)
-                else:
-                    raise fail(
-                        "a text is empty",
-                        "at least one word",
-                        repr(text),
-                        "correct it, or set --config.data.on_missing=skip",
-                    )
+    reader = jsonl_tasks.Reader("captions", keys, on_missing, trained=True)
+    for source, record in reader.records(files, split):
+        yield record if isinstance(record, Skipped) else rows_of(record, source=source)[0]

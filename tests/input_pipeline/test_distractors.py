@@ -28,7 +28,7 @@ def pool(folder, tmp_path, monkeypatch):
     place = {name: i for i, name in enumerate(images)}
     near = [[9, (i + 1) % 8, (i + 2) % 8] for i in map(int, (name[3:] for name in images))]
     neighbours = np.array([[place[f"img{j}"] for j in row] for row in near], np.int32)
-    made = hard_negatives.Pool(images=images, neighbours=neighbours, fingerprint="pool one", store="")
+    made = hard_negatives.Pool(images, neighbours, store="", fingerprint="pool one")
     monkeypatch.setattr(hard_negatives, "load", lambda path: made)
     return made
 

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from input_pipeline.schema import SpecialIds
+from input_pipeline.schema import DataError, SpecialIds
 from objectives import base, choice, object_class
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4, vocab_size=50)
-VCR = dict(weight=1.0, pairs="texts", choices=4, loss="softmax", dropout=0.1, head="choice")
+VCR = dict(
+    weight=1.0, pairs="texts", choices=4, loss="softmax", dropout=0.1, head="choice",
+    classifier="1fc", width=0, head_init="alignment", segment_b="copy",
+)  # fmt: skip
 CLASSES = dict(weight=1.0, classes=81)
 
 
@@ -67,6 +70,12 @@ def test_layout_of_choices():
     assert "token_region" not in choice.assemble_choices(
         plain, np.array([0]), SPECIAL, 8, choices=2
     )
+
+
+def test_other_numbers_of_choices_are_refused():
+    table = golden_tasks.Texts([[11, 12], [21], [31], [41]])
+    with pytest.raises(DataError, match=r"(?s)number of choices.*'text 0'.*expected: 2.*found: 3"):
+        choice.assemble_choices(table, np.array([0]), SPECIAL, 8, choices=2)
 
 
 @pytest.mark.parametrize(
@@ -183,3 +192,17 @@ def test_object_classes_by_hand():
     del batch["region_label"]
     with pytest.raises(ValueError, match="needs 'region_label'"):
         task.corrupt(batch, None)
+
+
+def test_predictions():
+    task = make(loss="sigmoid")
+    found = task.predictions(jnp.asarray(LOGITS), LABELS)
+    rows = [{key: np.asarray(value)[i] for key, value in found.items()} for i in range(3)]
+    first = task.describe(rows[0])
+    shares = np.exp(LOGITS[0]) / np.exp(LOGITS[0]).sum()
+    assert first == dict(
+        choice=2, probabilities=pytest.approx(shares), logits=LOGITS[0].tolist(), label=2
+    )
+    assert "label" not in task.describe(rows[2])  # unknown
+    assert task.predicts
+    assert not make(pairs="retrieval").predicts  # its other pairs are drawn

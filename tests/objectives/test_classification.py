@@ -19,7 +19,10 @@ ENTAILMENT = dict(
     head="entailment",
 )  # fmt: skip
 NLVR2 = ENTAILMENT | dict(classes=2, images=2, classifier="transform", head="nlvr2")
-CHOICE = dict(weight=1.0, pairs="texts", choices=3, loss="softmax", dropout=0.0, head="ranking")
+CHOICE = dict(
+    weight=1.0, pairs="texts", choices=3, loss="softmax", dropout=0.0, head="ranking",
+    classifier="1fc", width=0, head_init="random", segment_b="as_loaded",
+)  # fmt: skip
 CLASSES = dict(weight=1.0, classes=5)
 
 
@@ -164,3 +167,17 @@ def test_vlbert_needs_its_pooler():
     task = make()
     with pytest.raises(ValueError, match=r"set config.model.pooler=True"):
         task.logits(None, {"text": jnp.zeros((2, 3, 4))}, {})
+
+
+def test_predictions():
+    logits = jnp.asarray([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]])
+    batch = dict(label=jnp.asarray([[0], [-1]]))
+    e = np.exp([0.0, 2.0, 1.0])
+    for loss, expected in (("softmax", e / e.sum()), ("sigmoid", e / (1 + e))):
+        task = make(loss=loss)
+        found = task.predictions(logits, batch)
+        rows = [{key: np.asarray(value)[i] for key, value in found.items()} for i in range(2)]
+        assert task.describe(rows[0], ("no", "maybe", "yes")) == {
+            "class": 1, "name": "maybe", "probabilities": pytest.approx(expected), "label": 0
+        }  # fmt: skip
+        assert sorted(task.describe(rows[1])) == ["class", "probabilities"]

@@ -36,7 +36,8 @@ def test_published_outputs_loss_gradients_and_boxes():
     texts = base.assemble_caption(expressions, np.arange(3), special, width)
     label = golden["in/label"]
     batch = golden_tasks.image_arrays(golden, padding=-2) | texts
-    batch["region_iou"] = jnp.asarray(np.maximum(label, 0), jnp.float32)[:, None]
+    # An overlap of 0 everywhere would mean that the box is unknown.
+    batch["region_iou"] = jnp.asarray(np.maximum(label, 0.01), jnp.float32)[:, None]
     np.testing.assert_array_equal(batch["region_mask"][:, 0], label >= 0)
     logits, means = golden_tasks.check_published(golden, "vlbert_refcoco", task, batch)
     golden.check_loss("cls_loss", means["grounding"])
@@ -106,6 +107,21 @@ def test_accuracy_and_its_upper_bound():
         assert [float(x) for x in found["grounding_upper_bound"]] == [1, 2]
 
 
+def test_expressions_of_unknown_boxes_count_nowhere():
+    batch = batch_by_hand()
+    unknown = dict(
+        region_iou=batch["region_iou"].at[1].set(0.0),
+        region_mask=batch["region_mask"],
+        _weight=batch["_weight"],
+    )
+    task = make(VLBERT)
+    expected = bce(LOGITS[0, :3], np.asarray([0, 1, 0])).sum()
+    assert float(task.loss(jnp.asarray(LOGITS), unknown)) == pytest.approx(expected, rel=1e-6)
+    assert float(task.weight(unknown)) == 3
+    assert float(make(VILBERT).weight(unknown)) == 1
+    assert float(task.metrics(jnp.asarray(LOGITS), unknown)["grounding_accuracy"][1]) == 1
+
+
 def test_batch_without_examples_has_no_loss():
     batch = batch_by_hand() | dict(_weight=jnp.zeros(3))
     for block in (VLBERT, VILBERT):
@@ -160,3 +176,37 @@ def test_overlap_of_regions():
     plain = overlap.region_iou(boxes, mask, size, target, "plain")
     np.testing.assert_allclose(plain[0, 0], [81 / 200, 1, 16 / 146, 0], rtol=1e-6)
     assert not boxes[0, 0, 0].any()  # the input is as it was
+
+
+def test_only_candidates_count_where_the_data_name_them():
+    """Row 2 of the first expression, which is best and fits, is no candidate; 3 is padding."""
+    named = np.asarray([[1, 1, 0, 1], [0, 0, 1, 1], [1, 1, 1, 1]], bool)
+    batch = batch_by_hand() | dict(candidate_mask=jnp.asarray(named)[:, None])
+    logits = jnp.asarray(LOGITS)
+    assert grounding.best(logits, batch).tolist() == [0, 3, 0]
+    counted = bce(LOGITS, OVERLAP > 0.5)[[0, 0, 1, 1], [0, 1, 2, 3]]
+    assert float(make().loss(logits, batch)) == pytest.approx(counted.sum(), rel=1e-6)
+    assert float(make().weight(batch)) == 4
+    found = make().metrics(logits, batch)
+    assert [float(x) for x in found["grounding_accuracy"]] == [0, 2]
+    assert [float(x) for x in found["grounding_upper_bound"]] == [1, 2]
+    # Where the one that fits is none, there is nothing right to choose.
+    named[0, 1] = False
+    batch["candidate_mask"] = jnp.asarray(named)[:, None]
+    assert float(make().metrics(logits, batch)["grounding_upper_bound"][0]) == 0
+
+
+def test_predictions_without_labels():
+    boxes = np.arange(48, dtype=np.float32).reshape(3, 1, 4, 4)
+    boxes[:, :, 0] = 0
+    batch = batch_by_hand() | dict(
+        boxes=jnp.asarray(boxes), image_size=jnp.asarray([[[30.0, 40.0]]] * 3)
+    )
+    del batch["region_iou"]
+    found = make().predictions(jnp.asarray(LOGITS), batch)
+    rows = [{key: np.asarray(value)[i] for key, value in found.items()} for i in range(2)]
+    assert make().describe(rows[0]) == dict(
+        region=2, box=boxes[0, 0, 2].tolist(), score=pytest.approx(1 / (1 + np.exp(-2)))
+    )
+    whole = make().describe(rows[1])
+    assert (whole["region"], whole["box"]) == (0, [0, 0, 39, 29])

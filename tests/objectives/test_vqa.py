@@ -24,7 +24,9 @@ def test_published_outputs_loss_and_gradients(path):
     kind = "vlbert_vqa"
     if golden.meta["classifier_type"] == "2fc":
         kind = "vlbert_vqa_2fc"
-        block.update(classifier="2fc", width=golden.meta["classifier_hidden_size"])
+        block.update(
+            classifier="2fc", classifier_init="random", width=golden.meta["classifier_hidden_size"]
+        )
     scores = golden["in/label"]
     task = golden_tasks.task_of(golden, {"vqa": block}, num_answers=scores.shape[1])
     questions = [row[row > 0].tolist() for row in golden["in/question"]]
@@ -107,3 +109,16 @@ def test_options_that_would_spoil_answers_are_refused(change, message):
     config.streams.examples.update(change)
     with pytest.raises(ValueError, match=message):
         MultiTask(config, SPECIAL, spec, num_answers=3)
+
+
+def test_predictions_name_the_best_answers():
+    task = vqa.Task.__new__(vqa.Task)  # neither reads the block
+    logits = jnp.asarray([[0.0, -1.0, 3.0, 0.5, 1.0, 2.0, -2.0], [0.0] * 7])
+    found = task.predictions(logits, {})
+    row = {key: np.asarray(value)[0] for key, value in found.items()}
+    described = task.describe(row, tuple("abcdefg"))
+    shares = [pytest.approx(1 / (1 + np.exp(-x))) for x in (3, 2, 1, 0.5, 0)]
+    assert described["top"] == [list(pair) for pair in zip("cfeda", shares, strict=True)]
+    assert (described["answer"], described["probability"]) == ("c", shares[0])
+    few = task.predictions(logits[:, :2], {})
+    assert few["answers"].tolist() == [[0, 1], [0, 1]]

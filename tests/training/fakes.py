@@ -18,6 +18,9 @@ class FakeTask:
         self.loss_scale = {"captions/words": 1.0, "text/words": 0.5}
         self.warm_start = {}
 
+    def initial_values(self, arrays, known):
+        return {}
+
     def init(self, rng, batch):
         assert set(batch) == {"captions", "text"}
         keys = iter(jax.random.split(rng, 8))

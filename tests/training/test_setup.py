@@ -9,14 +9,16 @@ from input_pipeline.spec import FeatureSpec
 from training import setup
 
 
-def data(vocab="a/vocab.txt", fingerprint="1", detector="one", answers=()):
+def data(vocab="a/vocab.txt", fingerprint="1", detector="one", answers=(), labels=()):
     spec = FeatureSpec(detector=detector, feature_dim=8, num_classes=3, background_class=0,
                        global_feature="mean", dtype="float32", top_k=3, max_regions=4)  # fmt: skip
     return types.SimpleNamespace(
         spec=spec,
         special=SpecialIds(0, 1, 2, 3, 4, 9),
         prepared=types.SimpleNamespace(
-            vocab=vocab, answers=types.SimpleNamespace(labels=answers) if answers else None
+            vocab=vocab,
+            answers=types.SimpleNamespace(labels=answers) if answers else None,
+            labels=labels,
         ),
         tokenizer=types.SimpleNamespace(fingerprint=fingerprint, vocab={"[PAD]": 0}),
     )
@@ -43,3 +45,12 @@ def test_another_list_of_answers_is_refused_unless_it_is_to_be_mapped():
     with pytest.raises(DataError, match=r"another list of answers(?s:.*)--config\.data\.answers"):
         setup.check_facts(other, saved, "run")
     setup.check_facts(other, saved, "run", vocabulary=False)
+
+
+def test_another_list_of_classes_is_refused():
+    saved = setup.facts_of(data(labels=("cat", "dog")))
+    setup.check_facts(data(labels=("cat", "dog")), saved, "run")
+    with pytest.raises(DataError, match=r"(?s)another list of classes.*\['cat', 'dog'\].*\['dog"):
+        setup.check_facts(data(labels=("dog", "cat")), saved, "run")
+    before = {key: value for key, value in saved.items() if key != "labels"}
+    setup.check_facts(data(labels=("dog", "cat")), before, "run")  # runs of before know none

@@ -22,7 +22,8 @@ def load(name: str) -> type:
       place: host stream batch → global device arrays;
       seed: of the masks; the same masks are drawn in every run of a config;
     has `run(params) → {metric: float}`, and says with `other_image` whether its stream must bring
-    a second image for each example.
+    a second image for each example. One with an attribute `files` writes files: in eval mode its
+    `folder` is set to WORKDIR/<files>/<its name in the config>, in training it has none.
 
     Raises:
       ValueError: unknown evaluator; lists the known ones.

@@ -176,6 +176,7 @@ def test_batches_of_questions_with_choices(tmp_path):
     table = build_table(texts, tokenizer, tmp_path / "table", source="s")
     examples = np.flatnonzero(table.examples())
     assert examples.tolist() == [0, 5]
+    assert table.followers(np.array([0, 5, 3])).tolist() == [4, 4, 1]
     options = common.stream_block((), 2)
     options.update(max_text=14, max_regions=4, max_length=18, order="stored")
     stream = Stream(

@@ -1,0 +1,105 @@
+"""Caption-based image retrieval: COCO, Flickr30k, and the embedded data's captions.
+
+  python main.py --config=configs/retrieval.py:model=vilbert                # embedded data, CPU
+  python main.py --config=configs/retrieval.py:model=vilbert,size=base,data=flickr30k \
+      --config.data.manual_dir=flickr30k_files --config.data.regions=flickr30k_store
+  python main.py --mode=eval --config=configs/retrieval.py:model=vilbert,zero_shot=true \
+      --config.init=runs/vilbert_pretrain           # the pre-trained alignment head ranks
+
+Training tells an image's caption from three pairs that do not fit: a caption of a random image,
+the caption with a random image, and a caption of an image that looks alike (ViLBERT, section 3.2).
+The latter needs a pool of neighbours: --config.streams.examples.distractors=POOL.npz; "random"
+draws it from all images.
+
+Where the original does otherwise:
+
+- vilbert_beta and 12-in-1 rank captions against exactly 1,000 images; here against all of the
+  split, or with evals.ranking.folds in parts (COCO's 1K protocol: folds=5; its 5K: folds=1).
+- 12-in-1 watches its four-way accuracy on the test images: on validation images here.
+- Its pair with a random image keeps regions of the true one beyond the mask: here none remain.
+
+Arguments:
+  model: "vilbert", or "vlbert", whose authors did not publish retrieval.
+  data: "scenes", "coco_captions", "flickr30k" or "jsonl".
+  zero_shot: rank with the pre-trained alignment head; for --mode=eval. VL-BERT has one only where
+    it was pre-trained with the objective.
+  preset: see configs/presets.py.
+"""
+
+from configs import common, finetuning, models, presets
+
+SPLITS = {
+    "scenes": ("train", "validation"),
+    "jsonl": ("train", "validation"),
+    "coco_captions": ("karpathy_train+karpathy_restval", "karpathy_val"),
+    "flickr30k": ("train", "val"),
+}
+
+
+def get_config(arg: str | None = None):
+    """The config for `arg`, the text after the colon of --config."""
+    args = common.parse_arg(
+        arg,
+        model=("vilbert", ("vlbert", "vilbert")),
+        size=("mini", tuple(models.SIZES)),
+        data=("scenes", tuple(SPLITS)),
+        zero_shot=False,
+        preset=("", presets.NAMES),
+    )
+    cpu, vlbert = args.size in models.CPU_SIZES, args.model == "vlbert"
+    recipe = presets.find("retrieval", args.model, args.preset)
+    objective = "alignment" if args.zero_shot else "choice"
+    stream = common.stream_block((objective,), batch_size=32)  # 128 pairs
+    text, regions = recipe["text"], recipe["regions"]
+    stream.update(max_text=text, max_regions=regions, max_length=text + regions, order="stored")
+    if args.zero_shot:
+        stream["negatives"] = True  # alignment is told on a foreign caption
+        blocks = dict(alignment=common.objective_blocks()["alignment"])
+    else:
+        stream["distractors"] = "random"  # or a pool of neighbours, .npz
+        blocks = dict(
+            choice=dict(
+                weight=1.0,
+                pairs="retrieval",
+                choices=4,
+                classifier="1fc",  # or "2fc"
+                width=0,  # between its layers; 0: the pooled state's
+                loss="softmax",
+                dropout=0.1 if vlbert else 0.0,  # ViLBERT's is in its trunk
+                head="choice" if vlbert else "ranking",  # 12-in-1 has one for VCR and retrieval
+                # From a checkpoint with an alignment head: "alignment", its log-odds, or "random".
+                head_init="alignment" if vlbert else "random",
+                segment_b="as_loaded",  # captions have one segment
+            )
+        )
+    config = finetuning.config(
+        args,
+        stream,
+        blocks,
+        metric=f"{objective}_accuracy",
+        pooler=True,
+        evals=dict(
+            ranking=dict(
+                evaluator="ranking",
+                stream="examples",
+                split="eval",
+                batch_size=16,  # captions a step, over all devices
+                images=64,  # images a step: each with each of these captions
+                head=objective,
+                first=100 if args.data == "scenes" and cpu else 0,  # images; 0: all
+                folds=1,  # parts of the images that are ranked by themselves, metrics averaged
+                top=20,  # ranked images of a caption that are kept
+            )
+        ),
+        eval_batch_size=32,
+    )
+    if args.data == "jsonl":
+        config.data.task = "retrieve"
+    config.data.train_split, config.data.eval_split = SPLITS[args.data]
+    if args.data == "scenes":
+        config.streams.examples.update(max_text=24, max_regions=8, max_length=32)
+    if cpu or args.zero_shot:
+        return config
+    examples = presets.EXAMPLES.get(args.data, presets.EXAMPLES["retrieval"])
+    presets.schedule(config, recipe, examples=examples, head=blocks["choice"]["head"])
+    return config

@@ -1,0 +1,97 @@
+"""Where a run's parameters come from: scratch, another's checkpoint, or the run's own."""
+
+import pathlib
+import re
+
+import jax
+
+from training import checkpoint, initial_values, sources, transfer
+from training.metrics import say
+from training.parts import Parts
+from training.state import StateMaker
+
+
+def _fit(config, maker, parts, *, begin: bool):
+    """`config.init` fitted into the model, to begin a run or as it is; its report and source."""
+    source = sources.open_source(config.init, vocab=config.init_vocab)
+    parts.check_features(source.facts, str(config.init), vocabulary=False)
+    fitted = transfer.fit(
+        source,
+        maker.params,
+        model=config.model.name,
+        pieces=parts.facts.get("pieces"),
+        answers=parts.facts.get("answers"),
+        warm_start=parts.task.warm_start if begin else None,
+    )
+    if begin:
+        fitted = initial_values.add(fitted, source, maker.params, parts.task.initial_values)
+    step = "" if source.step is None else f" at step {source.step}"
+    text = f"parameters from {config.init} ({source.kind}{step}):\n"
+    return fitted, text + transfer.table(fitted.report), source
+
+
+def begin(config, workdir: pathlib.Path, maker: StateMaker, parts: Parts):
+    """A state that is not resumed, and its meta; what became of each array is in init.txt."""
+    meta = dict(step=0, draws=dict.fromkeys(parts.example, 0), elapsed=0.0, best=None, window={})
+    if config.init:
+        fitted, text, _ = _fit(config, maker, parts, begin=True)
+        say(text)
+        if jax.process_index() == 0:
+            workdir.mkdir(parents=True, exist_ok=True)
+            (workdir / "init.txt").write_text(text + "\n")
+        return maker.around(transfer.place(fitted, maker.fresh().params)), meta
+    say("parameters from scratch")
+    return maker.fresh(), meta
+
+
+# Parameters of a trunk that only other streams read: of hidden regions, of rows without an image,
+# and the pooler. A model without them works the rest out as it would with them.
+_OF_OTHER_STREAMS = r"trunk/(pooler/.*|regions/mask|embeddings/(mask_token|text_visual))"
+
+
+def _as_it_is(config, maker, parts):
+    """Parameters of `config.init`, whole, and their step; heads of other tasks are left out."""
+    fitted, text, source = _fit(config, maker, parts, begin=False)
+    say(text)
+    new = [line.path for line in fitted.report if line.fate == "initial"]
+    if new or fitted.known:
+        raise sources.SourceError(
+            f"{config.init} cannot be evaluated as it is: it does not give "
+            f"{', '.join([*new, *fitted.known])}\n  fix: train from it first (--mode=train)"
+        )
+    lost = [
+        path
+        for path in source.arrays
+        if path.startswith("trunk/")
+        and path not in fitted.arrays
+        and not re.fullmatch(_OF_OTHER_STREAMS, path)
+    ]
+    if lost:
+        raise sources.SourceError(
+            f"{config.init} cannot be evaluated as it is: the model lacks {', '.join(lost)}\n"
+            "  fix: configure config.model as it was trained"
+        )
+    return transfer.place(fitted, maker.fresh().params), source.step or 0
+
+
+def trained(config, workdir: pathlib.Path, parts: Parts, mesh):
+    """(parameters, step, source): the run's best checkpoint, else its newest, else `config.init`.
+
+    Raises:
+      ValueError: there is none of these.
+    """
+    maker = StateMaker(parts.task, config, parts.example, mesh)
+    own = (workdir / checkpoint.FOLDER).exists()
+    source = workdir if own else config.init
+    if not source:
+        raise ValueError(
+            f"no parameters to use: {workdir} has no {checkpoint.FOLDER!r} folder and config.init "
+            "is empty; give --workdir of a run, or --config.init"
+        )
+    if own:
+        params, meta = checkpoint.load_params(source, maker.params)
+        parts.check_features(meta.get("facts", {}), str(source))
+        step = meta["step"]
+    else:
+        params, step = _as_it_is(config, maker, parts)
+    return params, step, str(source)
