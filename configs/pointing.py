@@ -3,8 +3,8 @@
   python main.py --config=configs/pointing.py:model=vilbert,data=visual7w \
       --config.data.manual_dir=visual7w_files --config.data.regions=visual7w_store
 
-Only the candidates of the question can be chosen, and the whole image. The store needs features
-of the annotated boxes; regions of a detector beside them are context.
+Only the candidates of the question can be chosen. The store needs features of the annotated
+boxes; regions of a detector beside them are context.
 
 Where the original (12-in-1) does otherwise:
 

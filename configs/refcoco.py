@@ -4,9 +4,10 @@
   python main.py --config=configs/refcoco.py:model=vlbert,size=base,data=refcoco \
       --config.data.manual_dir=refcoco_files --config.data.regions=coco_store
 
-The regions of the store are the candidates; `grounding_upper_bound` is the share of expressions
-for which any of them is right, beside `grounding_accuracy`. Numbers compare only for the same
-candidates: annotated boxes, or a detector's.
+--config.data.candidates names the protocol: "gt" (annotated boxes), "detected" (MAttNet's), "both",
+or "regions", whatever the store holds. Regions that are none of these boxes are context and cannot
+be chosen. `grounding_upper_bound` is the share of expressions for which any candidate is right,
+beside `grounding_accuracy`; numbers compare only for the same candidates.
 
 Where the originals differ from each other or from what one expects:
 

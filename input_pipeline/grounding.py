@@ -19,8 +19,8 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of) -> None:
     """Replaces boxes of the data set by arrays over regions, in place.
 
     In pixels of the original image, so before boxes are scaled, mirrored or clamped. Takes
-    `target_box`, `object_boxes`, `object_classes` and `candidate_boxes`; gives `region_iou`,
-    `region_label` and `candidate_mask`, and turns the object numbers in `token_region` into rows
+    `target_box`, `object_boxes`, `object_classes`, `candidate_boxes` and `option_boxes`; gives
+    `region_iou`, `region_label` and `candidate_mask`, and turns the object numbers in `token_region` into rows
     of the regions: 0, the whole image, for an object that no region shows.
 
     Args:
@@ -37,8 +37,12 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of) -> None:
         batch["region_iou"] = overlap.region_iou(
             boxes, mask, batch["image_size"], target, convention
         )
-    if "candidate_boxes" in batch:
-        batch["candidate_mask"] = _candidates(batch, _boxes(batch, "candidate_boxes"), name_of)
+    # Both originals let the whole image compete with candidates, not with an exercise's options.
+    for key, with_image in (("candidate_boxes", True), ("option_boxes", False)):
+        if key in batch:
+            found = _candidates(batch, _boxes(batch, key), name_of)
+            found[..., 0] = with_image
+            batch["candidate_mask"] = found
     if "object_boxes" not in batch:
         return
     rows = overlap.match(boxes[:, 0], mask[:, 0], _boxes(batch, "object_boxes"), SHOWS)
@@ -59,7 +63,7 @@ def _boxes(batch, key: str) -> np.ndarray:
 
 
 def _candidates(batch, candidates: np.ndarray, name_of) -> np.ndarray:
-    """bool [B, M, R]: candidates, and the whole image, which both originals let compete."""
+    """bool [B, M, R]: regions that are candidates."""
     mask = batch["region_mask"]
     rows = overlap.match(batch["boxes"][:, 0], mask[:, 0], candidates, IS)
     lost = np.flatnonzero(candidates.any((1, 2)) & ~rows.any(1))
@@ -75,7 +79,6 @@ def _candidates(batch, candidates: np.ndarray, name_of) -> np.ndarray:
         )
     out = np.zeros_like(mask)
     np.put_along_axis(out[:, 0], rows, True, axis=1)
-    out[:, 0, 0] = True
     return out
 
 

@@ -62,7 +62,7 @@ def rows_of(
     elif isinstance(record, Pointing):
         candidates = [record.boxes[i] for i in record.candidates]
         target = candidates[record.target] if record.target >= 0 else (0.0,) * 4
-        values = {"target_box": target, "candidate_boxes": _flat(candidates)}
+        values = {"target_box": target, "option_boxes": _flat(candidates)}
     return [
         Row(first, record.text, record.text_id, more_images=tuple(more), source=source,
             values=values)

@@ -75,6 +75,10 @@ def test_candidates():
         [[True, False, True, False, False]],
         [[True, False, False, False, False]],
     ]
+    only = batch(option_boxes=flat([20, 20, 39, 38], [0] * 4))
+    grounding.ground(only, "plus_one", str)
+    assert only["candidate_mask"][:, 0, 0].tolist() == [False, False]
+    assert only["candidate_mask"][0, 0].tolist() == [False, False, True, False, False]
     with pytest.raises(DataError, match=r"(?s)no candidate box.*'name 1'.*60.0.*candidates=reg"):
         grounding.ground(
             batch(candidate_boxes=flat([20, 20, 39, 39], [60, 0, 69, 9])),

@@ -104,7 +104,7 @@ def test_rows_of_one_text():
     (row,) = rows.rows_of(Statement("1", ("3", "4"), "both", 1))
     assert (row.image_id, row.more_images, row.values) == ("3", ("4",), {"label": (1,)})
     (row,) = rows.rows_of(Pointing("1", "3", "which?", (BOX, (0.0,) * 4, OTHER), (2, 0), 1))
-    assert row.values == {"target_box": BOX, "candidate_boxes": [*OTHER, *BOX]}
+    assert row.values == {"target_box": BOX, "option_boxes": [*OTHER, *BOX]}
 
 
 def multiple_choice(answer=2):
