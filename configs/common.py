@@ -71,7 +71,7 @@ def data_block(dataset: str) -> dict:
         image_data="",  # Visual Genome's image_data.json, which tells its COCO images (leak check)
         variant="refcoco+",  # refcoco: "refcoco", "refcoco+" or "refcocog"
         split_by="unc",  # refcoco: who split it; "umd" for refcocog
-        candidates="gt",  # refcoco: boxes to choose from, "gt", "detected", "both", "regions", "listed"
+        candidates="gt",  # refcoco: may be chosen; "gt", "detected", "both", "regions" or "listed"
         expression="tokens",  # refcoco: the text is the "tokens" (VL-BERT) or "raw" (ViLBERT)
         games="all",  # guesswhat: or "success"
         # Answer list of VQA and GQA, or class list of one's own labels, in a checkpoint's order;

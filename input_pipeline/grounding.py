@@ -20,8 +20,8 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of) -> None:
 
     In pixels of the original image, so before boxes are scaled, mirrored or clamped. Takes
     `target_box`, `object_boxes`, `object_classes`, `candidate_boxes` and `option_boxes`; gives
-    `region_iou`, `region_label` and `candidate_mask`, and turns the object numbers in `token_region` into rows
-    of the regions: 0, the whole image, for an object that no region shows.
+    `region_iou`, `region_label` and `candidate_mask`, and turns the object numbers in
+    `token_region` into rows of the regions: 0, the whole image, for an object that no region shows.
 
     Args:
       batch: stream batch with its regions; boxes are on the first image.

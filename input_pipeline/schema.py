@@ -30,6 +30,10 @@ class DataError(ValueError):
         super().__init__("\n  ".join(parts))
 
 
+class ConfigError(ValueError):
+    """A setting that is unknown, or does not fit others; the message names it and what would."""
+
+
 @dataclasses.dataclass(frozen=True)
 class SpecialIds:
     """Vocabulary ids of the special tokens, and the vocabulary's size."""

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from input_pipeline.schema import TEXT_KEYS
+from input_pipeline.schema import TEXT_KEYS, ConfigError
 from objectives import base, losses, masking
 from vl_models import heads
 
@@ -26,7 +26,7 @@ class Task(base.Objective):
         would give the label away.
         """
         if batch["text_ids"].shape[1] != 2:
-            raise ValueError(
+            raise ConfigError(
                 "alignment needs another image's caption beside each: set "
                 "config.streams.<name>.negatives=True"
             )
@@ -45,7 +45,7 @@ class Task(base.Objective):
 
     def logits(self, head, outputs, batch):
         if "pooled" not in outputs:
-            raise ValueError("alignment reads the pooled state: set config.model.pooler=True")
+            raise ConfigError("alignment reads the pooled state: set config.model.pooler=True")
         return head(outputs["pooled"])
 
     def loss(self, logits, batch):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.schema import FIELDS, SpecialIds
+from input_pipeline.schema import FIELDS, ConfigError, SpecialIds
 
 Arrays = Mapping[str, Any]
 
@@ -174,7 +174,7 @@ def check_options(name: str, block, options: Mapping[str, tuple]) -> None:
     """Raises ValueError where a field of an objective's block has none of its known values."""
     for field, known in options.items():
         if block[field] not in known:
-            raise ValueError(
+            raise ConfigError(
                 f"config.objectives.{name}.{field} must be one of {known}, found {block[field]!r}"
             )
 

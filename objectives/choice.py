@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from input_pipeline.schema import DataError
+from input_pipeline.schema import ConfigError, DataError
 from objectives import base, classification
 from vl_models import heads
 
@@ -72,7 +72,7 @@ class Task(classification.Task):
         if self.block.pairs == "texts":
             return tuple((text, 0) for text in range(self.block.choices))
         if self.block.choices != len(RETRIEVAL):
-            raise ValueError(
+            raise ConfigError(
                 f"config.objectives.{self.name}.choices must be {len(RETRIEVAL)} with "
                 f"pairs='retrieval', found {self.block.choices}"
             )
@@ -83,7 +83,7 @@ class Task(classification.Task):
         if block.classifier == "1fc":
             return heads.Linear(trunk.sizes, 1, dropout=block.dropout)
         if block.head_init == "alignment":
-            raise ValueError(
+            raise ConfigError(
                 f"config.objectives.{self.name}.head_init='alignment' is of one linear layer, "
                 f"found classifier {block.classifier!r}\n"
                 f"  fix: --config.objectives.{self.name}.head_init=random"

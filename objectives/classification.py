@@ -7,6 +7,7 @@ true or false from the fused states of the sentence with each of two images, sid
 import jax
 import jax.numpy as jnp
 
+from input_pipeline.schema import ConfigError
 from objectives import base, losses
 from vl_models import heads
 
@@ -51,7 +52,7 @@ class Task(base.Objective):
         block, sizes = self.block, trunk.sizes
         classes = block.classes or self.facts.num_labels
         if not classes:
-            raise ValueError(
+            raise ConfigError(
                 f"config.objectives.{self.name}.classes is 0, and the data set names no classes: "
                 "set their number"
             )
@@ -77,7 +78,7 @@ class Task(base.Objective):
 
     def _pooled(self, outputs):
         if "pooled" not in outputs:
-            raise ValueError(f"{self.name} reads the pooled state: set config.model.pooler=True")
+            raise ConfigError(f"{self.name} reads the pooled state: set config.model.pooler=True")
         return outputs["pooled"]
 
     def loss(self, logits, batch):

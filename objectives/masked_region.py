@@ -7,7 +7,7 @@ release (regression and noise-contrastive targets).
 import jax
 import jax.numpy as jnp
 
-from input_pipeline.schema import DataError
+from input_pipeline.schema import ConfigError, DataError
 from objectives import base, losses, masking
 from vl_models import heads
 
@@ -31,12 +31,12 @@ class Task(base.Objective):
             ("image_row", masking.IMAGE_ROWS),
         ):
             if block[field] not in known:
-                raise ValueError(
+                raise ConfigError(
                     f"config.objectives.masked_region.{field} must be one of {known}, "
                     f"found {block[field]!r}"
                 )
         if (block.overlap == "released") != (block.image_row == "released"):
-            raise ValueError(
+            raise ConfigError(
                 "config.objectives.masked_region: overlap='released' only shows in "
                 f"image_row='released'; set both or neither, found overlap={block.overlap!r}, "
                 f"image_row={block.image_row!r}"

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.schema import ConfigError
 from objectives import base
 from vl_models import heads, layers
 
@@ -62,7 +63,7 @@ class Task(base.Objective):
         if block.classifier_init == "words" and not (
             self._of_masked_word() and width == trunk.sizes.hidden
         ):
-            raise ValueError(
+            raise ConfigError(
                 f"config.objectives.{self.name}.classifier_init='words' needs form='masked_answer',"
                 " classifier='transform' and the width of the word embeddings "
                 f"({trunk.sizes.hidden}); found {block.form!r}, {block.classifier!r} and {width}\n"
@@ -120,7 +121,7 @@ class Task(base.Objective):
         """[B, answers]."""
         if self.block.form == "pooled":
             if "pooled" not in outputs:
-                raise ValueError("the pooled form reads a pooled state: set config.model.pooler")
+                raise ConfigError("the pooled form reads a pooled state: set config.model.pooler")
             return head(outputs["pooled"])
         return head(layers.gather_rows(outputs["text"], batch["answer_position"])[:, 0])
 

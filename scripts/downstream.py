@@ -69,11 +69,11 @@ TASKS = {
         "Image retrieval, R@1 of 50", "retrieval", "ranking/image_retrieval_r1", 3, 400
     ),
     "refcoco": Recipe("Referring expressions", "refcoco", "validation/grounding_accuracy", 3, 300),
-    "vqa": Recipe("VQA, official accuracy", "vqa", "official/accuracy", 3, 500, changes=_FAST),
     "rationales": Recipe(
         "VCR, QA→R", "vcr", "validation/choice_accuracy", 1, 600, "task=rationales", _CHOICE
     ),
     "nlvr2": Recipe("NLVR2", "nlvr2", "validation/classification_accuracy", 1, 400, changes=_FAST),
+    "vqa": Recipe("VQA, official accuracy", "vqa", "official/accuracy", 3, 1500, changes=_FAST),
 }
 
 

@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
+from input_pipeline.schema import ConfigError
 from training import paths
 from training.state import TrainState
 
@@ -52,7 +53,7 @@ class Checkpoints:
           keep: how many of the newest to keep, beside the best.
         """
         if keep < 1:
-            raise ValueError(f"config.checkpoint.keep must be at least 1, found {keep}")
+            raise ConfigError(f"config.checkpoint.keep must be at least 1, found {keep}")
         self.folder = _absolute(workdir) / FOLDER
         self._policy = _NewestAndBest(keep)
         self._manager = _manager(self.folder, self._policy, write=True)

@@ -17,7 +17,7 @@ import time
 import jax
 import numpy as np
 
-from input_pipeline.schema import DataError
+from input_pipeline.schema import ConfigError, DataError
 from training import (
     checkpoint,
     divergence,
@@ -37,7 +37,8 @@ from training.state import StateMaker
 from training.step import make_train_step
 
 MODES = ("train", "eval", "predict")
-USERS = (DataError, checkpoint.CheckpointError, sources.SourceError)  # errors a user can mend
+# Errors that a user can mend.
+USERS = (ConfigError, DataError, checkpoint.CheckpointError, sources.SourceError)
 IN_FLIGHT = 2  # batches placed, and steps dispatched, ahead of the one whose loss is looked at
 
 
@@ -52,7 +53,7 @@ def run(config, workdir, mode: str = "train") -> dict:
       divergence.NonFiniteError: training diverged.
     """
     if mode not in MODES:
-        raise ValueError(f"--mode must be one of {MODES}, found {mode!r}")
+        raise ConfigError(f"--mode must be one of {MODES}, found {mode!r}")
     from training import setup  # brings the input pipeline and, later, TensorFlow
 
     mesh = sharding.make_mesh(config.mesh)
@@ -211,7 +212,7 @@ class _Run:
         if not name:
             return False
         if name not in values:
-            raise ValueError(
+            raise ConfigError(
                 f"config.checkpoint.best must name a metric of config.evals, found {name!r}; "
                 f"there are {sorted(values)}"
             )
@@ -333,7 +334,7 @@ def write_predictions(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict
 
     predictors = parts.predictors()
     if not predictors:
-        raise ValueError(
+        raise ConfigError(
             "nothing to predict: the first objective of no stream in config.streams has "
             "predictions (pre-training objectives learn from what they hide)"
         )

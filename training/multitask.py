@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 import objectives
 import vl_models
+from input_pipeline.schema import ConfigError
 from objectives import base, losses, masking
 from vl_models import loading
 
@@ -48,7 +49,7 @@ class MultiTask:
           ValueError: unknown dtype, objective or trunk, or lengths that do not fit together.
         """
         if config.dtype not in DTYPES:
-            raise ValueError(f"config.dtype must be one of {sorted(DTYPES)}, found {config.dtype}")
+            raise ConfigError(f"config.dtype must be one of {sorted(DTYPES)}, found {config.dtype}")
         self._blocks = {n: s for n, s in config.streams.items() if s.batch_size > 0}
         _check_lengths(config.model, self._blocks)
         self.trunk = vl_models.build_trunk(
@@ -86,7 +87,7 @@ class MultiTask:
             for task in tasks:
                 _check_stream(stream, block, task)
                 if not task.splits and config.optimizer.accumulate > 1:
-                    raise ValueError(
+                    raise ConfigError(
                         f"{task.name} compares examples of a batch with each other, so "
                         "accumulation would change its loss: set config.optimizer.accumulate=1"
                     )
@@ -227,7 +228,7 @@ def _pairs(stream: str, tasks) -> tuple[tuple[int, int], ...]:
     """
     said = {task.pairs: task.name for task in tasks if task.pairs is not None}
     if len(said) > 1:
-        raise ValueError(
+        raise ConfigError(
             f"config.streams.{stream}: its objectives pair texts and images differently: "
             + "; ".join(f"{name} {pairs}" for pairs, name in said.items())
         )
@@ -241,13 +242,13 @@ def _check_stream(stream: str, block, task) -> None:
       ValueError: texts that may be cut, or boxes that are mirrored, where a task allows neither.
     """
     if task.whole_text and block.images and block.max_length < block.max_text + block.max_regions:
-        raise ValueError(
+        raise ConfigError(
             f"config.streams.{stream}: {task.name} needs its texts whole, but text and regions "
             f"are cut together to max_length {block.max_length}; set it to max_text + max_regions "
             f"= {block.max_text + block.max_regions}"
         )
     if not task.mirrors and block.flip != "off":
-        raise ValueError(
+        raise ConfigError(
             f"config.streams.{stream}.flip must be 'off' with {task.name}, whose answers are not "
             f"mirrored; found {block.flip!r}"
         )
@@ -256,16 +257,16 @@ def _check_stream(stream: str, block, task) -> None:
 def _check_lengths(model, blocks):
     """Lengths that would be cut silently on the device are errors here."""
     if not blocks:
-        raise ValueError("every stream of config.streams has batch_size 0: nothing to train on")
+        raise ConfigError("every stream of config.streams has batch_size 0: nothing to train on")
     for stream, block in blocks.items():
         if block.images and not block.max_text <= block.max_length:
-            raise ValueError(
+            raise ConfigError(
                 f"config.streams.{stream}: max_text {block.max_text} must not exceed "
                 f"max_length {block.max_length}"
             )
         # Regions share the position after the text, [END] has the next (VL-BERT).
         if block.max_text + 2 > model.positions:
-            raise ValueError(
+            raise ConfigError(
                 f"config.streams.{stream}: max_text {block.max_text} needs {block.max_text + 2} "
                 f"positions, config.model.positions is {model.positions}"
             )

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from input_pipeline.schema import ConfigError
 from training import paths, schedules
 
 OPTIMIZERS = ("adamw", "radam", "sgd")
@@ -61,7 +62,7 @@ def make(block, params, total_steps: int, fixed: Sequence[str] = ()) -> Optimize
         *paths.matching(fixed, names, where="the model's fixed layers"),
     )
     if frozen == set(names):
-        raise ValueError("config.optimizer.freeze leaves no parameter to train")
+        raise ConfigError("config.optimizer.freeze leaves no parameter to train")
     spared = set().union(*paths.matching(block.no_decay, names, where="config.optimizer.no_decay"))
     decay = {name: 0.0 if name in spared else block.weight_decay for name in names}
     factor = dict.fromkeys(names, 1.0)

@@ -7,7 +7,7 @@ import jax
 
 import objectives
 from input_pipeline import pictures, pipeline
-from input_pipeline.schema import DataError
+from input_pipeline.schema import ConfigError, DataError
 from input_pipeline.spec import FeatureSpec
 from objectives import base
 from training import evaluators, predict, sharding, throughput
@@ -132,7 +132,7 @@ def build(config, mesh) -> Parts:
       DataError, ValueError: whatever does not exist or does not fit, before the first step.
     """
     if jax.local_device_count() % mesh.shape["tensor"]:
-        raise ValueError(
+        raise ConfigError(
             f"config.mesh.tensor must divide the {jax.local_device_count()} devices of a process, "
             f"found {mesh.shape['tensor']}: each process reads rows of its own"
         )
@@ -163,7 +163,7 @@ def build(config, mesh) -> Parts:
         )
         kind = evaluators.load(block.evaluator)
         if block.stream not in task.streams:
-            raise ValueError(
+            raise ConfigError(
                 f"config.evals.{name} reads stream {block.stream!r}, but only "
                 f"{sorted(task.streams)} are on (batch_size > 0)"
             )

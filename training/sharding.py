@@ -13,6 +13,7 @@ import jax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from input_pipeline.schema import ConfigError
 from training import paths
 
 AXES = ("data", "fsdp", "tensor")
@@ -44,11 +45,11 @@ def make_mesh(sizes, devices=None) -> jax.sharding.Mesh:
     devices = jax.devices() if devices is None else devices
     sizes = dict(sizes)
     if set(sizes) != set(AXES):
-        raise ValueError(f"config.mesh must have the axes {AXES}, found {sorted(sizes)}")
+        raise ConfigError(f"config.mesh must have the axes {AXES}, found {sorted(sizes)}")
     given = math.prod(size for size in sizes.values() if size != -1)
     free = [axis for axis in AXES if sizes[axis] == -1]
     if len(free) > 1 or given < 1 or len(devices) % given or (not free and given != len(devices)):
-        raise ValueError(
+        raise ConfigError(
             f"config.mesh {sizes} does not cover {len(devices)} devices: the product of its axes "
             "must be their number, and one axis may be -1 (the rest)"
         )

@@ -78,15 +78,15 @@ def trained(config, workdir: pathlib.Path, parts: Parts, mesh):
     """(parameters, step, source): the run's best checkpoint, else its newest, else `config.init`.
 
     Raises:
-      ValueError: there is none of these.
+      CheckpointError: there is none of these.
     """
     maker = StateMaker(parts.task, config, parts.example, mesh)
     own = (workdir / checkpoint.FOLDER).exists()
     source = workdir if own else config.init
     if not source:
-        raise ValueError(
+        raise checkpoint.CheckpointError(
             f"no parameters to use: {workdir} has no {checkpoint.FOLDER!r} folder and config.init "
-            "is empty; give --workdir of a run, or --config.init"
+            "is empty\n  fix: give --workdir=<folder of a run>, or --config.init"
         )
     if own:
         params, meta = checkpoint.load_params(source, maker.params)

@@ -72,6 +72,17 @@ def _json_list(items: Iterable[Mapping]) -> Iterator[str]:
     yield "\n]\n" if separator != "[\n" else "[]\n"
 
 
+def _chosen(rows: Iterable[dict]) -> Iterator[dict]:
+    """The same rows; raises ValueError where one is no prediction of a choice."""
+    for row in rows:
+        if "choice" not in row:
+            raise ValueError(
+                f"prediction {row['id']!r} is of another task: expected a choice and its "
+                f"probabilities, found {sorted(row)}\n  fix: name predictions of configs/vcr.py"
+            )
+        yield row
+
+
 def _csv(*cells) -> str:
     return ",".join(map(str, cells)) + "\n"
 
@@ -87,8 +98,13 @@ def gqa(rows, records=None, task="") -> Iterator[str]:
 
 
 def refcoco(rows, records, task="") -> Iterator[str]:
-    """A box an expression, by the id of the referred object, as VL-BERT writes it."""
+    """A box an expression, by the id of the referred object, as VL-BERT writes it.
+
+    Nothing for files of sentences with their boxes, which leave these ids out.
+    """
     ref_ids = {record.text_id: record.ref_id for record in records()}
+    if min(ref_ids.values(), default=-1) < 0:
+        return iter(())
     return _json_list({"ref_id": ref_ids[row["id"]], "box": row["box"]} for row in rows)
 
 
@@ -253,10 +269,12 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if args.command == "vcr":
             with atomic_file(args.out) as file:
-                file.writelines(leaderboard(read(args.answers), read(args.rationales)))
+                file.writelines(
+                    leaderboard(_chosen(read(args.answers)), _chosen(read(args.rationales)))
+                )
             print(args.out)
             return
-        found = joint_accuracy(read(args.answers), read(args.rationales))
+        found = joint_accuracy(_chosen(read(args.answers)), _chosen(read(args.rationales)))
         print("\n".join(f"{name:<5}{100 * value:6.2f} %" for name, value in found.items()))
     except ValueError as error:
         sys.exit(f"error: {error}")

@@ -295,11 +295,11 @@ def unknown(what: str, known: Sequence[str], found: str, where: str) -> DataErro
 def twice(what: str, name: str, where: str, first: str = "") -> DataError:
     """The error of an id that occurs twice."""
     return DataError(
-        f"a {what} occurs twice",
+        f"the same {what} occurs twice",
         where=where,
         expected=f"each {what} once",
         found=repr(name) + (f", first at {first}" if first else ""),
-        fix="remove one of the two, or download the file again",
+        fix="remove one of the two; a file as published: download it again",
     )
 
 

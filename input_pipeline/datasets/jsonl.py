@@ -128,7 +128,7 @@ def _classes(config, made, fingerprint) -> tuple[str, ...]:
       DataError: an unreadable list, or whatever is wrong with the labels.
     """
     if config.answers:
-        return AnswerVocabulary.load(config.answers).labels
+        return _several(AnswerVocabulary.load(config.answers).labels, config.answers)
     name = f"classes-{xxhash.xxh3_64_hexdigest(fingerprint().encode())}.json"
     path = pathlib.Path(config.dir) / name
     if not path.is_file():
@@ -136,7 +136,21 @@ def _classes(config, made, fingerprint) -> tuple[str, ...]:
         path.parent.mkdir(parents=True, exist_ok=True)
         found.save(path)
         print(f"data: {len(found):,} classes in training: {path}")
-    return AnswerVocabulary.load(path).labels
+    return _several(AnswerVocabulary.load(path).labels, str(path))
+
+
+def _several(classes: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """The classes, of which there must be two: a model of one is always right."""
+    if len(classes) < 2:
+        raise DataError(
+            "there is nothing to tell apart",
+            where=where,
+            expected="two classes or more",
+            found=list(classes),
+            fix="label the training lines with all classes, or name the list: "
+            "--config.data.answers=classes.json",
+        )
+    return classes
 
 
 def read(files: list[str], keys, split: str, on_missing: str) -> Iterator[Row | Skipped]:

@@ -151,6 +151,13 @@ class Reader:
         """
         text_id, text = self._named(line)
         there = self._target(name) in line.item
+        if there and line.item[self._target(name)] is None:
+            raise line.error(
+                f"the value of {self._target(name)!r} is null",
+                "a value, or no such key where it is unknown",
+                "null",
+                "add the value, or leave the key out of a line to predict",
+            )
         if not text.strip():
             yield Skipped(f"{text_id} ({line.where})", EMPTY)
         elif there or not self._trained:

@@ -138,6 +138,8 @@ BAD = {
     "texts": ("questions", {"answers": "x", "text": ["a", "b"]}, r"'text' is no text.*a string"),
     "blank": ("classify", {"label": "cat", "text": " "}, r"a text is empty"),
     "id": ("classify", {"label": "cat", "id": [1]}, r"an id is neither"),
+    "null": ("classify", {"label": None}, r"'label' is null.*leave the key out"),
+    "no answers": ("questions", {"answers": None}, r"'answers' is null.*leave the key out"),
     "twice": ("classify", {"label": "cat", "id": "a#0"}, r"id occurs twice.*'a#0'.*own\.jsonl:1"),
 }
 
@@ -217,6 +219,18 @@ def test_class_list_is_made_of_training_kept_and_given_to_evaluation(tmp_path, c
     assert other.fingerprint("train") != prepared.fingerprint("train")
     batch, _ = batches(tree, base.assemble_caption)
     assert batch["label"][:, 0].tolist() == [1, 2] * 4
+
+
+def test_one_class_alone_is_refused(tmp_path):
+    tree = own(tmp_path, "classify", rows_with(lambda i: {"label": "dog"}))
+    with pytest.raises(
+        DataError, match=r"(?s)nothing to tell apart.*classes-.*'dog'.*data\.answers"
+    ):
+        prepare(tree.data)
+    (tmp_path / "one.txt").write_text("dog\n")
+    tree.data.answers = str(tmp_path / "one.txt")
+    with pytest.raises(DataError, match=r"(?s)nothing to tell apart.*one\.txt"):
+        prepare(tree.data)
 
 
 def test_choices_become_texts_of_one_example(tmp_path):

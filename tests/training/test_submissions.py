@@ -35,6 +35,9 @@ def test_boxes_by_referred_object(tmp_path):
     row = dict(id="17", region=2, box=[1.5, 2.0, 30.0, 40.0], score=0.5)
     ((_, text),) = made(tmp_path, "refcoco", row, records=lambda: [record])
     assert json.loads(text) == [{"ref_id": 4, "box": [1.5, 2.0, 30.0, 40.0]}]
+    # Sentences that came without the ids of objects.
+    record.ref_id = -1
+    assert made(tmp_path, "refcoco", row, records=lambda: [record]) == []
 
 
 def test_labels_by_identifier(tmp_path):
@@ -121,6 +124,14 @@ def test_joint_accuracy_of_two_runs(tmp_path, capsys):
     predictions(second, *rows((0, 2)))
     with pytest.raises(SystemExit, match=r"3 with answers alone \['val-1', 'val-2', 'val-3'\]"):
         submissions.main(arguments)
+
+
+def test_predictions_of_other_tasks_are_no_choices(tmp_path):
+    other = predictions(tmp_path / "vqa.jsonl", dict(id="1", answer="down"))
+    for command in (["vcr", f"--out={tmp_path / 'b.csv'}"], ["vcr-joint"]):
+        with pytest.raises(SystemExit, match=r"(?s)'1' is of another task.*'answer'.*fix"):
+            submissions.main([*command, f"--answers={other}", f"--rationales={other}"])
+    assert not (tmp_path / "b.csv").exists()
 
 
 def test_files_that_are_none(tmp_path):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from input_pipeline.schema import ConfigError
 from training import bootstrap
 
 
@@ -20,7 +21,7 @@ class Evaluator:
     def __init__(self, block, task, stream, place, seed):
         name = block.stream
         if "alignment" not in {one.name for one in task.streams[name]}:
-            raise ValueError(
+            raise ConfigError(
                 f"the alignment evaluator needs the objective in config.streams.{name}.objectives"
             )
         self._stream, self._place, self._seed = stream, place, seed

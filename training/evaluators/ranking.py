@@ -24,6 +24,7 @@ from jax.experimental import multihost_utils
 
 from input_pipeline import sampling
 from input_pipeline.progress import Progress
+from input_pipeline.schema import ConfigError
 from training import ranks, score_file, sharding, submissions
 
 HEADS = ("choice", "alignment")
@@ -70,7 +71,7 @@ class Evaluator:
         self._block, self._task, self._stream, self._place = block, task, stream, place
         options = task.block(block.stream)
         if options.max_length < options.max_text + options.max_regions:
-            raise ValueError(
+            raise ConfigError(
                 f"ranking pairs every text with every image, so neither may be cut to make room "
                 f"for the other: set config.streams.{block.stream}.max_length to max_text + "
                 f"max_regions = {options.max_text + options.max_regions}, found "
@@ -78,7 +79,7 @@ class Evaluator:
             )
         for field in ("images", "folds", "top"):
             if block[field] < 1:
-                raise ValueError(f"config.evals: {field} must be at least 1, found {block[field]}")
+                raise ConfigError(f"config.evals: {field} must be at least 1, found {block[field]}")
         self._head_name = _head_name(block, task)
         self._step = jax.jit(self._scores, static_argnames="shards")
 
@@ -227,7 +228,7 @@ class Evaluator:
         pairs = tuple(itertools.product(range(count), range(width)))
         outputs = self._task.outputs(params, self._block.stream, batch, pairs=pairs)
         if "pooled" not in outputs:
-            raise ValueError("ranking reads the pooled state: set config.model.pooler=True")
+            raise ConfigError("ranking reads the pooled state: set config.model.pooler=True")
         logits = self._task.head(params, self._head_name)(outputs["pooled"])
         # Alignment: class 1 is a match.
         score = logits[:, 0] if self._block.head == "choice" else logits[:, 1] - logits[:, 0]
@@ -263,16 +264,16 @@ def _head_name(block, task) -> str:
       ValueError: an unknown head, or one that the stream's objectives do not have.
     """
     if block.head not in HEADS:
-        raise ValueError(f"config.evals: head must be one of {HEADS}, found {block.head!r}")
+        raise ConfigError(f"config.evals: head must be one of {HEADS}, found {block.head!r}")
     found = {one.name: one for one in task.streams[block.stream]}
     if block.head not in found:
-        raise ValueError(
+        raise ConfigError(
             f"ranking with head={block.head!r} needs that objective in "
             f"config.streams.{block.stream}.objectives, found {sorted(found)}"
         )
     objective = found[block.head]
     if block.head == "choice" and objective.block.pairs != "retrieval":
-        raise ValueError(
+        raise ConfigError(
             "ranking needs config.objectives.choice.pairs='retrieval', found "
             f"{objective.block.pairs!r}: the texts of other tasks are no captions"
         )
@@ -287,7 +288,7 @@ def _folds(split: Split, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """
     size = len(split.keys)
     if count > size:
-        raise ValueError(f"config.evals: {count} folds of {size} images")
+        raise ConfigError(f"config.evals: {count} folds of {size} images")
     parts = np.array_split(np.arange(size), count)
     return [(np.flatnonzero(np.isin(split.own, images)), images) for images in parts]
 

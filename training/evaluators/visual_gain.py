@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from input_pipeline.schema import TEXT_KEYS
+from input_pipeline.schema import TEXT_KEYS, ConfigError
 from objectives import masking
 from training import bootstrap
 
@@ -103,7 +103,7 @@ class Evaluator:
         for round_ in range(self._rounds):
             for batch in self._stream.batches():
                 if self._words == "probe" and "probe_mask" not in batch:
-                    raise ValueError(
+                    raise ConfigError(
                         "visual_gain with words='probe' needs a data set that marks probe words; "
                         "set config.evals.visual_gain.words=all"
                     )
