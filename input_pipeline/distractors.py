@@ -29,7 +29,7 @@ class Distractors:
     """Draws the distractors of a stream's examples.
 
     Attributes:
-      fingerprint: of the pool.
+      fingerprint: of the pool's content, wherever its file is; "random" without one.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Distractors:
                 expected="at least 2 images",
                 found=len(self._groups),
             )
-        self.fingerprint, self._near = "", None
+        self.fingerprint, self._near = RANDOM, None
         if kind != RANDOM and hard:
             pool = hard_negatives.load(kind)
             self.fingerprint = pool.fingerprint
@@ -105,8 +105,9 @@ class Distractors:
             name = f"{self._name}/{what}"
             return sampling.other_image_rows(self._seed, name, counters, rows, self._groups)
 
-        hard = other("hard text")
-        if self._near is not None:
+        if self._near is None:
+            hard = other("hard text")
+        else:
             near = self._near[self._groups.group_of[rows]]
             groups = sampling.foreign_rows(self._seed, f"{self._name}/hard", counters, near)
             bits = sampling.random_bits(self._seed, f"{self._name}/hard text", counters)

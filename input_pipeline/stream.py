@@ -23,7 +23,6 @@ CONTENT = (
     "flip",
     "block",
     "negatives",
-    "distractors",
     "iou",
 )
 
