@@ -39,6 +39,13 @@ def test_match_by_hand():
     assert overlap.match(BOXES[:, 0], MASK[:, 0], objects, 0.51)[0].tolist() == [2, 0, 0, 0]
 
 
+def test_the_empty_box_of_the_whole_image_competes_for_no_object():
+    """Row 0 has no box of its own, which would fit a speck in the corner better than a region."""
+    boxes = flat([[0, 0, 0, 0], [0, 0, 0.5, 0.5]])
+    speck = flat([[0, 0, 0.2, 0.2]])
+    assert overlap.match(boxes, np.ones((1, 2), bool), speck, 0.5).tolist() == [[1]]
+
+
 def test_mentions_and_labels():
     objects = flat(
         [20, 20, 39, 39, 0, 0, 9, 9, 80, 80, 90, 90],
