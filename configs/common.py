@@ -120,6 +120,9 @@ def stream_block(objectives: tuple[str, ...], batch_size: int, images: bool = Tr
         flip="off",  # "boxes": the original's, geometry only; "boxes_and_words": left<->right too
         block=0,  # > 0: shuffle blocks of this many neighbours on disk (sequential reads)
         negatives=False,  # bring another image's caption along, for alignment
+        # Batches of examples alike in size, cut to ((max_text, max_regions, max_length), ...), each
+        # no smaller than the one before; what fits none has the sizes above. (): all have.
+        buckets=(),
         distractors="",  # four-way retrieval: "random", or a pool of hard negatives (.npz)
         iou="plus_one",  # how boxes' overlaps are measured: end pixels count, or "plain"
     )

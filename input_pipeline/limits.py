@@ -1,8 +1,10 @@
 """How much of a text and its regions fits a row, and what happens to boxes on the way."""
 
+import itertools
+
 import numpy as np
 
-from input_pipeline.schema import DataError
+from input_pipeline.schema import FIELDS, DataError
 
 FLIPS = ("off", "boxes", "boxes_and_words")
 PIECE_KEYS = ("text_ids", "segment_ids", "word_starts", "probe_mask", "token_region")
@@ -47,6 +49,37 @@ def cut_text(arrays: dict[str, np.ndarray], lengths: np.ndarray, pad: int) -> No
                 row[new - 1] = row[old - 1]
                 row[new:old] = pad if key == "text_ids" else 0
         mask[b, k, new:old] = False
+
+
+def narrow(arrays: dict[str, np.ndarray], width: int) -> None:
+    """Takes padding off texts, in place: T becomes `width`, which no text is longer than."""
+    for key, array in arrays.items():
+        if FIELDS[key].axes.endswith(" T") and array.shape[-1] > width:
+            arrays[key] = np.ascontiguousarray(array[..., :width])
+
+
+def sizes(options) -> tuple[tuple[int, int, int], ...]:
+    """(T, R, most of both together) of a stream's buckets and, last, of the stream itself."""
+    own = options.max_text, options.max_regions, options.max_length
+    return *(tuple(bucket) for bucket in options.buckets), own
+
+
+def shape_of(batch) -> tuple[int, int]:
+    """(T, R) of a stream batch; R is 0 without images."""
+    regions = batch["region_mask"].shape[-1] if "region_mask" in batch else 0
+    return batch["text_ids"].shape[-1], regions
+
+
+def smallest(sizes: tuple[tuple[int, int, int], ...], text: np.ndarray, regions: np.ndarray):
+    """int64 [B]: the first of `sizes` that examples fit, by what they keep of text and regions.
+
+    Args:
+      sizes: as `sizes`; everything fits the last.
+      text: int [B] tokens of the longest text.
+      regions: int [B] of the image with most, whole image included.
+    """
+    fits = [(text <= t) & (regions <= r) & (text + regions <= both) for t, r, both in sizes]
+    return np.argmax(fits, axis=0)
 
 
 def resized(height: np.ndarray, width: np.ndarray, short: int, long: int):
@@ -125,10 +158,11 @@ def swap_words(arrays: dict[str, np.ndarray], flip: np.ndarray, left: int, right
 
 
 def check_options(name: str, options) -> None:
-    """Checks what a stream block of the config says about lengths and boxes.
+    """Checks what a stream block of the config says about lengths, buckets and boxes.
 
     Raises:
-      DataError: an unknown flip, a limit too small, or a malformed resize.
+      DataError: an unknown flip, a limit too small, a malformed resize, or buckets that do not
+        rise up to the stream's own sizes.
     """
     where = f"config.streams.{name}"
     if options.flip not in FLIPS:
@@ -150,3 +184,48 @@ def check_options(name: str, options) -> None:
             expected="() or (short, long) in pixels",
             found=tuple(options.resize),
         )
+    _check_buckets(where, options)
+
+
+def _check_buckets(where: str, options) -> None:
+    names = "max_text", "max_regions", "max_length"
+
+    def refuse(what: str, expected: str, found):
+        raise DataError(
+            what,
+            where=f"{where}.buckets",
+            expected=expected,
+            found=found,
+            fix="list ((max_text, max_regions, max_length), ...) from small to large, or () for "
+            "one size",
+        )
+
+    for bucket in options.buckets:
+        if (
+            not isinstance(bucket, tuple | list)
+            or len(bucket) != 3
+            or not all(type(size) is int for size in bucket)
+        ):
+            refuse("a bucket is no triple", "three whole numbers " + str(names), repr(bucket))
+        text, regions, both = bucket
+        if text < 3 or regions < 2 or both < max(4, text):
+            refuse(
+                "a bucket is too small",
+                "max_text >= 3, max_regions >= 2, max_length >= 4 and >= max_text",
+                tuple(bucket),
+            )
+    steps = sizes(options)
+    for small, large in itertools.pairwise(steps):
+        last = large is steps[-1]
+        if any(a > b for a, b in zip(small, large, strict=True)):
+            refuse(
+                "a bucket is larger than " + ("its stream" if last else "the one after it"),
+                f"at most {large} in each of {names}",
+                small,
+            )
+        if small[:2] == large[:2]:
+            refuse(
+                "a bucket saves nothing in text or regions",
+                f"less than {large[:2]} in max_text or max_regions",
+                small,
+            )

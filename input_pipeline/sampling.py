@@ -18,6 +18,7 @@ import numpy as np
 from input_pipeline.schema import DataError
 
 CYCLE = 10_000  # positions over which a mixture has exactly its shares
+WINDOW = 64  # most draws within which examples alike in size are brought together
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _lock = threading.Lock()
 
@@ -174,6 +175,53 @@ def host_slice(batch: int, index: int, count: int) -> slice:
         )
     size = batch // count
     return slice(index * size, (index + 1) * size)
+
+
+def window_of(draw: int, batch: int, epoch: int) -> tuple[int, int]:
+    """(first draw, number of draws) of the window that a draw belongs to.
+
+    An epoch is cut into windows of equal length, up to one draw. None reaches over the draw in
+    which the next epoch begins: the draws before that one hold the positions before it, as they
+    do without windows.
+
+    Args:
+      draw: number of the batch.
+      batch: its size.
+      epoch: positions of an epoch; where there is none, those of a window.
+    """
+    number = draw * batch // epoch
+    first, end = -(-number * epoch // batch), -(-(number + 1) * epoch // batch)
+    draws = end - first
+    windows = -(-draws // WINDOW)
+    at = ((draw - first + 1) * windows - 1) // draws
+    start, stop = at * draws // windows, (at + 1) * draws // windows
+    return first + start, stop - start
+
+
+def alike(seed: int, stream: str, first: int, batch: int, bucket: np.ndarray):
+    """Cuts a window into batches of examples that fit the same bucket.
+
+    What does not fill a batch of its bucket goes into one of the next bigger bucket.
+
+    Args:
+      seed: of the run.
+      stream: its name.
+      first: first draw of the window.
+      batch: size of a batch.
+      bucket: int [draws * batch], the smallest bucket of each position of the window.
+
+    Returns:
+      (int64 [draws, batch] places within the window, each once; int64 [draws] bucket of a draw).
+    """
+    places, buckets, left = [], [], np.empty(0, np.int64)
+    for number in range(int(bucket.max()) + 1):
+        here = np.concatenate([left, np.flatnonzero(bucket == number)])
+        full = len(here) // batch
+        places.append(here[: full * batch].reshape(full, batch))
+        buckets += [number] * full
+        left = here[full * batch :]
+    order = _shuffled(seed, f"{stream}/buckets", first, len(buckets))
+    return np.concatenate(places)[order], np.asarray(buckets, np.int64)[order]
 
 
 def other_image_rows(

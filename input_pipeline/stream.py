@@ -1,8 +1,10 @@
 """A stream of examples: batch(draw) is a pure function of (seed, stream name, draw)."""
 
 import dataclasses
+import functools
 import json
 import sys
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -25,6 +27,7 @@ CONTENT = (
     "negatives",
     "iou",
 )
+_CHUNK = 4096  # examples whose sizes are found at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +114,10 @@ class Stream:
             places = self._images_of(self._rows)[:, 0]
             self._rows = self._rows[np.argsort(places, kind="stable")]
         self._parts = self._split_by_source()
+        self._sizes = limits.sizes(options)
+        self._lock = threading.Lock()
+        # Two, since reading threads may be on both sides of a window's end.
+        self._window = functools.lru_cache(maxsize=2)(self._plan_window)
         self.fingerprint = self._fingerprint()
 
     @property
@@ -146,6 +153,13 @@ class Stream:
                     expected="negatives=False, no distractors, flip='off' and no visual gain",
                     found=f"negatives={options.negatives}, distractors={options.distractors!r}, "
                     f"flip={options.flip!r}",
+                )
+            if options.buckets:
+                raise DataError(
+                    "plain text has no padding that buckets could save",
+                    where=f"{name}.buckets",
+                    expected="(): every row goes on into the lines that follow until it is full",
+                    found=tuple(options.buckets),
                 )
             return
         check_order(options.order, self._store.spec)
@@ -206,6 +220,8 @@ class Stream:
 
     def _fingerprint(self) -> str:
         options = {key: getattr(self._options, key) for key in CONTENT}
+        if self._options.buckets:
+            options |= dict(buckets=self._sizes, window=sampling.WINDOW)
         text = json.dumps(
             [
                 self.name,
@@ -231,20 +247,13 @@ class Stream:
         """Name of an example."""
         return self._table.text_id(int(example_index))
 
-    def _plan(self, draw: int, shard: tuple[int, int]):
-        """(rows of the table, counters of the host-side randomness, weight), each [B]."""
-        positions = sampling.positions_of(draw, self.batch_size)
-        positions = positions[sampling.host_slice(self.batch_size, *shard)]
-        weight = np.ones(len(positions), np.float32)
-        if not self.training:
-            weight[positions >= self.num_examples] = 0
-            rows = self._rows[np.minimum(positions, self.num_examples - 1)]
-            return rows, rows, weight
+    def _rows_at(self, positions: np.ndarray) -> np.ndarray:
+        """int64 [B] rows of the table at endless positions of the training."""
         if len(self._parts) == 1:
             at = sampling.rows_at(
                 self.seed, self.name, positions, self.num_examples, self._options.block
             )
-            return self._parts[0][at], positions, weight
+            return self._parts[0][at]
         rows = np.empty_like(positions)
         source, within = sampling.mixture(self.seed, self.name, positions, self._weights)
         for s in np.unique(source).tolist():
@@ -253,7 +262,39 @@ class Stream:
                 self.seed, f"{self.name}/{s}", within[here], len(part), self._options.block
             )
             rows[here] = part[at]
-        return rows, positions, weight
+        return rows
+
+    def _plan_window(self, first: int, draws: int) -> tuple[np.ndarray, np.ndarray]:
+        """(positions int64 [draws, batch], number of the size int64 [draws]) of a window."""
+        positions = np.arange(first * self.batch_size, (first + draws) * self.batch_size)
+        bucket = np.empty_like(positions)
+        for start in range(0, len(positions), _CHUNK):
+            counters = positions[start : start + _CHUNK]
+            rows = self._rows_at(counters)
+            others = self._distractors.draw(rows, counters) if self._distractors else None
+            text_mask = self._texts(rows, counters, others)["text_mask"]
+            text, regions = self._kept(self._images(rows, others), text_mask)
+            bucket[start : start + _CHUNK] = limits.smallest(self._sizes, text, regions.max(1))
+        places, buckets = sampling.alike(self.seed, self.name, first, self.batch_size, bucket)
+        return positions[places], buckets
+
+    def _plan(self, draw: int, shard: tuple[int, int]):
+        """(rows of the table, counters of the host-side randomness, weight), each [B]; size."""
+        part, size = sampling.host_slice(self.batch_size, *shard), self._sizes[-1]
+        positions = sampling.positions_of(draw, self.batch_size)[part]
+        weight = np.ones(len(positions), np.float32)
+        if not self.training:
+            weight[positions >= self.num_examples] = 0
+            rows = self._rows[np.minimum(positions, self.num_examples - 1)]
+            return rows, rows, weight, size
+        if self._options.buckets:
+            # The sources of a mixture have epochs of their own.
+            epoch = sampling.WINDOW * self.batch_size if self._weights else self.num_examples
+            first, draws = sampling.window_of(draw, self.batch_size, epoch)
+            with self._lock:  # else each reading thread would plan the same window
+                planned, buckets = self._window(first, draws)
+            positions, size = planned[draw - first, part], self._sizes[buckets[draw - first]]
+        return self._rows_at(positions), positions, weight, size
 
     def batch(self, draw: int, shard: tuple[int, int] = (0, 1)) -> dict[str, np.ndarray]:
         """The part of draw `draw` that host shard[0] of shard[1] reads.
@@ -275,14 +316,21 @@ class Stream:
                 expected=f"0 <= draw < {self.steps_per_epoch}",
                 found=draw,
             )
-        rows, counters, weight = self._plan(draw, shard)
+        return self._read(*self._plan(draw, shard))
+
+    def example(self, shard: tuple[int, int] = (0, 1)) -> dict[str, np.ndarray]:
+        """A batch at the stream's full size, whatever its buckets: for shapes."""
+        return self._read(*self._plan(0, shard)[:3], self._sizes[-1])
+
+    def _read(self, rows, counters, weight, size: tuple[int, int, int]) -> dict[str, np.ndarray]:
         others = self._distractors.draw(rows, counters) if self._distractors else None
         batch = self._texts(rows, counters, others) | self._table.values_of(rows)
         if self._store is not None:
-            further = others.image if others else None
-            lengths, regions = self._regions(rows, batch["text_mask"], further)
+            images = self._images(rows, others)
+            lengths, keep = self._kept(images, batch["text_mask"])
             limits.cut_text(batch, lengths, self.special.pad)
-            batch.update(regions)
+            limits.narrow(batch, size[0])
+            batch.update(self._regions(rows, images, keep, size[1]))
             grounding.ground(batch, self._options.iou, lambda i: self.text_id(rows[i]))
             flip = None
             if self.training and self._options.flip != "off":
@@ -319,26 +367,33 @@ class Stream:
         wrong = self._assemble(self._table, other, *args)
         return {key: np.concatenate([texts[key], wrong[key]], 1) for key in texts}
 
-    def _regions(self, rows: np.ndarray, text_mask: np.ndarray, further: np.ndarray | None):
-        """(tokens that fit int [B], arrays of the regions); `further`: rows of one more image."""
-        options, store = self._options, self._store
+    def _images(self, rows: np.ndarray, others) -> np.ndarray:
+        """int64 [B, M] rows of the store, with one more image that is not the example's."""
         images = self._images_of(rows)
         if self._other is not None:
             images = np.concatenate([images, self._other[images[:, :1]]], 1)
-        if further is not None:
-            images = np.concatenate([images, self._images_of(further)[:, :1]], 1)
+        if others is not None:
+            images = np.concatenate([images, self._images_of(others.image)[:, :1]], 1)
+        return images
+
+    def _kept(self, images: np.ndarray, text_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(tokens that fit int [B], regions that do int [B, M]) of texts and images."""
         # The longest text and the example's own image settle what is kept; another image gets
         # the room that leaves, so that its presence does not change the example.
-        regions = np.minimum(store.counts[images] + 1, options.max_regions)
+        limit = self._options.max_length
+        regions = np.minimum(self._store.counts[images] + 1, self._options.max_regions)
         longest = text_mask.sum(-1).max(1)
-        text, _ = limits.joint_lengths(longest, regions[:, 0], options.max_length)
-        keep = np.minimum(regions, options.max_length - text[:, None])
-        out = store.allocate(len(rows), images.shape[1], options.max_regions)
+        text, _ = limits.joint_lengths(longest, regions[:, 0], limit)
+        return text, np.minimum(regions, limit - text[:, None])
+
+    def _regions(self, rows, images: np.ndarray, keep: np.ndarray, width: int) -> dict:
+        """Arrays of the regions, R = width."""
+        out = self._store.allocate(len(rows), images.shape[1], width)
         try:
-            store.read_into(out, images, options.order, keep)
+            self._store.read_into(out, images, self._options.order, keep)
         except (DataError, OSError) as error:
             self._reread(out, rows, images, keep, error)
-        return text, out
+        return out
 
     def _reread(self, out, rows, images, keep, error) -> None:
         """Reads example by example, so that the one that fails can be named."""

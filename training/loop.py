@@ -107,6 +107,7 @@ class _Run:
         self.began, self.before = time.perf_counter(), meta["elapsed"]
         self.first_step, self.stopped, self.steady = self.step, False, self.began
         self.clock, self.pending = metrics.Clock(), collections.deque()
+        self.compiled = set()  # sizes of batches that the step has been compiled for
         self.sizes = {name: config.streams[name].batch_size for name in parts.example}
         self.flops, self.peak = parts.flops(maker.params), throughput.peak(mesh.devices.ravel())
         self.rate = maker.optimizer.rate
@@ -132,15 +133,7 @@ class _Run:
         with StopSignal() as stop:
             while self.step < total and not self.stopped:
                 draws, ids, batch = next(feed)
-                asked = time.perf_counter()
-                state, out = self.train_step(state, batch, draws)
-                self.step += 1
-                self.clock.steps += 1
-                if self.step == self.first_step + 1:
-                    jax.block_until_ready(out)
-                    self.steady = time.perf_counter()
-                    say(f"first step with compilation: {self.steady - asked:.1f} s")
-                    self.clock.restart()
+                state, out = self._step(state, batch, draws)
                 self.draws = {name: int(draw) + 1 for name, draw in draws.items()}
                 self.pending.append((self.step, draws, ids, out))
                 self._look(IN_FLIGHT)
@@ -157,6 +150,30 @@ class _Run:
                 if due or last or improved or self.stopped:
                     self._save(state)
         return state
+
+    def _step(self, state, batch, draws):
+        """One step; a batch of new sizes is compiled for, which no figure of speed counts."""
+        sizes = tuple(x.shape for x in jax.tree.leaves(batch))
+        first, new = not self.compiled, sizes not in self.compiled
+        if new:
+            self._look(0)  # what is under way is no part of the compilation
+        asked = time.perf_counter()
+        state, out = self.train_step(state, batch, draws)
+        self.step += 1
+        if not new:
+            self.clock.step(self.flops(batch) if self.flops else 0.0)
+            return state, out
+        self.compiled.add(sizes)
+        jax.block_until_ready(out)
+        seconds = time.perf_counter() - asked
+        say(f"{'first step' if first else 'step with new sizes'} with compilation: {seconds:.1f} s")
+        if first:
+            self.steady = time.perf_counter()
+            self.clock.restart()
+        else:
+            self.steady += seconds
+            self._pause_since(asked)
+        return state, out
 
     def _feed(self):
         """(draws, example ids, placed batch) of each step, placing one batch ahead of its use."""
@@ -187,7 +204,7 @@ class _Run:
 
     def _log(self) -> None:
         self._look(0)
-        line = metrics.train_line(self.window, self.clock, self.sizes, self.flops, self.peak)
+        line = metrics.train_line(self.window, self.clock, self.sizes, self.peak)
         line["train/learning_rate"] = float(self.rate(self.step))
         done = self.step - self.first_step - 1  # the first one is mostly compilation
         seconds = (time.perf_counter() - self.steady) / done if done else None

@@ -52,7 +52,12 @@ class Clock:
 
     def restart(self) -> None:
         self._start, self._paused, self._waited = time.perf_counter(), 0.0, 0.0
-        self.steps = 0
+        self.steps, self.operations = 0, 0.0
+
+    def step(self, operations: float) -> None:
+        """Counts a step, and the model operations it took (0 where they are not known)."""
+        self.steps += 1
+        self.operations += operations
 
     def pause(self, seconds: float) -> None:
         """Counts `seconds` as no part of training."""
@@ -122,14 +127,13 @@ def read(path) -> list[dict]:
     return lines
 
 
-def train_line(window: Window, clock: Clock, sizes: Mapping[str, int], flops, peak) -> dict:
+def train_line(window: Window, clock: Clock, sizes: Mapping[str, int], peak) -> dict:
     """The "train/…" values of a log line.
 
     Args:
       window: of the steps since the last line.
       clock: of the same steps.
       sizes: {stream: examples of a global batch}.
-      flops: model operations a step, or None.
       peak: operations a second of all devices together, or None where it is not known.
     """
     line = {}
@@ -143,8 +147,8 @@ def train_line(window: Window, clock: Clock, sizes: Mapping[str, int], flops, pe
         line["train/examples_per_second"] = rate * sum(sizes.values())
         line["train/seconds_per_step"] = 1 / rate
         line["train/input_wait"] = clock.waited_share()
-        if flops and peak:
-            line["train/mfu"] = flops * rate / peak
+        if clock.operations and peak:
+            line["train/mfu"] = clock.operations / clock.seconds() / peak
     return line
 
 

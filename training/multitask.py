@@ -5,6 +5,7 @@ streams add, each with its own weight. Nothing here touches files, devices or Te
 """
 
 import functools
+import math
 import zlib
 from collections.abc import Mapping
 
@@ -13,10 +14,12 @@ import jax.numpy as jnp
 
 import objectives
 import vl_models
+from input_pipeline import limits
 from input_pipeline.schema import ConfigError
 from objectives import base, losses, masking
 from vl_models import loading
 
+PROGRAMS = 16  # most combinations of the streams' sizes: each is a program to compile
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -52,6 +55,11 @@ class MultiTask:
             raise ConfigError(f"config.dtype must be one of {sorted(DTYPES)}, found {config.dtype}")
         self._blocks = {n: s for n, s in config.streams.items() if s.batch_size > 0}
         _check_lengths(config.model, self._blocks)
+        # {stream: {(T, R): most of both together}} of its buckets and of itself.
+        self._lengths = {
+            stream: {(text, regions): both for text, regions, both in limits.sizes(block)}
+            for stream, block in self._blocks.items()
+        }
         self.trunk = vl_models.build_trunk(
             config.model.name,
             config.model,
@@ -122,7 +130,7 @@ class MultiTask:
                 trunk_key,
                 arrays,
                 train=False,
-                max_length=self._blocks[stream].max_length,
+                max_length=self._length(stream, arrays),
                 pairs=self.pairs[stream],
             )
             flat |= loading.flatten({"trunk": trunk["params"]})
@@ -151,10 +159,14 @@ class MultiTask:
             {"params": params["trunk"]},
             dequantised(batch),
             train=train,
-            max_length=self._blocks[stream].max_length,
+            max_length=self._length(stream, batch),
             rngs=rngs,
             **options,
         )
+
+    def _length(self, stream: str, batch) -> int:
+        """Most text tokens + regions of a batch's rows, by its T and R."""
+        return self._lengths[stream].get(limits.shape_of(batch), self._blocks[stream].max_length)
 
     def head(self, params, name: str, *, train=False, dropout_rng=None):
         """The head as a function of arrays."""
@@ -204,7 +216,7 @@ class MultiTask:
             real += batch["region_mask"][:, jnp.array(images)].sum()
             length += batch["region_mask"].shape[-1]
             if self.trunk.packs:
-                length = min(length, self._blocks[stream].max_length + end)
+                length = min(length, self._length(stream, batch) + end)
         return real.astype(jnp.float32), jnp.float32(rows * length)
 
 
@@ -252,10 +264,15 @@ def _check_stream(stream: str, block, task) -> None:
             f"config.streams.{stream}.flip must be 'off' with {task.name}, whose answers are not "
             f"mirrored; found {block.flip!r}"
         )
+    if block.buckets and task.block.get("image_row") == "released":
+        raise ConfigError(
+            f"config.streams.{stream}.buckets must be () with config.objectives.{task.name}."
+            "image_row='released', whose mean counts the padding too"
+        )
 
 
 def _check_lengths(model, blocks):
-    """Lengths that would be cut silently on the device are errors here."""
+    """Lengths that would be cut silently on the device are errors here, as are too many of them."""
     if not blocks:
         raise ConfigError("every stream of config.streams has batch_size 0: nothing to train on")
     for stream, block in blocks.items():
@@ -270,3 +287,9 @@ def _check_lengths(model, blocks):
                 f"config.streams.{stream}: max_text {block.max_text} needs {block.max_text + 2} "
                 f"positions, config.model.positions is {model.positions}"
             )
+    programs = math.prod(len(block.buckets) + 1 for block in blocks.values())
+    if programs > PROGRAMS:
+        raise ConfigError(
+            f"config.streams.*.buckets: a step is compiled for every combination of the streams' "
+            f"sizes, {programs} here; there may be {PROGRAMS}: have fewer buckets"
+        )

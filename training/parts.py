@@ -11,7 +11,7 @@ class Parts:
 
     Attributes:
       task: a `MultiTask`.
-      example: {stream: host arrays} of any batch, for shapes.
+      example: {stream: host arrays} of a batch at the streams' full sizes, for shapes.
       batches: batches(draws {stream: first draw}) → endless host batches {stream: arrays}, each
         stream's draw going up by one a step.
       fingerprints: {stream: digest of its data}; a run only continues with the same.
@@ -22,7 +22,8 @@ class Parts:
       check_features: check_features(facts of a checkpoint, its place, vocabulary=True) raises
         where the checkpoint was trained on other features or, unless told not to look, with
         another vocabulary.
-      flops: flops(parameter shapes) → model operations a step, or None.
+      flops: flops(parameter shapes) → function of a batch {stream: arrays}, the model operations of
+        an update with it; or None.
     """
 
     task: Any
@@ -34,4 +35,4 @@ class Parts:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check_features: Callable[..., None] = lambda facts, where, vocabulary=True: None
-    flops: Callable[[Any], float | None] = lambda params: None
+    flops: Callable[[Any], Callable[[Mapping], float] | None] = lambda params: None

@@ -204,7 +204,7 @@ def build(config, mesh) -> Parts:
     }
     return Parts(
         task=task,
-        example={name: stream.batch(0, _shard()) for name, stream in streams.items()},
+        example={name: stream.example(_shard()) for name, stream in streams.items()},
         batches=lambda draws: pipeline.iterate(
             streams,
             draws,
@@ -218,7 +218,7 @@ def build(config, mesh) -> Parts:
         facts=facts_of(data),
         priors=data.prepared.priors,
         check_features=functools.partial(check_facts, data),
-        flops=lambda params: throughput.flops_per_step(
+        flops=lambda params: throughput.flops_of(
             config, params, heads, {name: len(found) for name, found in task.pairs.items()}
         ),
     )

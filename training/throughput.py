@@ -13,8 +13,9 @@ counts. Co-attention is 12 · T · R · width a connection and direction.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from input_pipeline import limits
 from training import paths
 
 # Dense bfloat16 operations a second of one JAX device, by a part of `device_kind`, from the
@@ -55,12 +56,19 @@ _POSITIONS = (
 )
 
 
-def row_length(model, block) -> int:
-    """Positions of a row of a stream; of VL-BERT's packed rows L, [END] included."""
-    both = block.max_text + block.max_regions * block.images
+def row_length(model, block, size: tuple[int, int, int] | None = None) -> int:
+    """Positions of a row of a stream; of VL-BERT's packed rows L, [END] included.
+
+    Args:
+      model: `config.model`.
+      block: of the stream.
+      size: (T, R, most of both together) of a bucket; None: the stream's own.
+    """
+    text, regions, length = size or limits.sizes(block)[-1]
+    both = text + regions * block.images
     if model.name != "vlbert":
         return both
-    return (min(block.max_length, both) if block.images else both) + 1
+    return (min(length, both) if block.images else both) + 1
 
 
 def _positions_of(path: str, text: int, image: int) -> int:
@@ -81,7 +89,11 @@ def _attention(model, text: int, image: int) -> int:
 
 
 def flops_per_step(
-    config, params, heads: Mapping[str, list[str]], pairs: Mapping[str, int] | None = None
+    config,
+    params,
+    heads: Mapping[str, list[str]],
+    pairs: Mapping[str, int] | None = None,
+    sizes: Mapping[str, tuple[int, int, int]] | None = None,
 ) -> float:
     """Operations of one update of the whole global batch.
 
@@ -91,8 +103,9 @@ def flops_per_step(
       heads: {stream: names of the heads it uses}.
       pairs: {stream: pairs of texts and images an example that the trunk runs on}, 1 where absent.
         What ViLBERT runs once a text below its first connection counts once a pair all the same.
+      sizes: {stream: (T, R, most of both together)} of the batch, a stream's own where absent.
     """
-    sizes = {
+    kernels = {
         path: math.prod(x.shape)
         for path, x in paths.flatten(params).items()
         if path.endswith("/kernel")
@@ -102,20 +115,41 @@ def flops_per_step(
     for stream, names in heads.items():
         block = config.streams[stream]
         two_streams = "connect" in config.model
-        text = block.max_text if two_streams else row_length(config.model, block)
-        image = block.max_regions if block.images else 0
+        size = (sizes or {}).get(stream, limits.sizes(block)[-1])
+        text = size[0] if two_streams else row_length(config.model, block, size)
+        image = size[1] if block.images else 0
         row = _attention(config.model, text, image)
-        for path, size in sizes.items():
+        for path, kernel in kernels.items():
             if path.startswith("trunk/"):
-                row += 6 * size * _positions_of(path, text, image)
+                row += 6 * kernel * _positions_of(path, text, image)
         for name in names:
-            size = sum(n for path, n in sizes.items() if path.startswith(f"heads/{name}/"))
+            kernel = sum(n for path, n in kernels.items() if path.startswith(f"heads/{name}/"))
             positions = 1
             if name == "masked_language":
-                size += table
-                positions = math.ceil(config.objectives[name].cap * block.max_text)
+                kernel += table
+                positions = min(size[0], math.ceil(config.objectives[name].cap * block.max_text))
             elif name in ("masked_region", "grounding", "object_class"):
-                positions = block.max_regions
-            row += 6 * size * positions
+                positions = size[1]
+            row += 6 * kernel * positions
         total += row * block.batch_size * (pairs or {}).get(stream, 1)
     return total
+
+
+def flops_of(config, params, heads, pairs=None) -> Callable[[Mapping[str, Mapping]], float]:
+    """flops(batch {stream: arrays}) of an update with it; arguments as of `flops_per_step`."""
+    known: dict[tuple, float] = {}
+
+    def flops(batch) -> float:
+        shapes = tuple((stream, *limits.shape_of(arrays)) for stream, arrays in batch.items())
+        if shapes not in known:
+            found = {stream: (text, regions) for stream, text, regions in shapes}
+            sizes = {
+                stream: size
+                for stream in found
+                for size in limits.sizes(config.streams[stream])
+                if size[:2] == found[stream]
+            }
+            known[shapes] = flops_per_step(config, params, heads, pairs, sizes)
+        return known[shapes]
+
+    return flops
