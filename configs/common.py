@@ -201,6 +201,9 @@ def run_block() -> dict:
             keep=2,  # newest ones, beside the best
             best="",  # "evals/<name>/<metric>", higher is better; empty: newest only
         ),
+        compile_cache="",  # folder (gs:// too) that keeps compiled programs for the next start
+        profile="",  # "100:110": steps 100 to 109 are traced into WORKDIR/profile
+        wandb="",  # project on Weights & Biases that the metrics also go to
         predict=dict(
             examples=24,  # shown in WORKDIR/report/index.html; 0: no report
         ),

@@ -10,6 +10,7 @@ needs XLA_FLAGS=--xla_gpu_deterministic_ops=true.
 """
 
 import collections
+import contextlib
 import json
 import pathlib
 import time
@@ -20,6 +21,7 @@ import numpy as np
 from input_pipeline.schema import ConfigError, DataError
 from training import (
     checkpoint,
+    compile_cache,
     divergence,
     metrics,
     plot,
@@ -28,6 +30,8 @@ from training import (
     sources,
     starts,
     throughput,
+    tracing,
+    tracking,
 )
 from training import summary as summaries
 from training.metrics import say
@@ -56,6 +60,7 @@ def run(config, workdir, mode: str = "train") -> dict:
         raise ConfigError(f"--mode must be one of {MODES}, found {mode!r}")
     from training import setup  # brings the input pipeline and, later, TensorFlow
 
+    compile_cache.enable(config.compile_cache)
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         parts = setup.build(config, mesh)
@@ -81,7 +86,9 @@ def train(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
 
     first = jax.process_index() == 0
     writer = metrics.Writer(workdir, after_step=start if found else -1) if first else None
-    run = _Run(config, workdir, parts, store, writer, identity, meta, mesh, maker)
+    project = config.wandb if first else ""
+    tracker = tracking.Tracker(project, workdir.absolute(), runfolder.plain(config))
+    run = _Run(config, workdir, parts, store, writer, tracker, identity, meta, mesh, maker)
     try:
         if start >= config.total_steps:
             say(f"step {start} of {config.total_steps} is done already; --mode=eval evaluates")
@@ -94,19 +101,22 @@ def train(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
         store.close()
         if writer:
             writer.close()
+        tracker.close()
 
 
 class _Run:
     """The counters of a run in progress."""
 
-    def __init__(self, config, workdir, parts, store, writer, identity, meta, mesh, maker):
+    def __init__(self, config, workdir, parts, store, writer, tracker, identity, meta, mesh, maker):
         self.config, self.workdir, self.parts, self.mesh = config, workdir, parts, mesh
-        self.store, self.writer, self.identity = store, writer, identity
+        self.store, self.identity = store, identity
+        self.writer, self.tracker = writer, tracker
         self.step, self.draws = meta["step"], dict(meta["draws"])
         self.best, self.window = meta["best"], metrics.Window(meta["window"])
         self.began, self.before = time.perf_counter(), meta["elapsed"]
         self.first_step, self.stopped, self.steady = self.step, False, self.began
         self.clock, self.pending = metrics.Clock(), collections.deque()
+        self.norms = {}
         self.compiled = set()  # sizes of batches that the step has been compiled for
         self.sizes = {name: config.streams[name].batch_size for name in parts.example}
         self.flops, self.peak = parts.flops(maker.params), throughput.peak(mesh.devices.ravel())
@@ -130,9 +140,11 @@ class _Run:
         """Trains to the last step or the stop signal; returns the state."""
         config, total = self.config, self.config.total_steps
         feed = self._feed()
-        with StopSignal() as stop:
+        window = tracing.Window(config.profile, self.workdir / "profile")
+        with StopSignal() as stop, contextlib.closing(window):
             while self.step < total and not self.stopped:
                 draws, ids, batch = next(feed)
+                window.step(self.step + 1, state)
                 state, out = self._step(state, batch, draws)
                 self.draws = {name: int(draw) + 1 for name, draw in draws.items()}
                 self.pending.append((self.step, draws, ids, out))
@@ -201,6 +213,7 @@ class _Run:
                     divergence.describe(step, draws, ids, out, self.store.steps())
                 )
             self.window.add(out["pairs"])
+            self.norms = out["group_norms"]  # of the newest step
 
     def _log(self) -> None:
         self._look(0)
@@ -210,10 +223,15 @@ class _Run:
         seconds = (time.perf_counter() - self.steady) / done if done else None
         eta = None if seconds is None else seconds * (self.config.total_steps - self.step)
         say(metrics.console_line(self.step, self.config.total_steps, line, eta))
-        if self.writer:
-            self.writer.write(self.step, line)
+        line |= {f"train/gradient_norm/{g}": float(v) for g, v in self.norms.items()}
+        self._write(self.step, line)
         self.window = metrics.Window()
         self.clock.restart()
+
+    def _write(self, step: int, values) -> None:
+        if self.writer:
+            self.writer.write(step, values)
+        self.tracker.write(step, values)
 
     def evaluate(self, step: int, params) -> bool:
         """Runs every evaluator; returns whether the best metric improved."""
@@ -222,8 +240,7 @@ class _Run:
         if not values:
             return False
         say(metrics.evaluation_lines(step, values))
-        if self.writer:
-            self.writer.write(step, values)
+        self._write(step, values)
         self._pause_since(asked)
         name = self.config.checkpoint.best
         if not name:
