@@ -11,16 +11,17 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from training import loop, runfolder
+from training import cluster, loop, runfolder
 
 config_flags.DEFINE_config_file("config", None, "config file, with :arguments", lock_config=True)
 flags.DEFINE_string("workdir", None, "run folder; default: runs/ named after the config")
 flags.DEFINE_enum("mode", "train", loop.MODES, "what to do")
-flags.DEFINE_bool("multihost", False, "join the other processes of a TPU pod or cluster first")
+flags.DEFINE_bool(
+    "multihost", None, "one of several processes; by itself on TPUs and under scripts/launch.py"
+)
 flags.mark_flag_as_required("config")
 
 
@@ -31,8 +32,6 @@ def main(argv):
     values = flags.FLAGS
     if not values["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # Orbax tells every rename at INFO
-    if values.multihost:
-        jax.distributed.initialize()
     overrides = config_flags.get_override_values(values["config"])
     workdir = values.workdir or runfolder.name_of(
         config_flags.get_config_filename(values["config"]),
@@ -40,9 +39,11 @@ def main(argv):
     )
     if "://" in str(workdir):
         raise app.UsageError(f"--workdir must be a folder of this machine, found {workdir!r}")
-    loop.say(f"run folder: {pathlib.Path(workdir).absolute()}")
     try:
-        loop.run(values.config, pathlib.Path(workdir), values.mode)
+        cluster.join(values.multihost)
+        with cluster.guard(loop.USERS):
+            loop.say(f"run folder: {pathlib.Path(workdir).absolute()}")
+            loop.run(values.config, pathlib.Path(workdir), values.mode)
     except loop.USERS as error:  # the message says it all; a traceback would hide it
         sys.exit(f"error: {error}")
 

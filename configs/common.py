@@ -203,6 +203,8 @@ def run_block() -> dict:
         ),
         compile_cache="",  # folder (gs:// too) that keeps compiled programs for the next start
         profile="",  # "100:110": steps 100 to 109 are traced into WORKDIR/profile
+        # No batch placed for so long (0: never looked at): all threads' stacks are written down.
+        stall=dict(seconds=900.0, abort=False),  # abort: the job ends then, to be started again
         wandb="",  # project on Weights & Biases that the metrics also go to
         predict=dict(
             examples=24,  # shown in WORKDIR/report/index.html; 0: no report

@@ -5,14 +5,17 @@ counters, data fingerprints, seed, feature spec, config …). A checkpoint is wr
 place and renamed when complete, so a run killed while saving leaves the previous one untouched.
 """
 
+import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from input_pipeline.schema import ConfigError
@@ -58,7 +61,8 @@ class Checkpoints:
         self._policy = _NewestAndBest(keep)
         self._manager = _manager(self.folder, self._policy, write=True)
         if self.steps():
-            best = _meta(self._manager, self.steps()[-1], strict=False).get("best")
+            meta, _ = _attempt(_meta, self.folder / str(self.steps()[-1]))
+            best = meta and meta.get("best")
             self._policy.best = best["step"] if best else None
 
     def steps(self) -> list[int]:
@@ -98,36 +102,21 @@ class Checkpoints:
           CheckpointError: the newest one does not fit the model, or none could be read.
         """
         for step in reversed(self.steps()):
-            try:
-                meta = _meta(self._manager, step)
-                saved = self._manager.item_metadata(step)
-                trees = {"params": saved.params.tree, "opt_state": saved.opt_state.tree}
-            except _NOT_DAMAGE:
-                raise
-            except Exception as error:
-                self._pass_over(step, error, report)
+            read, damage = _attempt(self._describe, step)
+            if self._passed_over(step, damage, report):
                 continue
+            meta, trees = read
             check(meta)
             # A model that does not fit is the user's to settle; only damage is passed over.
             _require_same(trees["params"], shapes.params, f"{self.folder / str(step)}/params")
             _require_same(
                 trees["opt_state"], shapes.opt_state, f"{self.folder / str(step)}/opt_state"
             )
-            try:
-                read = self._manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        params=ocp.args.StandardRestore(shapes.params),
-                        opt_state=ocp.args.StandardRestore(shapes.opt_state),
-                    ),
-                )
-            except _NOT_DAMAGE:
-                raise
-            except Exception as error:
-                self._pass_over(step, error, report)
+            arrays, damage = _attempt(self._arrays, step, shapes)
+            if self._passed_over(step, damage, report):
                 continue
             count = jax.device_put(np.int32(step), shapes.step.sharding)
-            return TrainState(count, read.params, read.opt_state), meta
+            return TrainState(count, **arrays), meta
         if any(path.name.startswith("unusable-") for path in self._listing()):
             raise CheckpointError(
                 f"none of the checkpoints in {self.folder} can be read; restore one from a "
@@ -138,21 +127,41 @@ class Checkpoints:
     def _listing(self):
         return list(self.folder.iterdir()) if self.folder.exists() else []
 
-    def _pass_over(self, step, error, report):
-        """Moves a damaged checkpoint aside, so that its step can be saved again."""
-        where = self.folder / str(step)
-        if jax.process_count() > 1:  # processes might disagree on what is damaged
-            raise CheckpointError(
-                f"cannot read the checkpoint {where}: {error}\n  fix: move it away; the run then "
-                "continues from the one before"
-            ) from error
-        aside = self.folder / f"unusable-{step}"
-        report(f"cannot read the checkpoint {where}, trying the one before; it is now {aside}\n"
-               f"  because: {str(error)[:300]}")  # fmt: skip
-        if aside.exists():
-            aside.rmtree()
-        where.rename(aside)
+    def _describe(self, step: int):
+        """(meta, {item: tree of what was saved})."""
+        saved = self._manager.item_metadata(step)
+        trees = {"params": saved.params.tree, "opt_state": saved.opt_state.tree}
+        return _meta(self.folder / str(step)), trees
+
+    def _arrays(self, step: int, shapes: TrainState) -> dict:
+        """{item: arrays}. Nothing here may wait for other processes: one that finds damage never
+        comes. The manager's own `restore` would."""
+        items = {}
+        for name in ("params", "opt_state"):
+            handler = ocp.StandardCheckpointHandler()
+            with contextlib.closing(handler):
+                items[name] = handler.restore(
+                    self.folder / str(step) / name,
+                    args=ocp.args.StandardRestore(getattr(shapes, name)),
+                )
+        return items
+
+    def _passed_over(self, step: int, damage: Exception | None, report) -> bool:
+        """Moves a checkpoint that any process found damaged aside, so that its step can be saved
+        again; whether it did."""
+        reason = _agreed(damage)
+        if not reason:
+            return False
+        where, aside = self.folder / str(step), self.folder / f"unusable-{step}"
+        if jax.process_index() == 0:
+            report(f"cannot read the checkpoint {where}, trying the one before; it is now {aside}\n"
+                   f"  because: {reason}")  # fmt: skip
+            if aside.exists():
+                aside.rmtree()
+            where.rename(aside)
+        _agreed(None)  # nobody goes on before it is moved
         self._manager.reload()
+        return True
 
     def wait(self) -> None:
         """Returns when everything is on disk; raises what a save in the background raised."""
@@ -179,7 +188,7 @@ def load_params(source, shapes=None, *, prefer_best: bool = True):
     folder, step = _find(source, prefer_best)
     manager = _manager(folder, _NewestAndBest(1), write=False)
     try:
-        meta = _meta(manager, step)
+        meta = _meta(folder / str(step))
         saved = manager.item_metadata(step).params.tree
         if shapes is None:
             restore = ocp.args.StandardRestore(
@@ -221,9 +230,7 @@ def _find(source, prefer_best: bool):
             f"no checkpoint in {source}; expected a run's folder, its {FOLDER!r} folder, or the "
             "folder of one step"
         )
-    manager = _manager(folder, _NewestAndBest(1), write=False)
-    best = _meta(manager, steps[-1]).get("best") if prefer_best else None
-    manager.close()
+    best = _meta(folder / str(steps[-1])).get("best") if prefer_best else None
     return folder, best["step"] if best and best["step"] in steps else steps[-1]
 
 
@@ -243,14 +250,30 @@ def _manager(folder, policy, write: bool) -> ocp.CheckpointManager:
     )
 
 
-def _meta(manager, step: int, strict: bool = True) -> dict[str, Any]:
-    """The JSON item of a checkpoint; {} where it cannot be read and `strict` is off."""
+def _meta(folder) -> dict[str, Any]:
+    """The JSON item of the checkpoint in `folder`."""
+    return ocp.JsonCheckpointHandler().restore(folder / "meta")
+
+
+def _attempt(read: Callable, *args):
+    """(what `read` returns, None), or (None, the error) where the checkpoint is damaged."""
     try:
-        return manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
-    except Exception:
-        if strict:
-            raise
-        return {}
+        return read(*args), None
+    except _NOT_DAMAGE:
+        raise
+    except Exception as error:
+        return None, error
+
+
+def _agreed(damage: Exception | None) -> str:
+    """The damage that any process found, the first of them; "" where none did."""
+    text = f"process {jax.process_index()}: {damage}" if damage else ""
+    if jax.process_count() == 1:
+        return str(damage or "")[:300]
+    own = np.frombuffer(text.encode()[:300].ljust(300), np.uint8)
+    found = (bytes(row).decode(errors="replace").strip()
+             for row in multihost_utils.process_allgather(own))  # fmt: skip
+    return next(filter(None, found), "")
 
 
 def differences(saved, wanted) -> list[str]:

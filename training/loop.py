@@ -32,6 +32,7 @@ from training import (
     throughput,
     tracing,
     tracking,
+    watchdog,
 )
 from training import summary as summaries
 from training.metrics import say
@@ -65,7 +66,8 @@ def run(config, workdir, mode: str = "train") -> dict:
     with jax.set_mesh(mesh):
         parts = setup.build(config, mesh)
         work = dict(train=train, eval=evaluate, predict=write_predictions)[mode]
-        return work(config, pathlib.Path(workdir), parts, mesh)
+        with watchdog.watching(config.stall, workdir):
+            return work(config, pathlib.Path(workdir), parts, mesh)
 
 
 def train(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
@@ -199,6 +201,7 @@ class _Run:
                 ids = {name: np.asarray(arrays["example_index"]) for name, arrays in batch.items()}
                 counters = {name: np.int32(draw) for name, draw in draws.items()}
                 ready.append((counters, ids, sharding.place(batch, self.mesh)))
+                watchdog.beat()
                 draws = {name: draw + 1 for name, draw in draws.items()}
             yield ready.popleft()
 

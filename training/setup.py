@@ -10,7 +10,7 @@ from input_pipeline import pictures, pipeline
 from input_pipeline.schema import ConfigError, DataError
 from input_pipeline.spec import FeatureSpec
 from objectives import base
-from training import evaluators, predict, sharding, throughput
+from training import evaluators, predict, sharding, throughput, watchdog
 from training.multitask import MultiTask
 from training.parts import Parts
 
@@ -155,7 +155,9 @@ def build(config, mesh) -> Parts:
         num_labels=len(data.prepared.labels),
     )
 
-    place = functools.partial(sharding.place, mesh=mesh)
+    def place(batch):
+        watchdog.beat()  # evaluation moves on
+        return sharding.place(batch, mesh)
 
     def build_evaluator(name, block):
         sharding.check_batch_sizes(
