@@ -3,20 +3,30 @@
   python benchmarks/input_pipeline.py                    # a temporary synthetic store
   python benchmarks/input_pipeline.py --store STORE      # your own
   python benchmarks/input_pipeline.py --cold --block 1000  # from the disk itself, too
+  python benchmarks/input_pipeline.py --consumer 2400      # does a model of that speed wait?
 
 Prints examples a second, CPU seconds per 1000 examples (all threads), cores in use, and where the
 time of one thread goes. The default is the paper's shape: 36 regions of 2048 numbers in bfloat16,
 with the 16 best of 1601 classes. The store fits the page cache, so this is a warm disk. `--cold`
 drops the store from the page cache and reads each record once, shuffled by example and, with
 `--block N`, by blocks; it also counts the bytes that came from the disk.
+
+`--consumer N` feeds a consumer that takes N examples a second: each batch keeps it busy for
+batch / N seconds, in which it sleeps, as a host does whose accelerator works. Printed are the share
+of its time that it waits for batches, and, from a second run in which the functions of the
+pipeline carry timers, the wall and CPU time of every stage. Features are never cast on the host:
+they travel as stored. Texts are tokenised once, before training, so that a batch only gathers ids.
 """
 
 import argparse
+import collections
+import contextlib
 import json
 import os
 import pathlib
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +39,7 @@ import xxhash
 from ml_collections import ConfigDict
 
 from configs import common
-from input_pipeline import pipeline, sampling
+from input_pipeline import limits, pipeline, sampling
 from input_pipeline.regions import FeatureSpec, RegionStore, RegionWriter
 from input_pipeline.spec import DTYPES
 from input_pipeline.stream import Source, Stream
@@ -222,6 +232,175 @@ def measure_cold(store: RegionStore, folder: str, args) -> dict:
     return results
 
 
+class Stages:
+    """Timers around functions: own wall and CPU time of each, without what it calls of the others.
+
+    Attributes:
+      seconds: {stage: [wall, CPU]}, over all threads.
+    """
+
+    def __init__(self):
+        self.seconds = collections.defaultdict(lambda: [0.0, 0.0])
+        self._local, self._lock = threading.local(), threading.Lock()
+
+    @contextlib.contextmanager
+    def timed(self, stage: str):
+        """Adds the time within to a stage, and takes it from the stage around it."""
+        stack = self._local.__dict__.setdefault("stack", [])
+        inner = [0.0, 0.0]
+        stack.append(inner)
+        wall, cpu = time.perf_counter(), time.thread_time()
+        try:
+            yield
+        finally:
+            took = time.perf_counter() - wall, time.thread_time() - cpu
+            stack.pop()
+            with self._lock:
+                for i in range(2):
+                    self.seconds[stage][i] += took[i] - inner[i]
+            for i in range(2) if stack else ():
+                stack[-1][i] += took[i]
+
+    def wrap(self, stage: str, function):
+        """The function with a timer."""
+
+        def run(*args, **options):
+            with self.timed(stage):
+                return function(*args, **options)
+
+        return run
+
+    @contextlib.contextmanager
+    def attached(self, stream: Stream, store: RegionStore):
+        """Puts timers into a stream and its store, and takes them out again."""
+        lock, stages = store._lock, self
+
+        class Lock:
+            """The store's lock, its waiting timed."""
+
+            def __enter__(self):
+                with stages.timed("wait for another reader"):
+                    lock.acquire()
+
+            def __exit__(self, *error):
+                lock.release()
+
+        places = [
+            (os, "preadv", "read (system call)"),
+            (xxhash, "xxh3_64_intdigest", "checksum"),
+            (type(store.spec), "split_record", "decode: views of the record"),
+            (store, "_announce", "announce reads to the system"),
+            (store, "allocate", "allocate the batch"),
+            (store, "_fill", "order, copy and pad regions"),
+            (store, "read_into", "sizes and masks of regions"),
+            (stream, "_plan", "plan: which examples"),
+            (stream, "_assemble", "texts: gather and pad ids"),
+            (limits, "cut_text", "cut texts"),
+            (limits, "narrow", "cut texts"),
+            (limits, "transform_boxes", "boxes: resize, flip, clip"),
+            (stream, "batch", "rest of the batch"),
+        ]
+        with contextlib.ExitStack() as back:
+            for owner, name, stage in places:
+                own = name in vars(owner)
+                before = getattr(owner, name)
+                setattr(owner, name, self.wrap(stage, before))
+                # A method found on the class must not stay behind as the instance's own.
+                back.callback(*((setattr, owner, name, before) if own else (delattr, owner, name)))
+            store._lock = Lock()
+            back.callback(setattr, store, "_lock", lock)
+            yield
+
+
+def consume(stream: Stream, rate: float, threads: int, batches: int, place, stages=None) -> dict:
+    """Feeds a consumer of `rate` examples a second.
+
+    Args:
+      stream: of the batches.
+      rate: examples a second that it could take.
+      threads: of `pipeline.iterate`.
+      batches: that are counted.
+      place: place(batch) puts one on the device.
+      stages: `Stages` that the placing is added to, or None.
+
+    Returns:
+      waiting: share of its time; examples_per_s; wait_ms_p50 and wait_ms_max of a batch; cores.
+    """
+    busy = stream.batch_size / rate
+    iterator = pipeline.iterate({"captions": stream}, threads=threads)
+    for _ in range(8):  # TensorFlow's start, and the batches read ahead
+        place(next(iterator))
+    if stages:
+        stages.seconds.clear()
+        place = stages.wrap("place on the device", place)
+    waits, began, cpu = [], time.perf_counter(), time.process_time()
+    for _ in range(batches):
+        asked = time.perf_counter()
+        batch = next(iterator)
+        got = time.perf_counter()
+        waits.append(got - asked)
+        place(batch)
+        time.sleep(max(0.0, got + busy - time.perf_counter()))
+    total = time.perf_counter() - began
+    iterator.close()
+    return dict(
+        waiting=sum(waits) / total,
+        examples_per_s=batches * stream.batch_size / total,
+        wait_ms_p50=1e3 * float(np.median(waits)),
+        wait_ms_max=1e3 * max(waits),
+        cores=(time.process_time() - cpu) / total,
+    )
+
+
+def measure_consumer(store: RegionStore, stream: Stream, args) -> dict:
+    """{"threads": {number: figures of `consume`}, "stages": {stage: µs an example}, ...}."""
+    import jax
+
+    from training import sharding
+
+    mesh = sharding.make_mesh(ConfigDict(dict(data=-1, fsdp=1, tensor=1)))
+
+    def place(batch):
+        jax.block_until_ready(sharding.place(batch, mesh))
+
+    for row in range(len(store)):  # brings the store into the page cache
+        store.read(row)
+    batches = max(2, args.examples // args.batch)
+    found = {
+        threads: consume(stream, args.consumer, threads, batches, place) for threads in args.threads
+    }
+    stages = Stages()
+    with stages.attached(stream, store):
+        timed = consume(stream, args.consumer, max(args.threads), batches, place, stages)
+    # The readers are some batches ahead of the consumer, at the start as at the end.
+    count = batches * stream.batch_size
+    return dict(
+        rate=args.consumer,
+        threads=found,
+        with_timers=timed,
+        stages={
+            stage: [1e6 * seconds / count for seconds in both]
+            for stage, both in sorted(stages.seconds.items(), key=lambda item: -item[1][1])
+        },
+    )
+
+
+def print_consumer(found: dict) -> None:
+    """The tables of `measure_consumer`."""
+    print(f"\na consumer of {found['rate']:,.0f} examples/s:")
+    print("                       waiting  examples/s  wait ms p50   max  cores")
+    rows = {f"{n} threads": r for n, r in found["threads"].items()}
+    for name, r in (rows | {"with timers": found["with_timers"]}).items():
+        print(f"  {name:20s} {r['waiting']:7.2%}  {r['examples_per_s']:10,.0f}  "
+              f"{r['wait_ms_p50']:11.3f}  {r['wait_ms_max']:4.1f}  {r['cores']:5.2f}")  # fmt: skip
+    print("\nmicroseconds an example, own time of each stage over all threads, with timers:")
+    total = [sum(both[i] for both in found["stages"].values()) for i in range(2)]
+    print(f"  {'':32s} {'CPU':>8s} {'share':>6s} {'wall':>8s}")
+    for stage, (wall, cpu) in found["stages"].items():
+        print(f"  {stage:32s} {cpu:8.1f} {cpu / total[1]:6.1%} {wall:8.1f}")
+    print(f"  {'sum':32s} {total[1]:8.1f} {'':6s} {total[0]:8.1f}")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -236,6 +415,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--examples", type=int, default=20000, help="read for each figure")
     parser.add_argument("--block", type=int, default=0, help="shuffle blocks of neighbours")
     parser.add_argument("--cold", action="store_true", help="also read from the disk itself")
+    parser.add_argument("--consumer", type=float, default=0, help="examples/s of a consumer")
     parser.add_argument("--dtype", default="bfloat16", choices=list(DTYPES), help="when synthetic")
     parser.add_argument("--order", default="confidence", choices=("stored", "confidence"))
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
@@ -255,6 +435,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{len(store):,} images, up to {shape}, {size:.0f} kB each, batch {args.batch}, "
               f"{os.cpu_count()} cores")  # fmt: skip
         stream = make_stream(store, f"{folder}/texts", args, args.block)
+        if args.consumer:
+            found = measure_consumer(store, stream, args)
+            print_consumer(found)
+            if args.json:
+                pathlib.Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
+            return
         results = measure(store, stream, args)
         cold = measure_cold(store, folder, args) if args.cold else {}
     p = results["parts_us"]
