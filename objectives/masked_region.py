@@ -112,7 +112,7 @@ class Task(base.Objective):
         weights = _rows(batch["region_weight"])
         if self.classes:
             best = _rows(batch["region_class_ids"], 2)[..., 0]  # largest first
-            right = jnp.argmax(logits, -1) == best
+            right = losses.is_best(logits, best)
             return {"mvrc_accuracy": ((right * weights).sum(), weights.sum())}
         target = _rows(batch["region_target"], 2).astype(jnp.float32)
         cosine = (logits * target).sum(-1) / jnp.maximum(

@@ -68,6 +68,7 @@ class MultiTask:
             text_only=any(not s.images for s in self._blocks.values()),
             masked_regions=any("masked_region" in s.objectives for s in self._blocks.values()),
             dtype=DTYPES[config.dtype],
+            remat=config.remat,
         )
         self.fixed: tuple[str, ...] = getattr(self.trunk, "fixed", ())
         self.streams: dict[str, list[base.Objective]] = {}

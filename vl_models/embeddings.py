@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vl_models.dropout import Dropout
 from vl_models.layers import LayerSizes, dense, layer_norm
 
 
@@ -67,7 +68,7 @@ class RegionEmbedding(nn.Module):
             appearance = jnp.where(region_masked[..., None], hidden.astype(sizes.dtype), appearance)
         geometry = geometry_embedding(boxes, image_size, self.geometry_dim).astype(sizes.dtype)
         x = jnp.concatenate([geometry, appearance], axis=-1)
-        x = nn.Dropout(sizes.dropout, deterministic=not train)(x)
+        x = Dropout(sizes.dropout)(x, train=train)
         limit = x.shape[-1] ** -0.5
         x = nn.Dense(
             sizes.hidden,
@@ -122,7 +123,7 @@ class LocatedRegions(nn.Module):
             init = nn.initializers.normal(sizes.init_range)
             x = x + self.param("segment", init, (self.segments, sizes.hidden))[1]
         x = layer_norm("norm")(x)
-        x = nn.Dropout(sizes.dropout, deterministic=not train)(x)
+        x = Dropout(sizes.dropout)(x, train=train)
         return x.astype(sizes.dtype)
 
 
@@ -160,7 +161,7 @@ class TextEmbedding(nn.Module):
         if self.tasks:
             self.task = table(self.tasks)
         self.norm = layer_norm()
-        self.dropout = nn.Dropout(self.sizes.dropout)
+        self.dropout = Dropout(self.sizes.dropout)
 
     def __call__(self, text_ids, segment_ids, task_id=None, *, train: bool):
         """int [N, T] ids → [N, T, D]; with task ids int [N] → [N, T + 1, D], the task's row at 1.
@@ -177,5 +178,5 @@ class TextEmbedding(nn.Module):
         x = word + position + segment
         if self.tasks:
             x = jnp.concatenate([x[:, :1], self.task(task_id)[:, None], x[:, 1:]], axis=1)
-        x = self.dropout(self.norm(x), deterministic=not train)
+        x = self.dropout(self.norm(x), train=train)
         return x.astype(self.sizes.dtype)

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vl_models import layers
+from vl_models.dropout import Dropout
 
 
 class MaskedLanguageHead(nn.Module):
@@ -56,12 +57,12 @@ class Classifier(nn.Module):
     @nn.compact
     def __call__(self, states, *, train: bool = False):
         activation = {"gelu": layers.gelu, "relu": nn.relu}[self.activation]
-        x = nn.Dropout(self.input_dropout, deterministic=not train)(states)
+        x = Dropout(self.input_dropout)(states, train=train)
         x = layers.dense(self.width or self.sizes.hidden, self.sizes, "transform")(x)
         x = activation(x)
         if self.norm:
             x = layers.layer_norm("norm")(x).astype(self.sizes.dtype)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout)(x, train=train)
         return layers.dense(self.outputs, self.sizes, "classifier")(x).astype(jnp.float32)
 
 
@@ -88,7 +89,7 @@ class WeightNormClassifier(nn.Module):
             return x @ (g * v / norm).astype(self.sizes.dtype) + bias
 
         x = nn.relu(linear(states, self.width, "transform"))
-        x = nn.Dropout(0.5, deterministic=not train)(x)
+        x = Dropout(0.5)(x, train=train)
         return linear(x, self.outputs, "classifier").astype(jnp.float32)
 
 
@@ -101,5 +102,5 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, states, *, train: bool = False):
-        x = nn.Dropout(self.dropout, deterministic=not train)(states)
+        x = Dropout(self.dropout)(states, train=train)
         return layers.dense(self.outputs, self.sizes, "classifier")(x).astype(jnp.float32)

@@ -10,7 +10,14 @@ from vl_models import embeddings, layers
 
 
 def build(
-    model, *, vocab_size: int, feature_dim: int, text_only: bool, masked_regions: bool, dtype
+    model,
+    *,
+    vocab_size: int,
+    feature_dim: int,
+    text_only: bool,
+    masked_regions: bool,
+    dtype,
+    remat: str = "none",
 ):
     """The trunk of a config (`config.model`). `feature_dim` is read off the batch.
 
@@ -27,6 +34,7 @@ def build(
         dropout=model.dropout,
         init_range=model.init_range,
         dtype=dtype,
+        remat=remat,
     )
     return SingleStream(sizes, model.layers, vocab_size, model.positions)
 

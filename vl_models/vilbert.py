@@ -12,12 +12,20 @@ import jax
 import jax.numpy as jnp
 
 from vl_models import embeddings, layers
+from vl_models.dropout import Dropout
 
 FUSIONS = {"mul": jnp.multiply, "sum": jnp.add}
 
 
 def build(
-    model, *, vocab_size: int, feature_dim: int, text_only: bool, masked_regions: bool, dtype
+    model,
+    *,
+    vocab_size: int,
+    feature_dim: int,
+    text_only: bool,
+    masked_regions: bool,
+    dtype,
+    remat: str = "none",
 ):
     """The trunk of a config (`config.model`). `feature_dim` is read off the batch.
 
@@ -28,7 +36,7 @@ def build(
     if text_only:
         raise ValueError("vilbert has no rows without an image: set config.streams.text off")
     check(model)
-    common = dict(dropout=model.dropout, init_range=model.init_range, dtype=dtype)
+    common = dict(dropout=model.dropout, init_range=model.init_range, dtype=dtype, remat=remat)
     return ViLBert(
         sizes=layers.LayerSizes(model.hidden, model.heads, model.intermediate, **common),
         region_sizes=layers.LayerSizes(
@@ -80,23 +88,27 @@ class Connection(nn.Module):
     width: int
     heads: int
 
-    @nn.compact
+    def setup(self):
+        def attention(sizes):
+            sizes = dataclasses.replace(sizes, heads=self.heads)
+            return layers.Attention(sizes, inner=self.width)
+
+        self.text_attention = attention(self.sizes)
+        self.image_attention = attention(self.image_sizes)
+        self.text_mlp = layers.FeedForward(self.sizes)
+        self.image_mlp = layers.FeedForward(self.image_sizes)
+
     def __call__(self, text, image, text_mask, image_mask, *, train: bool):
         """[N, T, D], [N, R, Dv] → the same, and both maps of probabilities (text→image first)."""
 
-        def attention(sizes, name):
-            sizes = dataclasses.replace(sizes, heads=self.heads)
-            return layers.Attention(sizes, inner=self.width, name=name)
+        def run(layer, text, image, text_mask, image_mask):
+            seen, to_image = layer.text_attention(text, image, image_mask, train=train)
+            read, to_text = layer.image_attention(image, text, text_mask, train=train)
+            text, image = layer.text_mlp(seen, train=train), layer.image_mlp(read, train=train)
+            return text, image, (to_image, to_text)
 
-        seen, to_image = attention(self.sizes, "text_attention")(
-            text, image, image_mask, train=train
-        )
-        read, to_text = attention(self.image_sizes, "image_attention")(
-            image, text, text_mask, train=train
-        )
-        text = layers.FeedForward(self.sizes, name="text_mlp")(seen, train=train)
-        image = layers.FeedForward(self.image_sizes, name="image_mlp")(read, train=train)
-        return text, image, (to_image, to_text)
+        run = layers.rematerialised(run, self.sizes.remat)
+        return run(self, text, image, text_mask, image_mask)
 
 
 class ViLBert(nn.Module):
@@ -154,7 +166,7 @@ class ViLBert(nn.Module):
             ]
         self.text_pooler = layers.Pooler(self.sizes, self.connect_width, nn.relu)
         self.image_pooler = layers.Pooler(self.region_sizes, self.connect_width, nn.relu)
-        self.fused_dropout = nn.Dropout(self.sizes.dropout)
+        self.fused_dropout = Dropout(self.sizes.dropout)
 
     def __call__(
         self, batch, *, train: bool, max_length: int | None = None, pairs=((0, 0),), capture=()
@@ -248,7 +260,7 @@ class ViLBert(nn.Module):
             regions=image,
             pooled_text=pooled_text,
             pooled_image=pooled_image,
-            pooled=self.fused_dropout(fused, deterministic=not train),
+            pooled=self.fused_dropout(fused, train=train),
             word_embedding=self.embeddings.word.embedding,
         )
         if self.tasks:

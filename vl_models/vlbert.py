@@ -8,12 +8,20 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vl_models import embeddings, layers
+from vl_models.dropout import Dropout
 
 REGION_SEGMENT = 2  # segments 0 and 1 are BERT's A and B
 
 
 def build(
-    model, *, vocab_size: int, feature_dim: int, text_only: bool, masked_regions: bool, dtype
+    model,
+    *,
+    vocab_size: int,
+    feature_dim: int,
+    text_only: bool,
+    masked_regions: bool,
+    dtype,
+    remat: str = "none",
 ):
     """The trunk of a config.
 
@@ -24,6 +32,7 @@ def build(
       text_only: whether rows without an image occur (adds their visual embedding).
       masked_regions: whether regions are ever masked (adds what stands in for them).
       dtype: of matrix products.
+      remat: key of `layers.REMAT`.
     """
     sizes = layers.LayerSizes(
         hidden=model.hidden,
@@ -32,6 +41,7 @@ def build(
         dropout=model.dropout,
         init_range=model.init_range,
         dtype=dtype,
+        remat=remat,
     )
     return VLBert(
         sizes=sizes,
@@ -121,7 +131,7 @@ class VLBert(nn.Module):
         self.layer = [layers.Layer(self.sizes) for _ in range(self.num_layers)]
         if self.with_pooler:
             self.pooler = layers.Pooler(self.sizes)
-        self.embedding_dropout = nn.Dropout(self.sizes.dropout)
+        self.embedding_dropout = Dropout(self.sizes.dropout)
 
     def __call__(
         self, batch, *, train: bool, max_length: int | None = None, pairs=((0, 0),), capture=()
@@ -233,7 +243,7 @@ class VLBert(nn.Module):
         # [END] has no visual embedding (released code; the paper's figure shows one).
         x = jnp.where(is_end[..., None], tables.end_token, x)
         x = tables.norm(x + tables.position(position) + tables.segment(segment))
-        x = self.embedding_dropout(x, deterministic=not train)
+        x = self.embedding_dropout(x, train=train)
         return x.astype(self.sizes.dtype), index <= end
 
 
