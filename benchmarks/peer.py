@@ -152,14 +152,13 @@ class Peer:
       loss: of the last step.
     """
 
-    def __init__(self, config, name: str, lengths, regions: str, host, batches: int = 4):
+    def __init__(self, config, name: str, lengths, host, batches: int = 8):
         """Builds the model and its batches out of ours.
 
         Args:
           config: ours.
           name: "vlbert" or "vilbert".
           lengths: (word pieces, regions) int [N] each, of the examples there are.
-          regions: --regions, whose largest number is the width of padded regions.
           host: {stream: arrays} of ours at the full size.
           batches: how many are padded to their longest.
         """
@@ -188,7 +187,7 @@ class Peer:
             f"{torch.get_num_threads()} threads" + (", compiled" if self._gpu else "")
         )
         captions = config.streams.captions
-        widest = min(int(regions.rpartition("-")[2]) + 1, captions.max_regions)
+        widest = captions.max_regions
         room = captions.max_text
         if name == "vlbert":  # positions of a packed row, [END]'s too
             room = min(captions.max_length, room + captions.max_regions) + 1 - widest

@@ -10,7 +10,8 @@ model and size is measured in a process of its own, so that peaks of memory do n
 
 Lengths: captions have words as those of Conceptual Captions have (mean 10.3, standard deviation
 4.5; drawn from a log-normal), 1.15 word pieces a word, [CLS] and [SEP]; images have `--regions`,
-"36" or evenly drawn "10-36", and the whole image as one more. Rows of two kinds are timed:
+evenly drawn from "10-36" as in the papers, or "36", and the whole image as one more. Rows of two
+kinds are timed:
 
   full      all batches padded to the stream's own size
   buckets   batches of examples alike in size, padded to `--buckets` "TxR" or "TxRxL" (text,
@@ -57,6 +58,7 @@ from training.multitask import DTYPES, MultiTask
 VOCAB, FEATURES, CLASSES, TOP = 30522, 2048, 1601, 16  # BERT's, and Visual Genome's detector
 SPECIAL = SpecialIds(pad=0, unk=100, cls=101, sep=102, mask=103, vocab_size=VOCAB)
 CONFIGS = {"vlbert": vlbert_pretrain, "vilbert": vilbert_pretrain}
+BUCKETS = "24x16x27,24x23x34,24x30x41,24x37x48,28x37x60"
 POOL = 4096  # examples whose lengths are drawn, at least
 
 
@@ -66,6 +68,7 @@ def make_config(args, model: str, size: str):
     rows = CONFIGS[model].get_config("size=base").streams.captions
     names = "max_text", "max_regions", "max_length"
     config.streams.captions.update({name: rows[name] for name in names})
+    config.streams.captions.max_regions = widest(args.regions, rows)
     config.streams.captions.batch_size = args.batch
     config.streams.captions.buckets = parse_buckets(args.buckets)
     if "text" in config.streams:
@@ -79,6 +82,11 @@ def make_config(args, model: str, size: str):
     for name, block in config.streams.items():
         limits.check_options(name, block)
     return config
+
+
+def widest(regions: str, block) -> int:
+    """Regions of the image that has most, the whole image included, as far as the stream goes."""
+    return min(int(regions.rpartition("-")[2]) + 1, block.max_regions)
 
 
 def parse_buckets(text: str) -> tuple[tuple[int, int, int], ...]:
@@ -313,7 +321,7 @@ def measure(args, model: str, size: str) -> list[dict]:
     if args.peer:
         from benchmarks import peer
 
-        other = peer.Peer(config, model, lengths, args.regions, ours.hosts[-1])
+        other = peer.Peer(config, model, lengths, ours.hosts[-1])
         other.warm_up()
     for _ in range(args.rounds):
         for number, times in ours_times.items():
@@ -441,9 +449,10 @@ def table(rows: list[dict]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
     for row in rows:
         memory = row["device_peak_gb"] or row["program_gb"]
+        padding = 1 - row["real_tokens_per_second"] / row["padded_tokens_per_second"]
         cells = (
             f"{row['model']} {row['size']}, {row['side']}",
-            f"{row['kind']} {row['shape']}",
+            f"{row['kind']}, {padding:.0%} padding",
             f"{row['examples_per_second']:,.1f}",
             f"{row['real_tokens_per_second']:,.0f}",
             f"{row['padded_tokens_per_second']:,.0f}",
@@ -470,8 +479,8 @@ def main(argv=None) -> None:
     parser.add_argument("--steps", type=int, default=2, help="of each kind in a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtype", default="float32", choices=sorted(DTYPES))
-    parser.add_argument("--regions", default="36", help="of an image: a number, or LOW-HIGH")
-    parser.add_argument("--buckets", default="16x37,24x37", help="TxR or TxRxL, ...; '': none")
+    parser.add_argument("--regions", default="10-36", help="of an image: a number, or LOW-HIGH")
+    parser.add_argument("--buckets", default=BUCKETS, help="TxR or TxRxL, ...; '': none")
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--mesh", default="-1,1,1", help="devices along data,fsdp,tensor")
     parser.add_argument("--peer", action="store_true", help="take turns with PyTorch")
