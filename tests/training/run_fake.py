@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from tests.training import fakes
-from training import checkpoint, cluster, loop, sharding, watchdog
+from training import checkpoint, cluster, disk, goodput, loop, sharding, signals, watchdog
 from training.parts import Parts
 
 
@@ -68,9 +68,17 @@ def parts(config, *, broken_draw=None, slow=0.0, fails=None, hangs=None) -> Part
 
 
 def run(workdir, config, **options) -> dict:
+    """As `loop.run` does."""
+    ledger = goodput.Ledger()
     mesh = sharding.make_mesh(config.mesh)
-    with jax.set_mesh(mesh), watchdog.watching(config.stall, workdir):
-        return loop.train(config, pathlib.Path(workdir), parts(config, **options), mesh)
+    with (
+        jax.set_mesh(mesh),
+        signals.StopSignal() as stop,
+        watchdog.watching(config.stall, workdir),
+        disk.explained(workdir),
+    ):
+        made = parts(config, **options)
+        return loop.train(config, pathlib.Path(workdir), made, mesh, stop, ledger)
 
 
 def break_reading(process: int) -> None:

@@ -49,11 +49,10 @@ def steps_of(workdir):
 
 def losses(workdir):
     """{step: everything that does not measure time}."""
-    timed = ("time", "train/examples_per_second", "train/seconds_per_step", "train/input_wait")
     lines = metrics.read(workdir / metrics.FILE)
     keys = [(line["step"], "train/loss" in line) for line in lines]
     assert len(set(keys)) == len(keys), "a step is there twice"
-    return [{k: v for k, v in line.items() if k not in timed} for line in lines]
+    return [metrics.untimed(line) for line in lines]
 
 
 @pytest.fixture(scope="module")
