@@ -237,6 +237,27 @@ def load_params(source, shapes=None, *, prefer_best: bool = True):
         manager.close()
 
 
+def read(folder) -> tuple[dict[str, dict], dict]:
+    """Everything in the folder of one step, checked, on the host.
+
+    Returns:
+      ({"params" or "opt_state": {path: numpy array}}, meta).
+
+    Raises:
+      ValueError, OSError: damage.
+    """
+    folder = _absolute(folder)
+    meta, sums = _unsealed(folder)
+    arrays = {}
+    for name in ITEMS:
+        with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+            shapes = handler.metadata(folder / name).tree
+            zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+            arrays[name] = handler.restore(folder / name, args=ocp.args.StandardRestore(zeros))
+    _require_unchanged(arrays, sums)
+    return {name: paths.flatten(tree) for name, tree in arrays.items()}, meta
+
+
 def holds_one(path: pathlib.Path) -> bool:
     """Whether a folder is a run with checkpoints, its checkpoints folder, or one step of them."""
     if not path.is_dir():

@@ -22,17 +22,29 @@ from training.parts import Parts
 class FakeEvaluator:
     """A number that depends on the parameters, and one that does not."""
 
+    batches = 3
+
+    def __init__(self, at_batch):
+        self._at_batch = at_batch
+
     def run(self, params):
+        for number in range(self.batches):
+            self._at_batch(params, number)
+            signals.check()
         table = params["trunk"]["embeddings"]["word"]["embedding"]
         return {"spread": float(jax.numpy.square(table).mean()), "constant": 1.0}
 
 
-def parts(config, *, broken_draw=None, slow=0.0, fails=None, hangs=None) -> Parts:
+def parts(
+    config, *, broken_draws=(), slow=0.0, fails=None, hangs=None,
+    at_draw=lambda draw: None, at_batch=lambda params, number: None,
+) -> Parts:  # fmt: skip
     """Parts of a run on the fake task.
 
     Args:
-      broken_draw: the draw with features that are not finite.
+      broken_draws: draws with features that are not finite.
       slow: seconds a batch takes.
+      at_draw, at_batch: called when a batch is asked for, in training and in evaluation.
       fails, hangs: (process, draw) at which this process has an error, or waits for ever.
     """
     process, count = jax.process_index(), jax.process_count()
@@ -44,6 +56,7 @@ def parts(config, *, broken_draw=None, slow=0.0, fails=None, hangs=None) -> Part
         draw = dict(draws)
         while True:
             time.sleep(slow)
+            at_draw(draw["captions"])
             if [process, draw["captions"]] == fails:
                 raise OSError(f"the disk of process {process} is gone")
             if [process, draw["captions"]] == hangs:
@@ -52,7 +65,7 @@ def parts(config, *, broken_draw=None, slow=0.0, fails=None, hangs=None) -> Part
                 name: fakes.batch(name, draw[name], config.streams[name].batch_size)
                 for name in draw
             }
-            if draw["captions"] == broken_draw:
+            if draw["captions"] in broken_draws:
                 found["captions"]["_weight"][3] = float("nan")
             yield jax.tree.map(own, found)
             draw = {name: value + 1 for name, value in draw.items()}
@@ -62,7 +75,7 @@ def parts(config, *, broken_draw=None, slow=0.0, fails=None, hangs=None) -> Part
         example=jax.tree.map(own, fakes.batches(config, 0)),
         batches=batches,
         fingerprints={"captions": "aa", "text": "bb"},
-        evaluators={"table": FakeEvaluator()},
+        evaluators={"table": FakeEvaluator(at_batch)},
         facts={"feature_spec": {"detector": "fake"}},
     )
 

@@ -166,7 +166,7 @@ def test_resume_refuses_other_data_and_another_optimizer(copied, monkeypatch):
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_cause(tmp_path):
     config = fakes.config(log_every=100, eval_every=100)
     with pytest.raises(divergence.NonFiniteError) as caught:
-        run_fake.run(tmp_path, config, broken_draw=6)
+        run_fake.run(tmp_path, config, broken_draws=[6])
     text = str(caught.value)
     assert "step 7:" in text
     assert "loss/captions/words" in text
