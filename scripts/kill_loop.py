@@ -28,7 +28,7 @@ from training import checkpoint, metrics
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Odds against each other that no two of them fall together: windows of log lines are cut by
 # checkpoints, evaluations by both.
-STEPS, LOG, SAVE, EVALUATE = 400, 3, 5, 70
+STEPS, LOG, SAVE, EVALUATE = 240, 3, 5, 70
 KINDS = {"start-up": 2, "steps": 4, "save": 4}  # how often, in tenths
 SMALL = (
     "data.scenes.train=96", "data.scenes.validation=24", "data.scenes.test=8",
@@ -122,7 +122,7 @@ def strike(attempt: Attempt, kind: str, draw: random.Random, startup: float) -> 
         moment = draw.uniform(0, startup)
         wait_until(attempt, lambda: attempt.seconds() > moment or attempt.stepping())
     else:
-        count = draw.randint(1, 14)
+        count = draw.randint(1, 24)
         wait_until(attempt, attempt.stepping)
         begun = attempt.resumed_from()
         wait_until(attempt, lambda: attempt.step() >= begun + count)

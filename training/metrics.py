@@ -178,10 +178,13 @@ def console_line(step: int, total: int, line: Mapping[str, float], eta: float | 
     def short(name):
         return name.split("/", 1)[1] if one_stream else name
 
-    parts = [f"step {step:>{len(str(total))}}/{total}", f"loss {names['loss']:.4f}"]
+    parts = [f"step {step:>{len(str(total))}}/{total}"]
+    parts.append(f"loss {names['loss']:.4f}" if "loss" in names else "every update left out")
     parts += [f"{short(name)} {value:.3f}" for name, value in losses.items()]
     parts += [f"{short(name)} {100 * value:.1f}%" for name, value in shares.items()]
-    parts += [f"lr {names['learning_rate']:.2e}", f"|g| {names['gradient_norm']:.3g}"]
+    parts.append(f"lr {names['learning_rate']:.2e}")
+    if "gradient_norm" in names:
+        parts.append(f"|g| {names['gradient_norm']:.3g}")
     if "examples_per_second" in names:
         parts.append(f"{names['examples_per_second']:,.0f} examples/s")
         parts.append(f"input wait {100 * names['input_wait']:.0f}%")

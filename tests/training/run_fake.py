@@ -3,6 +3,7 @@
 python -m tests.training.run_fake WORKDIR STEPS SLOW [JSON: "config" changes and options of `run`]
 """
 
+import ctypes
 import json
 import os
 import pathlib
@@ -22,13 +23,12 @@ from training.parts import Parts
 class FakeEvaluator:
     """A number that depends on the parameters, and one that does not."""
 
-    batches = 3
-
-    def __init__(self, at_batch):
-        self._at_batch = at_batch
+    def __init__(self, at_batch, slow):
+        self._at_batch, self._slow = at_batch, slow
 
     def run(self, params):
-        for number in range(self.batches):
+        for number in range(3 if not self._slow else 500):
+            time.sleep(self._slow)
             self._at_batch(params, number)
             signals.check()
         table = params["trunk"]["embeddings"]["word"]["embedding"]
@@ -37,13 +37,13 @@ class FakeEvaluator:
 
 def parts(
     config, *, broken_draws=(), slow=0.0, fails=None, hangs=None,
-    at_draw=lambda draw: None, at_batch=lambda params, number: None,
+    slow_evaluation=0.0, at_draw=lambda draw: None, at_batch=lambda params, number: None,
 ) -> Parts:  # fmt: skip
     """Parts of a run on the fake task.
 
     Args:
       broken_draws: draws with features that are not finite.
-      slow: seconds a batch takes.
+      slow, slow_evaluation: seconds a batch takes, in training and in evaluation.
       at_draw, at_batch: called when a batch is asked for, in training and in evaluation.
       fails, hangs: (process, draw) at which this process has an error, or waits for ever.
     """
@@ -75,7 +75,7 @@ def parts(
         example=jax.tree.map(own, fakes.batches(config, 0)),
         batches=batches,
         fingerprints={"captions": "aa", "text": "bb"},
-        evaluators={"table": FakeEvaluator(at_batch)},
+        evaluators={"table": FakeEvaluator(at_batch, slow_evaluation)},
         facts={"feature_spec": {"detector": "fake"}},
     )
 
@@ -107,6 +107,27 @@ def break_reading(process: int) -> None:
     checkpoint.Checkpoints._arrays = broken
 
 
+def get_stuck(marker: pathlib.Path) -> None:
+    """Waits for ever in C, as in a compilation: Python handles no signal."""
+    marker.touch()
+    mutex = ctypes.create_string_buffer(128)
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
+
+
+def hold_saves(name: str, marker: pathlib.Path) -> None:
+    """A save goes no further than to the renaming of a path that ends so."""
+    original = os.rename
+
+    def rename(source, target, **kwargs):
+        if str(source).endswith(name):
+            marker.touch()
+            time.sleep(1000)
+        original(source, target, **kwargs)
+
+    os.rename = rename
+
+
 if __name__ == "__main__":
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         jax.config.update("jax_num_cpu_devices", 8)
@@ -116,5 +137,10 @@ if __name__ == "__main__":
     if "cannot_read" in options:
         break_reading(options.pop("cannot_read"))
     cluster.join(None)
+    folder = pathlib.Path(workdir)
+    if "held" in options:
+        hold_saves(options.pop("held"), folder / "held")
+    if options.pop("stuck", None) == jax.process_index():
+        options["at_draw"] = lambda draw: get_stuck(folder / "stuck")
     with cluster.guard(loop.USERS):
         run(workdir, made, slow=float(slow), **options)

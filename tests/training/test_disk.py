@@ -25,7 +25,7 @@ def mounted(tmp_path):
         return folder
 
     yield mount
-    subprocess.run(["umount", str(folder)], capture_output=True, check=False)
+    subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_data_is_opened(tmp_path):
