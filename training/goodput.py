@@ -19,12 +19,13 @@ that ended before it had read its checkpoint is part of the downtime.
 
 import contextlib
 import json
-import os
-import pathlib
 import time
 from collections.abc import Iterator, Mapping
 
+from etils import epath
+
 FILE = "goodput.json"
+REMOTE_SECONDS = 30.0
 CATEGORIES = (
     "steps", "input", "startup", "restoring", "evaluation", "checkpoints", "lost", "downtime",
 )  # fmt: skip
@@ -39,7 +40,7 @@ class Ledger:
         self.began, self.attempts = time.time(), 1  # of the whole run, once `resume` was called
         self.seconds = dict.fromkeys(CATEGORIES, 0.0)
         self._category, self._since = "startup", time.perf_counter()
-        self._counts = True
+        self._counts, self._written = True, float("-inf")
 
     def enter(self, category: str) -> str:
         """The moment belongs to `category` from now on; returns what it was before."""
@@ -101,11 +102,22 @@ class Ledger:
         )
 
     def write(self, workdir, *, finished: bool = False) -> None:
-        """Writes WORKDIR/goodput.json; on the first process."""
-        path = pathlib.Path(workdir) / FILE
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.state(finished=finished)) + "\n")
-        os.replace(temporary, path)
+        """Writes WORKDIR/goodput.json, whole or not at all; on the first process.
+
+        On gs://, where that takes its time, at most every REMOTE_SECONDS.
+        """
+        path = epath.Path(workdir) / FILE
+        remote = "://" in str(path)
+        now = time.perf_counter()
+        if remote and not finished and now - self._written < REMOTE_SECONDS:
+            return
+        self._written = now
+        text = json.dumps(self.state(finished=finished)) + "\n"
+        if remote:
+            path.write_text(text)
+        else:
+            path.with_suffix(".tmp").write_text(text)
+            path.with_suffix(".tmp").replace(path)
 
     def share(self) -> float:
         """Of the wall time since the run began, spent on steps that count (0 to 1)."""
@@ -134,5 +146,5 @@ class Ledger:
 
 def read(workdir) -> dict | None:
     """What WORKDIR/goodput.json holds; None where there is none."""
-    path = pathlib.Path(workdir) / FILE
+    path = epath.Path(workdir) / FILE
     return json.loads(path.read_text()) if path.exists() else None

@@ -135,3 +135,31 @@ def test_another_run_in_the_folder_of_one_that_was_done_begins_anew(tmp_path, cl
     ledger = begin(tmp_path, clock)
     assert seconds(ledger) == dict(startup=10)
     assert ledger.summary()["attempts"] == 1
+
+
+def test_a_bucket_is_not_written_with_every_log_line(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(goodput.epath, "Path", lambda path: Bucket(tmp_path / "there"))
+    ledger, times = goodput.Ledger(), []
+    for _ in range(100):
+        clock.now += 1
+        ledger.write("gs://bucket/run")
+        times.append(json.loads((tmp_path / "there").read_text())["time"])
+    assert sorted(set(times)) == [1001, 1031, 1061, 1091]
+    ledger.write("gs://bucket/run", finished=True)
+    assert json.loads((tmp_path / "there").read_text())["time"] == 1100
+
+
+class Bucket:
+    """A folder whose one file is elsewhere."""
+
+    def __init__(self, file):
+        self._file = file
+
+    def __truediv__(self, name):
+        return self
+
+    def __str__(self):
+        return "gs://bucket/run/goodput.json"
+
+    def write_text(self, text):
+        self._file.write_text(text)
