@@ -174,6 +174,9 @@ def optimizer_block() -> dict:
         freeze=(),  # regexes of parameter paths that do not train
         multipliers=(),  # ((regex, factor of the learning rate), ...), first match wins
         clip_norm=10.0,  # global L2 norm; 0: off
+        # Updates in a row that are left out where the loss or its gradient is not finite; one more
+        # ends the run. 0: the first one does.
+        skip_nonfinite=0,
         schedule="triangle",  # linear up, linear down to 0; or "step"
         warmup_steps=100,  # all steps here are optimizer steps
         milestones=(),  # "step": steps at which the rate is multiplied by `decay`

@@ -1,12 +1,14 @@
 """Checkpoints of a run, with Orbax: asynchronous, the newest n and the best one.
 
 WORKDIR/checkpoints/<step>/ holds three items: `params`, `opt_state` and `meta` (JSON: step, draw
-counters, data fingerprints, seed, feature spec, config …). A checkpoint is written beside its
-place and renamed when complete, so a run killed while saving leaves the previous one untouched.
+counters, data fingerprints, seed, feature spec, config, digests of the arrays …). A checkpoint is
+written beside its place and renamed when complete, so a run killed while saving leaves the previous
+one untouched. One that was damaged since is passed over for the one before.
 """
 
 import contextlib
 import dataclasses
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -19,11 +21,12 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from input_pipeline.schema import ConfigError
-from training import paths
+from training import digests, paths
 from training.state import TrainState
 
 FOLDER = "checkpoints"
-
+ITEMS = ("params", "opt_state")
+_SEAL = "digests"  # of the arrays and, under "meta", of the rest of the meta item
 
 # What goes wrong around a sound checkpoint; anything else in reading one is taken for damage.
 _NOT_DAMAGE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
@@ -77,15 +80,33 @@ class Checkpoints:
           meta: JSON; "step" names the checkpoint, "best" = {"step", …} or None is kept for good.
         """
         self._policy.best = meta["best"]["step"] if meta.get("best") else None
+        found = {name: digests.of(getattr(state, name)) for name in ITEMS}
         self._manager.save(
             meta["step"],
             args=ocp.args.Composite(
                 params=ocp.args.StandardSave(state.params),
                 opt_state=ocp.args.StandardSave(state.opt_state),
-                meta=ocp.args.JsonSave(meta),
+                meta=ocp.args.JsonSave(_sealed(meta, found)),
             ),
             force=True,
         )
+
+    def check(self) -> None:
+        """Raises what a save in the background raised, if it has ended; does not wait."""
+        if not self._manager.is_saving_in_progress():
+            self.wait()
+
+    def amend(self, meta: dict) -> None:
+        """Replaces the meta of the newest checkpoint, whose arrays stay as they are."""
+        self._policy.best = meta["best"]["step"] if meta.get("best") else None
+        if jax.process_index() != 0:
+            return
+        folder = self.folder / str(meta["step"])
+        _, found = _unsealed(folder)
+        path = folder / "meta" / "metadata"
+        temporary = path.with_name("metadata.tmp")
+        temporary.write_text(json.dumps(_sealed(meta, found)))
+        temporary.replace(path)
 
     def restore(self, shapes: TrainState, *, check=lambda meta: None, report=print):
         """The newest usable state, or None where there is no checkpoint.
@@ -105,7 +126,7 @@ class Checkpoints:
             read, damage = _attempt(self._describe, step)
             if self._passed_over(step, damage, report):
                 continue
-            meta, trees = read
+            meta, trees, sums = read
             check(meta)
             # A model that does not fit is the user's to settle; only damage is passed over.
             _require_same(trees["params"], shapes.params, f"{self.folder / str(step)}/params")
@@ -113,6 +134,10 @@ class Checkpoints:
                 trees["opt_state"], shapes.opt_state, f"{self.folder / str(step)}/opt_state"
             )
             arrays, damage = _attempt(self._arrays, step, shapes)
+            if self._passed_over(step, damage, report):
+                continue
+            # All processes together work these out, and find the same.
+            _, damage = _attempt(_require_unchanged, arrays, sums)
             if self._passed_over(step, damage, report):
                 continue
             count = jax.device_put(np.int32(step), shapes.step.sharding)
@@ -128,16 +153,20 @@ class Checkpoints:
         return list(self.folder.iterdir()) if self.folder.exists() else []
 
     def _describe(self, step: int):
-        """(meta, {item: tree of what was saved})."""
+        """(meta, {item: tree of what was saved}, {item: {path: digest}})."""
         saved = self._manager.item_metadata(step)
         trees = {"params": saved.params.tree, "opt_state": saved.opt_state.tree}
-        return _meta(self.folder / str(step)), trees
+        meta, sums = _unsealed(self.folder / str(step))
+        for name, tree in trees.items():
+            if sums and set(paths.flatten(tree)) != set(sums[name]):
+                raise ValueError(f"{name} lists other arrays than were saved")
+        return meta, trees, sums
 
     def _arrays(self, step: int, shapes: TrainState) -> dict:
         """{item: arrays}. Nothing here may wait for other processes: one that finds damage never
         comes. The manager's own `restore` would."""
         items = {}
-        for name in ("params", "opt_state"):
+        for name in ITEMS:
             handler = ocp.StandardCheckpointHandler()
             with contextlib.closing(handler):
                 items[name] = handler.restore(
@@ -188,7 +217,7 @@ def load_params(source, shapes=None, *, prefer_best: bool = True):
     folder, step = _find(source, prefer_best)
     manager = _manager(folder, _NewestAndBest(1), write=False)
     try:
-        meta = _meta(folder / str(step))
+        meta, sums = _unsealed(folder / str(step))
         saved = manager.item_metadata(step).params.tree
         if shapes is None:
             restore = ocp.args.StandardRestore(
@@ -197,9 +226,36 @@ def load_params(source, shapes=None, *, prefer_best: bool = True):
         else:
             _require_same(saved, shapes, f"{folder / str(step)}/params")
             restore = ocp.args.StandardRestore(shapes)
-        return manager.restore(step, args=ocp.args.Composite(params=restore)).params, meta
+        params = manager.restore(step, args=ocp.args.Composite(params=restore)).params
+        _require_unchanged(dict(params=params), sums)
+        return params, meta
+    except ValueError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"cannot read the checkpoint {folder / str(step)}: {error}") from None
     finally:
         manager.close()
+
+
+def read(folder) -> tuple[dict[str, dict], dict]:
+    """Everything in the folder of one step, checked, on the host.
+
+    Returns:
+      ({"params" or "opt_state": {path: numpy array}}, meta).
+
+    Raises:
+      ValueError, OSError: damage.
+    """
+    folder = _absolute(folder)
+    meta, sums = _unsealed(folder)
+    arrays = {}
+    for name in ITEMS:
+        with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+            shapes = handler.metadata(folder / name).tree
+            zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+            arrays[name] = handler.restore(folder / name, args=ocp.args.StandardRestore(zeros))
+    _require_unchanged(arrays, sums)
+    return {name: paths.flatten(tree) for name, tree in arrays.items()}, meta
 
 
 def holds_one(path: pathlib.Path) -> bool:
@@ -234,8 +290,16 @@ def _find(source, prefer_best: bool):
     return folder, best["step"] if best and best["step"] in steps else steps[-1]
 
 
+class _Manager(ocp.CheckpointManager):
+    """Asks JAX's preemption service nothing: training/signals.py does, and counts its questions."""
+
+    def reached_preemption(self, step: int) -> bool:
+        del step
+        return False
+
+
 def _manager(folder, policy, write: bool) -> ocp.CheckpointManager:
-    return ocp.CheckpointManager(
+    return _Manager(
         folder,
         item_handlers=dict(
             params=ocp.StandardCheckpointHandler(),
@@ -250,9 +314,38 @@ def _manager(folder, policy, write: bool) -> ocp.CheckpointManager:
     )
 
 
+def _sealed(meta: dict, found: dict) -> dict:
+    """`meta` as JSON values, with the digests {item: {path: digest}} and its own."""
+    meta = json.loads(json.dumps(meta)) | {_SEAL: found}
+    return meta | {_SEAL: found | {"meta": digests.of_json(meta)}}
+
+
+def _unsealed(folder) -> tuple[dict[str, Any], dict]:
+    """(meta, digests) of the checkpoint in `folder`; no digests where it was saved without.
+
+    Raises:
+      ValueError: bytes of the meta item have changed.
+    """
+    meta = ocp.JsonCheckpointHandler().restore(folder / "meta")
+    found = dict(meta.pop(_SEAL, {}))
+    if found and found.pop("meta", None) != digests.of_json(meta | {_SEAL: found}):
+        raise ValueError("bytes of meta have changed since it was saved")
+    return meta, found
+
+
 def _meta(folder) -> dict[str, Any]:
     """The JSON item of the checkpoint in `folder`."""
-    return ocp.JsonCheckpointHandler().restore(folder / "meta")
+    return _unsealed(folder)[0]
+
+
+def _require_unchanged(arrays: dict, sums: dict) -> None:
+    """Compares {item: arrays} with the digests {item: {path: digest}} they were saved with."""
+    changed = []
+    for item, saved in sums.items():
+        found = digests.of(arrays[item]) if item in arrays else saved
+        changed += [f"{item}/{path}" for path in saved if found.get(path) != saved[path]]
+    if changed:
+        raise ValueError(f"bytes have changed since it was saved: {', '.join(changed)}")
 
 
 def _attempt(read: Callable, *args):

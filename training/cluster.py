@@ -30,6 +30,7 @@ HEARTBEAT_SECONDS = 60
 POLL_SECONDS = 1.0
 LAST_SECONDS = 24 * 3600  # to wait, at the end, for processes that still work
 _FAILED = "cluster/failed"
+_STOPPED = "cluster/stopped"
 _ending = threading.Lock()  # whoever holds it ends this process
 
 
@@ -54,6 +55,8 @@ def join(multihost: bool | None) -> None:
             process_id=int(os.environ["JAX_PROCESS_ID"]),
             cluster_detection_method="deactivate",
         )
+    # It would take SIGTERM away from Python; training/signals.py starts it when steps are done.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS, **known)
     except ValueError as error:
@@ -109,9 +112,28 @@ def end(text: str) -> None:
     _exit(text)
 
 
+def stop(text: str) -> None:
+    """Ends this process and all others with exit code 0, as asked from outside. No return."""
+    if not _ending.acquire(blocking=False):
+        time.sleep(LAST_SECONDS)
+    client = global_state.client
+    if client is not None:
+        client.key_value_set(_STOPPED, text, allow_overwrite=True)
+        time.sleep(2 * POLL_SECONDS)  # the others would take its end for a failure
+    _exit(text, code=0)
+
+
 def _name() -> str:
     state = global_state
     return f"process {state.process_id} of {state.num_processes} on {socket.gethostname()}"
+
+
+def _stopped(client) -> str | None:
+    """What a process that was asked to stop left, if one was."""
+    try:
+        return client.key_value_try_get(_STOPPED)
+    except jax.errors.JaxRuntimeError:
+        return None
 
 
 def _failure(client) -> str | None:
@@ -126,15 +148,19 @@ def _failure(client) -> str | None:
 
 def _watch(client, done: threading.Event) -> None:
     while not done.wait(POLL_SECONDS):
-        text = _failure(client)
+        stopped = _stopped(client)
+        text = stopped or _failure(client)
         if text and not done.is_set() and _ending.acquire(blocking=False):
-            _exit(text)
+            _exit(text, code=0 if stopped else 1)
 
 
-def _exit(text: str) -> None:
-    print(f"{text.rstrip()}\n{_name()} ends with the job", file=sys.stderr, flush=True)
+def _exit(text: str, code: int = 1) -> None:
+    together = global_state.client is not None
+    if together:
+        text = f"{text.rstrip()}\n{_name()} ends with the job"
+    print(text, file=sys.stderr if code else sys.stdout, flush=True)
     sys.stdout.flush()
-    if global_state.process_id == 0:
+    if together and global_state.process_id == 0:
         time.sleep(3 * POLL_SECONDS)  # the store ends with this process; the others read it first
     # Shutting down in good order would wait for processes that are stuck.
-    os._exit(1)
+    os._exit(code)

@@ -22,11 +22,14 @@ from input_pipeline.schema import ConfigError, DataError
 from training import (
     checkpoint,
     compile_cache,
+    disk,
     divergence,
+    goodput,
     metrics,
     plot,
     runfolder,
     sharding,
+    signals,
     sources,
     starts,
     throughput,
@@ -37,13 +40,14 @@ from training import (
 from training import summary as summaries
 from training.metrics import say
 from training.parts import Parts
-from training.signals import StopSignal
 from training.state import StateMaker
 from training.step import make_train_step
 
 MODES = ("train", "eval", "predict")
 # Errors that a user can mend.
-USERS = (ConfigError, DataError, checkpoint.CheckpointError, sources.SourceError)
+USERS = (
+    ConfigError, DataError, checkpoint.CheckpointError, disk.DiskError, sources.SourceError,
+)  # fmt: skip
 IN_FLIGHT = 2  # batches placed, and steps dispatched, ahead of the one whose loss is looked at
 
 
@@ -55,43 +59,71 @@ def run(config, workdir, mode: str = "train") -> dict:
 
     Raises:
       ValueError: an unknown mode or option, or a run that cannot be continued as configured.
+      disk.DiskError: the run folder cannot be written, or its disk is full.
       divergence.NonFiniteError: training diverged.
     """
+    ledger = goodput.Ledger()
     if mode not in MODES:
         raise ConfigError(f"--mode must be one of {MODES}, found {mode!r}")
-    from training import setup  # brings the input pipeline and, later, TensorFlow
-
+    disk.require_writable(workdir)
     compile_cache.enable(config.compile_cache)
     mesh = sharding.make_mesh(config.mesh)
-    with jax.set_mesh(mesh):
+    training = mode == "train"
+    with jax.set_mesh(mesh), signals.StopSignal() if training else contextlib.nullcontext() as stop:
+        from training import setup  # brings the input pipeline and, later, TensorFlow
+
         parts = setup.build(config, mesh)
-        work = dict(train=train, eval=evaluate, predict=write_predictions)[mode]
-        with watchdog.watching(config.stall, workdir):
-            return work(config, pathlib.Path(workdir), parts, mesh)
+        workdir = pathlib.Path(workdir)
+        with watchdog.watching(config.stall, workdir), disk.explained(workdir):
+            if training:
+                return train(config, workdir, parts, mesh, stop, ledger)
+            work = dict(eval=evaluate, predict=write_predictions)[mode]
+            return work(config, workdir, parts, mesh)
 
 
-def train(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
-    """The train mode; within `jax.set_mesh(mesh)`."""
+def train(config, workdir: pathlib.Path, parts: Parts, mesh, stop, ledger) -> dict:
+    """The train mode; within `jax.set_mesh(mesh)`.
+
+    Args:
+      stop: an entered `signals.StopSignal`.
+      ledger: a `goodput.Ledger`, in `startup`.
+    """
     sizes = {name: config.streams[name].batch_size for name in parts.example}
     sharding.check_batch_sizes(sizes, mesh, config.optimizer.accumulate)
     maker = StateMaker(parts.task, config, parts.example, mesh)
     identity = runfolder.identity(config, parts.fingerprints)
     store = checkpoint.Checkpoints(workdir, keep=config.checkpoint.keep)
-    found = store.restore(
-        maker.state, check=lambda meta: runfolder.require_same(meta, identity, workdir), report=say
-    )
+    with ledger.during("restoring"):
+        found = store.restore(
+            maker.state,
+            check=lambda meta: runfolder.require_same(meta, identity, workdir),
+            report=say,
+        )
     state, meta = found or starts.begin(config, workdir, maker, parts)
     start = meta["step"]
+    ledger.resume(workdir, meta.get("goodput"), done=start >= config.total_steps)
     if found:
         say(f"resumed at step {start} from {store.folder / str(start)}")
+        say(ledger.line())
     runfolder.save_config(workdir, config, say)
 
     first = jax.process_index() == 0
-    writer = metrics.Writer(workdir, after_step=start if found else -1) if first else None
+    unevaluated = meta.get("unevaluated", False)
+    writer = None
+    if first:
+        writer = metrics.Writer(
+            workdir, after_step=start if found else -1, evaluated=not unevaluated
+        )
     project = config.wandb if first else ""
     tracker = tracking.Tracker(project, workdir.absolute(), runfolder.plain(config))
-    run = _Run(config, workdir, parts, store, writer, tracker, identity, meta, mesh, maker)
+    run = _Run(
+        config, workdir, parts, store, writer, tracker, identity, meta, mesh, maker, stop, ledger
+    )
     try:
+        run.alive()
+        if unevaluated:  # SIGTERM came in between
+            run.evaluate(start, state.params)
+            store.amend(run.meta())
         if start >= config.total_steps:
             say(f"step {start} of {config.total_steps} is done already; --mode=eval evaluates")
             return run.finish(state)  # the summary may have been lost to a kill
@@ -100,25 +132,31 @@ def train(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
         state = run.steps(state)
         return run.finish(state)
     finally:
-        store.close()
-        if writer:
-            writer.close()
-        tracker.close()
+        with contextlib.ExitStack() as last:  # each of them, even where one fails
+            last.callback(tracker.close)
+            if writer:
+                last.callback(writer.close)
+            last.callback(store.close)
 
 
 class _Run:
     """The counters of a run in progress."""
 
-    def __init__(self, config, workdir, parts, store, writer, tracker, identity, meta, mesh, maker):
+    def __init__(
+        self, config, workdir, parts, store, writer, tracker, identity, meta, mesh, maker, stop,
+        ledger,
+    ):  # fmt: skip
         self.config, self.workdir, self.parts, self.mesh = config, workdir, parts, mesh
         self.store, self.identity = store, identity
-        self.writer, self.tracker = writer, tracker
+        self.writer, self.tracker, self.stop, self.ledger = writer, tracker, stop, ledger
         self.step, self.draws = meta["step"], dict(meta["draws"])
         self.best, self.window = meta["best"], metrics.Window(meta["window"])
         self.began, self.before = time.perf_counter(), meta["elapsed"]
         self.first_step, self.stopped, self.steady = self.step, False, self.began
+        self.unevaluated = False  # whether an evaluation at this step was broken off
         self.clock, self.pending = metrics.Clock(), collections.deque()
         self.norms = {}
+        self.skips = divergence.Skips(config.optimizer.skip_nonfinite, meta.get("skips"))
         self.compiled = set()  # sizes of batches that the step has been compiled for
         self.sizes = {name: config.streams[name].batch_size for name in parts.example}
         self.flops, self.peak = parts.flops(maker.params), throughput.peak(mesh.devices.ravel())
@@ -131,6 +169,7 @@ class _Run:
             shardings,
             seed=config.seed,
             accumulate=config.optimizer.accumulate,
+            skip_nonfinite=bool(config.optimizer.skip_nonfinite),
         )
         count = sum(x.size for x in jax.tree.leaves(maker.params))
         say(
@@ -143,7 +182,7 @@ class _Run:
         config, total = self.config, self.config.total_steps
         feed = self._feed()
         window = tracing.Window(config.profile, self.workdir / "profile")
-        with StopSignal() as stop, contextlib.closing(window):
+        with contextlib.closing(window):
             while self.step < total and not self.stopped:
                 draws, ids, batch = next(feed)
                 window.step(self.step + 1, state)
@@ -153,7 +192,7 @@ class _Run:
                 self._look(IN_FLIGHT)
 
                 last = self.step == total
-                self.stopped = stop.reached(self.step) and not last
+                self.stopped = self.stop.reached() and not last
                 if self.step % config.log_every == 0 or last:
                     self._log()
                 improved = False
@@ -172,6 +211,8 @@ class _Run:
         if new:
             self._look(0)  # what is under way is no part of the compilation
         asked = time.perf_counter()
+        if new:
+            self.ledger.enter("startup")
         state, out = self.train_step(state, batch, draws)
         self.step += 1
         if not new:
@@ -179,9 +220,11 @@ class _Run:
             return state, out
         self.compiled.add(sizes)
         jax.block_until_ready(out)
+        self.ledger.enter("steps")
         seconds = time.perf_counter() - asked
         say(f"{'first step' if first else 'step with new sizes'} with compilation: {seconds:.1f} s")
         if first:
+            self.stop.protect()
             self.steady = time.perf_counter()
             self.clock.restart()
         else:
@@ -196,7 +239,8 @@ class _Run:
         while True:
             while len(ready) < IN_FLIGHT:
                 asked = time.perf_counter()
-                batch = next(host)
+                with self.ledger.during("input"):
+                    batch = next(host)
                 self.clock.wait(time.perf_counter() - asked)
                 ids = {name: np.asarray(arrays["example_index"]) for name, arrays in batch.items()}
                 counters = {name: np.int32(draw) for name, draw in draws.items()}
@@ -211,23 +255,31 @@ class _Run:
             step, draws, ids, out = self.pending.popleft()
             out = jax.device_get(out)
             loss, norm = out["pairs"]["loss"][0], out["pairs"]["gradient_norm"][0]
-            if not (np.isfinite(loss) and np.isfinite(norm)):
-                raise divergence.NonFiniteError(
-                    divergence.describe(step, draws, ids, out, self.store.steps())
-                )
+            if not self.skips.take(loss, norm):
+                text = divergence.describe(step, draws, ids, out, self.store.steps())
+                if self.skips.exhausted():
+                    raise divergence.NonFiniteError(text)
+                say(f"{text}\n  {self.skips}")
+                continue
             self.window.add(out["pairs"])
             self.norms = out["group_norms"]  # of the newest step
 
     def _log(self) -> None:
         self._look(0)
         line = metrics.train_line(self.window, self.clock, self.sizes, self.peak)
-        line["train/learning_rate"] = float(self.rate(self.step))
+        # A skipped update does not count in the schedule.
+        line["train/learning_rate"] = float(self.rate(self.step - self.skips.total))
+        if self.skips.limit:
+            line["train/skipped_updates"] = self.skips.total
         done = self.step - self.first_step - 1  # the first one is mostly compilation
         seconds = (time.perf_counter() - self.steady) / done if done else None
         eta = None if seconds is None else seconds * (self.config.total_steps - self.step)
+        line |= self.ledger.figures()
         say(metrics.console_line(self.step, self.config.total_steps, line, eta))
         line |= {f"train/gradient_norm/{g}": float(v) for g, v in self.norms.items()}
         self._write(self.step, line)
+        self.alive()
+        self.store.check()
         self.window = metrics.Window()
         self.clock.restart()
 
@@ -239,9 +291,15 @@ class _Run:
     def evaluate(self, step: int, params) -> bool:
         """Runs every evaluator; returns whether the best metric improved."""
         asked = time.perf_counter()
-        values = _evaluations(self.parts, params)
+        try:
+            with self.ledger.during("evaluation"):
+                values = _evaluations(self.parts, params)
+        except signals.Stopped:
+            self.stopped = self.unevaluated = True
+            return False
         if not values:
             return False
+        self.alive()
         say(metrics.evaluation_lines(step, values))
         self._write(step, values)
         self._pause_since(asked)
@@ -261,36 +319,51 @@ class _Run:
         return True
 
     def _save(self, state) -> None:
-        asked = time.perf_counter()
         self._look(0)  # a state that is not finite is never saved
-        self.store.save(
-            state,
-            dict(
-                step=self.step,
-                draws=self.draws,
-                identity=self.identity,
-                elapsed=self._elapsed(),
-                best=self.best,
-                window=self.window.totals,
-                facts=self.parts.facts,
-                config=runfolder.plain(self.config),
-            ),
-        )
+        asked = time.perf_counter()
+        with self.ledger.during("checkpoints"):
+            self.store.save(state, self.meta())
+        self.alive()
         self._pause_since(asked)
+
+    def meta(self) -> dict:
+        """What a checkpoint says of the run as it is now."""
+        return dict(
+            step=self.step,
+            draws=self.draws,
+            identity=self.identity,
+            elapsed=self._elapsed(),
+            best=self.best,
+            window=self.window.totals,
+            unevaluated=self.unevaluated,
+            skips=self.skips.state(),
+            goodput=self.ledger.state(),
+            facts=self.parts.facts,
+            config=runfolder.plain(self.config),
+        )
+
+    def alive(self, *, finished: bool = False) -> None:
+        """Writes down where the time went so far."""
+        if jax.process_index() == 0:
+            self.ledger.write(self.workdir, finished=finished)
 
     def finish(self, state) -> dict:
         """Waits for the last checkpoint; writes the report; says where everything is."""
         params = state.params
         del state  # the optimizer's moments
-        self.store.wait()
+        with self.ledger.during("checkpoints"):
+            self.store.wait()
+        self.alive(finished=not self.stopped)
         if self.stopped:
             say(f"stopped by a signal; step {self.step} is saved: the same command continues")
+            say(self.ledger.line())
             return self.summary()
         summary = self.summary()
         if jax.process_index() == 0:
             path = self.workdir / "summary.json"
             path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
             say(summaries.table(summary))
+            say(self.ledger.line())
             say(f"done: {path}, {plot.draw(self.workdir)}")
         self._report(params)
         return summary
@@ -306,7 +379,11 @@ class _Run:
             return
         from training import predict
 
-        shown = predict.some(config, predictors, params)
+        try:
+            shown = predict.some(config, predictors, params)
+        except signals.Stopped:
+            say("stopped by a signal before the report; the same command writes it")
+            return
         if jax.process_index() == 0:
             lines = [line for line in metrics.read(self.workdir / metrics.FILE)
                      if any(name.startswith("evals/") for name in line)]  # fmt: skip
@@ -324,6 +401,7 @@ class _Run:
             step=self.step,
             total_steps=self.config.total_steps,
             elapsed_seconds=round(self._elapsed(), 1),
+            goodput=self.ledger.summary(),
             devices=f"{self.mesh.devices.size} × {self.mesh.devices.ravel()[0].device_kind}",
             mesh=dict(self.mesh.shape),
             best=self.best,

@@ -78,10 +78,14 @@ class Clock:
 class Writer:
     """metrics.jsonl, and TensorBoard where tensorboardX is installed."""
 
-    def __init__(self, workdir, *, after_step: int):
-        """Opens the files of a run that continues after `after_step` (-1: from scratch)."""
+    def __init__(self, workdir, *, after_step: int, evaluated: bool = True):
+        """Opens the files of a run that continues after `after_step` (-1: from scratch).
+
+        Args:
+          evaluated: whether that step's evaluation is done; else it comes again.
+        """
         self.path = pathlib.Path(workdir) / FILE
-        self._trim(after_step)
+        self._trim(after_step, evaluated)
         self._file = self.path.open("a")
         try:
             from tensorboardX import SummaryWriter
@@ -92,10 +96,15 @@ class Writer:
                 str(self.path.parent / "tensorboard"), purge_step=after_step + 1
             )
 
-    def _trim(self, after_step: int) -> None:
+    def _trim(self, after_step: int, evaluated: bool) -> None:
         if not self.path.exists():
             return
         kept = [line for line in read(self.path) if line["step"] <= after_step]
+        if not evaluated:
+            kept = [
+                line for line in kept
+                if line["step"] < after_step or not any(k.startswith("evals/") for k in line)
+            ]  # fmt: skip
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         os.replace(temporary, self.path)
@@ -125,6 +134,13 @@ def read(path) -> list[dict]:
         except json.JSONDecodeError:
             break
     return lines
+
+
+def untimed(line: Mapping) -> dict:
+    """A line without what measures time: the same whether or not the run was interrupted."""
+    timed = ("time", "train/examples_per_second", "train/seconds_per_step", "train/input_wait",
+             "train/mfu")  # fmt: skip
+    return {k: v for k, v in line.items() if k not in timed and not k.startswith("goodput/")}
 
 
 def train_line(window: Window, clock: Clock, sizes: Mapping[str, int], peak) -> dict:
@@ -162,15 +178,20 @@ def console_line(step: int, total: int, line: Mapping[str, float], eta: float | 
     def short(name):
         return name.split("/", 1)[1] if one_stream else name
 
-    parts = [f"step {step:>{len(str(total))}}/{total}", f"loss {names['loss']:.4f}"]
+    parts = [f"step {step:>{len(str(total))}}/{total}"]
+    parts.append(f"loss {names['loss']:.4f}" if "loss" in names else "every update left out")
     parts += [f"{short(name)} {value:.3f}" for name, value in losses.items()]
     parts += [f"{short(name)} {100 * value:.1f}%" for name, value in shares.items()]
-    parts += [f"lr {names['learning_rate']:.2e}", f"|g| {names['gradient_norm']:.3g}"]
+    parts.append(f"lr {names['learning_rate']:.2e}")
+    if "gradient_norm" in names:
+        parts.append(f"|g| {names['gradient_norm']:.3g}")
     if "examples_per_second" in names:
         parts.append(f"{names['examples_per_second']:,.0f} examples/s")
         parts.append(f"input wait {100 * names['input_wait']:.0f}%")
     if "mfu" in names:
         parts.append(f"MFU {100 * names['mfu']:.0f}%")
+    if "goodput/share" in names:
+        parts.append(f"goodput {100 * names['goodput/share']:.0f}%")
     if eta is not None:
         parts.append(f"ETA {duration(eta)}")
     return " | ".join(parts)

@@ -10,7 +10,7 @@ from input_pipeline import pictures, pipeline
 from input_pipeline.schema import ConfigError, DataError
 from input_pipeline.spec import FeatureSpec
 from objectives import base
-from training import evaluators, predict, sharding, throughput, watchdog
+from training import evaluators, predict, sharding, signals, throughput, watchdog
 from training.multitask import MultiTask
 from training.parts import Parts
 
@@ -157,6 +157,7 @@ def build(config, mesh) -> Parts:
 
     def place(batch):
         watchdog.beat()  # evaluation moves on
+        signals.check()
         return sharding.place(batch, mesh)
 
     def build_evaluator(name, block):

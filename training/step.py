@@ -24,7 +24,9 @@ def row_keys(seed: int, stream: str, draw, rows: int):
     return masking.row_keys(key, jnp.arange(rows))
 
 
-def make_train_step(task, optimizer, mesh, shardings, *, seed: int, accumulate: int) -> Callable:
+def make_train_step(
+    task, optimizer, mesh, shardings, *, seed: int, accumulate: int, skip_nonfinite: bool = False
+) -> Callable:
     """Compiles (state, batch, draws) → (state, metrics); the state's buffers are reused.
 
     The loss is Σ scale · sum / weight over all losses of all streams, with weights of the whole
@@ -38,6 +40,8 @@ def make_train_step(task, optimizer, mesh, shardings, *, seed: int, accumulate: 
       shardings: tree like the state.
       seed: of corruption and dropout.
       accumulate: microbatches a step.
+      skip_nonfinite: whether a step whose loss or gradient is not finite changes nothing but the
+        step's number.
 
     Returns:
       A function of state, batch {stream: global arrays}, draws {stream: int32 scalar}. Its
@@ -90,12 +94,20 @@ def make_train_step(task, optimizer, mesh, shardings, *, seed: int, accumulate: 
         norms = group_norms(grads, optimizer.frozen)
         updates, opt_state = optimizer.tx.update(grads, state.opt_state, state.params)
         params = jax.tree.map(jnp.add, state.params, updates)
+        norm = jnp.sqrt(sum(x**2 for x in norms.values()))
+        if skip_nonfinite:
+            finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+            params, opt_state = jax.tree.map(
+                lambda new, old: jnp.where(finite, new, old),
+                (params, opt_state),
+                (state.params, state.opt_state),
+            )
 
         one_ = jnp.float32(1)
         pairs = {"loss": (loss, one_)}
         pairs |= {f"loss/{name}": (value, weights[name]) for name, value in sums.items()}
         pairs |= metrics
-        pairs["gradient_norm"] = (jnp.sqrt(sum(norm**2 for norm in norms.values())), one_)
+        pairs["gradient_norm"] = (norm, one_)
         pairs = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), pairs)
         return TrainState(state.step + 1, params, opt_state), dict(pairs=pairs, group_norms=norms)
 

@@ -54,7 +54,11 @@ def collect(lines: Sequence[Mapping], objectives: Sequence[str], priors: Mapping
     if rates:
         out["examples_per_second"] = rates[len(rates) // 2]
     if logged:
-        out["train"] = {k.removeprefix("train/"): v for k, v in logged[-1].items() if k != "time"}
+        out["train"] = {
+            k.removeprefix("train/"): v
+            for k, v in logged[-1].items()
+            if k == "step" or k.startswith("train/")
+        }
     if priors:
         out["priors"] = dict(priors)
     if evaluations and evaluations[0]["step"] == 0:

@@ -3,6 +3,7 @@
 python -m tests.training.run_fake WORKDIR STEPS SLOW [JSON: "config" changes and options of `run`]
 """
 
+import ctypes
 import json
 import os
 import pathlib
@@ -15,24 +16,35 @@ import jax
 import numpy as np
 
 from tests.training import fakes
-from training import checkpoint, cluster, loop, sharding, watchdog
+from training import checkpoint, cluster, disk, goodput, loop, sharding, signals, watchdog
 from training.parts import Parts
 
 
 class FakeEvaluator:
     """A number that depends on the parameters, and one that does not."""
 
+    def __init__(self, at_batch, slow):
+        self._at_batch, self._slow = at_batch, slow
+
     def run(self, params):
+        for number in range(3 if not self._slow else 500):
+            time.sleep(self._slow)
+            self._at_batch(params, number)
+            signals.check()
         table = params["trunk"]["embeddings"]["word"]["embedding"]
         return {"spread": float(jax.numpy.square(table).mean()), "constant": 1.0}
 
 
-def parts(config, *, broken_draw=None, slow=0.0, fails=None, hangs=None) -> Parts:
+def parts(
+    config, *, broken_draws=(), slow=0.0, fails=None, hangs=None,
+    slow_evaluation=0.0, at_draw=lambda draw: None, at_batch=lambda params, number: None,
+) -> Parts:  # fmt: skip
     """Parts of a run on the fake task.
 
     Args:
-      broken_draw: the draw with features that are not finite.
-      slow: seconds a batch takes.
+      broken_draws: draws with features that are not finite.
+      slow, slow_evaluation: seconds a batch takes, in training and in evaluation.
+      at_draw, at_batch: called when a batch is asked for, in training and in evaluation.
       fails, hangs: (process, draw) at which this process has an error, or waits for ever.
     """
     process, count = jax.process_index(), jax.process_count()
@@ -44,6 +56,7 @@ def parts(config, *, broken_draw=None, slow=0.0, fails=None, hangs=None) -> Part
         draw = dict(draws)
         while True:
             time.sleep(slow)
+            at_draw(draw["captions"])
             if [process, draw["captions"]] == fails:
                 raise OSError(f"the disk of process {process} is gone")
             if [process, draw["captions"]] == hangs:
@@ -52,7 +65,7 @@ def parts(config, *, broken_draw=None, slow=0.0, fails=None, hangs=None) -> Part
                 name: fakes.batch(name, draw[name], config.streams[name].batch_size)
                 for name in draw
             }
-            if draw["captions"] == broken_draw:
+            if draw["captions"] in broken_draws:
                 found["captions"]["_weight"][3] = float("nan")
             yield jax.tree.map(own, found)
             draw = {name: value + 1 for name, value in draw.items()}
@@ -62,15 +75,23 @@ def parts(config, *, broken_draw=None, slow=0.0, fails=None, hangs=None) -> Part
         example=jax.tree.map(own, fakes.batches(config, 0)),
         batches=batches,
         fingerprints={"captions": "aa", "text": "bb"},
-        evaluators={"table": FakeEvaluator()},
+        evaluators={"table": FakeEvaluator(at_batch, slow_evaluation)},
         facts={"feature_spec": {"detector": "fake"}},
     )
 
 
 def run(workdir, config, **options) -> dict:
+    """As `loop.run` does."""
+    ledger = goodput.Ledger()
     mesh = sharding.make_mesh(config.mesh)
-    with jax.set_mesh(mesh), watchdog.watching(config.stall, workdir):
-        return loop.train(config, pathlib.Path(workdir), parts(config, **options), mesh)
+    with (
+        jax.set_mesh(mesh),
+        signals.StopSignal() as stop,
+        watchdog.watching(config.stall, workdir),
+        disk.explained(workdir),
+    ):
+        made = parts(config, **options)
+        return loop.train(config, pathlib.Path(workdir), made, mesh, stop, ledger)
 
 
 def break_reading(process: int) -> None:
@@ -86,6 +107,27 @@ def break_reading(process: int) -> None:
     checkpoint.Checkpoints._arrays = broken
 
 
+def get_stuck(marker: pathlib.Path) -> None:
+    """Waits for ever in C, as in a compilation: Python handles no signal."""
+    marker.touch()
+    mutex = ctypes.create_string_buffer(128)
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
+
+
+def hold_saves(name: str, marker: pathlib.Path) -> None:
+    """A save goes no further than to the renaming of a path that ends so."""
+    original = os.rename
+
+    def rename(source, target, **kwargs):
+        if str(source).endswith(name):
+            marker.touch()
+            time.sleep(1000)
+        original(source, target, **kwargs)
+
+    os.rename = rename
+
+
 if __name__ == "__main__":
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         jax.config.update("jax_num_cpu_devices", 8)
@@ -95,5 +137,10 @@ if __name__ == "__main__":
     if "cannot_read" in options:
         break_reading(options.pop("cannot_read"))
     cluster.join(None)
+    folder = pathlib.Path(workdir)
+    if "held" in options:
+        hold_saves(options.pop("held"), folder / "held")
+    if options.pop("stuck", None) == jax.process_index():
+        options["at_draw"] = lambda draw: get_stuck(folder / "stuck")
     with cluster.guard(loop.USERS):
         run(workdir, made, slow=float(slow), **options)

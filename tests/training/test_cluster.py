@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 
 from tests.training import fakes, run_fake
-from training import checkpoint, cluster, metrics
+from training import checkpoint, cluster, metrics, signals
 from training.checkpoint import FOLDER
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 24
 # Sums over processes are taken in another order than sums over the devices of one.
 CLOSE = 1e-5
-TIMED = ("time", "train/examples_per_second", "train/seconds_per_step", "train/input_wait")
 
 
 def launch(workdir, slow=0.0, options="{}", processes=2):
@@ -47,6 +46,12 @@ def wait_for(process, ready, seconds=120):
         time.sleep(0.02)
 
 
+def children(process):
+    """Process ids of what the launcher started, in their order."""
+    text = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(number) for number in text.split()]
+
+
 def steps_of(workdir):
     folder = workdir / FOLDER
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
@@ -54,11 +59,14 @@ def steps_of(workdir):
 
 
 def require_same_curve(workdir, expected):
-    found, expected = (metrics.read(folder / metrics.FILE) for folder in (workdir, expected))
+    found, expected = (
+        [metrics.untimed(line) for line in metrics.read(folder / metrics.FILE)]
+        for folder in (workdir, expected)
+    )
     assert [line["step"] for line in found] == [line["step"] for line in expected]
     for a, b in zip(found, expected, strict=True):
-        assert set(a) - set(TIMED) == set(b) - set(TIMED)
-        for name in set(a) - set(TIMED):
+        assert set(a) == set(b)
+        for name in a:
             assert a[name] == pytest.approx(b[name], rel=CLOSE), (a["step"], name)
 
 
@@ -127,9 +135,8 @@ def test_one_that_raises_ends_all_with_its_traceback(tmp_path):
 def test_one_that_is_killed_ends_the_other(tmp_path):
     process = launch(tmp_path, slow=0.2)
     wait_for(process, lambda: steps_of(tmp_path))
-    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     asked = time.monotonic()
-    os.kill(int(children[1]), signal.SIGKILL)
+    os.kill(children(process)[1], signal.SIGKILL)
     out, _ = process.communicate(timeout=cluster.HEARTBEAT_SECONDS + 60)
     assert time.monotonic() - asked < cluster.HEARTBEAT_SECONDS + 15
     assert process.returncode == 128 + signal.SIGKILL
@@ -147,6 +154,41 @@ def test_one_that_hangs_is_noticed_and_shown(tmp_path):
     text = (tmp_path / "stalls" / "process-1.txt").read_text()
     assert re.search(r'run_fake.py", line \d+ in batches', text), text
     assert steps_of(tmp_path) == [4]
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_of_two_in_its_start_up_ends_both_in_good_order(tmp_path):
+    process = launch(tmp_path, options='{"stuck": 1}')
+    wait_for(process, (tmp_path / "stuck").exists)
+    time.sleep(1)  # process 0 waits for it in the first step
+    asked = time.monotonic()
+    os.kill(children(process)[1], signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    assert time.monotonic() - asked < 10
+    for number in (0, 1):
+        assert f"[{number}] {signals.EARLY}" in out
+    assert steps_of(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_of_two_in_an_evaluation_ends_both_within_a_batch(alone, tmp_path):
+    # The evaluation of step 0 takes 500 batches, too: only this one is slow enough to be met.
+    process = launch(tmp_path, options='{"slow_evaluation": 0.02}')
+    wait_for(process, lambda: '"step": 6,' in text_of(tmp_path / metrics.FILE))
+    time.sleep(1)
+    asked = time.monotonic()
+    os.kill(children(process)[1], signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    assert time.monotonic() - asked < 8  # of the 10 s of an evaluation, and a save
+    assert "stopped by a signal; step 6 is saved" in out
+    run_fake.run(tmp_path, fakes.config(total_steps=STEPS))
+    require_same_curve(tmp_path, alone)
+
+
+def text_of(path):
+    return path.read_text() if path.exists() else ""
 
 
 def test_two_agree_to_pass_over_a_checkpoint_that_one_of_them_cannot_read(stopped, alone, tmp_path):

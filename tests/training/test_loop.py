@@ -14,16 +14,19 @@ import numpy as np
 import pytest
 
 from tests.training import fakes, run_fake
-from training import checkpoint, divergence, loop, metrics, sharding, state
+from training import checkpoint, divergence, goodput, loop, metrics, sharding, signals, state
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 40
 
 
-def launch(workdir, slow):
+def launch(workdir, slow=0.0, **options):
     """A run in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.training.run_fake", str(workdir), str(STEPS), str(slow)],
+        [
+            *(sys.executable, "-m", "tests.training.run_fake", str(workdir), str(STEPS)),
+            *(str(slow), json.dumps(options)),
+        ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -49,11 +52,10 @@ def steps_of(workdir):
 
 def losses(workdir):
     """{step: everything that does not measure time}."""
-    timed = ("time", "train/examples_per_second", "train/seconds_per_step", "train/input_wait")
     lines = metrics.read(workdir / metrics.FILE)
     keys = [(line["step"], "train/loss" in line) for line in lines]
     assert len(set(keys)) == len(keys), "a step is there twice"
-    return [{k: v for k, v in line.items() if k not in timed} for line in lines]
+    return [metrics.untimed(line) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +92,101 @@ def test_kill_and_restart_repeats_the_unbroken_run_to_the_last_bit(unbroken, tmp
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 0 < steps_of(tmp_path)[-1] < STEPS
+    began = json.loads((tmp_path / goodput.FILE).read_text())["began"]
+    summary = run_fake.run(tmp_path, fakes.config(total_steps=STEPS))
+    assert losses(tmp_path) == losses(unbroken[0])
+    # Where the time went, over both processes: no second is missing or there twice.
+    spent = summary["goodput"]["seconds"]
+    assert summary["goodput"]["attempts"] == 2
+    assert sum(spent.values()) == pytest.approx(time.time() - began, abs=5)
+    assert spent["downtime"] > 0
+    assert spent["steps"] / sum(spent.values()) == pytest.approx(
+        summary["goodput"]["share"], abs=0.01
+    )
+    last = metrics.read(tmp_path / metrics.FILE)[-2]
+    assert 0 < last["goodput/share"] < 1
+    assert last["goodput/downtime"] == pytest.approx(spent["downtime"], abs=0.1)
+
+
+# Where the save of step 4 stands when it is killed: the first of its items is written, or all.
+@pytest.mark.parametrize(
+    "held",
+    [
+        pytest.param("params.orbax-checkpoint-tmp", marks=pytest.mark.slow),
+        "8.orbax-checkpoint-tmp",
+    ],
+)
+def test_a_kill_during_a_save_leaves_the_checkpoint_before(unbroken, tmp_path, held):
+    process = launch(tmp_path, held=held)
+    wait_for(process, (tmp_path / "held").exists)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = [4] if held.startswith("8") else []
+    assert steps_of(tmp_path) == kept
+    folder = tmp_path / checkpoint.FOLDER
+    assert [path for path in folder.iterdir() if "tmp" in path.name]
     run_fake.run(tmp_path, fakes.config(total_steps=STEPS))
     assert losses(tmp_path) == losses(unbroken[0])
+    assert not [path for path in folder.iterdir() if "tmp" in path.name]
+    for step in steps_of(tmp_path):
+        checkpoint.read(folder / str(step))
+
+
+def test_sigterm_before_the_first_step_ends_even_a_compilation(tmp_path):
+    process = launch(tmp_path, stuck=0)
+    wait_for(process, (tmp_path / "stuck").exists)
+    time.sleep(0.5)
+    asked = time.monotonic()
+    process.terminate()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    assert time.monotonic() - asked < 5
+    assert out.splitlines()[-1] == signals.EARLY
+    assert steps_of(tmp_path) == []
+
+
+class Interrupted:
+    """SIGTERM to this process in the second batch of some evaluations of a run."""
+
+    def __init__(self, *evaluations):
+        self._evaluations, self._count = evaluations, 0
+
+    def __call__(self, params, number):
+        self._count += number == 0
+        if number == 1 and self._count in self._evaluations:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert number < 2 or self._count not in self._evaluations, "it went on"
+
+
+def test_sigterm_breaks_an_evaluation_off_and_the_next_start_begins_it_anew(
+    tmp_path, capsys, monkeypatch
+):
+    changes = {"checkpoint.best": "evals/table/spread", "checkpoint.every": 5, "eval_every": 6}
+    config = fakes.config(**changes)
+    expected = run_fake.run(tmp_path / "whole", config)
+    workdir = tmp_path / "broken"
+    run_fake.run(workdir, config, at_batch=Interrupted(2))  # the first is that of step 0
+    assert "stopped by a signal; step 6 is saved" in capsys.readouterr().out
+    assert steps_of(workdir)[-1] == 6
+    # Killed when it is done, and before that is written down: it comes a third time.
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Checkpoints, "amend", Interruption())
+        with pytest.raises(KeyboardInterrupt):
+            run_fake.run(workdir, config)
+    # At the last step, too: nothing but the evaluation is left to do.
+    run_fake.run(workdir, config, at_batch=Interrupted(2))
+    assert "stopped by a signal; step 12 is saved" in capsys.readouterr().out
+    found = run_fake.run(workdir, config)
+    assert losses(workdir) == losses(tmp_path / "whole")
+    assert found["best"] == expected["best"]
+    newest = checkpoint.load_params(workdir, prefer_best=False)[1]
+    assert (newest["step"], newest["best"]) == (12, expected["best"])
+    assert not newest["unevaluated"]
+
+
+class Interruption:
+    def __call__(self, *args):
+        raise KeyboardInterrupt
 
 
 def test_sigterm_saves_and_exits_in_good_order(unbroken, tmp_path):
@@ -133,6 +228,80 @@ def test_a_damaged_newest_checkpoint_is_passed_over(unbroken, tmp_path, capsys):
     assert losses(workdir) == losses(unbroken[0])
 
 
+def restored(workdir):
+    """(step, reports) of what a run in `workdir` would continue from."""
+    config = fakes.config(total_steps=STEPS)
+    mesh = sharding.make_mesh(config.mesh)
+    maker = state.StateMaker(fakes.FakeTask(), config, fakes.batches(config, 0), mesh)
+    store, reports = checkpoint.Checkpoints(workdir, keep=2), []
+    found = store.restore(maker.state, report=reports.append)
+    store.close()
+    return found[1]["step"], "".join(reports)
+
+
+def flip(path, place):
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 16
+    path.write_bytes(bytes(data))
+
+
+def values_of(folder):
+    """The file that holds an item's arrays: the largest."""
+    return max((folder / "d").iterdir(), key=lambda path: path.stat().st_size)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: values_of(folder / "params").unlink(),
+        lambda folder: shutil.rmtree(folder / "opt_state"),
+        lambda folder: flip(values_of(folder / "params"), 0.3),
+        lambda folder: flip(values_of(folder / "opt_state"), 0.6),
+        lambda folder: flip(folder / "params" / "manifest.ocdbt", 0.5),
+        lambda folder: flip(folder / "params" / "_METADATA", 0.4),
+        lambda folder: flip(folder / "meta" / "metadata", 0.5),
+        lambda folder: (folder / "meta" / "metadata").write_text(""),
+    ],
+    ids=["no-values", "no-item", "value", "moment", "manifest", "tree", "meta", "empty-meta"],
+)
+def test_any_damage_to_the_newest_checkpoint_is_noticed(unbroken, tmp_path, damage):
+    workdir = tmp_path / "copy"
+    shutil.copytree(unbroken[0], workdir)
+    assert restored(workdir) == (40, "")
+    damage(workdir / checkpoint.FOLDER / "40")
+    step, reports = restored(workdir)
+    assert step == 36
+    assert f"cannot read the checkpoint {workdir / checkpoint.FOLDER / '40'}" in reports
+    assert steps_of(workdir) == [36]
+
+
+def test_a_value_that_the_files_give_differently_is_noticed(unbroken, tmp_path, monkeypatch):
+    workdir = tmp_path / "copy"
+    shutil.copytree(unbroken[0], workdir)
+    original = checkpoint.Checkpoints._arrays
+
+    def changed(self, step, shapes):
+        arrays = original(self, step, shapes)
+        if step == 40:
+            kernel = arrays["params"]["heads"]["words"]
+            kernel["kernel"] = kernel["kernel"].at[3, 5].multiply(1 + 2**-23)
+        return arrays
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "_arrays", changed)
+    step, reports = restored(workdir)
+    assert step == 36
+    assert "bytes have changed since it was saved: params/heads/words/kernel" in reports
+
+
+def test_parameters_alone_are_checked_too(unbroken, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(unbroken[0], workdir)
+    flip(values_of(workdir / checkpoint.FOLDER / "40" / "params"), 0.3)
+    with pytest.raises(checkpoint.CheckpointError, match=r"cannot read the checkpoint .*/40"):
+        checkpoint.load_params(workdir)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -167,7 +336,7 @@ def test_resume_refuses_other_data_and_another_optimizer(copied, monkeypatch):
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_cause(tmp_path):
     config = fakes.config(log_every=100, eval_every=100)
     with pytest.raises(divergence.NonFiniteError) as caught:
-        run_fake.run(tmp_path, config, broken_draw=6)
+        run_fake.run(tmp_path, config, broken_draws=[6])
     text = str(caught.value)
     assert "step 7:" in text
     assert "loss/captions/words" in text
@@ -176,6 +345,45 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_cause(tmp_path):
     assert "stream captions, draw 6" in text
     assert str(list(range(96, 112))) in text  # the ids of draw 6
     assert steps_of(tmp_path) == [4]
+
+
+def test_updates_that_are_not_finite_may_be_left_out(tmp_path, capsys):
+    config = fakes.config(**{
+        "optimizer.skip_nonfinite": 2, "checkpoint.every": 1, "checkpoint.keep": 20,
+    })  # fmt: skip
+    run_fake.run(tmp_path / "two", config, broken_draws=[6, 7])
+    out = capsys.readouterr().out
+    assert "step 7: the loss or its gradient is not finite" in out
+    assert f"stream captions, draw 7, example_index {list(range(112, 128))}" in out
+    assert "this update is left out: 2 in a row of at most 2, 2 in all" in out
+    saved = {
+        step: checkpoint.read(tmp_path / "two" / checkpoint.FOLDER / str(step))[0]
+        for step in (5, 6, 8, 9)
+    }
+    assert same(saved[6], saved[8])
+    assert not same(saved[5], saved[6])
+    assert not same(saved[8], saved[9])
+    lines = [x for x in metrics.read(tmp_path / "two" / metrics.FILE) if "train/loss" in x]
+    assert lines[-1]["train/skipped_updates"] == 2
+    # Two updates are missing in the schedule; it ends above 0, which the line says.
+    assert lines[-1]["train/learning_rate"] == pytest.approx(0.02 * 2 / 9)
+    assert all(np.isfinite(line["train/loss"]) for line in lines)
+    with pytest.raises(divergence.NonFiniteError, match="step 9:"):
+        run_fake.run(tmp_path / "three", config, broken_draws=[6, 7, 8])
+
+
+def same(a, b):
+    return all(np.array_equal(a[item][path], b[item][path]) for item in a for path in a[item])
+
+
+def test_a_guard_that_skips_nothing_changes_nothing(unbroken, tmp_path):
+    run_fake.run(tmp_path, fakes.config(total_steps=STEPS, **{"optimizer.skip_nonfinite": 3}))
+    found = losses(tmp_path)
+    assert {line.pop("train/skipped_updates", 0) for line in found} == {0}
+    assert found == losses(unbroken[0])
+    ends = [checkpoint.read(folder / checkpoint.FOLDER / "40")[0] for folder in
+            (tmp_path, unbroken[0])]  # fmt: skip
+    assert same(*ends)
 
 
 def test_the_best_checkpoint_outlives_newer_ones(tmp_path):

@@ -15,7 +15,6 @@ from training import checkpoint, metrics, runfolder
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 60
-TIMED = ("time", "train/examples_per_second", "train/seconds_per_step", "train/input_wait")
 
 
 def command(workdir, data, *more):
@@ -68,8 +67,7 @@ def finish(*args) -> str:
 
 
 def curve(workdir):
-    lines = metrics.read(workdir / metrics.FILE)
-    return [{k: v for k, v in line.items() if k not in TIMED} for line in lines]
+    return [metrics.untimed(line) for line in metrics.read(workdir / metrics.FILE)]
 
 
 def steps_of(workdir):
