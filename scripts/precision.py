@@ -1,6 +1,6 @@
 """What bfloat16 products cost: both models in both dtypes on the embedded data, as curves.
 
-  python scripts/precision.py --out=runs/precision             # about ten minutes on two cores
+  python scripts/precision.py --out=runs/precision             # ten minutes of CPU time
   python scripts/precision.py --models=vlbert --steps=200
 
 Each model trains in float32, in bfloat16 from the same seed (the same initial values, batches and
