@@ -112,7 +112,7 @@ def small(model, run, steps, folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["vlbert", "vilbert"])
 def test_bfloat16_trains_as_float32(model, tmp_path_factory, monkeypatch):
-    """Nearer to it than another seed is; the bands are about three times what was measured."""
+    """Nearer to it than another seed is. Measured: under 0.01 % in training, 0.14 % at the end."""
     folder = tmp_path_factory.getbasetemp() / "precision"
     one = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda *arguments: one)
@@ -121,9 +121,8 @@ def test_bfloat16_trains_as_float32(model, tmp_path_factory, monkeypatch):
         loop.run(small(model, run, 150, folder), folder / f"{model}-{run}")
         found[run] = metrics.read(folder / f"{model}-{run}" / metrics.FILE)
     result = precision.compare(found, model)
-    print(result)
     half = result["bfloat16"]
-    assert 0 < half["train_mean"] < 0.01
+    assert 0 < half["train_mean"] < 0.002
     assert half["train_mean"] < result["float32, other seed"]["train_mean"]
-    assert abs(half["validation"]) < 0.02
+    assert abs(half["validation"]) < 0.01
     assert precision.smoothed(found["bfloat16"])[1][-1] < 0.8 * found["bfloat16"][1]["train/loss"]
