@@ -9,6 +9,7 @@ that, ends the others within `HEARTBEAT_SECONDS`.
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import pathlib
 import socket
@@ -31,6 +32,7 @@ POLL_SECONDS = 1.0
 LAST_SECONDS = 24 * 3600  # to wait, at the end, for processes that still work
 _FAILED = "cluster/failed"
 _STOPPED = "cluster/stopped"
+_numbers = itertools.count()  # of meetings: all processes come to the same ones in the same order
 _ending = threading.Lock()  # whoever holds it ends this process
 
 
@@ -97,6 +99,35 @@ def guard(users: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
         text = f"error: {error}" if isinstance(error, users) else traceback.format_exc()
         end(f"{_name()} failed:\n{text}")
     done.set()
+
+
+@contextlib.contextmanager
+def first_alone() -> Iterator[None]:
+    """Context that process 0 goes through before the others enter it; all must come here.
+
+    What it leaves on a folder that they share is there for them, made once.
+    """
+    client, meeting = global_state.client, f"cluster/first/{next(_numbers)}"
+    first = global_state.process_id == 0
+    if client is not None and not first:
+        client.wait_at_barrier(meeting, 1000 * LAST_SECONDS)
+    try:
+        yield
+    finally:  # after an error, too: the others find what is wrong for themselves
+        if client is not None and first:
+            client.wait_at_barrier(meeting, 1000 * LAST_SECONDS)
+
+
+def told_by_first(text: str) -> str:
+    """What process 0 says here, on every process; all must come here. Needs no devices."""
+    client = global_state.client
+    if client is None:
+        return text
+    key = f"cluster/told/{next(_numbers)}"
+    if global_state.process_id == 0:
+        client.key_value_set(key, text)
+        return text
+    return client.blocking_key_value_get(key, 1000 * LAST_SECONDS)
 
 
 def end(text: str) -> None:

@@ -84,7 +84,7 @@ def make(block, params, total_steps: int, fixed: Sequence[str] = ()) -> Optimize
         stages += [add_decay(decay), scale_by_momentum(block.b1)]
         stages.append(apply_rate(rate, factor, dict.fromkeys(names, 0.0), decay_first=False))
     else:
-        raise ValueError(
+        raise ConfigError(
             f"optimizer.name must be one of {sorted(OPTIMIZERS)}, found {block.name!r}"
         )
 

@@ -140,8 +140,8 @@ def data(config) -> str:
 
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
-        parts = setup.build(config, mesh)
-    text = json.dumps(dict(parts.fingerprints), sort_keys=True)
+        _, digests = setup.prepare(config, mesh)
+    text = json.dumps(digests, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

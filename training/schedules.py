@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from input_pipeline.schema import ConfigError
+
 
 def triangle(warmup: int, total: int) -> Callable:
     """Linear up to 1 at step `warmup`, then linear down to 0 at step `total`."""
@@ -40,7 +42,7 @@ def build(block, total_steps: int) -> Callable:
     """
     if block.schedule == "triangle":
         if not 0 <= block.warmup_steps <= total_steps:
-            raise ValueError(
+            raise ConfigError(
                 f"optimizer.warmup_steps must be within 0 and total_steps = {total_steps}, "
                 f"found {block.warmup_steps}; set --config.optimizer.warmup_steps"
             )
@@ -48,7 +50,7 @@ def build(block, total_steps: int) -> Callable:
     elif block.schedule == "step":
         factor = step(block.warmup_steps, tuple(block.milestones), block.decay)
     else:
-        raise ValueError(
+        raise ConfigError(
             f"optimizer.schedule must be 'triangle' or 'step', found {block.schedule!r}"
         )
     return lambda u: block.lr * factor(u)

@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import hashlib
+import json
+import socket
 
 import jax
 
@@ -10,7 +13,7 @@ from input_pipeline import pictures, pipeline
 from input_pipeline.schema import ConfigError, DataError
 from input_pipeline.spec import FeatureSpec
 from objectives import base
-from training import evaluators, predict, sharding, signals, throughput, watchdog
+from training import cluster, evaluators, predict, sharding, signals, throughput, watchdog
 from training.multitask import MultiTask
 from training.parts import Parts
 
@@ -76,6 +79,12 @@ def facts_of(data) -> dict:
     )
 
 
+def _digest(facts) -> str:
+    """Of what `facts_of` says, but for where the vocabulary lies."""
+    text = json.dumps({name: fact for name, fact in facts.items() if name != "vocab"})
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
 def check_facts(data, facts, where: str, vocabulary: bool = True) -> None:
     """Compares `facts_of` a checkpoint with the data at hand, as far as it has any.
 
@@ -129,8 +138,49 @@ def build(config, mesh) -> Parts:
     """Opens what `config.data` names and builds what `config` describes.
 
     Raises:
-      DataError, ValueError: whatever does not exist or does not fit, before the first step.
+      DataError, ValueError: whatever does not exist or does not fit, before the first step; so
+        do data other than those of process 0.
     """
+    parts, digests = prepare(config, mesh)
+    require_same_data(digests)
+    return parts
+
+
+def prepare(config, mesh) -> tuple[Parts, dict[str, str]]:
+    """As `build`, without a comparison between processes; also digests of what is read.
+
+    Of several processes the first one prepares data sets and tables; the others find them on the
+    folder they share, or else prepare their own after it.
+
+    Returns:
+      The parts, and {what: digest} of the examples of every stream and of the vocabulary.
+    """
+    with cluster.first_alone():
+        return _prepare(config, mesh)
+
+
+def require_same_data(digests: dict[str, str]) -> None:
+    """Compares what this process reads with what process 0 does; all processes must call it.
+
+    Args:
+      digests: {what: digest}, of everything that is shared out by row numbers.
+
+    Raises:
+      DataError: names what differs and the host.
+    """
+    told = json.loads(cluster.told_by_first(json.dumps(digests)))
+    differing = [name for name in sorted({*told, *digests}) if told.get(name) != digests.get(name)]
+    if differing:
+        raise DataError(
+            "the processes of this job read different data",
+            where=f"process {jax.process_index()} on {socket.gethostname()}, {differing}",
+            expected="the digests of process 0: " + ", ".join(str(told.get(n)) for n in differing),
+            found=", ".join(str(digests.get(name)) for name in differing),
+            fix="give all hosts the same files: annotations, regions, vocabulary, list of answers",
+        )
+
+
+def _prepare(config, mesh) -> tuple[Parts, dict[str, str]]:
     if jax.local_device_count() % mesh.shape["tensor"]:
         raise ConfigError(
             f"config.mesh.tensor must divide the {jax.local_device_count()} devices of a process, "
@@ -144,6 +194,8 @@ def build(config, mesh) -> Parts:
         for name, block in config.streams.items()
     }
     streams = pipeline.build_streams(config, assemble, data=data)
+    fingerprints = {name: stream.fingerprint for name, stream in streams.items()}
+    digests = {f"streams.{name}": digest for name, digest in fingerprints.items()}
     answers = data.prepared.answers
     labels = list(answers.labels) if answers else []
     task = MultiTask(
@@ -179,6 +231,7 @@ def build(config, mesh) -> Parts:
             other_image=kind.other_image,
             data=data,
         )
+        digests[f"evals.{name}"] = stream.fingerprint
         return kind(
             block,
             task,
@@ -205,7 +258,18 @@ def build(config, mesh) -> Parts:
         stream: sorted({objective.head_name for objective in tasks})
         for stream, tasks in task.streams.items()
     }
-    return Parts(
+
+    def build_predictors():
+        with cluster.first_alone():  # nothing may have been read of the split yet
+            built = {name: build_predictor(name) for name in predicted}
+        require_same_data(
+            {f"predict.{name}": one.stream.stream.fingerprint for name, one in built.items()}
+        )
+        return built
+
+    facts = facts_of(data)
+    digests["vocabulary and answers"] = _digest(facts)
+    parts = Parts(
         task=task,
         example={name: stream.example(_shard()) for name, stream in streams.items()},
         batches=lambda draws: pipeline.iterate(
@@ -215,13 +279,14 @@ def build(config, mesh) -> Parts:
             threads=config.data.threads,
             prefetch=config.data.prefetch,
         ),
-        fingerprints={name: stream.fingerprint for name, stream in streams.items()},
+        fingerprints=fingerprints,
         evaluators={name: build_evaluator(name, block) for name, block in config.evals.items()},
-        predictors=lambda: {name: build_predictor(name) for name in predicted},
-        facts=facts_of(data),
+        predictors=build_predictors,
+        facts=facts,
         priors=data.prepared.priors,
         check_features=functools.partial(check_facts, data),
         flops=lambda params: throughput.flops_of(
             config, params, heads, {name: len(found) for name, found in task.pairs.items()}
         ),
     )
+    return parts, digests

@@ -12,6 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import common
+from input_pipeline.schema import ConfigError
 from training import optimizer, schedules
 
 GOLDEN = pathlib.Path(os.environ.get("VL_GOLDEN_DIR", pathlib.Path(__file__).parents[1] / "golden"))
@@ -155,7 +156,9 @@ def test_a_regex_that_matches_nothing_is_an_error(field):
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(ValueError, match=r"adamw.*radam.*sgd.*'adam'"):
+    with pytest.raises(ConfigError, match=r"adamw.*radam.*sgd.*'adam'"):
         optimizer.make(block(name="adam"), three(), 5)
-    with pytest.raises(ValueError, match=r"triangle.*step.*'cosine'"):
+    with pytest.raises(ConfigError, match=r"triangle.*step.*'cosine'"):
         optimizer.make(block(schedule="cosine"), three(), 5)
+    with pytest.raises(ConfigError, match=r"warmup_steps must be within 0 and .* = 5, found 9"):
+        optimizer.make(block(schedule="triangle", warmup_steps=9), three(), 5)

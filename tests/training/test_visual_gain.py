@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from input_pipeline.schema import ConfigError
 from objectives import masking
 from training import bootstrap, evaluators
 from training.evaluators import visual_gain
@@ -50,5 +51,5 @@ def test_bootstrap_resamples_images():
 
 
 def test_unknown_names_list_the_known():
-    with pytest.raises(ValueError, match=r"known: \['alignment', .*'visual_gain'\]"):
+    with pytest.raises(ConfigError, match=r"known: \['alignment', .*'visual_gain'\]"):
         evaluators.load("nothing")

@@ -6,6 +6,8 @@ A name in `config.evals.<name>.evaluator` is the file's name; the file has one c
 import importlib
 import pkgutil
 
+from input_pipeline.schema import ConfigError
+
 
 def known() -> list[str]:
     """Names of all evaluators."""
@@ -29,5 +31,5 @@ def load(name: str) -> type:
       ValueError: unknown evaluator; lists the known ones.
     """
     if name not in known():
-        raise ValueError(f"unknown evaluator {name!r}, known: {known()}")
+        raise ConfigError(f"unknown evaluator {name!r}, known: {known()}")
     return importlib.import_module(f"training.evaluators.{name}").Evaluator

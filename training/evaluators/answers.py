@@ -6,6 +6,7 @@ annotators in VQA v2; GQA's and Visual Genome's single answer must be met exactl
 """
 
 from input_pipeline import answers
+from input_pipeline.schema import ConfigError
 from training import predict
 
 
@@ -20,7 +21,7 @@ class Evaluator:
     def __init__(self, block, task, stream, place, seed):
         del seed  # nothing is drawn
         if stream.records is None or not stream.answers:
-            raise ValueError(
+            raise ConfigError(
                 f"the answers evaluator needs a data set of questions, such as data=vqa; stream "
                 f"{block.stream!r} has none"
             )

@@ -75,7 +75,7 @@ class Evaluator:
 
     def __init__(self, block, task, stream, place, seed):
         if block.words not in WORDS:
-            raise ValueError(f"words must be one of {WORDS}, found {block.words!r}")
+            raise ConfigError(f"words must be one of {WORDS}, found {block.words!r}")
         self._stream, self._place, self._rounds = stream, place, block.rounds
         self._seed, self._words = seed, block.words
         special, name = stream.special, block.stream
