@@ -41,17 +41,18 @@ from training.signals import StopSignal
 from training.state import StateMaker
 from training.step import make_train_step
 
-MODES = ("train", "eval", "predict")
+MODES = ("train", "eval", "predict", "dry_run")
 # Errors that a user can mend.
 USERS = (ConfigError, DataError, checkpoint.CheckpointError, sources.SourceError)
 IN_FLIGHT = 2  # batches placed, and steps dispatched, ahead of the one whose loss is looked at
 
 
 def run(config, workdir, mode: str = "train") -> dict:
-    """Trains, evaluates or predicts as `config` says, in the folder `workdir`.
+    """Trains, evaluates, predicts or plans as `config` says, in the folder `workdir`.
 
     Returns:
-      What WORKDIR/summary.json (train) or evaluation.json (eval) holds, or the metrics (predict).
+      What WORKDIR/summary.json (train), evaluation.json (eval) or dry_run.json holds, or the
+      metrics (predict).
 
     Raises:
       ValueError: an unknown mode or option, or a run that cannot be continued as configured.
@@ -62,6 +63,10 @@ def run(config, workdir, mode: str = "train") -> dict:
     from training import setup  # brings the input pipeline and, later, TensorFlow
 
     compile_cache.enable(config.compile_cache)
+    if mode == "dry_run":
+        from training import dry_run
+
+        return dry_run.run(config, pathlib.Path(workdir))
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         parts = setup.build(config, mesh)

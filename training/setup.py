@@ -125,24 +125,25 @@ def _assembler(config, block):
     return objectives.find(first).assembler(config.objectives[first])
 
 
+def assemblers(config) -> dict:
+    """{stream: assemble function}."""
+    return {
+        name: _assembler(config, block) if block.images else base.assemble_plain
+        for name, block in config.streams.items()
+    }
+
+
 def build(config, mesh) -> Parts:
     """Opens what `config.data` names and builds what `config` describes.
 
     Raises:
       DataError, ValueError: whatever does not exist or does not fit, before the first step.
     """
-    if jax.local_device_count() % mesh.shape["tensor"]:
-        raise ConfigError(
-            f"config.mesh.tensor must divide the {jax.local_device_count()} devices of a process, "
-            f"found {mesh.shape['tensor']}: each process reads rows of its own"
-        )
+    sharding.check_processes(mesh)
     # A split "train" among the evaluations is there to be compared with the training.
     evaluated = {"eval", *(block.split for block in config.evals.values())} - {"train"}
     data = pipeline.Data(config.data, evaluated)
-    assemble = {
-        name: _assembler(config, block) if block.images else base.assemble_plain
-        for name, block in config.streams.items()
-    }
+    assemble = assemblers(config)
     streams = pipeline.build_streams(config, assemble, data=data)
     answers = data.prepared.answers
     labels = list(answers.labels) if answers else []
@@ -200,10 +201,6 @@ def build(config, mesh) -> Parts:
             task, name, EvaluationStream(stream, config.data, data.prepared, split, lookup), place
         )
 
-    heads = {
-        stream: sorted({objective.head_name for objective in tasks})
-        for stream, tasks in task.streams.items()
-    }
     return Parts(
         task=task,
         example={name: stream.example(_shard()) for name, stream in streams.items()},
@@ -220,7 +217,5 @@ def build(config, mesh) -> Parts:
         facts=facts_of(data),
         priors=data.prepared.priors,
         check_features=functools.partial(check_facts, data),
-        flops=lambda params: throughput.flops_of(
-            config, params, heads, {name: len(found) for name, found in task.pairs.items()}
-        ),
+        flops=throughput.of_task(config, task),
     )

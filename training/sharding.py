@@ -5,6 +5,7 @@ splits attention heads, feed-forward widths and the vocabulary within a layer. R
 parameter's path, so the optimizer's moments, whose paths end in it, follow their parameters.
 """
 
+import collections
 import math
 import re
 from collections.abc import Callable
@@ -67,15 +68,30 @@ def check_batch_sizes(batch_sizes, mesh, accumulate: int, where="config.streams"
       where: part of the config they come from.
 
     Raises:
-      ValueError: names the stream, the sizes and what it must be a multiple of.
+      ConfigError: names the stream, the sizes and what it must be a multiple of.
     """
     rows = mesh.shape["data"] * mesh.shape["fsdp"]
     for stream, size in batch_sizes.items():
         if size % (rows * accumulate):
-            raise ValueError(
+            raise ConfigError(
                 f"{where}: the batch_size of stream {stream!r} must be a multiple of "
                 f"{rows * accumulate} = mesh.data·mesh.fsdp {rows} × optimizer.accumulate "
                 f"{accumulate}, found {size}"
+            )
+
+
+def check_processes(mesh) -> None:
+    """Devices that share rows must be of one process.
+
+    Raises:
+      ConfigError: `tensor` does not divide the devices of a process.
+    """
+    counts = collections.Counter(device.process_index for device in mesh.devices.ravel())
+    for count in counts.values():
+        if count % mesh.shape["tensor"]:
+            raise ConfigError(
+                f"config.mesh.tensor must divide the {count} devices of a process, found "
+                f"{mesh.shape['tensor']}: each process reads rows of its own"
             )
 
 
@@ -175,6 +191,16 @@ def place(batch, mesh):
     """
     sharding = over_batch(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def shapes_of(batch, mesh):
+    """What `place` would give, as `jax.ShapeDtypeStruct`s.
+
+    Args:
+      batch: {stream: {key: array or shape, of the whole global batch}}.
+    """
+    sharding = over_batch(mesh)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), batch)
 
 
 def microbatches(batch, count: int, mesh):
