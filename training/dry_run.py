@@ -270,13 +270,9 @@ def _memory_rows(result: Mapping) -> list[tuple[str, str]]:
 
 def _work_rows(result: Mapping) -> list[tuple[str, str]]:
     flops, step, feed = result["flops"], result["step"], result["input"]
+    needed = f"{flops['model'] / 1e12:,.4g} TFLOP a step for the model"
     xla = "?" if flops["xla"] is None else f"{flops['xla'] / 1e12:,.4g}"
-    rows = [
-        (
-            "operations",
-            f"{flops['model'] / 1e12:,.4g} TFLOP a step that the model needs; XLA: {xla}",
-        ),
-    ]
+    rows = [("operations", f"{needed}; XLA counts {xla}")]
     if step is None:
         rows.append(("step", "? (the devices' peak is not known)"))
         rows.append(("input", f"{_size(feed['bytes_per_step'])} a step"))
