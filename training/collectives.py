@@ -18,6 +18,8 @@ _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 _CALLED = re.compile(r"\b(?:calls|body|condition|to_apply)=%?([\w.-]+)")
 _BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+# A TPU program spreads one exchange over several fusions, each of which names it.
+_CHAIN = re.compile(r'\bchannel_id=(\d+).*\bchain_id="(\d+)"')
 _LIST = re.compile(r"\b(?:replica_groups|source_target_pairs)=\{(\{[\d,{} ]*\})\}")
 # Groups are written in three ways: listed; the rows of a matrix made of transposed places,
 # [4,2]<=[2,2,2]T(2,1,0); or axes (or parts of one, 'x':(before)size) of a mesh of XLA's own.
@@ -68,13 +70,18 @@ def find(text: str, mesh) -> list[Collective]:
     computations, entry = _parse(text)
     times: collections.Counter = collections.Counter()
     _count(computations, entry, 1, times)
-    out = []
+    out, chains = [], set()
     for name, rounds in times.items():
         here = computations[name]
         for _, opcode, rest in here.lines:
             kind = opcode.removesuffix("-start")
             if kind not in KINDS:
                 continue
+            chain = _CHAIN.search(rest)
+            if chain:
+                if (kind, *chain.groups()) in chains:
+                    continue
+                chains.add((kind, *chain.groups()))
             groups = _groups(rest, mesh)
             axes, size = _axes(groups, mesh), max(len(group) for group in groups)
             sent = sum(here.sizes.get(operand, 0) for operand in _operands(rest, opcode))

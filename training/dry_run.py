@@ -25,6 +25,10 @@ from training.step import make_train_step
 FILE = "dry_run.json"
 _SHOWN = 6  # kinds of exchanges, those of most bytes
 _GIB = 2**30
+_NO_MACHINE_CODE = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
 # How XLA refuses to compile for a TPU what does not fit it.
 _FULL = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
 
@@ -150,8 +154,10 @@ def _compile(config, task, maker: StateMaker, mesh, batch):
     )
     draws = {name: jax.ShapeDtypeStruct((), np.int32) for name in batch}
     lowered = train_step.lower(maker.state, batch, draws)
+    # Of CPUs the machine code, which nobody will run, takes most of the time.
+    cpu = mesh.devices.ravel()[0].platform == "cpu"
     try:
-        return lowered.compile(), None
+        return lowered.compile(compiler_options=_NO_MACHINE_CODE if cpu else None), None
     except jax.errors.JaxRuntimeError as error:
         full = _FULL.search(str(error))
         if not full:
@@ -179,9 +185,11 @@ def _memory(compiled, used: int | None, maker: StateMaker, batch, available: int
     if compiled is not None:
         found = compiled.memory_analysis()
         memory["temporaries"] = found.temp_size_in_bytes
-        # The new state takes the old one's place; what it cannot is an output beside it.
+        # What the step does not read, such as the parameters of a layer without gradient, is there
+        # all the same. The new state takes the old one's place; other outputs come beside it.
+        held = memory["parameters"] + memory["optimizer_state"] + memory["batch"]
         memory["total"] = (
-            found.argument_size_in_bytes
+            max(held, found.argument_size_in_bytes)
             + found.output_size_in_bytes
             - found.alias_size_in_bytes
             + found.temp_size_in_bytes

@@ -77,6 +77,7 @@ def prepare(name: str) -> None:
     _need_libtpu(name)
     # Else libtpu asks Google Cloud's metadata server, which answers on its machines alone.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no TPU is taken
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", f"{kind}-{math.prod(shape)}")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
 
@@ -118,7 +119,7 @@ def find(name: str) -> Topology:
         found = topologies.get_topology_desc(name, platform="tpu", **options)
     except jax.errors.JaxRuntimeError as error:
         raise ConfigError(
-            f"config.dry_run.topology={name}: libtpu does not know such a slice ({error})"
+            f"config.dry_run.topology={name}: libtpu does not give such a slice: {error}"
         ) from error
     devices = list(found.devices)
     hosts = len({device.process_index for device in devices})
