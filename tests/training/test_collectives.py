@@ -86,7 +86,7 @@ def test_groups_in_every_form(mesh, groups, axes, size):
 
 ENTRY %main (p: f32[4,8]) -> f32[4,8] {{
   %p = f32[4,8]{{1,0}} parameter(0)
-  %gather-start = (f32[4,8]{{1,0}}, f32[8,8]{{1,0}}) all-gather-start(%p), {groups}, dimensions={{0}}
+  %gather-start = (f32[4,8]{{1,0}}, f32[8,8]{{1,0}}) all-gather-start(%p), {groups}
   ROOT %gather-done = f32[8,8]{{1,0}} all-gather-done(%gather-start)
 }}
 """
@@ -101,7 +101,7 @@ ENTRY %main (p: f32[4]) -> f32[4] {
   ROOT %sum = f32[4]{0} all-reduce(%p), replica_groups=new_form, to_apply=%add
 }
 """
-    with pytest.raises(ValueError, match="not known: all-reduce.*new_form"):
+    with pytest.raises(ValueError, match=r"not known: all-reduce.*new_form"):
         collectives.find(text, mesh)
     with pytest.raises(ValueError, match="no entry"):
         collectives.find("", mesh)
