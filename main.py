@@ -1,6 +1,6 @@
-"""Trains, evaluates or predicts.
+"""Trains, evaluates, predicts, or tells what training would need.
 
-python main.py --config=configs/vlbert_pretrain.py [--workdir=DIR] [--mode=train|eval|predict]
+python main.py --config=FILE [--workdir=DIR] [--mode=train|eval|predict|dry_run]
 """
 
 import os
@@ -14,7 +14,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from training import cluster, loop, runfolder
+from training import cluster, loop, runfolder, topology
 
 config_flags.DEFINE_config_file("config", None, "config file, with :arguments", lock_config=True)
 flags.DEFINE_string("workdir", None, "run folder; default: runs/ named after the config")
@@ -40,7 +40,9 @@ def main(argv):
     if "://" in str(workdir):
         raise app.UsageError(f"--workdir must be a folder of this machine, found {workdir!r}")
     try:
-        cluster.join(values.multihost)
+        planned = values.config.dry_run.topology if values.mode == "dry_run" else ""
+        topology.prepare(planned)  # devices that need not be there
+        cluster.join(False if planned else values.multihost)
         with cluster.guard(loop.USERS):
             loop.say(f"run folder: {pathlib.Path(workdir).absolute()}")
             loop.run(values.config, pathlib.Path(workdir), values.mode)

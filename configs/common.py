@@ -211,6 +211,15 @@ def run_block() -> dict:
         profile="",  # "100:110": steps 100 to 109 are traced into WORKDIR/profile
         # No batch placed for so long (0: never looked at): all threads' stacks are written down.
         stall=dict(seconds=900.0, abort=False),  # abort: the job ends then, to be started again
+        # --mode=dry_run: a step is compiled and not run; what it needs is printed.
+        dry_run=dict(
+            # "cpu:8", or TPU slices that need not be there (pip install libtpu): "v5e:4x4",
+            # "v5p:2x2x2", "v4:2x2x2", "v6e:2x4"; empty: the devices there are
+            topology="",
+            mfu=0.4,  # assumed share of the devices' peak, for the step's time
+            hosts=0,  # machines that read the input; 0: as the topology has them
+            assume=False,  # True: no data is opened, usual sizes are assumed (and told)
+        ),
         wandb="",  # project on Weights & Biases that the metrics also go to
         predict=dict(
             examples=24,  # shown in WORKDIR/report/index.html; 0: no report

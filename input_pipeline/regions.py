@@ -106,6 +106,26 @@ class _Folder:
         )
 
 
+def layout(spec: FeatureSpec, batch: int, images: int, regions: int) -> dict[str, tuple]:
+    """{key: (shape, dtype)} of the arrays that a store fills: [B, M, R, ...]."""
+    k, lead = spec.kept_classes, (batch, images)
+    out = {
+        "regions": ((*lead, regions, spec.feature_dim), spec.np_dtype),
+        "boxes": ((*lead, regions, 4), np.float32),
+        "region_mask": ((*lead, regions), bool),
+        "image_size": ((*lead, 2), np.float32),
+        "num_detected": (lead, np.int32),
+        "image_key": (lead, np.int32),
+    }
+    if spec.scaled:
+        out["region_scale"] = (*lead, regions), np.float32
+    if k:
+        out["region_class_ids"] = (*lead, regions, k), np.int32
+        out["region_class_probs"] = (*lead, regions, k), np.float32
+        out["region_rest_prob"] = (*lead, regions), np.float32
+    return out
+
+
 class RegionStore:
     """Region features of many images, over one or several folders.
 
@@ -227,22 +247,10 @@ class RegionStore:
 
     def allocate(self, batch: int, images: int, regions: int) -> dict[str, np.ndarray]:
         """Arrays for `read_into`: [B, M, R, ...] with the keys of the batch contract."""
-        k, lead = self.spec.kept_classes, (batch, images)
-        out = {
-            "regions": aligned((*lead, regions, self.spec.feature_dim), self.spec.np_dtype),
-            "boxes": np.empty((*lead, regions, 4), np.float32),
-            "region_mask": np.empty((*lead, regions), bool),
-            "image_size": np.empty((*lead, 2), np.float32),
-            "num_detected": np.empty(lead, np.int32),
-            "image_key": np.empty(lead, np.int32),
+        return {
+            key: aligned(shape, dtype) if key == "regions" else np.empty(shape, dtype)
+            for key, (shape, dtype) in layout(self.spec, batch, images, regions).items()
         }
-        if self.spec.scaled:
-            out["region_scale"] = np.empty((*lead, regions), np.float32)
-        if k:
-            out["region_class_ids"] = np.empty((*lead, regions, k), np.int32)
-            out["region_class_probs"] = np.empty((*lead, regions, k), np.float32)
-            out["region_rest_prob"] = np.empty((*lead, regions), np.float32)
-        return out
 
     def read_into(
         self,

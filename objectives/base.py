@@ -69,6 +69,7 @@ class Objective:
       predicts: whether it has `predictions`: an answer to each example that stands for itself.
       pairs: static ((text, image), ...) of each example that the trunk is run on, a row each; None:
         whatever another objective of the stream says, else the first text with the first image.
+      reads: keys of the batch that it learns from, beside texts and regions.
     """
 
     head_name: str
@@ -78,6 +79,7 @@ class Objective:
     mirrors: bool = True
     predicts: bool = False
     pairs: tuple[tuple[int, int], ...] | None = None
+    reads: tuple[str, ...] = ()
 
     def __init__(self, name: str, block, facts: Facts):
         self.name, self.block, self.facts = name, block, facts

@@ -68,6 +68,11 @@ class Task(classification.Task):
         """Whether there is something to choose: the other pairs of retrieval are drawn anew."""
         return self.block.pairs == "texts"
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Of retrieval the first pair is always the right one."""
+        return ("label",) if self.block.pairs == "texts" else ()
+
     def _pairs(self):
         if self.block.pairs == "texts":
             return tuple((text, 0) for text in range(self.block.choices))

@@ -37,6 +37,7 @@ class Task(base.Objective):
 
     stage = 0
     predicts = True
+    reads = ("label",)
     options = OPTIONS
 
     def __init__(self, name, block, facts):

@@ -35,6 +35,7 @@ class Task(base.Objective):
     head_name = "grounding"
     stage = 0
     predicts = True
+    reads = ("region_iou",)
 
     def __init__(self, name, block, facts):
         super().__init__(name, block, facts)

@@ -18,6 +18,7 @@ class Task(base.Objective):
 
     head_name = "object_class"
     stage = 0
+    reads = ("region_label",)
 
     def head(self, trunk):
         return heads.Classifier(trunk.region_sizes, self.block.classes)

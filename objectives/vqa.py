@@ -38,6 +38,7 @@ class Task(base.Objective):
 
     stage = 0
     predicts = True
+    reads = ("answer_ids", "answer_scores")
     mirrors = False  # "left" and "right" would have to change places in the answers, too
 
     def __init__(self, name, block, facts):

@@ -43,7 +43,7 @@ from training.parts import Parts
 from training.state import StateMaker
 from training.step import make_train_step
 
-MODES = ("train", "eval", "predict")
+MODES = ("train", "eval", "predict", "dry_run")
 # Errors that a user can mend.
 USERS = (
     ConfigError, DataError, checkpoint.CheckpointError, disk.DiskError, sources.SourceError,
@@ -52,10 +52,11 @@ IN_FLIGHT = 2  # batches placed, and steps dispatched, ahead of the one whose lo
 
 
 def run(config, workdir, mode: str = "train") -> dict:
-    """Trains, evaluates or predicts as `config` says, in the folder `workdir`.
+    """Trains, evaluates, predicts or plans as `config` says, in the folder `workdir`.
 
     Returns:
-      What WORKDIR/summary.json (train) or evaluation.json (eval) holds, or the metrics (predict).
+      What WORKDIR/summary.json (train), evaluation.json (eval) or dry_run.json holds, or the
+      metrics (predict).
 
     Raises:
       ValueError: an unknown mode or option, or a run that cannot be continued as configured.
@@ -67,6 +68,10 @@ def run(config, workdir, mode: str = "train") -> dict:
         raise ConfigError(f"--mode must be one of {MODES}, found {mode!r}")
     disk.require_writable(workdir)
     compile_cache.enable(config.compile_cache)
+    if mode == "dry_run":
+        from training import dry_run
+
+        return dry_run.run(config, pathlib.Path(workdir))
     mesh = sharding.make_mesh(config.mesh)
     training = mode == "train"
     with jax.set_mesh(mesh), signals.StopSignal() if training else contextlib.nullcontext() as stop:

@@ -30,6 +30,7 @@ class MultiTask:
       streams: {stream: its objectives in the order of corruption}.
       pairs: {stream: ((text, image), ...) of each example that the trunk is run on}.
       loss_scale: {"<stream>/<objective>": factor of its mean in the total loss}.
+      dtype: of matrix products.
       fixed: regexes of parameters that the trunk keeps as they are.
       warm_start: {path prefix: prefix of the parameters it starts as a copy of}, where a
         checkpoint has the latter alone.
@@ -53,6 +54,7 @@ class MultiTask:
         """
         if config.dtype not in DTYPES:
             raise ConfigError(f"config.dtype must be one of {sorted(DTYPES)}, found {config.dtype}")
+        self.dtype = DTYPES[config.dtype]
         self._blocks = {n: s for n, s in config.streams.items() if s.batch_size > 0}
         _check_lengths(config.model, self._blocks)
         # {stream: {(T, R): most of both together}} of its buckets and of itself.
@@ -67,7 +69,7 @@ class MultiTask:
             feature_dim=spec.feature_dim,
             text_only=any(not s.images for s in self._blocks.values()),
             masked_regions=any("masked_region" in s.objectives for s in self._blocks.values()),
-            dtype=DTYPES[config.dtype],
+            dtype=self.dtype,
             remat=config.remat,
         )
         self.fixed: tuple[str, ...] = getattr(self.trunk, "fixed", ())

@@ -134,6 +134,14 @@ def _assembler(config, block):
     return objectives.find(first).assembler(config.objectives[first])
 
 
+def assemblers(config) -> dict:
+    """{stream: assemble function}."""
+    return {
+        name: _assembler(config, block) if block.images else base.assemble_plain
+        for name, block in config.streams.items()
+    }
+
+
 def build(config, mesh) -> Parts:
     """Opens what `config.data` names and builds what `config` describes.
 
@@ -181,18 +189,11 @@ def require_same_data(digests: dict[str, str]) -> None:
 
 
 def _prepare(config, mesh) -> tuple[Parts, dict[str, str]]:
-    if jax.local_device_count() % mesh.shape["tensor"]:
-        raise ConfigError(
-            f"config.mesh.tensor must divide the {jax.local_device_count()} devices of a process, "
-            f"found {mesh.shape['tensor']}: each process reads rows of its own"
-        )
+    sharding.check_processes(mesh)
     # A split "train" among the evaluations is there to be compared with the training.
     evaluated = {"eval", *(block.split for block in config.evals.values())} - {"train"}
     data = pipeline.Data(config.data, evaluated)
-    assemble = {
-        name: _assembler(config, block) if block.images else base.assemble_plain
-        for name, block in config.streams.items()
-    }
+    assemble = assemblers(config)
     streams = pipeline.build_streams(config, assemble, data=data)
     fingerprints = {name: stream.fingerprint for name, stream in streams.items()}
     digests = {f"streams.{name}": digest for name, digest in fingerprints.items()}
@@ -254,11 +255,6 @@ def _prepare(config, mesh) -> tuple[Parts, dict[str, str]]:
             task, name, EvaluationStream(stream, config.data, data.prepared, split, lookup), place
         )
 
-    heads = {
-        stream: sorted({objective.head_name for objective in tasks})
-        for stream, tasks in task.streams.items()
-    }
-
     def build_predictors():
         with cluster.first_alone():  # nothing may have been read of the split yet
             built = {name: build_predictor(name) for name in predicted}
@@ -285,8 +281,6 @@ def _prepare(config, mesh) -> tuple[Parts, dict[str, str]]:
         facts=facts,
         priors=data.prepared.priors,
         check_features=functools.partial(check_facts, data),
-        flops=lambda params: throughput.flops_of(
-            config, params, heads, {name: len(found) for name, found in task.pairs.items()}
-        ),
+        flops=throughput.of_task(config, task),
     )
     return parts, digests

@@ -5,11 +5,13 @@ splits attention heads, feed-forward widths and the vocabulary within a layer. R
 parameter's path, so the optimizer's moments, whose paths end in it, follow their parameters.
 """
 
+import collections
 import math
 import re
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -66,15 +68,30 @@ def check_batch_sizes(batch_sizes, mesh, accumulate: int, where="config.streams"
       where: part of the config they come from.
 
     Raises:
-      ValueError: names the stream, the sizes and what it must be a multiple of.
+      ConfigError: names the stream, the sizes and what it must be a multiple of.
     """
     rows = mesh.shape["data"] * mesh.shape["fsdp"]
     for stream, size in batch_sizes.items():
         if size % (rows * accumulate):
-            raise ValueError(
+            raise ConfigError(
                 f"{where}: the batch_size of stream {stream!r} must be a multiple of "
                 f"{rows * accumulate} = mesh.data·mesh.fsdp {rows} × optimizer.accumulate "
                 f"{accumulate}, found {size}"
+            )
+
+
+def check_processes(mesh) -> None:
+    """Devices that share rows must be of one process.
+
+    Raises:
+      ConfigError: `tensor` does not divide the devices of a process.
+    """
+    counts = collections.Counter(device.process_index for device in mesh.devices.ravel())
+    for count in counts.values():
+        if count % mesh.shape["tensor"]:
+            raise ConfigError(
+                f"config.mesh.tensor must divide the {count} devices of a process, found "
+                f"{mesh.shape['tensor']}: each process reads rows of its own"
             )
 
 
@@ -123,6 +140,49 @@ def of_state(tree, mesh, report: Callable[[str], None] = print):
     return shardings
 
 
+def for_use(params, mesh):
+    """NamedShardings of parameters as layers read them: whole along `fsdp`, split over `tensor`."""
+
+    def one(path, x):
+        spec = spec_of(path, x.shape, mesh, lambda text: None)
+        return NamedSharding(mesh, P(*(None if axis == "fsdp" else axis for axis in spec)))
+
+    return paths.map_with_path(one, params)
+
+
+def gather(params, mesh, dtype):
+    """Parameters placed `for_use`.
+
+    Without it the partitioner moves activations around instead, whose batch the same devices
+    share. Gathered once a step and kept for the backward pass; the optimizer's state, two thirds
+    of what `fsdp` splits, never is. Kernels go in the type they are multiplied in, which halves
+    what is sent and kept where that is bfloat16.
+
+    Args:
+      params: as `of_state` places them.
+      dtype: of matrix products.
+    """
+    if mesh.shape["fsdp"] == 1:
+        return params  # they are in place
+
+    def cast(path, x):
+        return x.astype(dtype) if path.endswith("/kernel") else x
+
+    params = paths.map_with_path(cast, params)
+    return jax.lax.with_sharding_constraint(params, for_use(params, mesh))
+
+
+def scatter(grads, mesh, shardings):
+    """Gradients of what `gather` gave, summed over devices and placed as `shardings` says: float32.
+
+    In two steps, the sum first: else the partitioner splits the sums themselves over `fsdp`, and
+    moves activations for it.
+    """
+    grads = jax.lax.with_sharding_constraint(grads, for_use(grads, mesh))
+    grads = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
+    return jax.lax.with_sharding_constraint(grads, shardings)
+
+
 def place(batch, mesh):
     """Host batch → global arrays over ("data", "fsdp"); returns before the copy is done.
 
@@ -131,6 +191,16 @@ def place(batch, mesh):
     """
     sharding = over_batch(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def shapes_of(batch, mesh):
+    """What `place` would give, as `jax.ShapeDtypeStruct`s.
+
+    Args:
+      batch: {stream: {key: array or shape, of the whole global batch}}.
+    """
+    sharding = over_batch(mesh)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), batch)
 
 
 def microbatches(batch, count: int, mesh):

@@ -70,10 +70,12 @@ def make_train_step(
             return task.total(sums, weights), (sums, metrics)
 
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        used = sharding.gather(state.params, mesh, task.dtype)
 
         def one(index, micro):
             rng = jax.random.fold_in(dropout_rng, index)
-            return grad_fn(state.params, micro, rng)
+            value, grads = grad_fn(used, micro, rng)
+            return value, sharding.scatter(grads, mesh, shardings.params)
 
         if accumulate == 1:
             (loss, (sums, metrics)), grads = one(0, batch)
@@ -90,7 +92,6 @@ def make_train_step(
             steps = (jnp.arange(accumulate), micro)
             ((loss, (sums, metrics)), grads), _ = jax.lax.scan(add, zeros, steps)
 
-        grads = jax.lax.with_sharding_constraint(grads, shardings.params)
         norms = group_norms(grads, optimizer.frozen)
         updates, opt_state = optimizer.tx.update(grads, state.opt_state, state.params)
         params = jax.tree.map(jnp.add, state.params, updates)

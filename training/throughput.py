@@ -135,6 +135,20 @@ def flops_per_step(
     return total
 
 
+def of_task(config, task) -> Callable:
+    """flops(parameters or their shapes) → function of a batch, see `flops_of`.
+
+    Args:
+      task: a `MultiTask`.
+    """
+    heads = {
+        stream: sorted({objective.head_name for objective in objectives})
+        for stream, objectives in task.streams.items()
+    }
+    pairs = {stream: len(found) for stream, found in task.pairs.items()}
+    return lambda params: flops_of(config, params, heads, pairs)
+
+
 def flops_of(config, params, heads, pairs=None) -> Callable[[Mapping[str, Mapping]], float]:
     """flops(batch {stream: arrays}) of an update with it; arguments as of `flops_per_step`."""
     known: dict[tuple, float] = {}

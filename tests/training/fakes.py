@@ -13,6 +13,8 @@ VOCAB, HIDDEN, WIDTH, TEXT = 24, 16, 32, 6
 class FakeTask:
     """Guesses hidden words from the mean of the others; one attention-shaped layer."""
 
+    dtype = jnp.float32
+
     def __init__(self, dropout: float = 0.0):
         self._dropout = dropout
         self.loss_scale = {"captions/words": 1.0, "text/words": 0.5}
