@@ -186,7 +186,7 @@ def mirror(
 def complete(folder: str | os.PathLike, last: str) -> bool:
     """Whether a folder is there; on gs:// whether its last file is, see `new_folder`."""
     folder = path(folder)
-    return (folder / last).exists() if is_remote(folder) else folder.is_dir()
+    return (folder / last if is_remote(folder) else folder).exists()
 
 
 def sizes(folder: str | os.PathLike) -> dict[str, int]:

@@ -1,13 +1,15 @@
 """A small stand-in for Google Cloud Storage: its JSON API over HTTP, objects in memory.
 
 What tensorstore, gcsfs and google-cloud-storage ask for, with counts of what was asked. Clients
-are sent here by three environment variables: `Server.environment`.
+are sent here by `Server.environment`, which they read once: a process has one server, `shared()`.
 """
 
 import collections
 import email
+import functools
 import http.server
 import json
+import os
 import re
 import threading
 import urllib.parse
@@ -46,6 +48,15 @@ class Server(http.server.ThreadingHTTPServer):
     def __exit__(self, *_):
         self.shutdown()
         self.server_close()
+
+    def handle_error(self, *_):
+        pass  # a client that was killed, or has read enough
+
+    def new_bucket(self) -> str:
+        """Makes a bucket; returns its name."""
+        name = f"bucket-{len(self.buckets)}"
+        self.buckets[name] = {}
+        return name
 
     def forget(self) -> None:
         self.asked, self.ranges = collections.Counter(), []
@@ -87,6 +98,14 @@ class Server(http.server.ThreadingHTTPServer):
             "timeCreated": "2026-01-01T00:00:00.000Z",
             "updated": "2026-01-01T00:00:00.000Z",
         }
+
+
+@functools.cache
+def shared() -> Server:
+    """The server of this process, and of those it starts."""
+    server = Server().__enter__()
+    os.environ.update(server.environment)
+    return server
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

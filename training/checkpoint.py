@@ -7,7 +7,6 @@ place and renamed when complete, so a run killed while saving leaves the previou
 
 import contextlib
 import dataclasses
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from input_pipeline import remote
 from input_pipeline.schema import ConfigError
 from training import paths
 from training.state import TrainState
@@ -202,7 +202,7 @@ def load_params(source, shapes=None, *, prefer_best: bool = True):
         manager.close()
 
 
-def holds_one(path: pathlib.Path) -> bool:
+def holds_one(path: remote.Path) -> bool:
     """Whether a folder is a run with checkpoints, its checkpoints folder, or one step of them."""
     if not path.is_dir():
         return False
@@ -213,7 +213,7 @@ def holds_one(path: pathlib.Path) -> bool:
 
 def _absolute(path) -> epath.Path:
     """Orbax takes no relative paths."""
-    return epath.Path(path if "://" in str(path) else pathlib.Path(path).absolute())
+    return epath.Path(remote.absolute(path))
 
 
 def _find(source, prefer_best: bool):

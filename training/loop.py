@@ -12,12 +12,12 @@ needs XLA_FLAGS=--xla_gpu_deterministic_ops=true.
 import collections
 import contextlib
 import json
-import pathlib
 import time
 
 import jax
 import numpy as np
 
+from input_pipeline import remote
 from input_pipeline.schema import ConfigError, DataError
 from training import (
     checkpoint,
@@ -61,16 +61,18 @@ def run(config, workdir, mode: str = "train") -> dict:
         raise ConfigError(f"--mode must be one of {MODES}, found {mode!r}")
     from training import setup  # brings the input pipeline and, later, TensorFlow
 
+    workdir = remote.path(workdir)
+    remote.require(config.compile_cache, "--config.compile_cache")
     compile_cache.enable(config.compile_cache)
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         parts = setup.build(config, mesh)
         work = dict(train=train, eval=evaluate, predict=write_predictions)[mode]
         with watchdog.watching(config.stall, workdir):
-            return work(config, pathlib.Path(workdir), parts, mesh)
+            return work(config, workdir, parts, mesh)
 
 
-def train(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
+def train(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
     """The train mode; within `jax.set_mesh(mesh)`."""
     sizes = {name: config.streams[name].batch_size for name in parts.example}
     sharding.check_batch_sizes(sizes, mesh, config.optimizer.accumulate)
@@ -89,7 +91,7 @@ def train(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
     first = jax.process_index() == 0
     writer = metrics.Writer(workdir, after_step=start if found else -1) if first else None
     project = config.wandb if first else ""
-    tracker = tracking.Tracker(project, workdir.absolute(), runfolder.plain(config))
+    tracker = tracking.Tracker(project, remote.absolute(workdir), runfolder.plain(config))
     run = _Run(config, workdir, parts, store, writer, tracker, identity, meta, mesh, maker)
     try:
         if start >= config.total_steps:
@@ -263,6 +265,8 @@ class _Run:
     def _save(self, state) -> None:
         asked = time.perf_counter()
         self._look(0)  # a state that is not finite is never saved
+        if self.writer:
+            self.writer.flush()  # a run that resumes from it does not log these lines again
         self.store.save(
             state,
             dict(
@@ -283,6 +287,8 @@ class _Run:
         params = state.params
         del state  # the optimizer's moments
         self.store.wait()
+        if self.writer:
+            self.writer.flush()
         if self.stopped:
             say(f"stopped by a signal; step {self.step} is saved: the same command continues")
             return self.summary()
@@ -336,7 +342,7 @@ class _Run:
         self.clock.pause(time.perf_counter() - asked)
 
 
-def _evaluations(parts: Parts, params, workdir: pathlib.Path | None = None) -> dict[str, float]:
+def _evaluations(parts: Parts, params, workdir: remote.Path | None = None) -> dict[str, float]:
     """Metrics of every evaluator; `workdir`: where those that write files may."""
     for name, evaluator in parts.evaluators.items():
         if workdir and hasattr(evaluator, "files"):
@@ -348,7 +354,7 @@ def _evaluations(parts: Parts, params, workdir: pathlib.Path | None = None) -> d
     }
 
 
-def evaluate(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
+def evaluate(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
     """The eval mode: metrics of trained parameters."""
     params, step, source = starts.trained(config, workdir, parts, mesh)
     say(f"evaluating step {step} of {source}")
@@ -361,7 +367,7 @@ def evaluate(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
     return result
 
 
-def write_predictions(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
+def write_predictions(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
     """The predict mode: files and report of trained parameters; metrics where labels are.
 
     Raises:

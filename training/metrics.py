@@ -3,18 +3,26 @@
 metrics.jsonl holds one JSON object a line, with "step" and "time" (seconds since 1970) beside
 names such as "train/loss", "train/loss/captions/masked_language", "evals/validation/…". It reads
 as one unbroken run: what a killed run wrote past its last checkpoint is removed when it resumes.
+
+On gs://, where nothing can be added to an object, the file grows on this machine and is uploaded
+whole: in the background at most every UPLOAD_SECONDS, before each checkpoint, and at the end.
 """
 
+import concurrent.futures
 import json
 import math
 import os
 import pathlib
+import tempfile
 import time
 from collections.abc import Mapping
 
 import jax
 
+from input_pipeline import remote
+
 FILE = "metrics.jsonl"
+UPLOAD_SECONDS = 60.0
 
 
 def say(text: str) -> None:
@@ -80,7 +88,9 @@ class Writer:
 
     def __init__(self, workdir, *, after_step: int):
         """Opens the files of a run that continues after `after_step` (-1: from scratch)."""
-        self.path = pathlib.Path(workdir) / FILE
+        place = remote.path(workdir) / FILE
+        self._upload = _Upload(place) if remote.is_remote(place) else None
+        self.path = self._upload.path if self._upload else place
         self._trim(after_step)
         self._file = self.path.open("a")
         try:
@@ -89,7 +99,7 @@ class Writer:
             self._board = None
         else:
             self._board = SummaryWriter(
-                str(self.path.parent / "tensorboard"), purge_step=after_step + 1
+                str(place.parent / "tensorboard"), purge_step=after_step + 1
             )
 
     def _trim(self, after_step: int) -> None:
@@ -109,17 +119,59 @@ class Writer:
         if self._board:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
+        if self._upload:
+            self._upload.soon()
+
+    def flush(self) -> None:
+        """Returns when all lines are where they are read from."""
+        if self._upload:
+            self._upload.now()
 
     def close(self) -> None:
         self._file.close()
+        if self._upload:
+            self._upload.close()
         if self._board:
             self._board.close()
+
+
+class _Upload:
+    """Keeps an object the same as a growing file of this machine, whose `path` it chooses."""
+
+    def __init__(self, place: remote.Path):
+        """Begins with what is there."""
+        self._place, self._folder = place, tempfile.TemporaryDirectory()
+        self.path = pathlib.Path(self._folder.name, place.name)
+        if place.exists():
+            self.path.write_bytes(place.read_bytes())
+        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._last, self._running = time.monotonic(), None
+
+    def _put(self) -> None:
+        self._place.write_bytes(self.path.read_bytes())
+
+    def soon(self) -> None:
+        """Uploads in the background, if the last time is long enough ago."""
+        if self._running and not self._running.done():
+            return
+        if time.monotonic() - self._last >= UPLOAD_SECONDS:
+            self._last, self._running = time.monotonic(), self._thread.submit(self._put)
+
+    def now(self) -> None:
+        """Uploads and waits for it; raises what went wrong."""
+        self._last, self._running = time.monotonic(), self._thread.submit(self._put)
+        self._running.result()
+
+    def close(self) -> None:
+        """Uploads for the last time; the file is gone then."""
+        with self._folder, self._thread:
+            self.now()
 
 
 def read(path) -> list[dict]:
     """The lines of a metrics file; a last line that was cut off by a kill is left out."""
     lines = []
-    for text in pathlib.Path(path).read_text().splitlines():
+    for text in remote.path(path).read_text().splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:

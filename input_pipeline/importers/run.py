@@ -122,7 +122,7 @@ def convert(
             expected="workers >= 1, part_size >= 0",
             found=f"workers={workers}, part_size={part_size}",
         )
-    if remote.complete(out, MANIFEST) or (not remote.is_remote(out) and out.exists()):
+    if remote.complete(out, MANIFEST):
         raise DataError(
             "the output folder exists already",
             where=str(out),
@@ -131,7 +131,9 @@ def convert(
             fix="remove it or choose another path",
         )
     for file in files:
-        remote.refuse(file, "an import's input", "copy it (gcloud storage cp), or mount it (gcsfuse)")
+        remote.refuse(
+            file, "an import's input", "copy it (gcloud storage cp) or mount it (gcsfuse)"
+        )
     files = [os.path.abspath(file) for file in files]
     stamps = [stamp(file) for file in files]
     options = _complete(layout, options or {})
