@@ -26,6 +26,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 # epath would take TensorFlow where it is installed: seconds to import for what needs none of it.
 os.environ.setdefault("EPATH_USE_TF", "false")
+# gcsfs would ask another service, over gRPC, for the kind of each bucket, time and again where that
+# cannot be reached. Zonal buckets alone need it.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 import fsspec
 import xxhash

@@ -1,6 +1,7 @@
 """Eight virtual CPU devices for every test, set before JAX starts; and a bucket for some."""
 
 import atexit
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -51,6 +52,7 @@ class Bucket:
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
     """An empty bucket; copies go below tmp_path."""
-    pytest.importorskip("gcsfs", reason='gs:// needs gcsfs: pip install -e ".[gcs]"')
+    if importlib.util.find_spec("gcsfs") is None:
+        pytest.skip('gs:// needs gcsfs: pip install -e ".[gcs]"')
     monkeypatch.setenv("VL_CACHE", str(tmp_path / "cache"))
     return Bucket()

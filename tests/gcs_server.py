@@ -12,6 +12,7 @@ import json
 import os
 import re
 import threading
+import time
 import urllib.parse
 
 _OBJECT = re.compile(r"(/download)?/storage/v1/b/([^/]+)/o/([^/]+)")
@@ -29,6 +30,7 @@ class Server(http.server.ThreadingHTTPServer):
       ranges: (name, first byte, end) of each ranged read of an object.
       failures: answers to give instead, an HTTP status each, before anything else; each once.
       denied: buckets that nobody may use.
+      delay: seconds that each answer takes; peak: most answers under way at a time.
     """
 
     daemon_threads = True
@@ -38,7 +40,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.buckets = {name: {} for name in buckets}
         self.failures, self.denied, self.lock = [], set(), threading.RLock()
-        self.generation, self.uploads = 0, {}
+        self.generation, self.uploads, self.delay, self.busy = 0, {}, 0.0, 0
         self.forget()
 
     def __enter__(self):
@@ -59,7 +61,7 @@ class Server(http.server.ThreadingHTTPServer):
         return name
 
     def forget(self) -> None:
-        self.asked, self.ranges = collections.Counter(), []
+        self.asked, self.ranges, self.peak = collections.Counter(), [], 0
 
     @property
     def environment(self) -> dict[str, str]:
@@ -68,8 +70,6 @@ class Server(http.server.ThreadingHTTPServer):
             TENSORSTORE_GCS_HTTP_URL=url,
             STORAGE_EMULATOR_HOST=url,
             GOOGLE_AUTH_TOKEN_FOR_TESTING="test",
-            # Asked over gRPC, which is not served here.
-            GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT="false",
             NO_GCE_CHECK="true",
             GCE_METADATA_ROOT="127.0.0.1:9",  # no such machine; else each look-up takes seconds
             GCE_METADATA_IP="127.0.0.1:9",
@@ -133,9 +133,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = self._body()
         url = urllib.parse.urlsplit(self.path)
         query = {k: v[-1] for k, v in urllib.parse.parse_qs(url.query).items()}
-        with self.server.lock:
-            if self.server.failures:
-                return self._error(self.server.failures.pop(0), "made to fail")
+        server = self.server
+        with server.lock:
+            server.busy += 1
+            server.peak = max(server.peak, server.busy)
+        time.sleep(server.delay)
+        with server.lock:
+            server.busy -= 1
+            if server.failures:
+                return self._error(server.failures.pop(0), "made to fail")
             return self._route(self.command, url.path, query, self.headers, body)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _handle

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
+from inference import load
 from tests.training.test_main import ROOT, TIMED
-from training import metrics
+from training import checkpoint, metrics
+from vl_models import loading
 
 
 def command(workdir, data, *more):
@@ -89,6 +92,12 @@ def test_a_run_in_a_bucket_equals_a_local_one_though_it_was_killed(tmp_path, buc
     assert "meta.json" in copies
     assert not any(name.startswith("shard-") for name in copies)
 
-    result = finish(*remote, "--mode=eval")
-    assert "evaluating step" in result
-    assert json.loads(bucket.objects["run/evaluation.json"][0])["source"] == f"{bucket.url}/run"
+    for step in (10, 12):
+        params, meta = checkpoint.load_params(f"{bucket.url}/run/checkpoints/{step}")
+        expected, _ = checkpoint.load_params(tmp_path / "local" / "checkpoints" / str(step))
+        assert meta["step"] == step
+        for name, array in loading.flatten(expected).items():
+            np.testing.assert_array_equal(loading.flatten(params)[name], array, err_msg=name)
+    model, same = load(f"{bucket.url}/run"), load(str(tmp_path / "local"))
+    assert model.heads == same.heads
+    assert model.pieces == same.pieces
