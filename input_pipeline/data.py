@@ -51,7 +51,7 @@ class Data:
                 found=repr(data_config.on_missing),
             )
         leaks.check_mode(data_config.leaks)
-        remote.require(data_config.dir, "--config.data.dir", write=True)
+        remote.require(data_config.dir, "--config.data.dir")
         self._config, self._evaluated = data_config, evaluated
         self.prepared = datasets.prepare(data_config)
         self.tokenizer = Tokenizer.load(self.prepared.vocab)

@@ -243,35 +243,45 @@ def _copied(url: str, objects: Mapping[str, Mapping]) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def _explained(url: str) -> Iterator[None]:
+def _explained(url: str, what: str = "read") -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
         raise
     except _failures() as error:
         raise DataError(
-            "a remote file cannot be copied",
+            f"a remote file or folder cannot be {what}",
             where=url,
-            expected=f"something readable, and space for it in {cache()} (${CACHE})",
+            expected=f"permission to do so, and space in {cache()} (${CACHE})",
             found=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
         ) from error
 
 
 def upload(file: pathlib.Path, place: str | os.PathLike) -> None:
-    """Writes an object from a file."""
-    _gcs().put_file(str(file), str(path(place)))
+    """Writes an object from a file.
+
+    Raises:
+      DataError: it cannot be written.
+    """
+    url = str(path(place))
+    with _explained(url, "written"):
+        _gcs().put_file(str(file), url)
 
 
 def upload_folder(source: pathlib.Path, folder: str | os.PathLike, *, last: str) -> None:
-    """Writes the files of a folder of this machine to one on gs://, the file `last` at the end."""
+    """Writes the files of a folder of this machine to one on gs://, the file `last` at the end.
+
+    Raises:
+      DataError: they cannot be written.
+    """
+    url = str(path(folder))
     files = [file for file in sorted(source.rglob("*")) if file.is_file()]
     names = [str(file.relative_to(source)) for file in files]
     if last not in names:
-        raise ValueError(f"{folder} would have no {last}, found {names[:10]}")
-    for some in ([name for name in names if name != last], [last]):
-        _gcs().put(
-            [f"{source}/{name}" for name in some], [f"{path(folder)}/{name}" for name in some]
-        )
+        raise ValueError(f"{url} would have no {last}, found {names[:10]}")
+    with _explained(url, "written"):
+        for some in ([name for name in names if name != last], [last]):
+            _gcs().put([f"{source}/{n}" for n in some], [f"{url}/{n}" for n in some])
 
 
 @contextlib.contextmanager
