@@ -26,7 +26,8 @@ class Server(http.server.ThreadingHTTPServer):
 
     Attributes:
       buckets: {bucket: {name: (bytes, generation)}}; a bucket must be there before it is used.
-      asked: Counter of (method, name of the object or "") since the last `forget`.
+      asked: Counter of (what, name of the object or "") since the last `forget`; what: READ,
+        GET (what is known of it), PUT, DELETE, COPY, MOVE, LIST.
       ranges: (name, first byte, end) of each ranged read of an object.
       failures: answers to give instead, an HTTP status each, before anything else; each once.
       denied: buckets that nobody may use.
@@ -190,7 +191,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if rest == "/o":
             server.asked["LIST", ""] += 1
             return self._answer(200, self._list(bucket, query))
-        server.asked[method, rest] += 1
+        server.asked["READ" if query.get("alt") == "media" else method, rest] += 1
         return self._object(method, bucket, rest, query, headers)
 
     def _list(self, bucket, query) -> dict:

@@ -4,7 +4,7 @@ metrics.jsonl holds one JSON object a line, with "step" and "time" (seconds sinc
 names such as "train/loss", "train/loss/captions/masked_language", "evals/validation/…". It reads
 as one unbroken run: what a killed run wrote past its last checkpoint is removed when it resumes.
 
-On gs://, where nothing can be added to an object, the file grows on this machine and is uploaded
+On gs://, where nothing can be added to an object, files grow on this machine and are uploaded
 whole: in the background at most every UPLOAD_SECONDS, before each checkpoint, and at the end.
 """
 
@@ -88,9 +88,9 @@ class Writer:
 
     def __init__(self, workdir, *, after_step: int):
         """Opens the files of a run that continues after `after_step` (-1: from scratch)."""
-        place = remote.path(workdir) / FILE
-        self._upload = _Upload(place) if remote.is_remote(place) else None
-        self.path = self._upload.path if self._upload else place
+        folder = remote.path(workdir)
+        self._upload = _Upload(folder) if remote.is_remote(folder) else None
+        self.path = (self._upload.folder if self._upload else folder) / FILE
         self._trim(after_step)
         self._file = self.path.open("a")
         try:
@@ -99,7 +99,7 @@ class Writer:
             self._board = None
         else:
             self._board = SummaryWriter(
-                str(place.parent / "tensorboard"), purge_step=after_step + 1
+                str(self.path.parent / "tensorboard"), purge_step=after_step + 1
             )
 
     def _trim(self, after_step: int) -> None:
@@ -125,30 +125,37 @@ class Writer:
     def flush(self) -> None:
         """Returns when all lines are where they are read from."""
         if self._upload:
+            if self._board:
+                self._board.flush()
             self._upload.now()
 
     def close(self) -> None:
         self._file.close()
-        if self._upload:
-            self._upload.close()
         if self._board:
             self._board.close()
+        if self._upload:
+            self._upload.close()
 
 
 class _Upload:
-    """Keeps an object the same as a growing file of this machine, whose `path` it chooses."""
+    """Keeps growing files of a run folder on gs:// the same as those of a `folder` here."""
 
     def __init__(self, place: remote.Path):
-        """Begins with what is there."""
-        self._place, self._folder = place, tempfile.TemporaryDirectory()
-        self.path = pathlib.Path(self._folder.name, place.name)
-        if place.exists():
-            self.path.write_bytes(place.read_bytes())
+        """Begins with the metrics that are there."""
+        self._place, self._temporary = place, tempfile.TemporaryDirectory()
+        self.folder = pathlib.Path(self._temporary.name)
+        if (place / FILE).exists():
+            (self.folder / FILE).write_bytes((place / FILE).read_bytes())
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
-        self._last, self._running = time.monotonic(), None
+        self._last, self._running, self._sizes = time.monotonic(), None, {}
 
     def _put(self) -> None:
-        self._place.write_bytes(self.path.read_bytes())
+        for file in sorted(self.folder.rglob("*")):
+            name = str(file.relative_to(self.folder))
+            if file.is_file() and self._sizes.get(name) != file.stat().st_size:
+                data = file.read_bytes()
+                (self._place / name).write_bytes(data)
+                self._sizes[name] = len(data)
 
     def soon(self) -> None:
         """Uploads in the background, if the last time is long enough ago."""
@@ -163,8 +170,8 @@ class _Upload:
         self._running.result()
 
     def close(self) -> None:
-        """Uploads for the last time; the file is gone then."""
-        with self._folder, self._thread:
+        """Uploads for the last time; the files here are gone then."""
+        with self._temporary, self._thread:
             self.now()
 
 

@@ -5,7 +5,6 @@ python -m tests.training.run_fake WORKDIR STEPS SLOW [JSON: "config" changes and
 
 import json
 import os
-import pathlib
 import sys
 import time
 
@@ -14,6 +13,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import numpy as np
 
+from input_pipeline import remote
 from tests.training import fakes
 from training import checkpoint, cluster, loop, sharding, watchdog
 from training.parts import Parts
@@ -70,7 +70,7 @@ def parts(config, *, broken_draw=None, slow=0.0, fails=None, hangs=None) -> Part
 def run(workdir, config, **options) -> dict:
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh), watchdog.watching(config.stall, workdir):
-        return loop.train(config, pathlib.Path(workdir), parts(config, **options), mesh)
+        return loop.train(config, remote.path(workdir), parts(config, **options), mesh)
 
 
 def break_reading(process: int) -> None:
