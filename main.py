@@ -4,7 +4,6 @@ python main.py --config=FILE [--workdir=DIR] [--mode=train|eval|predict|dry_run]
 """
 
 import os
-import pathlib
 import sys
 
 # TensorFlow reads the input only; its start-up notices help nobody here.
@@ -17,7 +16,7 @@ from ml_collections import config_flags
 from training import cluster, loop, runfolder, topology
 
 config_flags.DEFINE_config_file("config", None, "config file, with :arguments", lock_config=True)
-flags.DEFINE_string("workdir", None, "run folder; default: runs/ named after the config")
+flags.DEFINE_string("workdir", None, "run folder, gs:// too; default: runs/ named after the config")
 flags.DEFINE_enum("mode", "train", loop.MODES, "what to do")
 flags.DEFINE_bool(
     "multihost", None, "one of several processes; by itself on TPUs and under scripts/launch.py"
@@ -37,15 +36,14 @@ def main(argv):
         config_flags.get_config_filename(values["config"]),
         [f"{name}={value}" for name, value in overrides.items()],
     )
-    if "://" in str(workdir):
-        raise app.UsageError(f"--workdir must be a folder of this machine, found {workdir!r}")
     try:
         planned = values.config.dry_run.topology if values.mode == "dry_run" else ""
         topology.prepare(planned)  # devices that need not be there
         cluster.join(False if planned else values.multihost)
         with cluster.guard(loop.USERS):
-            loop.say(f"run folder: {pathlib.Path(workdir).absolute()}")
-            loop.run(values.config, pathlib.Path(workdir), values.mode)
+            workdir = runfolder.opened(workdir)
+            loop.say(f"run folder: {workdir}")
+            loop.run(values.config, workdir, values.mode)
     except loop.USERS as error:  # the message says it all; a traceback would hide it
         sys.exit(f"error: {error}")
 

@@ -49,7 +49,9 @@ def data_block(dataset: str) -> dict:
     """Where examples, regions and the vocabulary come from."""
     return dict(
         dataset=dataset,  # a module of input_pipeline/datasets
-        dir="data",  # prepared data sets and tokenised tables are cached here
+        # Prepared data sets and tokenised tables are kept here. Paths of this block may be gs://:
+        # regions are read in place, the rest is copied once into $VL_CACHE (~/.cache/vl_models).
+        dir="data",
         annotations="",  # jsonl: file(s) of the training examples (or of all, with json_keys.split)
         eval_annotations="",  # jsonl: file(s) of the validation examples, if not in `annotations`
         json_keys=dict(  # jsonl: what the keys are called in the file
@@ -81,7 +83,7 @@ def data_block(dataset: str) -> dict:
         leaks="error",  # training images that are evaluated on: "error", "report", or "drop" them
         held_out="",  # more images to keep out of training: files of ids, or DATASET:SPLIT
         regions="",  # region store folder(s), comma-separated; empty: the data set's own
-        pictures="",  # folder of the pictures, for reports; scenes have their own
+        pictures="",  # local folder of the pictures, for reports; scenes have their own
         vocab="",  # vocab.txt path or hub name; empty: the data set's own
         vocab_size=4000,  # word pieces, where a vocabulary is trained (scenes; jsonl without vocab)
         corpus="",  # plain text file(s) of streams without images, comma-separated

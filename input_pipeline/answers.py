@@ -18,6 +18,7 @@ import xxhash
 from input_pipeline import safe_pickle
 from input_pipeline.datasets import files
 from input_pipeline.datasets.records import Question
+from input_pipeline.progress import atomic_file
 from input_pipeline.schema import DataError
 
 UNKNOWN = "<unk>"  # entry of VL-BERT's list for every answer outside it; never a target
@@ -322,6 +323,5 @@ class AnswerVocabulary:
                 fix="write .json",
             )
         text = "\n".join(self.labels) if suffix == ".txt" else json.dumps(self.labels, indent=0)
-        temporary = pathlib.Path(f"{path}.tmp")
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
+        with atomic_file(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")

@@ -5,15 +5,14 @@ list of what is left out, printed in one line and saved.
 """
 
 import json
-import pathlib
-import uuid
 from collections.abc import Collection
 
 import numpy as np
 import xxhash
 
-from input_pipeline import datasets, leaks
+from input_pipeline import datasets, leaks, remote
 from input_pipeline.datasets import text_corpus
+from input_pipeline.progress import atomic_file
 from input_pipeline.regions import RegionStore
 from input_pipeline.schema import DataError
 from input_pipeline.stream import Source
@@ -52,6 +51,7 @@ class Data:
                 found=repr(data_config.on_missing),
             )
         leaks.check_mode(data_config.leaks)
+        remote.require(data_config.dir, "--config.data.dir")
         self._config, self._evaluated = data_config, evaluated
         self.prepared = datasets.prepare(data_config)
         self.tokenizer = Tokenizer.load(self.prepared.vocab)
@@ -201,10 +201,9 @@ class Data:
             json.dumps({"text_id": row.text_id, "reason": row.reason}) + "\n" for row in skipped
         )
         digest = xxhash.xxh3_64_hexdigest(f"{table.origin}\n{lines}".encode())
-        path = pathlib.Path(self._config.dir) / f"skipped-{split}-{digest}.jsonl"
-        temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
-        temporary.write_text(lines)
-        temporary.replace(path)
+        path = remote.path(self._config.dir) / f"skipped-{split}-{digest}.jsonl"
+        with atomic_file(path) as temporary:
+            temporary.write_text(lines)
         without_text = len(table.skipped)
         held_out = sum(row.reason.startswith(HELD_OUT) for row in skipped)
         without_regions = len(skipped) - without_text - held_out

@@ -15,17 +15,15 @@ an hour on two CPU cores. Reading the store comes on top.
 import argparse
 import dataclasses
 import os
-import pathlib
 import sys
-import uuid
 import zipfile
 from collections.abc import Sequence
 
 import numpy as np
 import xxhash
 
-from input_pipeline import coverage
-from input_pipeline.progress import Progress
+from input_pipeline import coverage, remote
+from input_pipeline.progress import Progress, atomic_file
 from input_pipeline.regions import RegionStore
 from input_pipeline.schema import DataError
 
@@ -137,21 +135,14 @@ def _pool(images: list[str], neighbours: np.ndarray, store: str) -> Pool:
 
 def save(pool: Pool, path: str | os.PathLike) -> None:
     """Writes a pool; the file is there whole or not at all."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(
-                file,
-                format=FORMAT,
-                images=np.array(pool.images),
-                pool=pool.neighbours,
-                store=pool.store,
-            )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez(
+            file,
+            format=FORMAT,
+            images=np.array(pool.images),
+            pool=pool.neighbours,
+            store=pool.store,
+        )
 
 
 def load(path: str | os.PathLike) -> Pool:
@@ -161,7 +152,7 @@ def load(path: str | os.PathLike) -> Pool:
       DataError: no such file, another kind of file, or neighbours that cannot be.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(remote.local(path), allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("format", "images", "pool", "store")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as error:
         raise DataError(
@@ -226,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--neighbours", type=int, default=NEIGHBOURS, help="of each image")
     args = parser.parse_args(argv)
     try:
-        if os.path.exists(args.out):
+        if remote.path(args.out).exists():
             raise DataError(
                 "the file exists already",
                 where=args.out,

@@ -6,6 +6,7 @@ import pathlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
+from input_pipeline import remote
 from input_pipeline.datasets import Prepared
 from input_pipeline.schema import DataError
 
@@ -31,6 +32,8 @@ def open_pictures(data_config, prepared: Prepared) -> Lookup:
       DataError: the folder is not there.
     """
     if data_config.pictures:
+        fix = "copy the split's with gcloud storage cp, or mount the bucket (gcsfuse)"
+        remote.refuse(data_config.pictures, "the folder --config.data.pictures", fix)
         root = pathlib.Path(data_config.pictures)
         if not root.is_dir():
             raise DataError(

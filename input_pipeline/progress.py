@@ -1,14 +1,16 @@
-"""One line now and then about long work: how far, how fast, how much longer; and atomic folders."""
+"""One line now and then about long work: how far, how fast, how much longer; and atomic writing."""
 
 import contextlib
 import os
 import pathlib
 import shutil
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 
+from input_pipeline import remote
 from input_pipeline.schema import DataError
 
 
@@ -38,21 +40,44 @@ class Progress:
 
 
 @contextlib.contextmanager
+def atomic_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Gives a temporary path that becomes the file `path` at the end, or nothing after an error.
+
+    Args:
+      path: of this machine, where its folder is made, or gs://.
+    """
+    path = remote.path(path)
+    if remote.is_remote(path):
+        with tempfile.TemporaryDirectory() as scratch:
+            yield pathlib.Path(scratch, path.name)
+            remote.upload(pathlib.Path(scratch, path.name), path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def atomic_folder(
-    folder: str | os.PathLike, *, keep_existing: bool = False
+    folder: str | os.PathLike, *, keep_existing: bool = False, last: str = ""
 ) -> Iterator[pathlib.Path]:
     """Gives a temporary folder that becomes `folder` at the end, or nothing after an error.
 
     Args:
-      folder: the final path; its parents are made.
+      folder: the final path, of this machine or gs://; its parents are made.
       keep_existing: a folder that is there already is kept and the new one dropped (for caches,
         which another process may have finished first); else it is an error at the start.
+      last: the file that tells a complete folder on gs://, where folders cannot be renamed.
 
     Raises:
       DataError: `folder` exists and `keep_existing` is False.
     """
-    folder = pathlib.Path(folder)
-    if folder.exists() and not keep_existing:
+    folder = remote.path(folder)
+    if not keep_existing and folder.exists():
         raise DataError(
             "the output folder exists already",
             where=str(folder),
@@ -60,6 +85,11 @@ def atomic_folder(
             found="a folder" if folder.is_dir() else "a file",
             fix="remove it or choose another path",
         )
+    if remote.is_remote(folder):
+        # Of two that made the same, the second one writes the same objects again.
+        with remote.new_folder(folder, last=last) as temporary:
+            yield temporary
+        return
     temporary = folder.with_name(f".{folder.name}.tmp-{uuid.uuid4().hex[:8]}")
     temporary.mkdir(parents=True)
     try:

@@ -14,6 +14,7 @@ from input_pipeline.schema import DataError
 from input_pipeline.spec import FeatureSpec
 
 FORMAT = 1
+MANIFEST = "manifest.json"  # written last: a folder with it is a whole store
 BOX_TOLERANCE = 1.0  # pixels a box may stick out of its image (rounding) before it is an error
 SUM_TOLERANCE = 1e-2  # of class probabilities, wide enough for half precision
 INDEX_FIELDS = {
@@ -150,7 +151,7 @@ def seal(
         "index_xxh3": xxhash.xxh3_64_hexdigest((folder / "index.npz").read_bytes()),
         "shards": shards,
     }
-    for name, value in (("spec.json", spec.to_dict()), ("manifest.json", manifest)):
+    for name, value in (("spec.json", spec.to_dict()), (MANIFEST, manifest)):
         (folder / name).write_text(json.dumps(value, indent=2) + "\n")
 
 
@@ -158,7 +159,8 @@ class RegionWriter:
     """Context manager that writes a new region store.
 
     Everything goes to a temporary folder beside `folder`, which is renamed at the end: after an
-    error nothing is left. Every `add` checks its image in full.
+    error nothing is left. A store on gs:// is written to this machine first (`remote.cache()`).
+    Every `add` checks its image in full.
 
     Raises:
       DataError: the folder exists, an image is bad (see `add`), or no image was added.
@@ -180,7 +182,7 @@ class RegionWriter:
         self._file = None
 
     def __enter__(self) -> Self:
-        self._stack = progress.atomic_folder(self.folder)
+        self._stack = progress.atomic_folder(self.folder, last=MANIFEST)
         self._temporary = self._stack.__enter__()
         return self
 

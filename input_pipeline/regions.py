@@ -3,13 +3,13 @@
 A store is a folder: `spec.json` (what the features are), `manifest.json` (records and bytes of
 each shard), `index.npz` (id, place, size and hash of each record) and flat shards. Flat shards
 with a hash each are read about twice as fast as ArrayRecord, and a cut file cannot pass as a
-shorter one: sizes are compared when the store is opened.
+shorter one: sizes are compared when the store is opened. On gs:// the shards stay where they are
+and records are read as ranges of them (`remote_shards`).
 """
 
 import io
 import json
 import os
-import pathlib
 import threading
 import weakref
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import xxhash
 
+from input_pipeline import remote
 from input_pipeline.region_writer import (
     FORMAT,
     INDEX_FIELDS,
@@ -39,9 +40,9 @@ def split_paths(paths: str | os.PathLike | Sequence[str]) -> list[str]:
     return [str(path).strip() for path in paths if str(path).strip()]
 
 
-def _load_json(path: pathlib.Path):
+def _load_json(path: remote.Path):
     try:
-        return json.loads(path.read_text())
+        return json.loads(remote.local(path).read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(
             "no readable region store",
@@ -58,10 +59,16 @@ def _close(files: list[int]) -> None:
 
 
 class _Folder:
-    """One folder of a store: its spec, index and open shards."""
+    """One folder of a store: its spec, index and open shards.
+
+    Attributes:
+      files: open shards of this machine, [] on gs://.
+      shards: `remote_shards.RemoteShards` on gs://, else None.
+    """
 
     def __init__(self, folder: str):
-        self.path = pathlib.Path(folder)
+        self.path = remote.path(folder)
+        remote.require(folder, "region store")
         self.spec = FeatureSpec.from_dict(
             _load_json(self.path / "spec.json"), str(self.path / "spec.json")
         )
@@ -69,7 +76,7 @@ class _Folder:
         if self.manifest.get("format") != FORMAT:
             raise self._broken("manifest.json", f"format {FORMAT}", self.manifest.get("format"))
         try:
-            data = (self.path / "index.npz").read_bytes()
+            data = remote.local(self.path / "index.npz").read_bytes()
         except OSError as error:
             raise self._broken("index.npz", "a readable file", str(error)) from error
         found = xxhash.xxh3_64_hexdigest(data)
@@ -83,18 +90,25 @@ class _Folder:
                 "spec.json", f"fingerprint {self.manifest['fingerprint']}", self.fingerprint
             )
         self.keys = unpack_strings(self.index["keys"], self.index["key_ends"])
-        self.files: list[int] = []
+        self.files, self.shards = [], None
         weakref.finalize(self, _close, self.files)
+        sizes = remote.sizes(self.path)
         for shard in self.manifest["shards"]:
-            path = self.path / shard["file"]
-            size = path.stat().st_size if path.is_file() else None
+            size = sizes.get(shard["file"])
             if size != shard["bytes"]:
                 raise self._broken(
                     shard["file"],
                     f"{shard['bytes']} bytes ({shard['records']} records)",
                     "no such file" if size is None else f"{size} bytes",
                 )
-            self.files.append(os.open(path, os.O_RDONLY))
+        names = [shard["file"] for shard in self.manifest["shards"]]
+        if remote.is_remote(self.path):
+            from input_pipeline.remote_shards import RemoteShards
+
+            nbytes = [shard["bytes"] for shard in self.manifest["shards"]]
+            self.shards = RemoteShards(self.path, names, nbytes)
+        else:
+            self.files.extend(os.open(self.path / name, os.O_RDONLY) for name in names)
 
     def _broken(self, file: str, expected, found) -> DataError:
         return DataError(
@@ -225,21 +239,32 @@ class RegionStore:
         Raises:
           DataError: the record is cut short or its hash differs.
         """
+        shards = self._folders[self._folder_of[row]].shards
+        if shards:
+            return self._record(row, shards.read(self._place(row)))
         buffer = self._buffer(self._nbytes[row])
         file = self._folders[self._folder_of[row]].files[self._shard[row]]
         # preadv into a buffer, not a memory map: a file cut while it is open gives a short read
         # and not a killed process, and the interpreter lock is free while the disk works.
         size = os.preadv(file, [buffer], self._offset[row])
-        found = xxhash.xxh3_64_intdigest(buffer)
-        if size != len(buffer) or found != self._hash[row]:
+        return self._record(row, buffer[:size])
+
+    def _place(self, row: int) -> tuple[int, int, int]:
+        """Where a record is in its folder: number of the shard, first byte, bytes."""
+        return self._shard[row], self._offset[row], self._nbytes[row]
+
+    def _record(self, row: int, data: np.ndarray) -> dict[str, np.ndarray]:
+        """Views of a record, if `data` is what was written."""
+        found = xxhash.xxh3_64_intdigest(data)
+        if len(data) != self._nbytes[row] or found != self._hash[row]:
             raise DataError(
                 "a region record is damaged",
                 where=self.where(row),
-                expected=f"{len(buffer)} bytes with xxh3 {self._hash[row]:016x}",
-                found=f"{size} bytes with xxh3 {found:016x}",
+                expected=f"{self._nbytes[row]} bytes with xxh3 {self._hash[row]:016x}",
+                found=f"{len(data)} bytes with xxh3 {found:016x}",
                 fix="run `python -m input_pipeline.doctor verify` and copy or import it again",
             )
-        return self.spec.split_record(buffer, int(self.counts[row]))
+        return self.spec.split_record(data, int(self.counts[row]))
 
     def features_of(self, record: dict[str, np.ndarray]) -> np.ndarray:
         """float32 [n + 1, F] features of a record that `read` gave, whatever the store's dtype."""
@@ -273,7 +298,7 @@ class RegionStore:
         """
         check_order(order, self.spec)
         limit = out["regions"].shape[2]
-        self._announce(rows)
+        fetched = self._announce(rows)
         counts = self.counts[rows]
         sizes = np.minimum(counts + 1, limit if keep is None else np.minimum(keep, limit))
         out["num_detected"][...] = counts
@@ -287,19 +312,33 @@ class RegionStore:
         with self._lock:
             for at in np.argsort(rows, axis=None, kind="stable"):  # rows lie on disk in their order
                 place = np.unravel_index(at, rows.shape)
-                self._fill(out, place, int(rows[place]), int(sizes[place]), order)
+                row = int(rows[place])
+                record = self._record(row, fetched[row]) if row in fetched else self.read(row)
+                self._fill(out, place, record, int(sizes[place]), order)
 
-    def _announce(self, rows: np.ndarray) -> None:
-        """Tells the system of all reads to come, so that a cold disk serves many at a time."""
-        if not hasattr(os, "posix_fadvise"):  # not on every system; reading works without
-            return
+    def _announce(self, rows: np.ndarray) -> dict[int, np.ndarray]:
+        """Tells the system of all reads to come, so that a cold disk serves many at a time.
+
+        Returns:
+          {row: uint8 array} of remote records; these are waited for together, before any is used.
+        """
+        remote_rows: dict = {}  # {RemoteShards: rows}
+        advise = getattr(os, "posix_fadvise", None)  # not on every system; reading works without
         for row in rows.ravel().tolist():
-            file = self._folders[self._folder_of[row]].files[self._shard[row]]
-            os.posix_fadvise(file, self._offset[row], self._nbytes[row], os.POSIX_FADV_WILLNEED)
+            folder = self._folders[self._folder_of[row]]
+            if folder.shards:
+                remote_rows.setdefault(folder.shards, []).append(row)
+            elif advise:
+                file = folder.files[self._shard[row]]
+                advise(file, self._offset[row], self._nbytes[row], os.POSIX_FADV_WILLNEED)
+        fetched = {}
+        for shards, wanted in remote_rows.items():
+            found = shards.fetch(map(self._place, wanted))
+            fetched.update((row, found[self._place(row)]) for row in wanted)
+        return fetched
 
-    def _fill(self, out, place: tuple[int, int], row: int, size: int, order: str) -> None:
-        """Reads one record into the first `size` rows at out[...][place]."""
-        record = self.read(row)
+    def _fill(self, out, place: tuple[int, int], record, size: int, order: str) -> None:
+        """Copies one record into the first `size` rows at out[...][place]."""
         # numpy moves 16-bit integers faster than it moves bfloat16.
         integers = f"u{self.spec.np_dtype.itemsize}"
         features, target = record["features"].view(integers), out["regions"].view(integers)[place]

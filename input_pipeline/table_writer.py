@@ -291,7 +291,7 @@ def write_table(
     """
     skipped: list[Skipped] = []
     progress, used = Progress(f"tokenise {origin}", unit="texts"), set()
-    with atomic_folder(folder, keep_existing=True) as temporary:
+    with atomic_folder(folder, keep_existing=True, last="meta.json") as temporary:
         columns = _Columns(temporary, origin)
 
         def flush(chunk: list[Row]) -> None:

@@ -3,12 +3,12 @@
 import functools
 import json
 import os
-import pathlib
 from collections.abc import Callable, Iterable
 
 import numpy as np
 import xxhash
 
+from input_pipeline import remote
 from input_pipeline.region_writer import unpack_strings
 from input_pipeline.schema import DataError
 from input_pipeline.table_writer import (
@@ -52,8 +52,8 @@ def cached_table(
 ) -> "TextTable":
     """The table of `rows()` under `parent`, built if its source or vocabulary is new."""
     source = f"{source} {on_missing}"
-    folder = pathlib.Path(parent) / f"table-{name}-{fingerprint(source, tokenizer)[:16]}"
-    if not folder.is_dir():
+    folder = remote.path(parent) / f"table-{name}-{fingerprint(source, tokenizer)[:16]}"
+    if not remote.complete(folder, "meta.json"):
         write_table(rows(), tokenizer, folder, source=source, origin=origin, on_missing=on_missing)
     table = TextTable.open(folder)
     table.origin = origin  # the same texts may have moved since
@@ -79,7 +79,7 @@ class TextTable:
       fingerprint: of the source and the vocabulary.
     """
 
-    def __init__(self, folder: pathlib.Path, meta: dict, columns: dict[str, np.ndarray]):
+    def __init__(self, folder: remote.Path, meta: dict, columns: dict[str, np.ndarray]):
         self.folder, self.fingerprint = folder, meta["fingerprint"]
         self.origin = meta["origin"]
         self.skipped = [Skipped(*row) for row in meta["skipped"]]
@@ -106,20 +106,20 @@ class TextTable:
 
     @classmethod
     def open(cls, folder: str | os.PathLike) -> "TextTable":
-        """Opens a table and checks the hash of each column.
+        """Opens a table and checks the hash of each column; one on gs:// is copied to this machine.
 
         Raises:
           DataError: it is missing or damaged.
         """
-        folder = pathlib.Path(folder)
+        place, folder = remote.path(folder), remote.mirror(folder)
 
         def broken(file, expected, found):
             return DataError(
                 "a tokenised table is damaged",
-                where=str(folder / file),
+                where=str(place / file),
                 expected=expected,
                 found=found,
-                fix=f"remove {folder}; it is made again from the texts",
+                fix=f"remove {place}; it is made again from the texts",
             )
 
         try:
@@ -140,7 +140,7 @@ class TextTable:
             if found != info["xxh3"]:
                 raise broken(path.name, f"hash {info['xxh3']}", f"hash {found}")
             columns[name] = mapped
-        return cls(folder, meta, columns)
+        return cls(place, meta, columns)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

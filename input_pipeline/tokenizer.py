@@ -3,14 +3,14 @@
 import dataclasses
 import os
 import pathlib
-import uuid
 from collections.abc import Iterable, Sequence
 
 import xxhash
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers
 
-from input_pipeline import wordpiece
+from input_pipeline import remote, wordpiece
+from input_pipeline.progress import atomic_file
 from input_pipeline.schema import DataError, SpecialIds
 
 SPECIALS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
@@ -82,7 +82,7 @@ class Tokenizer:
         Raises:
           DataError: no such file or model, a piece twice, special tokens missing.
         """
-        path = pathlib.Path(vocab)
+        path = remote.path(vocab)
         if path.is_dir():
             path = path / "vocab.txt"
         if not path.is_file():
@@ -123,7 +123,8 @@ def _normalizer():
 
 def _from_hub(name: str) -> pathlib.Path:
     failure = "no such file"
-    if not name.endswith(".txt") and name.count("/") <= 1 and not name.startswith((".", "/")):
+    named = not name.endswith(".txt") and not remote.is_remote(name)
+    if named and name.count("/") <= 1 and not name.startswith((".", "/")):
         try:
             import huggingface_hub
 
@@ -165,8 +166,5 @@ def train_wordpiece(texts: Iterable[str], size: int, path: str | os.PathLike) ->
                 yield word
 
     pieces = wordpiece.train(words(), size - len(head))
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
-    temporary.write_text("\n".join([*head, *pieces]) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with atomic_file(path) as temporary:
+        temporary.write_text("\n".join([*head, *pieces]) + "\n", encoding="utf-8")

@@ -1,6 +1,7 @@
-"""Eight virtual CPU devices for every test, set before JAX starts."""
+"""Eight virtual CPU devices for every test, set before JAX starts; and a bucket for some."""
 
 import atexit
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -10,7 +11,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # environment variable, so that the child processes they compare with compile alike.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
+import gcs_server
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -20,3 +23,36 @@ _CACHE = tempfile.mkdtemp(prefix="jax_cache_")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 jax.config.update("jax_compilation_cache_dir", _CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+class Bucket:
+    """A bucket of its own on the stand-in for Google Cloud Storage."""
+
+    def __init__(self):
+        self.server = gcs_server.shared()
+        self.server.forget()
+        self.name = self.server.new_bucket()
+        self.url = f"gs://{self.name}"
+        self.objects = self.server.buckets[self.name]
+
+    def names(self, prefix: str = "") -> list[str]:
+        return [name for name in sorted(self.objects) if name.startswith(prefix)]
+
+    def copy(self, folder, to: str) -> None:
+        """As `gcloud storage cp -r` does."""
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                name = f"{to}/{path.relative_to(folder).as_posix()}"
+                self.server.put(self.name, name, path.read_bytes())
+
+    def asked(self, method: str, name: str) -> int:
+        return self.server.asked[method, name]
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """An empty bucket; copies go below tmp_path."""
+    if importlib.util.find_spec("gcsfs") is None:
+        pytest.skip('gs:// needs gcsfs: pip install -e ".[gcs]"')
+    monkeypatch.setenv("VL_CACHE", str(tmp_path / "cache"))
+    return Bucket()

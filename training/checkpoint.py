@@ -9,7 +9,6 @@ one untouched. One that was damaged since is passed over for the one before.
 import contextlib
 import dataclasses
 import json
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from input_pipeline import remote
 from input_pipeline.schema import ConfigError
 from training import digests, paths
 from training.state import TrainState
@@ -258,7 +258,7 @@ def read(folder) -> tuple[dict[str, dict], dict]:
     return {name: paths.flatten(tree) for name, tree in arrays.items()}, meta
 
 
-def holds_one(path: pathlib.Path) -> bool:
+def holds_one(path: remote.Path) -> bool:
     """Whether a folder is a run with checkpoints, its checkpoints folder, or one step of them."""
     if not path.is_dir():
         return False
@@ -269,7 +269,7 @@ def holds_one(path: pathlib.Path) -> bool:
 
 def _absolute(path) -> epath.Path:
     """Orbax takes no relative paths."""
-    return epath.Path(path if "://" in str(path) else pathlib.Path(path).absolute())
+    return epath.Path(remote.absolute(path))
 
 
 def _find(source, prefer_best: bool):

@@ -11,13 +11,13 @@ starts from any of them with `--config.init=SOURCE`; it prints what was taken an
 
 import argparse
 import json
-import pathlib
 import sys
-import uuid
 from collections.abc import Sequence
 
 import numpy as np
 
+from input_pipeline import remote
+from input_pipeline.progress import atomic_file
 from input_pipeline.schema import DataError
 from training import checkpoint, published_model, share, sources, transfer
 from vl_models import torch_names
@@ -96,9 +96,8 @@ def to_torch(source: sources.Source, path: str) -> dict[str, np.ndarray]:
     """
     from safetensors.numpy import save_file
 
-    target = pathlib.Path(path)
-    if target.exists():
-        raise sources.SourceError(f"{target} exists already: remove it or choose another path")
+    if remote.path(path).exists():
+        raise sources.SourceError(f"{path} exists already: remove it or choose another path")
     model = source.config.get("model", {}).get("name") or source.kind.split("_")[0]
     if source.kind == "single_stream":
         model = source.kind
@@ -106,13 +105,8 @@ def to_torch(source: sources.Source, path: str) -> dict[str, np.ndarray]:
         state = torch_names.to_torch(torch_names.kind_for(model, source.arrays), source.arrays)
     except KeyError as error:
         raise sources.SourceError(f"{source.place}: {error.args[0]}") from error
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp-{uuid.uuid4().hex[:8]}")
-    try:
+    with atomic_file(path) as temporary:
         save_file({name: np.asarray(x, order="C") for name, x in state.items()}, temporary)
-        temporary.rename(target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return state
 
 
@@ -156,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _json(path: str | None):
-    return json.loads(pathlib.Path(path).read_text(encoding="utf-8")) if path else None
+    return json.loads(remote.path(path).read_text(encoding="utf-8")) if path else None
 
 
 def _answers(path: str | None) -> list[str] | None:

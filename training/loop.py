@@ -12,12 +12,12 @@ needs XLA_FLAGS=--xla_gpu_deterministic_ops=true.
 import collections
 import contextlib
 import json
-import pathlib
 import time
 
 import jax
 import numpy as np
 
+from input_pipeline import remote
 from input_pipeline.schema import ConfigError, DataError
 from training import (
     checkpoint,
@@ -66,19 +66,20 @@ def run(config, workdir, mode: str = "train") -> dict:
     ledger = goodput.Ledger()
     if mode not in MODES:
         raise ConfigError(f"--mode must be one of {MODES}, found {mode!r}")
+    workdir = remote.path(workdir)
+    remote.require(config.compile_cache, "--config.compile_cache")
     disk.require_writable(workdir)
     compile_cache.enable(config.compile_cache)
     if mode == "dry_run":
         from training import dry_run
 
-        return dry_run.run(config, pathlib.Path(workdir))
+        return dry_run.run(config, workdir)
     mesh = sharding.make_mesh(config.mesh)
     training = mode == "train"
     with jax.set_mesh(mesh), signals.StopSignal() if training else contextlib.nullcontext() as stop:
         from training import setup  # brings the input pipeline and, later, TensorFlow
 
         parts = setup.build(config, mesh)
-        workdir = pathlib.Path(workdir)
         with watchdog.watching(config.stall, workdir), disk.explained(workdir):
             if training:
                 return train(config, workdir, parts, mesh, stop, ledger)
@@ -86,7 +87,7 @@ def run(config, workdir, mode: str = "train") -> dict:
             return work(config, workdir, parts, mesh)
 
 
-def train(config, workdir: pathlib.Path, parts: Parts, mesh, stop, ledger) -> dict:
+def train(config, workdir: remote.Path, parts: Parts, mesh, stop, ledger) -> dict:
     """The train mode; within `jax.set_mesh(mesh)`.
 
     Args:
@@ -120,7 +121,7 @@ def train(config, workdir: pathlib.Path, parts: Parts, mesh, stop, ledger) -> di
             workdir, after_step=start if found else -1, evaluated=not unevaluated
         )
     project = config.wandb if first else ""
-    tracker = tracking.Tracker(project, workdir.absolute(), runfolder.plain(config))
+    tracker = tracking.Tracker(project, remote.absolute(workdir), runfolder.plain(config))
     run = _Run(
         config, workdir, parts, store, writer, tracker, identity, meta, mesh, maker, stop, ledger
     )
@@ -327,6 +328,8 @@ class _Run:
         self._look(0)  # a state that is not finite is never saved
         asked = time.perf_counter()
         with self.ledger.during("checkpoints"):
+            if self.writer:
+                self.writer.flush()  # a run that resumes from it does not log these lines again
             self.store.save(state, self.meta())
         self.alive()
         self._pause_since(asked)
@@ -358,6 +361,8 @@ class _Run:
         del state  # the optimizer's moments
         with self.ledger.during("checkpoints"):
             self.store.wait()
+            if self.writer:
+                self.writer.flush()
         self.alive(finished=not self.stopped)
         if self.stopped:
             say(f"stopped by a signal; step {self.step} is saved: the same command continues")
@@ -419,7 +424,7 @@ class _Run:
         self.clock.pause(time.perf_counter() - asked)
 
 
-def _evaluations(parts: Parts, params, workdir: pathlib.Path | None = None) -> dict[str, float]:
+def _evaluations(parts: Parts, params, workdir: remote.Path | None = None) -> dict[str, float]:
     """Metrics of every evaluator; `workdir`: where those that write files may."""
     for name, evaluator in parts.evaluators.items():
         if workdir and hasattr(evaluator, "files"):
@@ -431,7 +436,7 @@ def _evaluations(parts: Parts, params, workdir: pathlib.Path | None = None) -> d
     }
 
 
-def evaluate(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
+def evaluate(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
     """The eval mode: metrics of trained parameters."""
     params, step, source = starts.trained(config, workdir, parts, mesh)
     say(f"evaluating step {step} of {source}")
@@ -444,7 +449,7 @@ def evaluate(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
     return result
 
 
-def write_predictions(config, workdir: pathlib.Path, parts: Parts, mesh) -> dict:
+def write_predictions(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
     """The predict mode: files and report of trained parameters; metrics where labels are.
 
     Raises:

@@ -3,18 +3,26 @@
 metrics.jsonl holds one JSON object a line, with "step" and "time" (seconds since 1970) beside
 names such as "train/loss", "train/loss/captions/masked_language", "evals/validation/…". It reads
 as one unbroken run: what a killed run wrote past its last checkpoint is removed when it resumes.
+
+On gs://, where nothing can be added to an object, files grow on this machine and are uploaded
+whole: in the background at most every UPLOAD_SECONDS, before each checkpoint, and at the end.
 """
 
+import concurrent.futures
 import json
 import math
 import os
 import pathlib
+import tempfile
 import time
 from collections.abc import Mapping
 
 import jax
 
+from input_pipeline import remote
+
 FILE = "metrics.jsonl"
+UPLOAD_SECONDS = 60.0
 
 
 def say(text: str) -> None:
@@ -84,7 +92,9 @@ class Writer:
         Args:
           evaluated: whether that step's evaluation is done; else it comes again.
         """
-        self.path = pathlib.Path(workdir) / FILE
+        folder = remote.path(workdir)
+        self._upload = _Upload(folder) if remote.is_remote(folder) else None
+        self.path = (self._upload.folder if self._upload else folder) / FILE
         self._trim(after_step, evaluated)
         self._file = self.path.open("a")
         try:
@@ -118,17 +128,66 @@ class Writer:
         if self._board:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
+        if self._upload:
+            self._upload.soon()
+
+    def flush(self) -> None:
+        """Returns when all lines are where they are read from."""
+        if self._upload:
+            if self._board:
+                self._board.flush()
+            self._upload.now()
 
     def close(self) -> None:
         self._file.close()
         if self._board:
             self._board.close()
+        if self._upload:
+            self._upload.close()
+
+
+class _Upload:
+    """Keeps growing files of a run folder on gs:// the same as those of a `folder` here."""
+
+    def __init__(self, place: remote.Path):
+        """Begins with the metrics that are there."""
+        self._place, self._temporary = place, tempfile.TemporaryDirectory()
+        self.folder = pathlib.Path(self._temporary.name)
+        if (place / FILE).exists():
+            (self.folder / FILE).write_bytes((place / FILE).read_bytes())
+        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._last, self._running, self._sizes = time.monotonic(), None, {}
+
+    def _put(self) -> None:
+        for file in sorted(self.folder.rglob("*")):
+            name = str(file.relative_to(self.folder))
+            if file.is_file() and self._sizes.get(name) != file.stat().st_size:
+                data = file.read_bytes()
+                (self._place / name).write_bytes(data)
+                self._sizes[name] = len(data)
+
+    def soon(self) -> None:
+        """Uploads in the background, if the last time is long enough ago."""
+        if self._running and not self._running.done():
+            return
+        if time.monotonic() - self._last >= UPLOAD_SECONDS:
+            self._last, self._running = time.monotonic(), self._thread.submit(self._put)
+
+    def now(self) -> None:
+        """Uploads and waits for it; raises what went wrong."""
+        self._last, self._running = time.monotonic(), self._thread.submit(self._put)
+        self._running.result()
+
+    def close(self) -> None:
+        """Uploads for the last time; the files here are gone then."""
+        with self._temporary, self._thread:
+            self.now()
 
 
 def read(path) -> list[dict]:
     """The lines of a metrics file; a last line that was cut off by a kill is left out."""
     lines = []
-    for text in pathlib.Path(path).read_text().splitlines():
+    for text in remote.path(path).read_text().splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:

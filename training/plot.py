@@ -1,18 +1,19 @@
 """loss.png: the curves of a run, drawn from its metrics.jsonl."""
 
-import pathlib
+import io
 
+from input_pipeline import remote
 from training import metrics
 
 
-def draw(workdir) -> pathlib.Path | None:
+def draw(workdir) -> remote.Path | None:
     """Draws WORKDIR/loss.png; returns its path, or None where matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         return None
-    workdir = pathlib.Path(workdir)
+    workdir = remote.path(workdir)
     lines = metrics.read(workdir / metrics.FILE)
 
     def curves(wanted):
@@ -39,5 +40,7 @@ def draw(workdir) -> pathlib.Path | None:
         if named:
             axes.legend(fontsize=7)
     path = workdir / "loss.png"
-    figure.savefig(path, dpi=120)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=120)
+    path.write_bytes(image.getvalue())
     return path

@@ -7,13 +7,13 @@ WORKDIR/report/index.html           a few examples with their pictures, spread o
 
 import itertools
 import json
-import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from input_pipeline import remote
 from input_pipeline.progress import Progress
 from training import cards, multitask, report, submissions
 
@@ -106,7 +106,7 @@ def labelled(stream) -> bool:
     return any(cards.known(record) for record in itertools.islice(stream.records(), LOOKED_AT))
 
 
-def write(config, workdir: pathlib.Path, predictors: Mapping[str, Predictor], params) -> dict:
+def write(config, workdir: remote.Path, predictors: Mapping[str, Predictor], params) -> dict:
     """Writes predictions and submission files; on the first process alone.
 
     Returns:
@@ -134,10 +134,10 @@ def write(config, workdir: pathlib.Path, predictors: Mapping[str, Predictor], pa
     return shown
 
 
-def _save(path: pathlib.Path, rows: Iterable[dict], chosen: set[int]) -> list[dict]:
+def _save(path: remote.Path, rows: Iterable[dict], chosen: set[int]) -> list[dict]:
     """Writes predictions, a line each; returns those at the chosen places."""
     kept = []
-    with submissions.atomic_file(path) as file:
+    with submissions.text_file(path) as file:
         for i, row in enumerate(rows):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             if i in chosen:
@@ -156,8 +156,8 @@ def some(config, predictors: Mapping[str, Predictor], params) -> dict:
 
 
 def write_report(
-    config, workdir: pathlib.Path, predictors: Mapping[str, Predictor], shown: Mapping, figures
-) -> pathlib.Path:
+    config, workdir: remote.Path, predictors: Mapping[str, Predictor], shown: Mapping, figures
+) -> remote.Path:
     """Writes WORKDIR/report/index.html.
 
     Args:
@@ -173,5 +173,5 @@ def write_report(
     splits = ", ".join(sorted({predictor.stream.split for predictor in predictors.values()}))
     path = workdir / "report" / "index.html"
     named = {key.removeprefix("evals/"): value for key, value in figures.items()}
-    report.write(path, f"{workdir.absolute().name}: {splits}", named, made)
+    report.write(path, f"{remote.absolute(workdir).name}: {splits}", named, made)
     return path

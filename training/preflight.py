@@ -23,11 +23,12 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
-from etils import epath
 
 # The store of JAX's distributed service, in which processes leave each other short texts. Unlike a
 # computation across hosts it works while these differ, and tells which of them does not answer.
 from jax._src.distributed import global_state
+
+from input_pipeline import remote
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow")
@@ -117,7 +118,7 @@ def probe(workdir: str) -> str:
     Raises:
       OSError: one of these does not work.
     """
-    folder = epath.Path(workdir)
+    folder = remote.path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     path, text = folder / f".preflight-{uuid.uuid4().hex}", uuid.uuid4().hex
     path.write_text(text)
@@ -264,7 +265,7 @@ def run(config, workdir: str, *, mode: str, seconds: float, least_gb: float) -> 
         workdir=attempt(lambda: probe(workdir)),
     )
     # Left by the first process until all have looked for it: the folder must be the same one.
-    token = epath.Path(workdir) / ".preflight-first"
+    token = remote.path(workdir) / ".preflight-first"
     first = client is None or global_state.process_id == 0
     if first and facts["workdir"] == "ok":
         token.write_text(str(os.getpid()))
@@ -299,7 +300,7 @@ def run(config, workdir: str, *, mode: str, seconds: float, least_gb: float) -> 
     return problems
 
 
-def _same_folder(token: epath.Path) -> str:
+def _same_folder(token: remote.Path) -> str:
     if not token.exists():
         raise FileNotFoundError(
             f"{token}, which process 0 wrote, is not here: the run folder must be one that all "

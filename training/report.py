@@ -17,10 +17,9 @@ texts hold. The choice of right or wrong cards is made by the style sheet.
 """
 
 import dataclasses
-import pathlib
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 
+from input_pipeline.progress import atomic_file
 from training import report_pictures
 from training.report_pictures import KINDS, Box, Picture, escape
 
@@ -82,15 +81,11 @@ def write(path, title: str, figures: Mapping[str, object], cards: Iterable[Card]
         *(made or ["<p>No examples.</p>\n"]),
         "</main>\n</body>\n</html>\n",
     ]
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(page)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        atomic_file(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        file.writelines(page)
 
 
 def _head(title: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
+from input_pipeline import remote
 from training.checkpoint import CheckpointError
 
 ROOT = "runs"
@@ -27,6 +28,16 @@ def name_of(config_argument: str, overrides: Sequence[str]) -> pathlib.Path:
     if len(name) > 150:  # a file name may have 255 bytes; temporary suffixes come on top
         name = f"{name[:140]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     return pathlib.Path(ROOT) / name
+
+
+def opened(workdir) -> remote.Path:
+    """A run folder in full.
+
+    Raises:
+      DataError: it is on gs://, and this machine may not write there.
+    """
+    remote.require(workdir, "--workdir", write=True)
+    return remote.absolute(workdir)
 
 
 def plain(config) -> dict:
@@ -64,7 +75,7 @@ def require_same(meta: Mapping, now: Mapping, workdir) -> None:
         )
 
 
-def save_config(workdir: pathlib.Path, config, report) -> None:
+def save_config(workdir: remote.Path, config, report) -> None:
     """Writes WORKDIR/config.json; says how it differs from the one that is there."""
     if jax.process_index() != 0:
         return

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline import remote
 from input_pipeline.progress import atomic_folder
 
 FORMAT = 1
@@ -69,7 +70,7 @@ def write(folder: str | os.PathLike, shared: Shared) -> None:
     """
     from safetensors.numpy import save_file
 
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, last=CONFIG) as temporary:
 
         def put(name, value):
             text = value if isinstance(value, str) else json.dumps(value, indent=2) + "\n"
@@ -106,7 +107,7 @@ def read(folder: str | os.PathLike) -> Shared:
     """
     from safetensors.numpy import load_file
 
-    folder = pathlib.Path(folder)
+    folder = remote.mirror(folder)
     if not is_folder(folder):
         raise ValueError(
             f"{folder} is no shared checkpoint: expected {CONFIG} of format 'vl-models {FORMAT}'"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline import remote
 from training import checkpoint, share
 from vl_models import loading, torch_names
 
@@ -60,7 +61,7 @@ def open_source(place: str, *, kind: str = "", vocab: str = "") -> Source:
     Args:
       place: a run's folder (or its checkpoints, or one step), a folder written by `convert`, a
         published file (.safetensors; .bin, .pth, .pt, .model, .tar with torch), a folder that
-        holds one, or a name on the hub.
+        holds one, or a name on the hub. On gs:// all but the checkpoints is copied to this machine.
       kind: of published model, where its names alone mislead; empty: by the names.
       vocab: vocab.txt of a published file that has none beside it.
 
@@ -68,16 +69,19 @@ def open_source(place: str, *, kind: str = "", vocab: str = "") -> Source:
       SourceError: nothing there, or something that is not understood.
       checkpoint.CheckpointError: a damaged run.
     """
-    path = pathlib.Path(place)
-    if "://" in str(place) or checkpoint.holds_one(path):
+    remote.require(place, "parameters")
+    path = remote.path(place)
+    if checkpoint.holds_one(path):
         return _from_run(place)
+    if path.is_dir():
+        path = remote.mirror(path)
     if path.is_dir() and share.is_folder(path):
-        return _from_folder(path)
+        return _from_folder(place, path)
     if not path.exists():
         path = _download(place)
     if path.is_dir():
         return _published(place, *_state_of_folder(path), kind, vocab)
-    return _published(place, read_state(path), path.parent, kind, vocab)
+    return _published(place, read_state(remote.local(path)), path.parent, kind, vocab)
 
 
 def _from_run(place) -> Source:
@@ -97,10 +101,10 @@ def _from_run(place) -> Source:
     )
 
 
-def _from_folder(path: pathlib.Path) -> Source:
+def _from_folder(place, path: pathlib.Path) -> Source:
     shared = share.read(path)
     return Source(
-        place=str(path),
+        place=str(place),
         kind="folder",
         arrays=shared.arrays,
         names={name: name for name in shared.arrays},
@@ -112,7 +116,7 @@ def _from_folder(path: pathlib.Path) -> Source:
     )
 
 
-def _published(place, state, folder: pathlib.Path, kind: str, vocab: str) -> Source:
+def _published(place, state, folder: remote.Path, kind: str, vocab: str) -> Source:
     state = torch_names.plain_names(state)
     try:
         kind = kind or torch_names.kind_of(state)
@@ -129,10 +133,10 @@ def _published(place, state, folder: pathlib.Path, kind: str, vocab: str) -> Sou
     )
 
 
-def _pieces(folder: pathlib.Path, kind: str, vocab: str) -> list[str] | None:
+def _pieces(folder: remote.Path, kind: str, vocab: str) -> list[str] | None:
     """The vocabulary beside a published file, in WordPiece's writing."""
     if vocab:
-        return pathlib.Path(vocab).read_text(encoding="utf-8").splitlines()
+        return remote.path(vocab).read_text(encoding="utf-8").splitlines()
     if kind == "roberta":
         path = folder / "vocab.json"
         if not path.is_file():
@@ -239,7 +243,7 @@ def _download(name: str) -> pathlib.Path:
     Raises:
       SourceError: no such path and no name either, or the hub cannot be reached.
     """
-    if not _HUB.fullmatch(str(name)):
+    if remote.is_remote(name) or not _HUB.fullmatch(str(name)):
         raise SourceError(f"{name}: no such file or folder")
     try:
         from huggingface_hub import snapshot_download

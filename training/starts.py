@@ -1,10 +1,10 @@
 """Where a run's parameters come from: scratch, another's checkpoint, or the run's own."""
 
-import pathlib
 import re
 
 import jax
 
+from input_pipeline import remote
 from training import checkpoint, initial_values, sources, transfer
 from training.metrics import say
 from training.parts import Parts
@@ -30,7 +30,7 @@ def _fit(config, maker, parts, *, begin: bool):
     return fitted, text + transfer.table(fitted.report), source
 
 
-def begin(config, workdir: pathlib.Path, maker: StateMaker, parts: Parts):
+def begin(config, workdir: remote.Path, maker: StateMaker, parts: Parts):
     """A state that is not resumed, and its meta; what became of each array is in init.txt."""
     meta = dict(step=0, draws=dict.fromkeys(parts.example, 0), elapsed=0.0, best=None, window={})
     if config.init:
@@ -74,7 +74,7 @@ def _as_it_is(config, maker, parts):
     return transfer.place(fitted, maker.fresh().params), source.step or 0
 
 
-def trained(config, workdir: pathlib.Path, parts: Parts, mesh):
+def trained(config, workdir: remote.Path, parts: Parts, mesh):
     """(parameters, step, source): the run's best checkpoint, else its newest, else `config.init`.
 
     Raises:

@@ -13,11 +13,12 @@ import argparse
 import contextlib
 import json
 import os
-import pathlib
 import re
 import sys
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from input_pipeline import remote
+from input_pipeline.progress import atomic_file
 
 CHOICES = 4
 ANSWERS = [f"answer_{i}" for i in range(CHOICES)]
@@ -26,17 +27,10 @@ CONDITION = re.compile(r"(.+)/a([0-3])")  # "<annot_id>/a2": rationales given an
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | os.PathLike) -> Iterator:
+def text_file(path: str | os.PathLike) -> Iterator:
     """A text file to write, which is there whole at the end, or not at all after an error."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        yield file
 
 
 def read(path: str | os.PathLike) -> Iterator[dict]:
@@ -45,13 +39,13 @@ def read(path: str | os.PathLike) -> Iterator[dict]:
     Raises:
       ValueError: no such file, or a line that is no prediction.
     """
-    path = pathlib.Path(path)
+    path = remote.path(path)
     if not path.is_file():
         raise ValueError(
             f"no file of predictions: {path}\n  fix: python main.py --mode=predict writes "
             "WORKDIR/predictions/<split>.jsonl"
         )
-    with path.open(encoding="utf-8") as file:
+    with remote.local(path).open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
                 row = json.loads(line)
@@ -155,7 +149,7 @@ FORMATS: Mapping[str, tuple[str, Callable[..., Iterator[str]]]] = {
 }
 
 
-def write(dataset: str, predictions: pathlib.Path, folder: pathlib.Path, *, records, task) -> list:
+def write(dataset: str, predictions: remote.Path, folder: remote.Path, *, records, task) -> list:
     """Writes what a data set's server takes.
 
     Args:
@@ -176,7 +170,7 @@ def write(dataset: str, predictions: pathlib.Path, folder: pathlib.Path, *, reco
     if first is None:
         return []
     path = folder / f"{dataset}-{predictions.stem}.{suffix}"
-    with atomic_file(path) as file:
+    with text_file(path) as file:
         file.write(first)
         file.writelines(lines)
     return [path]
@@ -268,7 +262,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         if args.command == "vcr":
-            with atomic_file(args.out) as file:
+            with text_file(args.out) as file:
                 file.writelines(
                     leaderboard(_chosen(read(args.answers)), _chosen(read(args.rationales)))
                 )

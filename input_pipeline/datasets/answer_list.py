@@ -1,11 +1,11 @@
 """The answer list a config names, or one made of the training questions."""
 
 import json
-import pathlib
 from collections.abc import Callable, Iterable
 
 import xxhash
 
+from input_pipeline import remote
 from input_pipeline.answers import AnswerVocabulary
 from input_pipeline.datasets.records import Question
 from input_pipeline.schema import DataError
@@ -28,11 +28,10 @@ def named_or_built(
         return AnswerVocabulary.load(data_config.answers)
     count = data_config.answer_count
     digest = xxhash.xxh3_64_hexdigest(json.dumps([fingerprint(), count]).encode())
-    path = pathlib.Path(data_config.dir) / f"answers-{digest}.json"
+    path = remote.path(data_config.dir) / f"answers-{digest}.json"
     if path.is_file():
         return AnswerVocabulary.load(path)
     made = AnswerVocabulary.build(questions(), min_count=count)
-    path.parent.mkdir(parents=True, exist_ok=True)
     made.save(path)
     print(f"data: {len(made):,} answers of at least {count} training questions: {path}")
     return made

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
+from input_pipeline import remote
 from input_pipeline.schema import DataError
 
 _KINDS = {
@@ -48,14 +49,14 @@ def locate(folder: str | os.PathLike, *names: str, fix: str = "") -> str:
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike, *, packed: bool = False) -> Iterator[BinaryIO]:
-    """A file for reading, unpacked where its name ends in .gz unless `packed`.
+    """A file for reading, unpacked where its name ends in .gz unless `packed`; gs://: its copy.
 
     Raises:
       DataError: it cannot be opened, or reading it fails (cut short, damaged).
     """
     try:
         unpack = gzip.open if str(path).endswith(".gz") and not packed else open
-        with unpack(path, "rb") as file:
+        with unpack(remote.local(path), "rb") as file:
             yield file
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(

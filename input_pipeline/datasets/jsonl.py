@@ -11,12 +11,12 @@ several splits, and `data.train_split` and `data.eval_split` are values of that 
 """
 
 import json
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import xxhash
 
+from input_pipeline import remote
 from input_pipeline.answers import AnswerVocabulary
 from input_pipeline.datasets import (
     Prepared,
@@ -130,10 +130,9 @@ def _classes(config, made, fingerprint) -> tuple[str, ...]:
     if config.answers:
         return _several(AnswerVocabulary.load(config.answers).labels, config.answers)
     name = f"classes-{xxhash.xxh3_64_hexdigest(fingerprint().encode())}.json"
-    path = pathlib.Path(config.dir) / name
+    path = remote.path(config.dir) / name
     if not path.is_file():
         found = AnswerVocabulary(made(), str(path))
-        path.parent.mkdir(parents=True, exist_ok=True)
         found.save(path)
         print(f"data: {len(found):,} classes in training: {path}")
     return _several(AnswerVocabulary.load(path).labels, str(path))

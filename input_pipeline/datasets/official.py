@@ -5,7 +5,8 @@ it needs them OPTIONS, names of fields of the `data` block that both functions t
 `image_name(image_id)`, the image's name over data sets ("coco:139"), for the leak check.
 
 `data.manual_dir` holds the files of one data set, or a folder of each data set's name with them.
-`data.tfds_dir` takes what `tfds build` made instead (`datasets.builder`). Splits are joined with
+`data.tfds_dir` takes what `tfds build` made instead (`datasets.builder`). From gs:// the files that
+may be annotations are copied to this machine, and the built table. Splits are joined with
 "+": `train2014+val2014`; each is a corpus of its own to `data.weights`.
 """
 
@@ -16,6 +17,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+from input_pipeline import remote
 from input_pipeline.datasets import (
     Prepared,
     answer_list,
@@ -28,6 +30,9 @@ from input_pipeline.datasets.records import MultipleChoice, Question
 from input_pipeline.regions import split_paths
 from input_pipeline.schema import DataError
 from input_pipeline.table_writer import Row, Skipped
+
+# What official files are called; pictures and features beside them stay on gs://.
+_ANNOTATIONS = (".json", ".jsonl", ".txt", ".tsv", ".csv", ".token", ".p", ".pkl", ".gz")
 
 
 class Splits(tuple):
@@ -53,6 +58,7 @@ class Reader:
         """
         self.module, self._config = module, data_config
         self.splits = Splits(module.SPLITS)
+        self._copies: dict[remote.Path, str] = {}
         fields = getattr(module, "OPTIONS", ())
         self._options = {name: getattr(data_config, name) for name in fields}
         if not data_config.manual_dir and not data_config.tfds_dir:
@@ -83,18 +89,28 @@ class Reader:
 
     def _folder(self, split: str) -> str:
         """Folder of the official files of a split."""
-        manual = pathlib.Path(self._config.manual_dir)
+        manual = remote.path(self._config.manual_dir)
         own = manual / self.module.BUILDER.name
         if own.is_dir():
             try:
-                self.module.files(str(own), split, **self._options)
-                return str(own)
+                own = self._here(own)
+                self.module.files(own, split, **self._options)
+                return own
             except DataError:  # a folder of that name may be part of the official layout
                 pass
-        return str(manual)
+        return self._here(manual)
+
+    def _here(self, folder: remote.Path, keep=lambda name: name.lower().endswith(_ANNOTATIONS)):
+        """The folder, or this machine's copy of its annotations; brought up to date once a run."""
+        if folder not in self._copies:
+            remote.require(folder, "official files")
+            self._copies[folder] = str(remote.mirror(folder, keep))
+        return self._copies[folder]
 
     def _built(self) -> str:
-        return builder.find_built(self.module.BUILDER, self._config.tfds_dir, self._options)
+        place = remote.path(self._config.tfds_dir) / self.module.BUILDER.name
+        folder = pathlib.Path(self._here(place, lambda name: True)).parent
+        return builder.find_built(self.module.BUILDER, str(folder), self._options)
 
     def files(self, split: str) -> list[str]:
         """The files that a split, or several joined, is read from.

@@ -1,11 +1,11 @@
 """The vocabulary a config names, or one trained on the training texts."""
 
 import json
-import pathlib
 from collections.abc import Callable, Iterable
 
 import xxhash
 
+from input_pipeline import remote
 from input_pipeline.datasets import text_corpus
 from input_pipeline.regions import split_paths
 from input_pipeline.table_writer import Row, Skipped
@@ -30,7 +30,7 @@ def named_or_trained(
     corpus = split_paths(data_config.corpus)
     source = json.dumps([fingerprint(), text_corpus.fingerprint(corpus), data_config.vocab_size])
     name = f"vocab-{xxhash.xxh3_64_hexdigest(source.encode())}.txt"
-    path = pathlib.Path(data_config.dir) / name
+    path = remote.path(data_config.dir) / name
     if not path.is_file():
 
         def texts():

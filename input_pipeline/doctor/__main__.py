@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from input_pipeline import doctor, importers
+from input_pipeline import doctor, importers, remote
 from input_pipeline.doctor import compare as comparison
 from input_pipeline.doctor import report
 from input_pipeline.doctor.checkpoints import saved_spec
@@ -82,6 +82,7 @@ def parser_of(layout: str) -> argparse.ArgumentParser:
 
 def _require_folder(path: str) -> None:
     """Checks before the work whether a result can be written."""
+    remote.refuse(path, "what the doctor writes", "write it here, then gcloud storage cp")
     if path and not os.path.isdir(os.path.dirname(path) or "."):
         raise DataError(
             "a result cannot be written",

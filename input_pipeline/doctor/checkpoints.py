@@ -1,8 +1,8 @@
 """The feature spec that a trained model's checkpoint carries."""
 
 import json
-import pathlib
 
+from input_pipeline import remote
 from input_pipeline.schema import DataError
 from input_pipeline.spec import FeatureSpec
 
@@ -16,7 +16,7 @@ def saved_spec(path: str) -> tuple[FeatureSpec, str]:
     Raises:
       DataError: no checkpoint there, or one that says nothing of features.
     """
-    folder = pathlib.Path(path)
+    folder = remote.path(path)
     places = [folder, folder / "checkpoints"]
     # Orbax keeps the JSON item `meta` of a step in one file.
     files = [folder / "meta" / "metadata"] + [

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from input_pipeline import remote
 from input_pipeline.doctor.sources import Sample, spread
 from input_pipeline.importers.parts import number_of
 from input_pipeline.schema import DataError
@@ -30,6 +31,7 @@ class Pictures:
 
     def __init__(self, folder: str):
         self._paths: dict[str, pathlib.Path | None] = {}
+        remote.refuse(folder, "the folder of --pictures", "copy some with gcloud storage cp")
         root = pathlib.Path(folder)
         files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
         if not files:

@@ -3,13 +3,12 @@
 import argparse
 import dataclasses
 import itertools
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from input_pipeline import importers
+from input_pipeline import importers, remote
 from input_pipeline.importers.base import Layout, Part
 from input_pipeline.importers.plan import stamp
 from input_pipeline.regions import RegionStore, split_paths
@@ -269,15 +268,18 @@ def open_source(
     """
     paths = [part for path in paths for part in split_paths(path)]
     for path in paths or [""]:
-        if not os.path.exists(path):
+        remote.require(path, "doctor")
+        if not remote.path(path).exists():
             raise DataError(
                 "nothing to look at",
                 where=path,
                 expected="a region store, or files of region features",
                 found="no such file or folder",
             )
-    if all(os.path.isfile(os.path.join(path, "spec.json")) for path in paths):
+    if all((remote.path(path) / "spec.json").is_file() for path in paths):
         return StoreSource(paths)
+    for path in paths:
+        remote.refuse(path, "files of a layout", "copy them with gcloud storage cp -r")
     if layout:
         return LayoutSource(paths, layout, defaults(layout) if options is None else options)
     sources, reasons = fitting(paths)

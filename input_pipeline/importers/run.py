@@ -3,7 +3,8 @@
 The input is cut into parts; each becomes a small store of its own in `OUT.partial/`, and all of
 them the store OUT at the end, by moving files. A run that was killed goes on where it was: the same
 command skips the parts that are  `plan.json` there says what they were made of; another
-input or option is refused. How the work is shared out changes nothing in the result.
+input or option is refused. How the work is shared out changes nothing in the result. A store on
+gs:// is made on this machine (`remote.cache()`) and uploaded at the end.
 """
 
 import argparse
@@ -11,7 +12,6 @@ import concurrent.futures
 import dataclasses
 import multiprocessing
 import os
-import pathlib
 import shutil
 import signal
 import threading
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline import remote
 from input_pipeline.importers import load
 from input_pipeline.importers.base import Layout, Part
 from input_pipeline.importers.parts import (
@@ -36,6 +37,7 @@ from input_pipeline.importers.parts import (
 )
 from input_pipeline.importers.plan import claimed, stamp
 from input_pipeline.progress import Progress
+from input_pipeline.region_writer import MANIFEST
 from input_pipeline.regions import split_paths
 from input_pipeline.schema import DataError
 from input_pipeline.spec import GLOBAL_FEATURES, FeatureSpec
@@ -103,7 +105,8 @@ def convert(
       DataError: an unknown option, unreadable input, a bad image, an id that occurs twice, or
         OUT.partial of another import. No store is left; finished parts are, for the next run.
     """
-    out = pathlib.Path(out)
+    out = remote.path(out)
+    remote.require(out, "--out", write=True)
     for name, value, choices in (
         ("on_bad", on_bad, ON_BAD),
         ("ids", ids, IDS),
@@ -119,13 +122,17 @@ def convert(
             expected="workers >= 1, part_size >= 0",
             found=f"workers={workers}, part_size={part_size}",
         )
-    if out.exists():
+    if remote.complete(out, MANIFEST):
         raise DataError(
             "the output folder exists already",
             where=str(out),
             expected="a path that is not there yet",
             found="a folder" if out.is_dir() else "a file",
             fix="remove it or choose another path",
+        )
+    for file in files:
+        remote.refuse(
+            file, "an import's input", "copy it (gcloud storage cp) or mount it (gcsfuse)"
         )
     files = [os.path.abspath(file) for file in files]
     stamps = [stamp(file) for file in files]
@@ -143,7 +150,8 @@ def convert(
     # Files that options name (image sizes, an id map) decide what is read as much as the input.
     named = [path for v in options.values() if isinstance(v, str) for path in split_paths(v)]
     plan["option_files"] = [stamp(os.path.abspath(path)) for path in named if os.path.isfile(path)]
-    partial = out.with_name(out.name + ".partial")
+    here = remote.working_copy(out) if remote.is_remote(out) else out
+    partial = here.with_name(out.name + ".partial")
     with claimed(partial, plan):
         folders = [partial / f"part-{number:05d}" for number in range(len(groups))]
         try:
@@ -187,7 +195,10 @@ def _finish(job, reader, groups, folders, partial, out, workers) -> Imported:
         pass
     skipped = merge(folders, partial / "store", job.spec)
     images = sum(map(count, folders))
-    (partial / "store").rename(out)
+    if remote.is_remote(out):
+        remote.upload_folder(partial / "store", out, last=MANIFEST)
+    else:
+        (partial / "store").rename(out)
     shutil.rmtree(partial)
     return Imported(job.spec, images, skipped, rate)
 

@@ -15,6 +15,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import numpy as np
 
+from input_pipeline import remote
 from tests.training import fakes
 from training import checkpoint, cluster, disk, goodput, loop, sharding, signals, watchdog
 from training.parts import Parts
@@ -91,7 +92,7 @@ def run(workdir, config, **options) -> dict:
         disk.explained(workdir),
     ):
         made = parts(config, **options)
-        return loop.train(config, pathlib.Path(workdir), made, mesh, stop, ledger)
+        return loop.train(config, remote.path(workdir), made, mesh, stop, ledger)
 
 
 def break_reading(process: int) -> None:

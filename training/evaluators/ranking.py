@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from input_pipeline import sampling
+from input_pipeline import remote, sampling
 from input_pipeline.progress import Progress
 from input_pipeline.schema import ConfigError
 from training import ranks, score_file, sharding, submissions
@@ -145,7 +145,9 @@ class Evaluator:
         shape = len(split.own), len(split.keys)
         if not self.folder:
             return np.full(shape, np.nan, np.float32)
-        stream, path = self._stream.stream, self.folder / f"{self._block.split}.scores.npy"
+        # Scores are written in place: with a run on gs:// they stay on this machine.
+        folder = remote.working_copy(self.folder) if remote.is_remote(self.folder) else self.folder
+        stream, path = self._stream.stream, folder / f"{self._block.split}.scores.npy"
         facts = dict(
             parameters=score_file.digest(params),
             data=stream.fingerprint,
@@ -242,7 +244,7 @@ class Evaluator:
             names |= {i: stream.store.keys[split.keys[i]] for i in images.tolist()}
         path = self.folder / f"{self._block.split}.jsonl"
         fold_of = {text: images for texts, images in folds for text in texts.tolist()}
-        with submissions.atomic_file(path) as file:
+        with submissions.text_file(path) as file:
             for text, example in enumerate(split.examples.tolist()):
                 images = fold_of[text]
                 row = scores[text, images]

@@ -3,13 +3,15 @@
 It is built once under `<data.dir>/scenes/<key of the settings>` and holds what real data has: a
 region store (from a detector that errs), texts with their probe words, a vocabulary, a plain
 text corpus; and the scene graphs, from which `data.task` makes questions or referring expressions,
-as pure functions of the graphs, beside the captions.
+as pure functions of the graphs, beside the captions. On gs:// its regions are read in place, and
+the rest is copied to this machine.
 """
 
 import json
 import pathlib
 from collections.abc import Iterator
 
+from input_pipeline import remote
 from input_pipeline.datasets import Prepared, answer_list
 from input_pipeline.datasets.rows import rows_of
 from input_pipeline.datasets.scenes import graph
@@ -41,9 +43,10 @@ def prepare(data_config) -> Prepared:
         )
 
     options = Settings.from_config(data_config)
-    folder = pathlib.Path(data_config.dir) / "scenes" / options.key
-    if not folder.is_dir():
-        build.build(options, folder)
+    place = remote.path(data_config.dir) / "scenes" / options.key
+    if not remote.complete(place, build.BUILT):
+        build.build(options, place)
+    folder = remote.mirror(place, lambda name: not name.startswith(f"{build.REGIONS}/"))
     built = _check(folder, options, build.BUILT)
 
     def known(split: str) -> str:
@@ -57,7 +60,7 @@ def prepare(data_config) -> Prepared:
         return split
 
     common = dict(
-        stores=[str(folder / build.REGIONS)],
+        stores=[str(place / build.REGIONS)],
         vocab=str(folder / build.VOCAB),
         splits=tuple(options.splits),
         corpus=[str(folder / build.CORPUS)],

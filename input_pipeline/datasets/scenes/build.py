@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import xxhash
 
-from input_pipeline import regions, tokenizer
+from input_pipeline import regions, remote, tokenizer
 from input_pipeline.datasets.scenes import (
     builder,
     captions,
@@ -47,13 +47,13 @@ def feature_spec(options: settings.Settings) -> regions.FeatureSpec:
     )
 
 
-def build(options: settings.Settings, folder: pathlib.Path) -> None:
+def build(options: settings.Settings, folder: remote.Path) -> None:
     """Builds all of a data set in `folder`, which appears whole at the end or not at all.
 
     Every file goes into a temporary folder that is renamed when it is complete, so whatever a
     killed build leaves behind is never read.
     """
-    with atomic_folder(folder, keep_existing=True) as temporary:
+    with atomic_folder(folder, keep_existing=True, last=BUILT) as temporary:
         progress = Progress("draw scenes", sum(options.splits.values()), unit="images", every=5.0)
         hashes = {split: xxhash.xxh3_128() for split in options.splits}
         texts: list[str] = []
