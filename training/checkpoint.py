@@ -6,6 +6,7 @@ place and renamed when complete, so a run killed while saving leaves the previou
 """
 
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -82,7 +83,8 @@ class Checkpoints:
             args=ocp.args.Composite(
                 params=ocp.args.StandardSave(state.params),
                 opt_state=ocp.args.StandardSave(state.opt_state),
-                meta=ocp.args.JsonSave(meta),
+                # It is written in the background, while the loop goes on adding to its window.
+                meta=ocp.args.JsonSave(copy.deepcopy(meta)),
             ),
             force=True,
         )
