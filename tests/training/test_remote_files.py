@@ -33,6 +33,7 @@ def same_params(a, b):
         np.testing.assert_array_equal(b[name], array, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_goes_on_past_a_damaged_checkpoint(tmp_path, bucket, capsys):
     url = f"{bucket.url}/runs/a"
     run_fake.run(tmp_path / "here", fakes.config(total_steps=12))
