@@ -29,7 +29,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from input_pipeline import datasets
+from input_pipeline import datasets, remote
 from training import loop
 
 MODELS = ("vlbert", "vilbert")
@@ -95,14 +95,14 @@ def config_of(task: str, model: str, args):
 
 def run(task: str, model: str, start: str, seed: int, args) -> dict:
     """Trains and tests; {"value", "seconds"} of the run, from its folder where it is done."""
-    folder = pathlib.Path(args.out) / task / f"{model}-{start}-{seed}"
+    folder = remote.path(args.out) / task / f"{model}-{start}-{seed}"
     done = folder / "result.json"
     if done.is_file():
         return json.loads(done.read_text())
     config = config_of(task, model, args)
     config.seed = seed
     if start == "pre-trained":
-        config.init = str(pathlib.Path(args.pretrained) / f"{model}_pretrain")
+        config.init = str(remote.path(args.pretrained) / f"{model}_pretrain")
     began = time.perf_counter()
     evals = config.evals.copy_and_resolve_references()
     with config.unlocked():  # ranking is for the test images alone: it takes its time
@@ -205,7 +205,7 @@ def main() -> None:
     unknown = [name for name in (*tasks, *models) if name not in (*TASKS, *MODELS)]
     if unknown:
         parser.error(f"unknown {unknown}; tasks {list(TASKS)}, models {list(MODELS)}")
-    out = pathlib.Path(args.out)
+    out = remote.path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     results, priors, seconds = collections.defaultdict(list), {}, []
     for seed, task in itertools.product(range(args.seeds), tasks):

@@ -21,8 +21,9 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from input_pipeline import pipeline
+from input_pipeline import pipeline, remote
 from input_pipeline.datasets.scenes import build, graph, render
+from input_pipeline.progress import atomic_file
 from objectives import base, masking
 from training import checkpoint
 from training.evaluators import visual_gain
@@ -55,7 +56,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="which examples")
     args = parser.parse_args()
 
-    config = json.loads((pathlib.Path(args.workdir) / "config.json").read_text())
+    config = json.loads((remote.path(args.workdir) / "config.json").read_text())
     config = ml_collections.ConfigDict(config)
     if config.data.dataset != "scenes":
         parser.error(f"{args.workdir} was trained on {config.data.dataset!r}, not on scenes")
@@ -78,7 +79,7 @@ def main():
     )
     chosen, targets, weights, logits = jax.device_get(fill(params, batch, keys))
 
-    folder = pathlib.Path(data.prepared.stores[0]).parent
+    folder = pathlib.Path(data.prepared.vocab).parent  # of the data set, on this machine
     scenes = {s.image_id: s for s in build.read_scenes(folder, config.data.eval_split)}
     usable = np.flatnonzero(chosen.any(-1) & (weights.sum(-1) == 1) & (batch["_weight"] > 0))
     # One caption a picture, the longer ones first: they say more.
@@ -107,10 +108,11 @@ def main():
         ]
         axis.text(0, 1.0 * axis.get_ylim()[0] + 4, "\n".join(lines), va="top", fontsize=9)
     figure.subplots_adjust(left=0.02, right=0.98, top=0.99, bottom=0.3, wspace=0.12)
-    out = pathlib.Path(args.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)
-    print(f"wrote {out}: {len(picked)} held-out pictures, step {meta['step']} of {args.workdir}")
+    with atomic_file(args.out) as out:
+        figure.savefig(out, dpi=110, format="png")
+    print(
+        f"wrote {args.out}: {len(picked)} held-out pictures, step {meta['step']} of {args.workdir}"
+    )
 
 
 def _wrap(text: str, width: int) -> list[str]:

@@ -86,6 +86,7 @@ class Checkpoints:
             args=ocp.args.Composite(
                 params=ocp.args.StandardSave(state.params),
                 opt_state=ocp.args.StandardSave(state.opt_state),
+                # A copy: it is written in the background, while the loop adds to its window.
                 meta=ocp.args.JsonSave(_sealed(meta, found)),
             ),
             force=True,

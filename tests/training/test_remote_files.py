@@ -22,6 +22,7 @@ from training import (
     sources,
     submissions,
 )
+from training.state import TrainState
 from vl_models import loading
 
 
@@ -32,6 +33,7 @@ def same_params(a, b):
         np.testing.assert_array_equal(b[name], array, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_goes_on_past_a_damaged_checkpoint(tmp_path, bucket, capsys):
     url = f"{bucket.url}/runs/a"
     run_fake.run(tmp_path / "here", fakes.config(total_steps=12))
@@ -54,6 +56,18 @@ def test_a_run_in_a_bucket_goes_on_past_a_damaged_checkpoint(tmp_path, bucket, c
     assert bucket.names(f"{folder}/unusable-12/params/")
     assert losses(remote.path(url)) == losses(tmp_path / "here")
     same_params(tmp_path / "here", url)
+
+
+def test_a_checkpoint_says_what_was_so_when_it_was_saved(bucket, monkeypatch):
+    monkeypatch.setattr(bucket.server, "delay", 0.02)  # its files come long after `save` is back
+    store = checkpoint.Checkpoints(f"{bucket.url}/run", keep=1)
+    arrays = {"trunk": {"x": jax.numpy.ones(3)}}
+    meta = dict(step=1, best=None, window={"loss": [1.0, 1.0]})
+    store.save(TrainState(step=1, params=arrays, opt_state=arrays), meta)
+    meta["window"]["loss"][0] += 1  # the next step
+    store.wait()
+    store.close()
+    assert checkpoint.load_params(f"{bucket.url}/run")[1]["window"] == {"loss": [1.0, 1.0]}
 
 
 def test_lines_are_uploaded_now_and_then_and_before_they_are_needed(bucket, monkeypatch):
