@@ -105,6 +105,7 @@ def small(model, run, steps, folder):
         config.model.image.update(hidden=32, intermediate=32)
         config.model.connect.update(hidden=32, text_at=(0, 1))
     config.streams.captions.batch_size = 32
+    config.optimizer.warmup_steps = 20
     config.mesh.data = 1
     return config
 
@@ -112,17 +113,17 @@ def small(model, run, steps, folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["vlbert", "vilbert"])
 def test_bfloat16_trains_as_float32(model, tmp_path_factory, monkeypatch):
-    """Nearer to it than another seed is. Measured: under 0.01 % in training, 0.14 % at the end."""
+    """Nearer to it than another seed is. Measured: 0.03 and 0.003 % of the training loss."""
     folder = tmp_path_factory.getbasetemp() / "precision"
     one = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda *arguments: one)
     found = {}
     for run in precision.RUNS:
-        loop.run(small(model, run, 150, folder), folder / f"{model}-{run}")
+        loop.run(small(model, run, 100, folder), folder / f"{model}-{run}")
         found[run] = metrics.read(folder / f"{model}-{run}" / metrics.FILE)
     result = precision.compare(found, model)
     half = result["bfloat16"]
     assert 0 < half["train_mean"] < 0.002
     assert half["train_mean"] < result["float32, other seed"]["train_mean"]
-    assert abs(half["validation"]) < 0.01
+    assert abs(half["validation"]) < 0.005
     assert precision.smoothed(found["bfloat16"])[1][-1] < 0.8 * found["bfloat16"][1]["train/loss"]
