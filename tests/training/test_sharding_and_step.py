@@ -61,7 +61,7 @@ def test_accumulation_equals_the_big_batch(reference):
     np.testing.assert_allclose(losses, reference[0], rtol=TOLERANCE)
     for name, pair in metrics["pairs"].items():
         np.testing.assert_allclose(pair, reference[2]["pairs"][name], rtol=1e-3, err_msg=name)
-    losses, *_ = curve(MESHES["data"], accumulate=2)
+    losses, *_ = curve(MESHES["all three"], accumulate=2)
     np.testing.assert_allclose(losses, reference[0], rtol=TOLERANCE)
 
 
