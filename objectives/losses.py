@@ -56,7 +56,9 @@ def soft_cross_entropy(logits, class_ids, probs, rest):
     loss = jnp.sum(probs * (total[..., None] - stored), axis=-1)
     if class_ids.shape[-1] == logits.shape[-1]:
         return loss
-    others = jnp.put_along_axis(logits, class_ids, -jnp.inf, axis=-1, inplace=False)
+    # Row by row: `put_along_axis` would bring the rows of all devices together.
+    remove = jnp.vectorize(lambda x, ids: x.at[ids].set(-jnp.inf), signature="(c),(k)->(c)")
+    others = remove(logits, class_ids)
     return loss + rest * (total - jax.nn.logsumexp(others, axis=-1))
 
 

@@ -243,7 +243,8 @@ def table(result: Mapping) -> str:
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
 
 
-def _size(count: float | None) -> str:
+def size_text(count: float | None) -> str:
+    """1536 → "1.5 KiB"."""
     if count is None:
         return "?"
     for unit in ("B", "KiB", "MiB"):
@@ -256,16 +257,16 @@ def _size(count: float | None) -> str:
 def _memory_rows(result: Mapping) -> list[tuple[str, str]]:
     memory = result["memory"]
     names = "parameters", "optimizer_state", "batch", "temporaries"
-    rows = [(f"  {name.replace('_', ' ')}", _size(memory[name])) for name in names]
-    total = _size(memory["total"])
+    rows = [(f"  {name.replace('_', ' ')}", size_text(memory[name])) for name in names]
+    total = size_text(memory["total"])
     if memory["fits"] is None:
         verdict = f"{total}; how much a device has is not known"
     elif memory["fits"]:
         share = memory["total"] / memory["available"]
-        verdict = f"{total}, fits: {share:.0%} of {_size(memory['available'])}"
+        verdict = f"{total}, fits: {share:.0%} of {size_text(memory['available'])}"
     else:
         verdict = (
-            f"{total} DOES NOT FIT {_size(memory['available'])}; smaller batches, "
+            f"{total} DOES NOT FIT {size_text(memory['available'])}; smaller batches, "
             "config.optimizer.accumulate, or more devices along config.mesh.fsdp or tensor help"
         )
     rows.append(("  total", verdict))
@@ -283,7 +284,7 @@ def _work_rows(result: Mapping) -> list[tuple[str, str]]:
     rows = [("operations", f"{needed}; XLA counts {xla}")]
     if step is None:
         rows.append(("step", "? (the devices' peak is not known)"))
-        rows.append(("input", f"{_size(feed['bytes_per_step'])} a step"))
+        rows.append(("input", f"{size_text(feed['bytes_per_step'])} a step"))
     else:
         rows.append(
             (
@@ -296,8 +297,9 @@ def _work_rows(result: Mapping) -> list[tuple[str, str]]:
         rows.append(
             (
                 "input",
-                f"{_size(feed['bytes_per_step'])} a step: {_size(feed['bytes_per_second'])}/s, "
-                f"{_size(feed['bytes_per_second_per_host'])}/s a host",
+                f"{size_text(feed['bytes_per_step'])} a step: "
+                f"{size_text(feed['bytes_per_second'])}/s, "
+                f"{size_text(feed['bytes_per_second_per_host'])}/s a host",
             )
         )
     found = result["collectives"]
@@ -307,11 +309,11 @@ def _work_rows(result: Mapping) -> list[tuple[str, str]]:
     rows += [
         (
             f"  {row['kind']}",
-            f"over {row['axes']} ({row['size']}): {row['count']} x, {_size(row['bytes'])}",
+            f"over {row['axes']} ({row['size']}): {row['count']} x, {size_text(row['bytes'])}",
         )
         for row in found[:_SHOWN]
     ]
     if found[_SHOWN:]:
         rest = sum(row["bytes"] for row in found[_SHOWN:])
-        rows.append(("  others", f"{sum(r['count'] for r in found[_SHOWN:])} x, {_size(rest)}"))
+        rows.append(("  others", f"{sum(r['count'] for r in found[_SHOWN:])} x, {size_text(rest)}"))
     return rows

@@ -140,6 +140,22 @@ def of_state(tree, mesh, report: Callable[[str], None] = print):
     return shardings
 
 
+def report_heads(model, mesh, report: Callable[[str], None] = print) -> None:
+    """Says where `tensor` cuts through attention heads, for which activations are moved around.
+
+    Args:
+      model: `config.model`.
+    """
+    streams = [model, model.get("image", {}), model.get("connect", {})]
+    heads = {block["heads"] for block in streams if "heads" in block}
+    cut = sorted(count for count in heads if count % mesh.shape["tensor"])
+    if cut:
+        report(
+            f"sharding: {cut} attention heads do not divide by tensor={mesh.shape['tensor']}: "
+            "their queries, keys and values are exchanged; a smaller config.mesh.tensor sends less"
+        )
+
+
 def for_use(params, mesh):
     """NamedShardings of parameters as layers read them: whole along `fsdp`, split over `tensor`."""
 

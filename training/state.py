@@ -49,6 +49,7 @@ class StateMaker:
             config.optimizer, params, config.total_steps, fixed=getattr(task, "fixed", ())
         )
         state = jax.eval_shape(self._begin, params)
+        sharding.report_heads(config.model, mesh)
         self.state = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
             state,

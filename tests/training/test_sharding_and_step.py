@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
 
 from tests.training import fakes
 from training import paths, sharding, state, step
@@ -60,7 +61,7 @@ def test_accumulation_equals_the_big_batch(reference):
     np.testing.assert_allclose(losses, reference[0], rtol=TOLERANCE)
     for name, pair in metrics["pairs"].items():
         np.testing.assert_allclose(pair, reference[2]["pairs"][name], rtol=1e-3, err_msg=name)
-    losses, *_ = curve(MESHES["data"], accumulate=2)
+    losses, *_ = curve(MESHES["all three"], accumulate=2)
     np.testing.assert_allclose(losses, reference[0], rtol=TOLERANCE)
 
 
@@ -116,6 +117,18 @@ def test_what_does_not_divide_is_reported_once():
     assert len(heard) == 1
     assert heard[0].count("embedding: 30") == 1
     assert "odd" in heard[0]
+
+
+def test_heads_that_are_cut_are_reported():
+    heard = []
+    model = ConfigDict(dict(heads=12, image=dict(heads=8), connect=dict(heads=8)))
+    for size in (1, 2, 4):
+        mesh = sharding.make_mesh(dict(data=-1, fsdp=1, tensor=size))
+        sharding.report_heads(model, mesh, heard.append)
+    assert not heard
+    sharding.report_heads(model, sharding.make_mesh(dict(data=1, fsdp=1, tensor=8)), heard.append)
+    assert len(heard) == 1
+    assert "[12] attention heads do not divide by tensor=8" in heard[0]
 
 
 def test_meshes_that_cannot_be():

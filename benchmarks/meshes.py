@@ -1,0 +1,89 @@
+"""What a device holds of both models on several meshes: a Markdown table.
+
+  python benchmarks/meshes.py                                      # cpu:8, base
+  python benchmarks/meshes.py --sizes=base,large --state_only      # seconds: nothing is compiled
+  python benchmarks/meshes.py --topology=v5e:4x4 --meshes=16,1,1:1,16,1
+
+Batches are the papers' (VL-BERT 128 captions and 128 text rows, ViLBERT 512 captions), data sizes
+assumed as in `--mode=dry_run --config.dry_run.assume=true`, which tells one mesh in full.
+"""
+
+import argparse
+import importlib
+import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import jax
+
+from training import assumed, dry_run, setup, sharding, throughput, topology
+from training.state import StateMaker
+
+HEAD = (
+    "| model | mesh | parameters | optimizer state | batch | temporaries | total | sent a step |\n"
+    "|---|---|---:|---:|---:|---:|---:|---:|"
+)
+
+
+def measure(model: str, size: str, sizes, found, state_only: bool) -> dict:
+    """A row: bytes of one device."""
+    config = importlib.import_module(f"configs.{model}_pretrain").get_config(f"size={size}")
+    mesh = sharding.make_mesh(dict(zip(sharding.AXES, sizes, strict=True)), found.devices)
+    task = assumed.task(config)
+    batch = assumed.batch(config, task, setup.assemblers(config))
+    row = dict(model=f"{model} {size}", mesh=sizes, topology=found.name, sent=None)
+    if state_only:
+        with jax.set_mesh(mesh):
+            maker = StateMaker(task, config, batch, mesh)
+            placed = sharding.shapes_of(batch, mesh)
+        names = ("parameters", "optimizer_state", "batch")
+        trees = (maker.state.params, maker.state.opt_state, placed)
+        memory = {name: dry_run.bytes_of(tree) for name, tree in zip(names, trees, strict=True)}
+        return row | memory | dict(temporaries=None, total=None)
+    flops = throughput.of_task(config, task)
+    result = dry_run.report(config, found, mesh, task, batch, flops)
+    if result["collectives"] is not None:
+        row["sent"] = sum(one["bytes"] for one in result["collectives"])
+    return row | result["memory"] | dict(step=result["step"], input=result["input"])
+
+
+def line(row: dict) -> str:
+    """The row as Markdown."""
+    names = ("parameters", "optimizer_state", "batch", "temporaries", "total", "sent")
+    cells = (dry_run.size_text(row[name]) if row[name] is not None else "" for name in names)
+    mesh = "·".join(map(str, row["mesh"]))
+    return f"| {row['model']} | {mesh} | " + " | ".join(cells) + " |"
+
+
+def main(argv=None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--topology", default="cpu:8", help="see config.dry_run.topology")
+    parser.add_argument("--models", default="vlbert,vilbert")
+    parser.add_argument("--sizes", default="base", help="of mini, small, base, large")
+    parser.add_argument(
+        "--meshes", default="8,1,1:1,8,1:2,2,2:1,1,8", help="data,fsdp,tensor:data,fsdp,tensor:…"
+    )
+    parser.add_argument("--state_only", action="store_true", help="compile nothing")
+    parser.add_argument("--json", help="also append the rows to this file, one a line")
+    args = parser.parse_args(argv)
+    topology.prepare(args.topology)
+    found = topology.find(args.topology)
+    print(HEAD, flush=True)
+    for model in args.models.split(","):
+        for size in args.sizes.split(","):
+            for mesh in args.meshes.split(":"):
+                sizes = tuple(map(int, mesh.split(",")))
+                row = measure(model, size, sizes, found, args.state_only)
+                print(line(row), flush=True)
+                if args.json:
+                    with open(args.json, "a") as file:
+                        file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
