@@ -17,6 +17,17 @@ def test_gelu_is_exact():
     np.testing.assert_allclose(layers.gelu(jnp.float32(x)), expected, rtol=2e-6, atol=1e-6)
 
 
+def test_gelu_has_its_gradient_and_keeps_bfloat16_to_its_last_digit():
+    x = jnp.linspace(-6, 6, 97)
+    found = jax.vmap(jax.grad(layers.gelu))(x)
+    expected = jax.vmap(jax.grad(lambda v: jax.nn.gelu(v, approximate=False)))(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    half = x.astype(jnp.bfloat16)
+    narrow, exact = layers.gelu(half), layers.gelu(half.astype(jnp.float32))
+    assert narrow.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(narrow, exact.astype(jnp.bfloat16))
+
+
 def test_remat_keeps_values_and_gradients_and_saves_memory():
     depth = 3
     x = jax.random.normal(jax.random.key(0), (8, 24, 32))
