@@ -178,6 +178,7 @@ def _memory(compiled, used: int | None, maker: StateMaker, batch, available: int
         optimizer_state=bytes_of(maker.state.opt_state),
         batch=bytes_of(batch),
         temporaries=None,
+        program=None,
         total=used,
         available=available,
         fits=None,
@@ -185,6 +186,7 @@ def _memory(compiled, used: int | None, maker: StateMaker, batch, available: int
     if compiled is not None:
         found = compiled.memory_analysis()
         memory["temporaries"] = found.temp_size_in_bytes
+        memory["program"] = found.generated_code_size_in_bytes
         # What the step does not read, such as the parameters of a layer without gradient, is there
         # all the same. The new state takes the old one's place; other outputs come beside it.
         held = memory["parameters"] + memory["optimizer_state"] + memory["batch"]
@@ -192,8 +194,8 @@ def _memory(compiled, used: int | None, maker: StateMaker, batch, available: int
             max(held, found.argument_size_in_bytes)
             + found.output_size_in_bytes
             - found.alias_size_in_bytes
-            + found.temp_size_in_bytes
-            + found.generated_code_size_in_bytes
+            + memory["temporaries"]
+            + memory["program"]
         )
     if used is not None:
         memory["fits"] = False
@@ -248,7 +250,7 @@ def size_text(count: float | None) -> str:
     if count is None:
         return "?"
     for unit in ("B", "KiB", "MiB"):
-        if count < 1000:
+        if count < 999.5:
             return f"{count:.3g} {unit}"
         count /= 1024
     return f"{count:,.2f} GiB"
@@ -256,7 +258,7 @@ def size_text(count: float | None) -> str:
 
 def _memory_rows(result: Mapping) -> list[tuple[str, str]]:
     memory = result["memory"]
-    names = "parameters", "optimizer_state", "batch", "temporaries"
+    names = "parameters", "optimizer_state", "batch", "temporaries", "program"
     rows = [(f"  {name.replace('_', ' ')}", size_text(memory[name])) for name in names]
     total = size_text(memory["total"])
     if memory["fits"] is None:

@@ -76,6 +76,8 @@ def test_exchanges_and_operations_are_told(told):
 
 def test_the_table_is_for_people(told):
     text = dry_run.table(told[0])
+    sizes = (512, 999.9 * 2**20, 16 * 2**30)
+    assert [dry_run.size_text(n) for n in sizes] == ["512 B", "0.98 GiB", "16.00 GiB"]
     assert "how much a device has is not known" in text
     assert "features of 2048 x bfloat16" in text
     assert "all-gather" in text
