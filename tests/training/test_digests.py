@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from training import digests, sharding
+from training import checkpoint, digests, sharding, state
 
 ARRAYS = {
     "matrix": np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32),
@@ -47,3 +47,50 @@ def test_of_json_values():
     values = {"a": [1, 2.5, None], "b": {"c": "é"}}
     assert digests.of_json(values) == digests.of_json({"b": {"c": "é"}, "a": [1, 2.5, None]})
     assert digests.of_json(values) != digests.of_json(values | {"a": [1, 2.5, 0]})
+
+
+def test_a_changed_byte_among_large_arrays_is_noticed_and_the_checkpoint_before_taken(
+    tmp_path, monkeypatch
+):
+    """Orbax alone would give wrong values: small arrays have checksums in its files, large none."""
+    mesh = sharding.make_mesh(dict(data=2, fsdp=2, tensor=2))
+    place = NamedSharding(mesh, P("fsdp"))
+    values = np.random.default_rng(2).normal(size=(128, 96)).astype(np.float32)
+
+    def made(step):
+        arrays = [jax.device_put(values * step * factor, place) for factor in (1, 2)]
+        return state.TrainState(
+            jax.device_put(np.int32(step), NamedSharding(mesh, P())),
+            {"kernel": arrays[0]},
+            {"mean": arrays[1]},
+        )
+
+    store = checkpoint.Checkpoints(tmp_path, keep=3)
+    for step in (1, 2, 3):
+        store.save(made(step), dict(step=step, best=None))
+    store.wait()
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), made(0)
+    )
+    for step, item in ((3, "params"), (2, "opt_state")):
+        files = (tmp_path / checkpoint.FOLDER / str(step) / item).rglob("ocdbt.process_*/d/*")
+        path = max(files, key=lambda path: path.stat().st_size)
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 16
+        path.write_bytes(bytes(data))
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_require_unchanged", lambda arrays, sums: None)
+        wrong, _ = store.restore(shapes)
+        assert int(wrong.step) == 3
+        assert not np.array_equal(wrong.params["kernel"], values * 3)
+    with pytest.raises(checkpoint.CheckpointError, match=r"have changed .*: params/kernel"):
+        checkpoint.load_params(tmp_path)
+    reports = []
+    right, meta = store.restore(shapes, report=reports.append)
+    store.close()
+    assert (int(right.step), meta["step"]) == (1, 1)
+    np.testing.assert_array_equal(right.params["kernel"], values)
+    assert [text.splitlines()[1] for text in reports] == [
+        "  because: bytes have changed since it was saved: params/kernel",
+        "  because: bytes have changed since it was saved: opt_state/mean",
+    ]

@@ -246,7 +246,7 @@ def flip(path, place):
 
 
 def values_of(folder):
-    """The file that holds an item's arrays: the largest."""
+    """The file that holds an item's arrays, small ones; the files' own checks guard it."""
     return max((folder / "d").iterdir(), key=lambda path: path.stat().st_size)
 
 
