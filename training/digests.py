@@ -19,20 +19,34 @@ from training import paths
 
 
 def of(tree) -> dict[str, int]:
-    """{path: digest} of a nested dict or state of arrays, read once; all processes call it."""
-    found = {
-        path: _digest(getattr(x, "sharding", None))(x) for path, x in paths.flatten(tree).items()
-    }
-    return {path: int(value) for path, value in jax.device_get(found).items()}
+    """{path: digest} of a nested dict or state of arrays; all processes call it together."""
+    arrays = paths.flatten(tree)
+    meshes = {x.sharding.mesh for x in arrays.values() if _is_placed(x)}
+    if meshes:
+        (mesh,) = meshes
+        found = jax.device_get(_compiled(mesh)(arrays))
+    else:  # on the host: one after the other
+        found = {path: jax.device_get(_alone(x)) for path, x in arrays.items()}
+    return {path: int(value) for path, value in found.items()}
+
+
+def _is_placed(x) -> bool:
+    return isinstance(getattr(x, "sharding", None), jax.sharding.NamedSharding)
 
 
 @functools.cache
-def _digest(sharding):
-    """The compiled sum for arrays of a sharding; its result is on all devices."""
-    whole = None
-    if isinstance(sharding, jax.sharding.NamedSharding):
-        whole = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-    return jax.jit(_sum, out_shardings=whole)
+def _compiled(mesh):
+    """The sums of all arrays as one program, their results on all devices.
+
+    With a program an array, processes on CPUs could come to their exchanges in another order, and
+    would wait for each other for ever.
+    """
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+    def sums(arrays):
+        return {path: _sum(x) for path, x in arrays.items()}
+
+    return jax.jit(sums, out_shardings=whole)
 
 
 def _sum(x):
@@ -45,6 +59,9 @@ def _sum(x):
     weight = (weight ^ (weight >> 15)) * jnp.uint32(0x85EBCA77)
     weight = weight ^ (weight >> 13) | 1
     return jnp.sum(words * weight, dtype=jnp.uint32)
+
+
+_alone = jax.jit(_sum)
 
 
 def _words(x):
