@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from inference import load
-from tests.training.test_main import ROOT, TIMED
+from tests.training.test_main import ROOT
 from training import checkpoint, metrics
 from vl_models import loading
 
@@ -62,7 +62,7 @@ def finish(*args) -> str:
 
 def curve(text):
     lines = [json.loads(line) for line in text.splitlines()]
-    return [{k: v for k, v in line.items() if k not in TIMED} for line in lines]
+    return [metrics.untimed(line) for line in lines]
 
 
 @pytest.mark.slow
