@@ -5,46 +5,28 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
 from inference import load
-from tests.training.test_main import ROOT
+from tests.training.test_main import ROOT, command
 from training import checkpoint, metrics
 from vl_models import loading
 
-
-def command(workdir, data, *more):
-    return [
-        sys.executable,
-        "main.py",
-        "--config=configs/vlbert_pretrain.py",
-        f"--workdir={workdir}",
-        f"--config.data.dir={data}",
-        "--config.data.scenes.train=96",
-        "--config.data.scenes.validation=24",
-        "--config.data.scenes.test=8",
-        "--config.data.vocab_size=600",
-        "--config.streams.captions.batch_size=16",
-        "--config.evals.validation.batch_size=8",
-        "--config.evals.visual_gain.batch_size=8",
-        "--config.model.hidden=32",
-        "--config.model.layers=2",
-        "--config.total_steps=12",
-        "--config.optimizer.warmup_steps=2",
-        "--config.log_every=2",
-        "--config.eval_every=6",
-        "--config.checkpoint.every=2",
-        *more,
-    ]
+SHORT = (
+    "--config.total_steps=12",
+    "--config.optimizer.warmup_steps=2",
+    "--config.log_every=2",
+    "--config.eval_every=6",
+    "--config.checkpoint.every=2",
+)
 
 
-def start(*args):
+def start(workdir, data, *more):
     return subprocess.Popen(
-        command(*args),
+        command(workdir, data, *SHORT, *more),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
