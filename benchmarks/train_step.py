@@ -44,6 +44,10 @@ import types
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the peer needs memory, too
 
+from training import host_memory
+
+host_memory.keep_freed()  # as main.py does, for both sides
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -58,7 +62,7 @@ from training.multitask import DTYPES, MultiTask
 VOCAB, FEATURES, CLASSES, TOP = 30522, 2048, 1601, 16  # BERT's, and Visual Genome's detector
 SPECIAL = SpecialIds(pad=0, unk=100, cls=101, sep=102, mask=103, vocab_size=VOCAB)
 CONFIGS = {"vlbert": vlbert_pretrain, "vilbert": vilbert_pretrain}
-BUCKETS = "24x16x27,24x23x34,24x30x41,24x37x48,28x37x60"
+BUCKETS = "24x17x26,24x22x32,24x28x38,24x33x43,24x37x48,28x37x56"
 POOL = 4096  # examples whose lengths are drawn, at least
 
 

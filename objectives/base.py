@@ -152,6 +152,11 @@ class Objective:
         """{name: (sum, weight)}."""
         raise NotImplementedError
 
+    def measure(self, head: Callable, outputs: Arrays, batch: Arrays) -> tuple:
+        """(loss numerator, metrics) of the trunk's outputs, see `loss` and `metrics`."""
+        logits = self.logits(head, outputs, batch)
+        return self.loss(logits, batch), self.metrics(logits, batch)
+
     def predictions(self, logits, batch: Arrays) -> dict:
         """What is predicted of each example, small arrays {key: [B, …]}; labels may be missing.
 

@@ -9,10 +9,14 @@ import jax.numpy as jnp
 
 from input_pipeline.schema import ConfigError, DataError
 from objectives import base, losses, masking
-from vl_models import heads
+from vl_models import heads, layers
 
 TARGETS = ("cross_entropy", "kl", "regression", "contrastive")
 OVERLAPS = ("none", "paper", "released")
+WIDTHS = (16,)  # targets an image that the head is compiled for, beside all regions
+GATHERED = (
+    "region_weight", "region_class_ids", "region_class_probs", "region_rest_prob", "region_target",
+)  # fmt: skip
 
 
 class Task(base.Objective):
@@ -107,6 +111,28 @@ class Task(base.Objective):
     def loss(self, logits, batch):
         values = getattr(self, f"_{self.block.target}")(logits, batch)
         return losses.numerator(values, _rows(batch["region_weight"]), self.block.normalize)
+
+    def measure(self, head, outputs, batch):
+        """As the base class, over no more regions of each image than the fullest needs."""
+        if not self.splits:  # regions of the whole batch are compared
+            return super().measure(head, outputs, batch)
+        weight = batch["region_weight"]
+        order = jnp.argsort(weight == 0, axis=-1, stable=True)
+
+        def at(width):
+            first = order[..., :width]
+            cut = {
+                key: jnp.take_along_axis(
+                    batch[key], first.reshape(*first.shape, *[1] * (batch[key].ndim - 3)), axis=2
+                )
+                for key in GATHERED
+                if key in batch
+            }
+            states = layers.gather_rows(outputs["regions"], _rows(first))
+            return super(Task, self).measure(head, outputs | {"regions": states}, batch | cut)
+
+        known = masking.widths(WIDTHS, weight.shape[-1])
+        return masking.at_narrowest(at, (weight > 0).sum(-1), known)
 
     def metrics(self, logits, batch):
         weights = _rows(batch["region_weight"])

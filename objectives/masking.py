@@ -4,6 +4,8 @@ A row's randomness depends on its own key alone, so the same example gets the sa
 the batch size, microbatches or mesh.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -76,6 +78,31 @@ def gather_targets(text_ids, selected, cap: int):
     positions = jnp.argsort(~selected, axis=-1, stable=True)[..., :cap].astype(jnp.int32)
     weights = jnp.take_along_axis(selected, positions, axis=-1).astype(jnp.float32)
     return positions, jnp.take_along_axis(text_ids, positions, axis=-1), weights
+
+
+def widths(steps: tuple[int, ...], cap: int) -> list[int]:
+    """Those of `steps` that are well below `cap`, and `cap`."""
+    return [*(step for step in steps if 1.5 * step <= cap), cap]
+
+
+def at_narrowest(run, counts, known: list[int]):
+    """run(width) at the narrowest of the `known` widths that no count passes.
+
+    Heads are dear and most rows have few targets; how many is only known on the device.
+
+    Args:
+      run: function of a static width whose results have the same shapes at any width. It reads that
+        many targets of each row; they stand first.
+      counts: int [...], targets of each row.
+      known: ascending, see `widths`; no count passes the last. Each is compiled for.
+    """
+    if len(known) == 1:
+        return run(known[0])
+    number = sum((counts.max() > width).astype(jnp.int32) for width in known[:-1])
+    # Room for what one width keeps for its backward pass would be taken by all: it keeps nothing.
+    return jax.lax.switch(
+        number, [jax.checkpoint(functools.partial(run, width)) for width in known]
+    )
 
 
 def example_weight(batch):

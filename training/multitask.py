@@ -194,10 +194,8 @@ class MultiTask:
         sums, metrics = {}, {}
         for task in self.streams[stream]:
             head = self.head(params, task.head_name, train=train, dropout_rng=dropout_rng)
-            logits = task.logits(head, outputs, batch)
-            sums[f"{stream}/{task.name}"] = task.loss(logits, batch)
-            for name, pair in task.metrics(logits, batch).items():
-                metrics[f"{stream}/{name}"] = pair
+            sums[f"{stream}/{task.name}"], found = task.measure(head, outputs, batch)
+            metrics |= {f"{stream}/{name}": pair for name, pair in found.items()}
         metrics[f"{stream}/filled"] = self._filled(stream, batch)
         return sums, metrics
 

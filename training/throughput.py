@@ -6,9 +6,10 @@ MFU = operations the model needs / (time · peak of all devices). Needed are, a 
   12 · L² · D                   for the attention of each layer and row (QKᵀ and its use on V)
 
 Positions are those of the stream that the product reads: the packed row (L) in VL-BERT's layers,
-T and R in ViLBERT's; the places that are predicted for heads. The tied word table counts as part
-of the masked-language head. Table look-ups, norms and element-wise work count nothing; padding
-counts. Co-attention is 12 · T · R · width a connection and direction.
+T and R in ViLBERT's; the places that are predicted for heads. Of masked words and regions these are
+the fewest that the head is compiled for: a batch with a row of more does more than is counted. The
+tied word table counts as part of the masked-language head. Table look-ups, norms and element-wise
+work count nothing; padding counts. Co-attention is 12 · T · R · width a connection and direction.
 """
 
 import math
@@ -16,6 +17,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from input_pipeline import limits
+from objectives import masked_language, masked_region, masking
 from training import paths
 
 # Dense bfloat16 operations a second of one JAX device, by a part of `device_kind`, from the
@@ -127,7 +129,10 @@ def flops_per_step(
             positions = 1
             if name == "masked_language":
                 kernel += table
-                positions = min(size[0], math.ceil(config.objectives[name].cap * block.max_text))
+                cap = math.ceil(config.objectives[name].cap * block.max_text)
+                positions = masking.widths(masked_language.WIDTHS, min(size[0], cap))[0]
+            elif name == "masked_region" and config.objectives[name].target != "contrastive":
+                positions = masking.widths(masked_region.WIDTHS, size[1])[0]
             elif name in ("masked_region", "grounding", "object_class"):
                 positions = size[1]
             row += 6 * kernel * positions
