@@ -232,7 +232,7 @@ def measure_cold(store: RegionStore, folder: str, args) -> dict:
     return results
 
 
-AHEAD = 2  # steps given to the device, as in training/loop.py
+AHEAD = 2  # steps given to the device, as in training/ahead.py
 
 
 class Stages:

@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 
 from tests.training import fakes, run_fake
-from training import checkpoint, divergence, goodput, loop, metrics, sharding, signals, state
+from training import (
+    checkpoint,
+    divergence,
+    evaluation,
+    goodput,
+    loop,
+    metrics,
+    sharding,
+    signals,
+    state,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 40
@@ -448,7 +458,7 @@ def test_eval_mode_reads_the_run(unbroken, capsys):
     config = fakes.config(total_steps=STEPS)
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
-        result = loop.evaluate(config, unbroken[0], run_fake.parts(config), mesh)
+        result = evaluation.evaluate(config, unbroken[0], run_fake.parts(config), mesh)
     assert result["step"] == STEPS
     after = metrics.read(unbroken[0] / metrics.FILE)[-1]
     assert result["evals/table/spread"] == after["evals/table/spread"]
