@@ -29,6 +29,7 @@ from training import (
     logs,
     metrics,
     plot,
+    run_checkpoints,
     runfolder,
     sharding,
     signals,
@@ -98,7 +99,7 @@ def train(config, workdir: remote.Path, parts: Parts, mesh, stop, ledger) -> dic
     sharding.check_batch_sizes(sizes, mesh, config.optimizer.accumulate)
     maker = StateMaker(parts.task, config, parts.example, mesh)
     identity = runfolder.identity(config, parts.fingerprints)
-    store = checkpoint.Checkpoints(workdir, keep=config.checkpoint.keep)
+    store = run_checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)
     with ledger.during("restoring"):
         found = store.restore(
             maker.state,
