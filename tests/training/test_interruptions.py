@@ -21,6 +21,7 @@ def test_kill_and_restart_repeats_the_unbroken_run_to_the_last_bit(unbroken, tmp
     time.sleep(np.random.default_rng().uniform(0, 0.3))
     process.send_signal(signal.SIGKILL)
     process.wait()
+    time.sleep(0.2)  # figures have one decimal: a shorter downtime would be 0
     assert 0 < steps_of(tmp_path)[-1] < STEPS
     began = json.loads((tmp_path / goodput.FILE).read_text())["began"]
     summary = run_fake.run(tmp_path, fakes.config(total_steps=STEPS))
@@ -29,7 +30,7 @@ def test_kill_and_restart_repeats_the_unbroken_run_to_the_last_bit(unbroken, tmp
     spent = summary["goodput"]["seconds"]
     assert summary["goodput"]["attempts"] == 2
     assert sum(spent.values()) == pytest.approx(time.time() - began, abs=5)
-    assert spent["downtime"] > 0
+    assert spent["downtime"] >= 0.2
     assert spent["steps"] / sum(spent.values()) == pytest.approx(
         summary["goodput"]["share"], abs=0.01
     )
