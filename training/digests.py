@@ -17,6 +17,8 @@ import jax.numpy as jnp
 
 from training import paths
 
+_SEAL = "digests"  # of arrays and, under "meta", of the JSON values that they travel with
+
 
 def of(tree) -> dict[str, int]:
     """{path: digest} of a nested dict or state of arrays; all processes call it together."""
@@ -75,3 +77,36 @@ def _words(x):
 def of_json(values: Mapping) -> int:
     """The same for JSON values."""
     return zlib.crc32(json.dumps(values, sort_keys=True).encode())
+
+
+def seal(meta: Mapping, found: Mapping) -> dict:
+    """`meta` as JSON values, with the digests {item: {path: digest}} of arrays, and its own."""
+    meta = json.loads(json.dumps(meta)) | {_SEAL: found}
+    return meta | {_SEAL: found | {"meta": of_json(meta)}}
+
+
+def unseal(meta: Mapping) -> tuple[dict, dict]:
+    """(meta, digests of arrays) of what `seal` made; no digests where it was saved without.
+
+    Raises:
+      ValueError: its bytes have changed.
+    """
+    meta = dict(meta)
+    found = dict(meta.pop(_SEAL, {}))
+    if found and found.pop("meta", None) != of_json(meta | {_SEAL: found}):
+        raise ValueError("bytes of meta have changed since it was saved")
+    return meta, found
+
+
+def require_unchanged(arrays: Mapping, sums: Mapping) -> None:
+    """Compares {item: arrays} with the digests {item: {path: digest}} they were saved with.
+
+    Raises:
+      ValueError: some differ; names them.
+    """
+    changed = []
+    for item, saved in sums.items():
+        found = of(arrays[item]) if item in arrays else saved
+        changed += [f"{item}/{path}" for path in saved if found.get(path) != saved[path]]
+    if changed:
+        raise ValueError(f"bytes have changed since it was saved: {', '.join(changed)}")

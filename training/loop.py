@@ -9,7 +9,6 @@ dropout are functions of the seed and of counters that the checkpoint holds. On 
 needs XLA_FLAGS=--xla_gpu_deterministic_ops=true.
 """
 
-import collections
 import contextlib
 import json
 import time
@@ -20,13 +19,17 @@ import numpy as np
 from input_pipeline import remote
 from input_pipeline.schema import ConfigError, DataError
 from training import (
+    ahead,
     checkpoint,
     compile_cache,
     disk,
     divergence,
+    evaluation,
     goodput,
+    logs,
     metrics,
     plot,
+    run_checkpoints,
     runfolder,
     sharding,
     signals,
@@ -34,7 +37,6 @@ from training import (
     starts,
     throughput,
     tracing,
-    tracking,
     watchdog,
 )
 from training import summary as summaries
@@ -48,7 +50,6 @@ MODES = ("train", "eval", "predict", "dry_run")
 USERS = (
     ConfigError, DataError, checkpoint.CheckpointError, disk.DiskError, sources.SourceError,
 )  # fmt: skip
-IN_FLIGHT = 2  # batches placed, and steps dispatched, ahead of the one whose loss is looked at
 
 
 def run(config, workdir, mode: str = "train") -> dict:
@@ -83,7 +84,7 @@ def run(config, workdir, mode: str = "train") -> dict:
         with watchdog.watching(config.stall, workdir), disk.explained(workdir):
             if training:
                 return train(config, workdir, parts, mesh, stop, ledger)
-            work = dict(eval=evaluate, predict=write_predictions)[mode]
+            work = dict(eval=evaluation.evaluate, predict=evaluation.write_predictions)[mode]
             return work(config, workdir, parts, mesh)
 
 
@@ -98,7 +99,7 @@ def train(config, workdir: remote.Path, parts: Parts, mesh, stop, ledger) -> dic
     sharding.check_batch_sizes(sizes, mesh, config.optimizer.accumulate)
     maker = StateMaker(parts.task, config, parts.example, mesh)
     identity = runfolder.identity(config, parts.fingerprints)
-    store = checkpoint.Checkpoints(workdir, keep=config.checkpoint.keep)
+    store = run_checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)
     with ledger.during("restoring"):
         found = store.restore(
             maker.state,
@@ -113,18 +114,9 @@ def train(config, workdir: remote.Path, parts: Parts, mesh, stop, ledger) -> dic
         say(ledger.line())
     runfolder.save_config(workdir, config, say)
 
-    first = jax.process_index() == 0
     unevaluated = meta.get("unevaluated", False)
-    writer = None
-    if first:
-        writer = metrics.Writer(
-            workdir, after_step=start if found else -1, evaluated=not unevaluated
-        )
-    project = config.wandb if first else ""
-    tracker = tracking.Tracker(project, remote.absolute(workdir), runfolder.plain(config))
-    run = _Run(
-        config, workdir, parts, store, writer, tracker, identity, meta, mesh, maker, stop, ledger
-    )
+    log = logs.Logs(config, workdir, after_step=start if found else -1, evaluated=not unevaluated)
+    run = _Run(config, workdir, parts, mesh, maker, store, log, stop, ledger, identity, meta)
     try:
         run.alive()
         if unevaluated:  # SIGTERM came in between
@@ -139,9 +131,7 @@ def train(config, workdir: remote.Path, parts: Parts, mesh, stop, ledger) -> dic
         return run.finish(state)
     finally:
         with contextlib.ExitStack() as last:  # each of them, even where one fails
-            last.callback(tracker.close)
-            if writer:
-                last.callback(writer.close)
+            last.callback(log.close)
             last.callback(store.close)
 
 
@@ -149,20 +139,18 @@ class _Run:
     """The counters of a run in progress."""
 
     def __init__(
-        self, config, workdir, parts, store, writer, tracker, identity, meta, mesh, maker, stop,
-        ledger,
-    ):  # fmt: skip
+        self, config, workdir, parts, mesh, maker, store, log, stop, ledger, identity, meta
+    ):
         self.config, self.workdir, self.parts, self.mesh = config, workdir, parts, mesh
-        self.store, self.identity = store, identity
-        self.writer, self.tracker, self.stop, self.ledger = writer, tracker, stop, ledger
+        self.store, self.log, self.stop, self.ledger = store, log, stop, ledger
+        self.identity = identity
         self.step, self.draws = meta["step"], dict(meta["draws"])
-        self.best, self.window = meta["best"], metrics.Window(meta["window"])
+        self.best, self.clock = meta["best"], metrics.Clock()
         self.began, self.before = time.perf_counter(), meta["elapsed"]
         self.first_step, self.stopped, self.steady = self.step, False, self.began
         self.unevaluated = False  # whether an evaluation at this step was broken off
-        self.clock, self.pending = metrics.Clock(), collections.deque()
-        self.norms = {}
         self.skips = divergence.Skips(config.optimizer.skip_nonfinite, meta.get("skips"))
+        self.results = ahead.Results(metrics.Window(meta["window"]), self.skips, store.steps)
         self.compiled = set()  # sizes of batches that the step has been compiled for
         self.sizes = {name: config.streams[name].batch_size for name in parts.example}
         self.flops, self.peak = parts.flops(maker.params), throughput.peak(mesh.devices.ravel())
@@ -186,16 +174,16 @@ class _Run:
     def steps(self, state):
         """Trains to the last step or the stop signal; returns the state."""
         config, total = self.config, self.config.total_steps
-        feed = self._feed()
         window = tracing.Window(config.profile, self.workdir / "profile")
+        host = self.parts.batches(self.draws)
+        feed = ahead.placed(host, self.draws, self.mesh, self.clock, self.ledger)
         with contextlib.closing(window):
             while self.step < total and not self.stopped:
                 draws, ids, batch = next(feed)
                 window.step(self.step + 1, state)
                 state, out = self._step(state, batch, draws)
                 self.draws = {name: int(draw) + 1 for name, draw in draws.items()}
-                self.pending.append((self.step, draws, ids, out))
-                self._look(IN_FLIGHT)
+                self.results.add(self.step, draws, ids, out)
 
                 last = self.step == total
                 self.stopped = self.stop.reached() and not last
@@ -203,7 +191,7 @@ class _Run:
                     self._log()
                 improved = False
                 if self.step % config.eval_every == 0 or last:
-                    self._look(0)
+                    self.results.wait()
                     improved = self.evaluate(self.step, state.params)
                 due = self.step % config.checkpoint.every == 0
                 if due or last or improved or self.stopped:
@@ -215,7 +203,7 @@ class _Run:
         sizes = tuple(x.shape for x in jax.tree.leaves(batch))
         first, new = not self.compiled, sizes not in self.compiled
         if new:
-            self._look(0)  # what is under way is no part of the compilation
+            self.results.wait()  # what is under way is no part of the compilation
         asked = time.perf_counter()
         if new:
             self.ledger.enter("startup")
@@ -238,41 +226,10 @@ class _Run:
             self._pause_since(asked)
         return state, out
 
-    def _feed(self):
-        """(draws, example ids, placed batch) of each step, placing one batch ahead of its use."""
-        host = self.parts.batches(self.draws)
-        draws, ready = dict(self.draws), collections.deque()
-        while True:
-            while len(ready) < IN_FLIGHT:
-                asked = time.perf_counter()
-                with self.ledger.during("input"):
-                    batch = next(host)
-                self.clock.wait(time.perf_counter() - asked)
-                ids = {name: np.asarray(arrays["example_index"]) for name, arrays in batch.items()}
-                counters = {name: np.int32(draw) for name, draw in draws.items()}
-                ready.append((counters, ids, sharding.place(batch, self.mesh)))
-                watchdog.beat()
-                draws = {name: draw + 1 for name, draw in draws.items()}
-            yield ready.popleft()
-
-    def _look(self, ahead: int) -> None:
-        """Adds up the metrics of all but the last `ahead` steps, waiting for those."""
-        while len(self.pending) > ahead:
-            step, draws, ids, out = self.pending.popleft()
-            out = jax.device_get(out)
-            loss, norm = out["pairs"]["loss"][0], out["pairs"]["gradient_norm"][0]
-            if not self.skips.take(loss, norm):
-                text = divergence.describe(step, draws, ids, out, self.store.steps())
-                if self.skips.exhausted():
-                    raise divergence.NonFiniteError(text)
-                say(f"{text}\n  {self.skips}")
-                continue
-            self.window.add(out["pairs"])
-            self.norms = out["group_norms"]  # of the newest step
-
     def _log(self) -> None:
-        self._look(0)
-        line = metrics.train_line(self.window, self.clock, self.sizes, self.peak)
+        """Tells of the steps since the last log line."""
+        self.results.wait()
+        line = metrics.train_line(self.results.window, self.clock, self.sizes, self.peak)
         # A skipped update does not count in the schedule.
         line["train/learning_rate"] = float(self.rate(self.step - self.skips.total))
         if self.skips.limit:
@@ -282,24 +239,19 @@ class _Run:
         eta = None if seconds is None else seconds * (self.config.total_steps - self.step)
         line |= self.ledger.figures()
         say(metrics.console_line(self.step, self.config.total_steps, line, eta))
-        line |= {f"train/gradient_norm/{g}": float(v) for g, v in self.norms.items()}
-        self._write(self.step, line)
+        line |= {f"train/gradient_norm/{g}": float(v) for g, v in self.results.norms.items()}
+        self.log.write(self.step, line)
         self.alive()
         self.store.check()
-        self.window = metrics.Window()
+        self.results.window = metrics.Window()
         self.clock.restart()
-
-    def _write(self, step: int, values) -> None:
-        if self.writer:
-            self.writer.write(step, values)
-        self.tracker.write(step, values)
 
     def evaluate(self, step: int, params) -> bool:
         """Runs every evaluator; returns whether the best metric improved."""
         asked = time.perf_counter()
         try:
             with self.ledger.during("evaluation"):
-                values = _evaluations(self.parts, params)
+                values = evaluation.metrics_of(self.parts, params)
         except signals.Stopped:
             self.stopped = self.unevaluated = True
             return False
@@ -307,8 +259,12 @@ class _Run:
             return False
         self.alive()
         say(metrics.evaluation_lines(step, values))
-        self._write(step, values)
+        self.log.write(step, values)
         self._pause_since(asked)
+        return self._improved(step, values)
+
+    def _improved(self, step: int, values) -> bool:
+        """Whether the metric that `config.checkpoint.best` names did; keeps its value then."""
         name = self.config.checkpoint.best
         if not name:
             return False
@@ -325,11 +281,10 @@ class _Run:
         return True
 
     def _save(self, state) -> None:
-        self._look(0)  # a state that is not finite is never saved
+        self.results.wait()  # a state that is not finite is never saved
         asked = time.perf_counter()
         with self.ledger.during("checkpoints"):
-            if self.writer:
-                self.writer.flush()  # a run that resumes from it does not log these lines again
+            self.log.flush()  # a run that resumes from it does not log these lines again
             self.store.save(state, self.meta())
         self.alive()
         self._pause_since(asked)
@@ -342,7 +297,7 @@ class _Run:
             identity=self.identity,
             elapsed=self._elapsed(),
             best=self.best,
-            window=self.window.totals,
+            window=self.results.window.totals,
             unevaluated=self.unevaluated,
             skips=self.skips.state(),
             goodput=self.ledger.state(),
@@ -361,8 +316,7 @@ class _Run:
         del state  # the optimizer's moments
         with self.ledger.during("checkpoints"):
             self.store.wait()
-            if self.writer:
-                self.writer.flush()
+            self.log.flush()
         self.alive(finished=not self.stopped)
         if self.stopped:
             say(f"stopped by a signal; step {self.step} is saved: the same command continues")
@@ -375,31 +329,8 @@ class _Run:
             say(summaries.table(summary))
             say(self.ledger.line())
             say(f"done: {path}, {plot.draw(self.workdir)}")
-        self._report(params)
+        evaluation.write_report(self.config, self.workdir, self.parts, params)
         return summary
-
-    def _report(self, params) -> None:
-        """Shows a few predictions, where there is a stream that predicts and one to evaluate."""
-        config = self.config
-        evaluated = any(b.split in ("eval", config.data.eval_split) for b in config.evals.values())
-        if not (config.predict.examples and evaluated):
-            return
-        predictors = self.parts.predictors()
-        if not predictors:
-            return
-        from training import predict
-
-        try:
-            shown = predict.some(config, predictors, params)
-        except signals.Stopped:
-            say("stopped by a signal before the report; the same command writes it")
-            return
-        if jax.process_index() == 0:
-            lines = [line for line in metrics.read(self.workdir / metrics.FILE)
-                     if any(name.startswith("evals/") for name in line)]  # fmt: skip
-            figures = {k: v for k, v in (lines or [{}])[-1].items() if k.startswith("evals/")}
-            path = predict.write_report(config, self.workdir, predictors, shown, figures)
-            say(f"report: {path}")
 
     def summary(self) -> dict:
         """Final figures; {} but on the first process."""
@@ -422,55 +353,3 @@ class _Run:
 
     def _pause_since(self, asked: float) -> None:
         self.clock.pause(time.perf_counter() - asked)
-
-
-def _evaluations(parts: Parts, params, workdir: remote.Path | None = None) -> dict[str, float]:
-    """Metrics of every evaluator; `workdir`: where those that write files may."""
-    for name, evaluator in parts.evaluators.items():
-        if workdir and hasattr(evaluator, "files"):
-            evaluator.folder = workdir / evaluator.files / name
-    return {
-        f"evals/{name}/{metric}": value
-        for name, evaluator in parts.evaluators.items()
-        for metric, value in evaluator.run(params).items()
-    }
-
-
-def evaluate(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
-    """The eval mode: metrics of trained parameters."""
-    params, step, source = starts.trained(config, workdir, parts, mesh)
-    say(f"evaluating step {step} of {source}")
-    values = _evaluations(parts, params, workdir)
-    say(metrics.evaluation_lines(step, values))
-    result = dict(step=step, source=source) | values
-    if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
-    return result
-
-
-def write_predictions(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
-    """The predict mode: files and report of trained parameters; metrics where labels are.
-
-    Raises:
-      ValueError: none of the streams predicts.
-    """
-    from training import predict
-
-    predictors = parts.predictors()
-    if not predictors:
-        raise ConfigError(
-            "nothing to predict: the first objective of no stream in config.streams has "
-            "predictions (pre-training objectives learn from what they hide)"
-        )
-    params, step, source = starts.trained(config, workdir, parts, mesh)
-    say(f"predicting with step {step} of {source}")
-    shown = predict.write(config, workdir, predictors, params)
-    values = {}
-    if any(predict.labelled(predictor.stream) for predictor in predictors.values()):
-        values = _evaluations(parts, params, workdir)
-        say(metrics.evaluation_lines(step, values))
-    if jax.process_index() == 0 and config.predict.examples:
-        path = predict.write_report(config, workdir, predictors, shown, values)
-        say(f"report: {path}")
-    return dict(step=step, source=source) | values

@@ -144,7 +144,7 @@ def test_checkpoint_of_training(tmp_path):
     import jax
 
     from input_pipeline.doctor.checkpoints import saved_spec
-    from training.checkpoint import Checkpoints
+    from training.run_checkpoints import Checkpoints
     from training.state import TrainState
 
     store = Checkpoints(tmp_path / "run", keep=1)

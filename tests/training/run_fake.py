@@ -1,4 +1,4 @@
-"""A run of the loop on the fake task, for tests in this process and in processes to be killed.
+"""A run of the loop on the fake task, in this process or one to be killed, and what it leaves.
 
 python -m tests.training.run_fake WORKDIR STEPS SLOW [JSON: "config" changes and options of `run`]
 """
@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import time
 
@@ -17,8 +18,22 @@ import numpy as np
 
 from input_pipeline import remote
 from tests.training import fakes
-from training import checkpoint, cluster, disk, goodput, loop, sharding, signals, watchdog
+from training import (
+    checkpoint,
+    cluster,
+    disk,
+    goodput,
+    loop,
+    metrics,
+    run_checkpoints,
+    sharding,
+    signals,
+    watchdog,
+)
 from training.parts import Parts
+
+ROOT = pathlib.Path(__file__).parents[2]
+STEPS = 40  # of the run that others are compared with
 
 
 class FakeEvaluator:
@@ -95,17 +110,56 @@ def run(workdir, config, **options) -> dict:
         return loop.train(config, remote.path(workdir), made, mesh, stop, ledger)
 
 
+def launch(workdir, slow=0.0, **options):
+    """A run in a process of its own."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tests.training.run_fake", str(workdir), str(STEPS)),
+            *(str(slow), json.dumps(options)),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+
+
+def wait_for(process, ready, seconds=120):
+    """Waits until `ready()`; fails with the process's output if it ends before."""
+    until = time.monotonic() + seconds
+    while not ready():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def steps_of(workdir):
+    """Steps of the complete checkpoints of a run."""
+    folder = workdir / checkpoint.FOLDER
+    names = [p.name for p in folder.iterdir()] if folder.exists() else []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def losses(workdir):
+    """Lines of a run's metrics, without what measures time."""
+    lines = metrics.read(workdir / metrics.FILE)
+    keys = [(line["step"], "train/loss" in line) for line in lines]
+    assert len(set(keys)) == len(keys), "a step is there twice"
+    return [metrics.untimed(line) for line in lines]
+
+
 def break_reading(process: int) -> None:
     """In this process, the first checkpoint whose arrays are read has bad bytes."""
-    original = checkpoint.Checkpoints._arrays
+    original = run_checkpoints.Checkpoints._arrays
 
     def broken(self, step, shapes):
-        checkpoint.Checkpoints._arrays = original
+        run_checkpoints.Checkpoints._arrays = original
         if jax.process_index() == process:
             raise ValueError("bad bytes")
         return original(self, step, shapes)
 
-    checkpoint.Checkpoints._arrays = broken
+    run_checkpoints.Checkpoints._arrays = broken
 
 
 def get_stuck(marker: pathlib.Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.training import fakes, run_fake
+from tests.training.run_fake import steps_of, wait_for
 from training import checkpoint, cluster, metrics, signals
 from training.checkpoint import FOLDER
 
@@ -38,24 +39,10 @@ def launch(workdir, slow=0.0, options="{}", processes=2):
     )
 
 
-def wait_for(process, ready, seconds=120):
-    until = time.monotonic() + seconds
-    while not ready():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 def children(process):
     """Process ids of what the launcher started, in their order."""
     text = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
     return [int(number) for number in text.split()]
-
-
-def steps_of(workdir):
-    folder = workdir / FOLDER
-    names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    return sorted(int(name) for name in names if name.isdigit())
 
 
 def require_same_curve(workdir, expected):

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from training import checkpoint, digests, sharding, state
+from training import checkpoint, digests, run_checkpoints, sharding, state
 
 ARRAYS = {
     "matrix": np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32),
@@ -65,7 +65,7 @@ def test_a_changed_byte_among_large_arrays_is_noticed_and_the_checkpoint_before_
             {"mean": arrays[1]},
         )
 
-    store = checkpoint.Checkpoints(tmp_path, keep=3)
+    store = run_checkpoints.Checkpoints(tmp_path, keep=3)
     for step in (1, 2, 3):
         store.save(made(step), dict(step=step, best=None))
     store.wait()
@@ -79,7 +79,7 @@ def test_a_changed_byte_among_large_arrays_is_noticed_and_the_checkpoint_before_
         data[len(data) // 2] ^= 16
         path.write_bytes(bytes(data))
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_require_unchanged", lambda arrays, sums: None)
+        patch.setattr(digests, "require_unchanged", lambda arrays, sums: None)
         wrong, _ = store.restore(shapes)
         assert int(wrong.step) == 3
         assert not np.array_equal(wrong.params["kernel"], values * 3)

@@ -24,7 +24,7 @@ from input_pipeline.datasets.records import (
 )
 from objectives import base
 from tests.training import run_predict
-from training import cards, loop, predict
+from training import cards, evaluation, predict
 from training.evaluators import answers
 from training.parts import Parts
 
@@ -93,7 +93,7 @@ def test_streams_that_only_learn_are_refused():
     with pytest.raises(ValueError, match="'x' predicts nothing"):
         base.Objective("x", None, None).predictions(None, {})
     with pytest.raises(ValueError, match=r"nothing to predict: .* config\.streams"):
-        loop.write_predictions(None, None, Parts(None, {}, None, {}), None)
+        evaluation.write_predictions(None, None, Parts(None, {}, None, {}), None)
 
 
 def config_of(examples=4):

@@ -12,13 +12,13 @@ from input_pipeline.schema import DataError
 from tests.training import fakes, run_fake
 from tests.training.test_compile_cache import compiled, hits  # noqa: F401 (a fixture)
 from tests.training.test_convert import vlbert  # noqa: F401 (a fixture)
-from tests.training.test_loop import losses
 from training import (
     checkpoint,
     compile_cache,
     convert,
     metrics,
     report,
+    run_checkpoints,
     sources,
     submissions,
 )
@@ -38,7 +38,7 @@ def test_a_run_in_a_bucket_goes_on_past_a_damaged_checkpoint(tmp_path, bucket, c
     url = f"{bucket.url}/runs/a"
     run_fake.run(tmp_path / "here", fakes.config(total_steps=12))
     run_fake.run(url, fakes.config(total_steps=12))
-    assert losses(remote.path(url)) == losses(tmp_path / "here")
+    assert run_fake.losses(remote.path(url)) == run_fake.losses(tmp_path / "here")
     same_params(tmp_path / "here", url)
     # Not at each of the nine lines, but before each of the three checkpoints, and what came later.
     assert bucket.asked("PUT", f"runs/a/{metrics.FILE}") <= 4
@@ -54,13 +54,13 @@ def test_a_run_in_a_bucket_goes_on_past_a_damaged_checkpoint(tmp_path, bucket, c
     assert f"cannot read the checkpoint {bucket.url}/{folder}/12" in out
     assert "resumed at step 8" in out
     assert bucket.names(f"{folder}/unusable-12/params/")
-    assert losses(remote.path(url)) == losses(tmp_path / "here")
+    assert run_fake.losses(remote.path(url)) == run_fake.losses(tmp_path / "here")
     same_params(tmp_path / "here", url)
 
 
 def test_a_checkpoint_says_what_was_so_when_it_was_saved(bucket, monkeypatch):
     monkeypatch.setattr(bucket.server, "delay", 0.02)  # its files come long after `save` is back
-    store = checkpoint.Checkpoints(f"{bucket.url}/run", keep=1)
+    store = run_checkpoints.Checkpoints(f"{bucket.url}/run", keep=1)
     arrays = {"trunk": {"x": jax.numpy.ones(3)}}
     meta = dict(step=1, best=None, window={"loss": [1.0, 1.0]})
     store.save(TrainState(step=1, params=arrays, opt_state=arrays), meta)

@@ -1,3 +1,4 @@
+import builtins
 import sys
 import types
 
@@ -53,11 +54,20 @@ def test_a_restarted_run_continues_its_page_and_another_has_its_own(wandb):
     assert first["id"].isalnum()
 
 
-def test_without_a_project_wandb_is_not_even_imported(monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)  # any import of it fails
+def test_without_a_project_wandb_is_not_even_imported(monkeypatch, wandb):
+    imported, original = [], builtins.__import__
+
+    def record(name, *args, **kwargs):
+        imported.append(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", record)
     tracker = tracking.Tracker("", "runs/vqa", {})
     tracker.write(1, {"train/loss": 1.0})
     tracker.close()
+    assert "wandb" not in imported
+    tracking.Tracker("p", "runs/vqa", {})
+    assert "wandb" in imported
 
 
 def test_a_missing_wandb_and_one_that_refuses_tell_the_fix(monkeypatch, wandb):
