@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs import models, presets
-from input_pipeline.schema import SpecialIds
+from input_pipeline.schema import ConfigError, SpecialIds
 from training import optimizer
 from training.multitask import MultiTask
 
@@ -154,6 +154,14 @@ def test_rows_that_do_not_fit_are_refused():
         MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 100), spec)
     config.streams.captions.batch_size = 0
     with pytest.raises(ValueError, match="nothing to train on"):
+        MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 100), spec)
+
+
+def test_a_trunk_that_cannot_be_built_is_told_as_a_setting():
+    config = importlib.import_module("configs.vilbert_pretrain").get_config()
+    spec = types.SimpleNamespace(feature_dim=32, num_classes=11, global_feature="mean")
+    config.model.connect.text_at = (1, 99)
+    with pytest.raises(ConfigError, match=r"config\.model\.connect\.text_at must rise within"):
         MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 100), spec)
 
 

@@ -16,7 +16,9 @@ _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (.*)$")
 _OPCODE = re.compile(r"(?:^|[\s)}])([a-z][a-z0-9-]*)\(")
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 _CALLED = re.compile(r"\b(?:calls|body|condition|to_apply)=%?([\w.-]+)")
-_BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
+_BRANCHES = re.compile(
+    r"\b(?:branch_computations=\{([^}]*)\}|(?:true|false)_computation=%?([\w.-]+))"
+)
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 # A TPU program spreads one exchange over several fusions, each of which names it.
 _CHAIN = re.compile(r'\bchannel_id=(\d+).*\bchain_id="(\d+)"')
@@ -59,6 +61,8 @@ class _Computation:
 
 def find(text: str, mesh) -> list[Collective]:
     """All collectives of a program, those in loops with the number of their rounds.
+
+    Of branches one runs; here it is the one that sends most.
 
     Args:
       text: `compiled.as_text()`.
@@ -134,12 +138,30 @@ def _count(computations, name: str, times: int, total) -> None:
         if opcode in ("async-update", "async-done"):  # they name what async-start began
             continue
         called = _CALLED.findall(rest)
-        for branches in _BRANCHES.findall(rest):
-            called += [branch.strip(" %") for branch in branches.split(",")]
+        branches = [
+            branch.strip(" %")
+            for several, one in _BRANCHES.findall(rest)
+            for branch in (several or one).split(",")
+        ]
+        if branches:
+            called.append(max(branches, key=lambda branch: _sent(computations, branch)))
         trips = _TRIPS.search(rest) if opcode == "while" else None
         for other in called:
             if other in computations:
                 _count(computations, other, times * (int(trips[1]) if trips else 1), total)
+
+
+def _sent(computations, name: str) -> int:
+    """Bytes that the collectives of a computation read, and of what it calls."""
+    times: collections.Counter = collections.Counter()
+    _count(computations, name, 1, times)
+    return sum(
+        rounds * computations[other].sizes.get(operand, 0)
+        for other, rounds in times.items()
+        for _, opcode, rest in computations[other].lines
+        if opcode.removesuffix("-start") in KINDS
+        for operand in _operands(rest, opcode)
+    )
 
 
 def _bytes(text: str) -> int:

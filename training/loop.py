@@ -124,11 +124,10 @@ def train(config, workdir: remote.Path, parts: Parts, mesh, stop, ledger) -> dic
             store.amend(run.meta())
         if start >= config.total_steps:
             say(f"step {start} of {config.total_steps} is done already; --mode=eval evaluates")
-            return run.finish(state)  # the summary may have been lost to a kill
+            return run.finish(state.params)  # the summary may have been lost to a kill
         if not found:
             run.evaluate(0, state.params)
-        state = run.steps(state)
-        return run.finish(state)
+        return run.finish(run.steps(state).params)
     finally:
         with contextlib.ExitStack() as last:  # each of them, even where one fails
             last.callback(log.close)
@@ -310,10 +309,8 @@ class _Run:
         if jax.process_index() == 0:
             self.ledger.write(self.workdir, finished=finished)
 
-    def finish(self, state) -> dict:
+    def finish(self, params) -> dict:
         """Waits for the last checkpoint; writes the report; says where everything is."""
-        params = state.params
-        del state  # the optimizer's moments
         with self.ledger.during("checkpoints"):
             self.store.wait()
             self.log.flush()

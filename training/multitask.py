@@ -62,16 +62,19 @@ class MultiTask:
             stream: {(text, regions): both for text, regions, both in limits.sizes(block)}
             for stream, block in self._blocks.items()
         }
-        self.trunk = vl_models.build_trunk(
-            config.model.name,
-            config.model,
-            vocab_size=special.vocab_size,
-            feature_dim=spec.feature_dim,
-            text_only=any(not s.images for s in self._blocks.values()),
-            masked_regions=any("masked_region" in s.objectives for s in self._blocks.values()),
-            dtype=self.dtype,
-            remat=config.remat,
-        )
+        try:
+            self.trunk = vl_models.build_trunk(
+                config.model.name,
+                config.model,
+                vocab_size=special.vocab_size,
+                feature_dim=spec.feature_dim,
+                text_only=any(not s.images for s in self._blocks.values()),
+                masked_regions=any("masked_region" in s.objectives for s in self._blocks.values()),
+                dtype=self.dtype,
+                remat=config.remat,
+            )
+        except ValueError as error:  # vl_models knows of no configs
+            raise ConfigError(str(error)) from error
         self.fixed: tuple[str, ...] = getattr(self.trunk, "fixed", ())
         self.streams: dict[str, list[base.Objective]] = {}
         self.pairs: dict[str, tuple[tuple[int, int], ...]] = {}

@@ -133,7 +133,7 @@ def test_one_that_is_killed_ends_the_other(tmp_path):
 
 @pytest.mark.slow
 def test_one_that_hangs_is_noticed_and_shown(tmp_path):
-    changes = '"config": {"stall.seconds": 15.0, "stall.abort": true}'
+    changes = '"config": {"stall.seconds": 30.0, "stall.abort": true}'
     process = launch(tmp_path, options=f'{{"hangs": [1, 5], {changes}}}')
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 1

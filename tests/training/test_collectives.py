@@ -46,6 +46,21 @@ def test_rows_become_columns(mesh):
     assert rows == [dict(kind="all-to-all", axes="data", size=2, count=1, bytes=WHOLE // 2)]
 
 
+def test_of_branches_the_one_that_sends_most_counts(mesh):
+    def function(x, y):
+        def product(rows):
+            part = jax.lax.with_sharding_constraint(x[:rows] @ y.T, NamedSharding(mesh, P()))
+            return jnp.sin(part).sum()
+
+        number = (x[0, 0] > 0).astype(jnp.int32) + (x[0, 1] > 0)
+        return jax.lax.switch(number, [lambda rows=rows: product(rows) for rows in (2, 16, 4)])
+
+    rows = found(mesh, function, P(None, "tensor"), P(None, "tensor"), out=P())
+    sums = [row for row in rows if row["kind"] == "all-reduce"]
+    assert len(sums) == 1
+    assert 16 * 16 * 4 <= sums[0]["bytes"] < (16 + 4) * 16 * 4
+
+
 def test_rounds_of_a_loop_count(mesh):
     def function(x, y):
         def again(total, _):
