@@ -9,8 +9,8 @@
 What is alike: sizes, padding, dropout of 0.1, a masked-language head tied to the word table, a head
 on regions with the detector's distribution as target, AdamW with the config's options and clipping;
 for ViLBERT the alignment loss. What differs: the masked-language head reads all text positions, as
-in these libraries (ours reads a cap of 0.4 · max_text gathered ones); inputs come masked (ours are
-masked within the step); no box embedding, mean of visible regions, or [END].
+in these libraries, and that on regions all of them (ours read the masked ones, gathered); inputs
+come masked (ours are masked within the step); no box embedding, mean of visible regions, or [END].
 
 Attention is PyTorch's fused one throughout: LXMERT, which has none, gets it here. AdamW is fused.
 On a GPU the model is compiled; bfloat16 is autocast, as `transformers` would run it.
