@@ -120,6 +120,8 @@ class Task(base.Objective):
         order = jnp.argsort(weight == 0, axis=-1, stable=True)
 
         def at(width):
+            if width == order.shape[-1]:
+                return super(Task, self).measure(head, outputs, batch)
             first = order[..., :width]
             cut = {
                 key: jnp.take_along_axis(

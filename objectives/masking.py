@@ -88,7 +88,9 @@ def widths(steps: tuple[int, ...], cap: int) -> list[int]:
 def at_narrowest(run, counts, known: list[int]):
     """run(width) at the narrowest of the `known` widths that no count passes.
 
-    Heads are dear and most rows have few targets; how many is only known on the device.
+    Heads are dear and most rows have few targets; how many is only known on the device. On several
+    devices the last is run: a branch would have to add up the devices' gradients of the word table
+    by itself, apart from those of its look-ups.
 
     Args:
       run: function of a static width whose results have the same shapes at any width. It reads that
@@ -96,8 +98,8 @@ def at_narrowest(run, counts, known: list[int]):
       counts: int [...], targets of each row.
       known: ascending, see `widths`; no count passes the last. Each is compiled for.
     """
-    if len(known) == 1:
-        return run(known[0])
+    if len(known) == 1 or jax.sharding.get_abstract_mesh().size > 1:
+        return run(known[-1])
     number = sum((counts.max() > width).astype(jnp.int32) for width in known[:-1])
     # Room for what one width keeps for its backward pass would be taken by all: it keeps nothing.
     return jax.lax.switch(

@@ -7,9 +7,10 @@ MFU = operations the model needs / (time · peak of all devices). Needed are, a 
 
 Positions are those of the stream that the product reads: the packed row (L) in VL-BERT's layers,
 T and R in ViLBERT's; the places that are predicted for heads. Of masked words and regions these are
-the fewest that the head is compiled for: a batch with a row of more does more than is counted. The
-tied word table counts as part of the masked-language head. Table look-ups, norms and element-wise
-work count nothing; padding counts. Co-attention is 12 · T · R · width a connection and direction.
+the fewest that the head is compiled for: a batch with a row of more, and any batch on several
+devices, does more than is counted. The tied word table counts as part of the masked-language head.
+Table look-ups, norms and element-wise work count nothing; padding counts. Co-attention is
+12 · T · R · width a connection and direction.
 """
 
 import math

@@ -10,6 +10,7 @@ import pytest
 from configs import common
 from input_pipeline.schema import SpecialIds
 from objectives import base, masked_language, masked_region, masking
+from training import sharding
 
 ROWS, DIM, VOCAB, CLASSES = 3, 4, 11, 30
 FACTS = base.Facts(SpecialIds(0, 1, 2, 3, 4, VOCAB), 40, DIM, CLASSES, True)
@@ -97,9 +98,11 @@ def test_the_width_is_the_narrowest_that_holds_the_fullest_row():
     assert masking.widths((4, 8, 16), 10) == [4, 10]
     assert masking.widths((16,), 8) == [8]
 
-    @jax.jit
-    def width(counts):
+    def narrowest(counts):
         return masking.at_narrowest(lambda width: jnp.float32(width), counts, [4, 8, 26])
 
+    width = jax.jit(narrowest)
     for most, expected in ((0, 4), (4, 4), (5, 8), (8, 8), (9, 26), (26, 26)):
         assert width(jnp.array([1, most, 0])) == expected
+    with jax.set_mesh(sharding.make_mesh(dict(data=-1, fsdp=1, tensor=1))):
+        assert jax.jit(lambda counts: narrowest(counts))(jnp.array([1, 2])) == 26
