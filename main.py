@@ -6,9 +6,6 @@ python main.py --config=FILE [--workdir=DIR] [--mode=train|eval|predict|dry_run]
 import os
 import sys
 
-from training import host_memory
-
-host_memory.keep_freed()  # before the imports that start threads
 # TensorFlow reads the input only; its start-up notices help nobody here.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -44,10 +44,6 @@ import types
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the peer needs memory, too
 
-from training import host_memory
-
-host_memory.keep_freed()  # as main.py does, for both sides
-
 import jax
 import jax.numpy as jnp
 import ml_dtypes
