@@ -112,11 +112,13 @@ def run(workdir, config, **options) -> dict:
 
 def launch(workdir, slow=0.0, **options):
     """A run in a process of its own."""
+    return start("-m", "tests.training.run_fake", workdir, STEPS, slow, json.dumps(options))
+
+
+def start(*arguments):
+    """Python with these arguments, from the project's root."""
     return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "tests.training.run_fake", str(workdir), str(STEPS)),
-            *(str(slow), json.dumps(options)),
-        ],
+        [sys.executable, *map(str, arguments)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

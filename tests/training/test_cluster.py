@@ -5,8 +5,6 @@ import pathlib
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -17,7 +15,6 @@ from tests.training.run_fake import steps_of, wait_for
 from training import checkpoint, cluster, metrics, signals
 from training.checkpoint import FOLDER
 
-ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 24
 # Sums over processes are taken in another order than sums over the devices of one.
 CLOSE = 1e-5
@@ -25,17 +22,9 @@ CLOSE = 1e-5
 
 def launch(workdir, slow=0.0, options="{}", processes=2):
     """The fake run as several processes with eight devices together."""
-    return subprocess.Popen(
-        [
-            *(sys.executable, "scripts/launch.py", f"--processes={processes}"),
-            *(f"--devices={8 // processes}", "--grace=60", "--", "-m", "tests.training.run_fake"),
-            *(str(workdir), str(STEPS), str(slow), options),
-        ],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    return run_fake.start(
+        *("scripts/launch.py", f"--processes={processes}", f"--devices={8 // processes}"),
+        *("--grace=60", "--", "-m", "tests.training.run_fake", workdir, STEPS, slow, options),
     )
 
 
