@@ -10,6 +10,7 @@ from input_pipeline.regions import FeatureSpec, RegionStore, RegionWriter
 from input_pipeline.stream import Source, Stream
 from input_pipeline.tables import Row, build_table
 from input_pipeline.tokenizer import Tokenizer, train_wordpiece
+from objectives.base import assemble_caption
 
 WORDS = ("man", "woman", "dog", "cat", "on", "with", "red", "blue", "bench", "street", "holding")
 
@@ -37,22 +38,6 @@ def make_store(folder: str, args) -> None:
                        class_probs=probs)  # fmt: skip
 
 
-def assemble(table, rows, special, max_text):
-    """[CLS] pieces [SEP], as the masked-language objective does it."""
-    got, at = table.gather(rows, max_text - 2), np.arange(len(rows))
-    length = got["lengths"] + 2
-    ids = np.full((len(rows), max_text), special.pad, np.int32)
-    starts = np.zeros((len(rows), max_text), bool)
-    mask = np.arange(max_text) < length[:, None]
-    ids[:, 1:-1][mask[:, 2:]] = got["ids"][mask[:, 2:]]
-    starts[:, 1:-1] = got["word_starts"]
-    ids[:, 0], starts[:, 0] = special.cls, True
-    ids[at, length - 1], starts[at, length - 1] = special.sep, True
-    segments = np.zeros_like(ids)
-    return {"text_ids": ids[:, None], "text_mask": mask[:, None],
-            "segment_ids": segments[:, None], "word_starts": starts[:, None]}  # fmt: skip
-
-
 def make_stream(store: RegionStore, folder: str, args, block: int, texts: int = 2) -> Stream:
     """A training stream of random captions, `texts` an image, in blocks of `block` examples."""
     rng = np.random.default_rng(1)
@@ -75,5 +60,5 @@ def make_stream(store: RegionStore, folder: str, args, block: int, texts: int = 
         order=args.order,
     )
     source = Source(table, np.arange(len(table)), store, store.rows_of(table.images))
-    return Stream("captions", source, ConfigDict(options), assemble, tokenizer.vocab,
+    return Stream("captions", source, ConfigDict(options), assemble_caption, tokenizer.vocab,
                   tokenizer.special, seed=0, batch_size=args.batch, training=True)  # fmt: skip
