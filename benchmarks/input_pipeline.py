@@ -39,6 +39,7 @@ from input_pipeline import pipeline, sampling
 from input_pipeline.regions import RegionStore
 from input_pipeline.spec import DTYPES
 from input_pipeline.stream import Stream
+from objectives.base import assemble_caption
 
 
 def measure(store: RegionStore, stream: Stream, args) -> dict:
@@ -68,7 +69,7 @@ def measure(store: RegionStore, stream: Stream, args) -> dict:
     def texts():
         for draw in range(batches):
             at = sampling.draw_rows(0, "captions", draw, args.batch, stream.num_examples)
-            synthetic_stream.assemble(stream._table, at, stream.special, 64)
+            assemble_caption(stream._table, at, stream.special, 64)
 
     read()  # brings the store into the page cache
     times = {
