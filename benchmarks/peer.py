@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.lxmert import modeling_lxmert
 
-VOCAB, FEATURES, CLASSES = 30522, 2048, 1601
+from benchmarks.ours import CLASSES, FEATURES, VOCAB
 
 
 class FusedAttention(modeling_lxmert.LxmertAttention):
@@ -148,7 +148,6 @@ class Peer:
     Attributes:
       what: in words.
       parameters: of the model.
-      compile_seconds: of the first compiled steps, all shapes together; None: nothing is compiled.
       loss: of the last step.
     """
 
@@ -283,7 +282,7 @@ class Peer:
         for batches in self._kinds.values():
             for parts in batches:
                 self._step(parts, self._run)
-        self.compile_seconds = time.perf_counter() - asked if self._gpu else None
+        self._compile_seconds = time.perf_counter() - asked if self._gpu else None
         if self._gpu:
             torch.cuda.reset_peak_memory_stats()
 
@@ -296,11 +295,15 @@ class Peer:
             self._seconds["buckets"].append(float(np.mean(times)))
 
     def results(self) -> dict[str, dict]:
-        """{kind: shape, seconds of each step, and of a step real, padded and operations}."""
+        """{kind: shape, seconds of each step, compile_seconds; of a step real, padded, flops}.
+
+        Compilation is of all shapes together; None where nothing is compiled.
+        """
         return {
             kind: dict(
                 shape=" ".join(parts["shape"] for parts in batches),
                 seconds=self._seconds[kind],
+                compile_seconds=self._compile_seconds,
                 real=float(np.mean([parts["real"] for parts in batches])),
                 padded=float(np.mean([parts["padded"] for parts in batches])),
                 flops=self._flops[kind],
@@ -308,6 +311,6 @@ class Peer:
             for kind, batches in self._kinds.items()
         }
 
-    def peak_gb(self) -> float | None:
+    def peak_bytes(self) -> int | None:
         """Peak of PyTorch's memory on a GPU."""
-        return torch.cuda.max_memory_allocated() / 1e9 if self._gpu else None
+        return torch.cuda.max_memory_allocated() if self._gpu else None

@@ -1,8 +1,6 @@
 """Reading ahead through tf.data: the same batches in the same order, and errors as they were."""
 
-import importlib.util
 import itertools
-import pathlib
 
 import ml_dtypes
 import numpy as np
@@ -61,14 +59,3 @@ def test_errors_arrive_at_their_batch(tmp_path):
         next(batches)
     assert str(error.value) == want
     assert "example 'img5#" in want
-
-
-def test_benchmark_runs(tmp_path, capsys):
-    path = pathlib.Path(__file__).parents[2] / "benchmarks" / "input_pipeline.py"
-    spec = importlib.util.spec_from_file_location("benchmark_input_pipeline", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    small = "--images 12 --regions 4 --dim 16 --classes 20 --batch 4 --examples 16 --threads 2"
-    module.main([*small.split(), "--json", str(tmp_path / "out.json")])
-    assert "examples/s" in capsys.readouterr().out
-    assert (tmp_path / "out.json").stat().st_size > 100

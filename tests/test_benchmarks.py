@@ -1,0 +1,100 @@
+"""Benchmarks still run, at toy sizes, and their figures hang together; how fast is not asked."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import input_pipeline, train_step
+
+FOLDER = pathlib.Path(train_step.__file__).parent
+STEP = ("--sizes=mini", "--batch=8", "--rounds=1", "--steps=1", "--matmul=64", "--buckets=20x20")
+
+
+def test_input_pipeline(tmp_path, capsys):
+    small = "--images 12 --regions 4 --dim 16 --classes 20 --batch 4 --examples 16 --threads 2"
+    input_pipeline.main([*small.split(), "--json", str(tmp_path / "out.json")])
+    assert "examples/s" in capsys.readouterr().out
+    parts = json.loads((tmp_path / "out.json").read_text())["parts_us"]
+    assert parts["read"] < parts["batch"]
+
+
+def test_train_step(tmp_path, capsys):
+    train_step.main([*STEP, "--models=vlbert", "--json", str(tmp_path / "out.json")])
+    full, buckets = rows = json.loads((tmp_path / "out.json").read_text())
+    printed = capsys.readouterr().out
+    assert [json.loads(line) for line in printed.splitlines() if line[:1] == "{"] == rows
+    assert [row["kind"] for row in rows] == ["full", "buckets"]
+    for row in rows:
+        seconds = row["step_ms_p50"] / 1e3
+        assert row["examples_per_second"] * seconds == pytest.approx(8)
+        assert row["real_tokens_per_second"] < row["padded_tokens_per_second"]
+        assert row["mfu"] == pytest.approx(row["teraflops_per_second"] / row["peak_teraflops"])
+        assert 1 < row["loss"] < 100
+        assert f"{row['step_ms_p50']:,.1f} | {row['step_ms_p95']:,.1f}" in printed
+    assert full["shape"] == "64x37x64"
+    small, own = (part.split(":") for part in buckets["shape"].split())
+    assert small[0] == "20x20x40"
+    assert int(small[1][:-1]) + int(own[1][:-1]) == 100
+    padded = [row["padded_tokens_per_second"] * row["step_ms_p50"] / 1e3 for row in rows]
+    assert padded[0] == pytest.approx(8 * 65)  # with [END]
+    share = int(small[1][:-1]) / 100
+    assert padded[1] == pytest.approx(8 * (share * 41 + (1 - share) * 65), rel=0.01)
+    assert buckets["teraflops_per_step"] < full["teraflops_per_step"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["vlbert", "vilbert"])
+def test_train_step_beside_its_peer(model, tmp_path, capsys):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    train_step.main([*STEP, f"--models={model}", "--peer", "--json", str(tmp_path / "out.json")])
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert [(row["side"], row["kind"]) for row in rows] == [
+        ("ours", "full"), ("ours", "buckets"), ("peer", "full"), ("peer", "buckets")
+    ]  # fmt: skip
+    assert "× the peer in examples/s at the same padded rows" in capsys.readouterr().out
+    real = [row["real_tokens_per_second"] * row["step_ms_p50"] / 1e3 for row in rows]
+    assert real[2] == pytest.approx(real[0], rel=0.15)  # other examples of the same kind
+
+
+def _run(name: str, *options: str) -> str:
+    """What the benchmark prints."""
+    command = [sys.executable, FOLDER / name, *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_ranking():
+    sizes = "--texts=4", "--images=4", "--text=6", "--regions=5", "--features=16", "--rounds=1"
+    found = json.loads(_run("ranking.py", *sizes))
+    assert found["largest_difference"] < 1e-4
+    assert min(found["pairs_per_second"].values()) > 0
+
+
+@pytest.mark.slow
+def test_meshes():
+    printed = _run("meshes.py", "--state_only", "--models=vlbert", "--meshes=8,1,1:1,8,1")
+    whole, split = (line.split("|")[3].strip() for line in printed.splitlines()[2:])
+    assert (whole, split) == ("437 MiB", "55.1 MiB")
+
+
+@pytest.mark.slow
+def test_padding():
+    printed = _run(
+        "padding.py",
+        "--config=configs/vlbert_pretrain.py",
+        "--config.streams.captions.buckets=((13,6,16),(16,7,20))",
+        "--draws=8",
+    )
+    found = re.findall(r"(?:without|with) buckets: padding (.*)%, operations (.*)%", printed)
+    whole, less = (tuple(map(float, pair)) for pair in found)
+    assert whole[0] > less[0] > 0
+    assert whole[1] == 100 > less[1] > 100 * (1 - whole[0] / 100)
+    batches = re.findall(r"(\d+) batches of", printed)
+    assert sum(map(int, batches)) == 2 * 8
