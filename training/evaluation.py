@@ -6,7 +6,7 @@ import jax
 
 from input_pipeline import remote
 from input_pipeline.schema import ConfigError
-from training import metrics, predict, signals, starts
+from training import metrics, predict, sharding, signals, starts
 from training.metrics import say
 from training.parts import Parts
 
@@ -39,6 +39,7 @@ def write_predictions(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
             "predictions (pre-training objectives learn from what they hide)"
         )
     params, step, source = starts.trained(config, workdir, parts, mesh)
+    params = sharding.gather_once(params, mesh)
     say(f"predicting with step {step} of {source}")
     shown = predict.write(config, workdir, predictors, params)
     values = {}
@@ -62,6 +63,9 @@ def metrics_of(parts: Parts, params, workdir: remote.Path | None = None) -> dict
     Raises:
       signals.Stopped: the run is to stop.
     """
+    if not parts.evaluators:
+        return {}
+    params = sharding.gather_once(params, jax.sharding.get_mesh())
     for name, evaluator in parts.evaluators.items():
         if workdir and hasattr(evaluator, "files"):
             evaluator.folder = workdir / evaluator.files / name
@@ -84,6 +88,7 @@ def write_report(config, workdir: remote.Path, parts: Parts, params) -> None:
     predictors = parts.predictors()
     if not predictors:
         return
+    params = sharding.gather_once(params, jax.sharding.get_mesh())
     try:
         shown = predict.some(config, predictors, params)
     except signals.Stopped:

@@ -188,6 +188,14 @@ def gather(params, mesh, dtype):
     return jax.lax.with_sharding_constraint(params, for_use(params, mesh))
 
 
+def gather_once(params, mesh):
+    """Parameters placed `for_use`, in their own type, for many programs that only read them.
+
+    Where they are whole along `fsdp` already, they are returned as they are.
+    """
+    return jax.device_put(params, for_use(params, mesh))
+
+
 def scatter(grads, mesh, shardings):
     """Gradients of what `gather` gave, summed over devices and placed as `shardings` says: float32.
 
