@@ -23,6 +23,8 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 # A TPU program spreads one exchange over several fusions, each of which names it.
 _CHAIN = re.compile(r'\bchannel_id=(\d+).*\bchain_id="(\d+)"')
 _LIST = re.compile(r"\b(?:replica_groups|source_target_pairs)=\{(\{[\d,{} ]*\})\}")
+# It runs a sum and its split as one, and writes them down as a fusion of this name.
+_SUM_AND_SPLIT = "all-reduce-scatter"
 # Groups are written in three ways: listed; the rows of a matrix made of transposed places,
 # [4,2]<=[2,2,2]T(2,1,0); or axes (or parts of one, 'x':(before)size) of a mesh of XLA's own.
 _IOTA = re.compile(r"\breplica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
@@ -81,6 +83,8 @@ def find(text: str, mesh) -> list[Collective]:
             kind = opcode.removesuffix("-start")
             if kind not in KINDS:
                 continue
+            if kind == "all-reduce" and name.startswith(_SUM_AND_SPLIT):
+                kind = "reduce-scatter"
             chain = _CHAIN.search(rest)
             if chain:
                 if (kind, *chain.groups()) in chains:

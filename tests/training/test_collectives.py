@@ -109,6 +109,26 @@ ENTRY %main (p: f32[4,8]) -> f32[4,8] {{
     assert one == collectives.Collective("all-gather", axes, size, bytes=4 * 8 * 4 * size)
 
 
+def test_a_sum_and_its_split_in_one_fusion_is_a_reduce_scatter(mesh):
+    text = """HloModule made_up
+
+%all-reduce-scatter.3 (a: f32[8,4]) -> f32[4,4] {
+  %a = f32[8,4]{1,0} parameter(0)
+  %sum = f32[8,4]{1,0} all-reduce(%a), replica_groups={{0,1},{2,3},{4,5},{6,7}}, to_apply=%add
+  %row = u32[] constant(4)
+  %column = u32[] constant(0)
+  ROOT %part = f32[4,4]{1,0} dynamic-slice(%sum, %row, %column), dynamic_slice_sizes={4,4}
+}
+
+ENTRY %main (p: f32[8,4]) -> f32[4,4] {
+  %p = f32[8,4]{1,0} parameter(0)
+  ROOT %both = f32[4,4]{1,0} fusion(%p), kind=kCustom, calls=%all-reduce-scatter.3
+}
+"""
+    (one,) = collectives.find(text, mesh)
+    assert one == collectives.Collective("reduce-scatter", ("tensor",), 2, bytes=8 * 4 * 4)
+
+
 def test_groups_in_an_unknown_form_are_an_error(mesh):
     text = """HloModule made_up
 
