@@ -5,10 +5,11 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 
-from benchmarks import input_pipeline, train_step
+from benchmarks import input_pipeline, storage, synthetic_stream, train_step
 
 FOLDER = pathlib.Path(train_step.__file__).parent
 STEP = ("--sizes=mini", "--batch=8", "--rounds=1", "--steps=1", "--matmul=64", "--buckets=20x20")
@@ -16,10 +17,38 @@ STEP = ("--sizes=mini", "--batch=8", "--rounds=1", "--steps=1", "--matmul=64", "
 
 def test_input_pipeline(tmp_path, capsys):
     small = "--images 12 --regions 4 --dim 16 --classes 20 --batch 4 --examples 16 --threads 2"
-    input_pipeline.main([*small.split(), "--json", str(tmp_path / "out.json")])
+    out = tmp_path / "out.json"
+    input_pipeline.main([*small.split(), "--cold", "--block", "2", "--json", str(out)])
     assert "examples/s" in capsys.readouterr().out
-    parts = json.loads((tmp_path / "out.json").read_text())["parts_us"]
-    assert parts["read"] < parts["batch"]
+    found = json.loads(out.read_text())
+    assert all(cost > 0 for cost in found["parts_us"].values())
+    assert "iterate, 2 threads" in found
+    assert any("disk_kb" in figures for figures in found.values())
+
+
+def test_input_pipeline_for_a_consumer(tmp_path, capsys):
+    small = "--images 12 --regions 4 --dim 16 --classes 20 --batch 8 --examples 32 --threads 1"
+    out = tmp_path / "out.json"
+    input_pipeline.main([*small.split(), "--consumer", "2000", "--json", str(out)])
+    assert "a consumer of 2,000 examples/s" in capsys.readouterr().out
+    found = json.loads(out.read_text())
+    assert 0 <= found["threads"]["1"]["waiting"] < 1
+    assert 0 < found["threads"]["1"]["examples_per_s"] <= 2000 * 1.01
+    assert all(wall > 0 for wall, _ in found["stages"].values())
+
+
+def test_storage(tmp_path, capsys):
+    options = types.SimpleNamespace(images=12, regions=4, dim=16, classes=20, dtype="float32")
+    synthetic_stream.make_store(str(tmp_path / "store"), options)
+    out = tmp_path / "out.json"
+    arguments = ["--images=12", "--examples=24", "--json", str(out)]
+    assert storage.main([str(tmp_path / "store"), *arguments]) == 0
+    (rows,) = json.loads(out.read_text()).values()
+    error = {(row["dtype"], row["classes"]): row["relative_error"] for row in rows}
+    most = max(classes for _, classes in error)
+    assert error["float32", most] == 0 < error["bfloat16", most]
+    assert len(capsys.readouterr().out.splitlines()) == len(rows) + 3
+    assert storage.main([str(tmp_path / "nowhere")]) == 1
 
 
 def test_train_step(tmp_path, capsys):
