@@ -53,7 +53,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, *_):
-        pass  # a client that was killed, or has read enough
+        """Quiet: the client was killed, or has read enough."""
 
     def new_bucket(self) -> str:
         """Makes a bucket; returns its name."""
