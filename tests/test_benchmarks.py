@@ -64,6 +64,8 @@ def test_train_step(tmp_path, capsys):
         assert row["mfu"] == pytest.approx(row["teraflops_per_second"] / row["peak_teraflops"])
         assert 1 < row["loss"] < 100
         assert f"{row['step_ms_p50']:,.1f} | {row['step_ms_p95']:,.1f}" in printed
+    real = [row["real_tokens_per_second"] * row["step_ms_p50"] / 1e3 for row in rows]
+    assert real[1] == pytest.approx(real[0], rel=0.2)  # of all examples, and of the first eight
     assert full["shape"] == "64x37x64"
     small, own = (part.split(":") for part in buckets["shape"].split())
     assert small[0] == "20x20x40"
