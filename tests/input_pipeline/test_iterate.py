@@ -6,7 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from made_data import ASSEMBLE, config, write_all
-from test_stream import damage, equal
+from test_stream import equal
+from test_stream_faults import damage
 
 from input_pipeline import pipeline
 from input_pipeline.schema import DataError
