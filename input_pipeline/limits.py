@@ -187,6 +187,31 @@ def check_options(name: str, options) -> None:
     _check_buckets(where, options)
 
 
+def check_without_images(where: str, options, other_image: bool) -> None:
+    """Raises DataError where a stream of plain text is to do what needs images.
+
+    Args:
+      where: the stream's block, for the message.
+      options: of the stream.
+      other_image: whether examples are to get another's image.
+    """
+    if options.negatives or options.distractors or options.flip != "off" or other_image:
+        raise DataError(
+            "plain text has no images",
+            where=where,
+            expected="negatives=False, no distractors, flip='off' and no visual gain",
+            found=f"negatives={options.negatives}, distractors={options.distractors!r}, "
+            f"flip={options.flip!r}",
+        )
+    if options.buckets:
+        raise DataError(
+            "plain text has no padding that buckets could save",
+            where=f"{where}.buckets",
+            expected="(): every row goes on into the lines that follow until it is full",
+            found=tuple(options.buckets),
+        )
+
+
 def _check_buckets(where: str, options) -> None:
     names = "max_text", "max_regions", "max_length"
 

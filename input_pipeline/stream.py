@@ -108,7 +108,7 @@ class Stream:
         self._weights = tuple(weights) if training else ()
         self._checked = False
         self._groups = self._other = self._left_right = self._distractors = None
-        self._check(vocab, other_image)
+        self._prepare(vocab, other_image)
         if training and options.block > 1 and self._store is not None:
             # Blocks are of neighbours on disk; texts may come in another order than images.
             places = self._images_of(self._rows)[:, 0]
@@ -135,7 +135,8 @@ class Stream:
         """Batches that hold every example at least once."""
         return -(-self.num_examples // self.batch_size)
 
-    def _check(self, vocab: dict[str, int], other_image: bool) -> None:
+    def _prepare(self, vocab: dict[str, int], other_image: bool) -> None:
+        """What examples get beside their own text and image, checked against the data."""
         options, name = self._options, f"config.streams.{self.name}"
         if not len(self._rows) or self.batch_size < 1:
             raise DataError(
@@ -146,21 +147,7 @@ class Stream:
                 fix="check the data, or leave the stream out with batch_size=0",
             )
         if self._store is None:
-            if options.negatives or options.distractors or options.flip != "off" or other_image:
-                raise DataError(
-                    "plain text has no images",
-                    where=name,
-                    expected="negatives=False, no distractors, flip='off' and no visual gain",
-                    found=f"negatives={options.negatives}, distractors={options.distractors!r}, "
-                    f"flip={options.flip!r}",
-                )
-            if options.buckets:
-                raise DataError(
-                    "plain text has no padding that buckets could save",
-                    where=f"{name}.buckets",
-                    expected="(): every row goes on into the lines that follow until it is full",
-                    found=tuple(options.buckets),
-                )
+            limits.check_without_images(name, options, other_image)
             return
         check_order(options.order, self._store.spec)
         image_rows = self._images_of(self._rows)

@@ -285,6 +285,12 @@ def test_text_only_stream(folder):
     first = batch["text_ids"][batch["example_index"] == 0][0, 0]
     assert first.tolist() == (flat * 3)[:7]
     assert text.text_id(2) == "corpus.txt:4"
+    for option, value in {"negatives": True, "flip": "boxes", "distractors": "similar"}.items():
+        asking = config(folder, text_batch=6, corpus=str(folder / "corpus.txt"))
+        asking.streams.text[option] = value
+        with pytest.raises(DataError, match=r"(?s)no images.*streams\.text") as error:
+            pipeline.build_streams(asking, ASSEMBLE)
+        assert f"{option}={value!r}" in str(error.value)
     with pytest.raises(DataError, match=r"(?s)no corpus.*data\.corpus.*batch_size"):
         pipeline.build_streams(config(folder, text_batch=4), ASSEMBLE)
 
