@@ -88,7 +88,6 @@ def write_report(config, workdir: remote.Path, parts: Parts, params) -> None:
     predictors = parts.predictors()
     if not predictors:
         return
-    params = sharding.gather_once(params, jax.sharding.get_mesh())
     try:
         shown = predict.some(config, predictors, params)
     except signals.Stopped:

@@ -5,11 +5,12 @@ import types
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from configs import vilbert_pretrain, vlbert_pretrain
 from input_pipeline.schema import SpecialIds
 from tests.training.test_meshes import SPEC, configure, made_up
-from training import collectives, evaluation, sharding, state
+from training import collectives, evaluation, predict, sharding, starts, state
 from training.evaluators import losses
 from training.multitask import MultiTask
 from training.parts import Parts
@@ -62,6 +63,22 @@ def test_a_batch_of_an_evaluation_moves_no_parameters(module):
     assert sent(params) > size / 2  # what it is for
     assert sent(given) < 1000  # sums of losses
     assert _pointers(evaluate(mesh, given)) == _pointers(given)
+
+
+def test_predictions_are_of_gathered_parameters(monkeypatch, tmp_path):
+    mesh, _, params, _ = build(vlbert_pretrain, fsdp=8)
+    given = []
+    monkeypatch.setattr(starts, "trained", lambda *_: (params, 1, "a checkpoint"))
+    monkeypatch.setattr(
+        predict, "write", lambda config, workdir, found, params: given.append(params)
+    )
+    monkeypatch.setattr(predict, "labelled", lambda stream: False)
+    one = types.SimpleNamespace(stream=None)
+    parts = Parts(None, {}, None, {}, predictors=lambda: {"captions": one})
+    config = ConfigDict(dict(predict=dict(examples=0)))
+    evaluation.write_predictions(config, tmp_path, parts, mesh)
+    assert _pointers(given[0]) == _pointers(evaluate(mesh, given[0]))
+    assert _pointers(given[0]) != _pointers(params)
 
 
 def test_whole_parameters_are_not_copied():
