@@ -13,7 +13,11 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from training import cluster, loop, runfolder, topology
+from core.console import say
+from runtime import cluster
+from training import loop
+from training.planning import topology
+from training.run import runfolder
 
 config_flags.DEFINE_config_file("config", None, "config file, with :arguments", lock_config=True)
 flags.DEFINE_string("workdir", None, "run folder, gs:// too; default: runs/ named after the config")
@@ -42,7 +46,7 @@ def main(argv):
         cluster.join(False if planned else values.multihost)
         with cluster.guard(loop.USERS):
             workdir = runfolder.opened(workdir)
-            loop.say(f"run folder: {workdir}")
+            say(f"run folder: {workdir}")
             loop.run(values.config, workdir, values.mode)
     except loop.USERS as error:  # the message says it all; a traceback would hide it
         sys.exit(f"error: {error}")

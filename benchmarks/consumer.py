@@ -14,11 +14,11 @@ import numpy as np
 import xxhash
 from ml_collections import ConfigDict
 
-from input_pipeline import limits, pipeline
 from input_pipeline.regions import RegionStore
-from input_pipeline.stream import Stream
+from input_pipeline.streams import limits, pipeline
+from input_pipeline.streams.stream import Stream
 
-AHEAD = 2  # steps given to the device, as in training/ahead.py
+AHEAD = 2  # steps given to the device, as in training/run/ahead.py
 
 
 class Stages:
@@ -150,7 +150,7 @@ def measure(store: RegionStore, stream: Stream, args) -> dict:
     """{"threads": {number: figures of `consume`}, "stages": {stage: µs an example}, ...}."""
     import jax
 
-    from training import sharding
+    from runtime import sharding
 
     mesh = sharding.make_mesh(ConfigDict(dict(data=-1, fsdp=1, tensor=1)))
 

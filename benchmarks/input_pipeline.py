@@ -35,10 +35,10 @@ import numpy as np
 import xxhash
 
 from benchmarks import consumer, synthetic_stream
-from input_pipeline import pipeline, sampling
 from input_pipeline.regions import RegionStore
-from input_pipeline.spec import DTYPES
-from input_pipeline.stream import Stream
+from input_pipeline.regions.spec import DTYPES
+from input_pipeline.streams import pipeline, sampling
+from input_pipeline.streams.stream import Stream
 from objectives.base import assemble_caption
 
 

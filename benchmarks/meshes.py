@@ -18,7 +18,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import jax
 
-from training import assumed, dry_run, setup, sharding, throughput, topology
+from runtime import sharding
+from training import setup
+from training.planning import assumed, dry_run, topology
+from training.run import throughput
 from training.state import StateMaker
 
 HEAD = (

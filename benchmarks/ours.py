@@ -7,10 +7,12 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from input_pipeline import limits
 from input_pipeline.schema import SpecialIds
-from training import sharding, state, step, throughput
-from training.multitask import MultiTask
+from input_pipeline.streams import limits
+from objectives.model import MultiTaskModel
+from runtime import sharding
+from training import state, step
+from training.run import throughput
 
 VOCAB, FEATURES, CLASSES, TOP = 30522, 2048, 1601, 16  # BERT's, and Visual Genome's detector
 SPECIAL = SpecialIds(pad=0, unk=100, cls=101, sep=102, mask=103, vocab_size=VOCAB)
@@ -84,7 +86,7 @@ class Ours:
         spec = types.SimpleNamespace(
             feature_dim=FEATURES, num_classes=CLASSES, global_feature="mean"
         )
-        task = MultiTask(config, SPECIAL, spec)
+        task = MultiTaskModel(config, SPECIAL, spec)
         self._sizes = limits.sizes(config.streams.captions)  # of the buckets, then the stream's own
         numbers = limits.smallest(self._sizes, *lengths)  # of each example
         hosts = _batches(np.random.default_rng(seed), config, lengths, self._sizes, numbers)

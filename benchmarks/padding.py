@@ -22,8 +22,10 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from input_pipeline import limits
-from training import setup, sharding, state, throughput
+from input_pipeline.streams import limits
+from runtime import sharding
+from training import setup, state
+from training.run import throughput
 
 PERCENT = (5, 25, 50, 75, 90, 95, 99, 100)
 

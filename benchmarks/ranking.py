@@ -3,9 +3,9 @@
   python benchmarks/ranking.py --model=vilbert --size=mini
 
 Scores the same texts with the same images in two ways and prints pairs/s of both: in a grid, as
-training/evaluators/ranking.py does, where what lies below the first meeting of text and image runs
-once a text and once an image; and pair by pair, each with its own copy of its text and image. The
-ways take turns, and the largest difference of their scores is printed.
+evaluation/evaluators/ranking.py does, where what lies below the first meeting of text and image
+runs once per text and once per image; and pair by pair, each with its own copy of its text and
+image. The ways take turns, and the largest difference of their scores is printed.
 """
 
 import argparse
@@ -24,10 +24,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import retrieval
+from evaluation.evaluators import ranking
 from input_pipeline.schema import SpecialIds
-from training import sharding, state
-from training.evaluators import ranking
-from training.multitask import MultiTask
+from objectives.model import MultiTaskModel
+from runtime import sharding
+from training import state
 
 VOCAB = 30522
 
@@ -66,7 +67,7 @@ def measure(config, features: int, rounds: int) -> dict:
     """Times a step of both ways, in turns."""
     special = SpecialIds(pad=0, unk=100, cls=101, sep=102, mask=103, vocab_size=VOCAB)
     spec = types.SimpleNamespace(feature_dim=features, num_classes=0, global_feature="mean")
-    task, block = MultiTask(config, special, spec), config.evals.ranking
+    task, block = MultiTaskModel(config, special, spec), config.evals.ranking
     options = config.streams[block.stream]
     texts, images = made_up(options, block.batch_size, block.images, features)
     mesh = sharding.make_mesh(config.mesh)

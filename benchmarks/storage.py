@@ -25,10 +25,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from input_pipeline.convert_store import Error, fewer_classes
+from core.errors import DataError
 from input_pipeline.regions import RegionStore, RegionWriter
-from input_pipeline.schema import DataError
-from input_pipeline.spec import DTYPES, FeatureSpec
+from input_pipeline.regions.convert_store import Error, fewer_classes
+from input_pipeline.regions.spec import DTYPES, FeatureSpec
 
 BATCH = 128
 TOPS = (16, 100)

@@ -7,9 +7,9 @@ from ml_collections import ConfigDict
 
 from configs import common
 from input_pipeline.regions import FeatureSpec, RegionStore, RegionWriter
-from input_pipeline.stream import Source, Stream
-from input_pipeline.tables import Row, build_table
-from input_pipeline.tokenizer import Tokenizer, train_wordpiece
+from input_pipeline.streams.stream import Source, Stream
+from input_pipeline.texts.tables import Row, build_table
+from input_pipeline.texts.tokenizer import Tokenizer, train_wordpiece
 from objectives.base import assemble_caption
 
 WORDS = ("man", "woman", "dog", "cat", "on", "with", "red", "blue", "bench", "street", "holding")

@@ -19,7 +19,7 @@ kinds are timed:
             counts by its share of examples
 
 Tokens are word pieces and regions; "real" leaves the padding out ([END] counts as padding). MFU is
-model operations (see training/throughput.py) over time · peak. The peak is the data sheet's for
+model operations (see training/run/throughput.py) over time · peak. The peak is the data sheet's for
 bfloat16 on devices that throughput.py knows; elsewhere, CPUs among them, it is the best rate of a
 square matrix product of the same type in the same run. Memory is what the device reports as its
 peak; on a CPU the program's own arguments, outputs and temporaries by XLA's `memory_analysis`, with
@@ -50,9 +50,10 @@ import numpy as np
 from benchmarks import step_figures
 from benchmarks.ours import Ours, draw_lengths
 from configs import models, vilbert_pretrain, vlbert_pretrain
-from input_pipeline import limits
-from training import sharding, throughput
-from training.multitask import DTYPES
+from input_pipeline.streams import limits
+from objectives.model import DTYPES
+from runtime import sharding
+from training.run import throughput
 
 CONFIGS = {"vlbert": vlbert_pretrain, "vilbert": vilbert_pretrain}
 BUCKETS = "24x17x26,24x22x32,24x28x38,24x33x43,24x37x48,28x37x56"

@@ -192,8 +192,8 @@ def run_block() -> dict:
     return dict(
         seed=0,
         total_steps=1000,
-        # Parameters to start from: a run, a folder of training.convert, a published checkpoint of
-        # VL-BERT, ViLBERT or BERT, or a hub name. resume > init > scratch.
+        # Parameters to start from: a run, a folder of checkpoints.convert, a published checkpoint
+        # of VL-BERT, ViLBERT or BERT, or a hub name. resume > init > scratch.
         init="",
         init_vocab="",  # vocab.txt of a published file that has none beside it
         dtype="float32",  # of matrix products; parameters, norms, softmax and losses stay float32

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import vl_models
-from training import published_model, sources
+from checkpoints import published_model, sources
 from vl_models import heads, loading
 
 
@@ -124,7 +124,7 @@ def load(place: str, *, vocab: str = "") -> Model:
     """Opens a checkpoint: a run, a shared folder, a published file or a hub name.
 
     Args:
-      place: see `training.sources.open_source`.
+      place: see `checkpoints.sources.open_source`.
       vocab: vocab.txt of a published file that has none beside it.
 
     Raises:

@@ -16,22 +16,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-
-class DataError(ValueError):
-    """Bad input. The message says what is wrong, where, what was expected, found, and the fix."""
-
-    def __init__(self, what: str, *, where: str = "", expected="", found="", fix: str = ""):
-        parts = [what]
-        for label, text in (("where", where), ("expected", expected), ("found", found)):
-            if text != "":
-                parts.append(f"{label}: {text}")
-        if fix:
-            parts.append(f"fix: {fix}")
-        super().__init__("\n  ".join(parts))
-
-
-class ConfigError(ValueError):
-    """A setting that is unknown, or does not fit others; the message names it and what would."""
+from core.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ called `Task`.
 import importlib
 import pkgutil
 
-_PARTS = {"base", "losses", "masking"}
+_PARTS = {"base", "losses", "masking", "model"}
 
 
 def known() -> list[str]:

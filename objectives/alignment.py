@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 
-from input_pipeline.schema import TEXT_KEYS, ConfigError
+from core.errors import ConfigError
+from input_pipeline.schema import TEXT_KEYS
 from objectives import base, losses, masking
 from vl_models import heads
 

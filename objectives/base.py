@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.schema import FIELDS, ConfigError, SpecialIds
+from core.errors import ConfigError
+from input_pipeline.schema import FIELDS, SpecialIds
 
 Arrays = Mapping[str, Any]
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from input_pipeline.schema import ConfigError, DataError
+from core.errors import ConfigError, DataError
 from objectives import base, classification
 from vl_models import heads
 

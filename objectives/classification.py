@@ -7,7 +7,7 @@ true or false from the fused states of the sentence with each of two images, sid
 import jax
 import jax.numpy as jnp
 
-from input_pipeline.schema import ConfigError
+from core.errors import ConfigError
 from objectives import base, losses
 from vl_models import heads
 

@@ -7,7 +7,7 @@ release (regression and noise-contrastive targets).
 import jax
 import jax.numpy as jnp
 
-from input_pipeline.schema import ConfigError, DataError
+from core.errors import ConfigError, DataError
 from objectives import base, losses, masking
 from vl_models import heads, layers
 

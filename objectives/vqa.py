@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from input_pipeline.schema import ConfigError
+from core.errors import ConfigError
 from objectives import base
 from vl_models import heads, layers
 

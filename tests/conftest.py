@@ -56,3 +56,13 @@ def bucket(tmp_path, monkeypatch):
         pytest.skip('gs:// needs gcsfs: pip install -e ".[gcs]"')
     monkeypatch.setenv("VL_CACHE", str(tmp_path / "cache"))
     return Bucket()
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory):
+    """(folder, summary) of a run on the fake task, in one go; no test changes it."""
+    from tests.training import fakes, run_fake
+
+    workdir = tmp_path_factory.mktemp("runs") / "unbroken"
+    summary = run_fake.run(workdir, fakes.config(total_steps=run_fake.STEPS))
+    return workdir, summary

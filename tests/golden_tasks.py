@@ -8,13 +8,14 @@ import numpy as np
 
 from configs import common, models
 from input_pipeline.schema import SpecialIds
-from training.multitask import MultiTask
-from vl_models import loading, torch_names
+from objectives.model import MultiTaskModel
+from vl_models import loading
+from vl_models.published import translate
 
 STREAM = "examples"
 
 
-def task_of(golden, blocks: dict, *, pooler: bool = False, num_answers: int = 0) -> MultiTask:
+def task_of(golden, blocks: dict, *, pooler: bool = False, num_answers: int = 0) -> MultiTaskModel:
     """A golden file's model with the objectives of `blocks`, on one stream."""
     meta = golden.meta
     stream = common.stream_block(tuple(blocks), batch_size=4)
@@ -32,7 +33,7 @@ def task_of(golden, blocks: dict, *, pooler: bool = False, num_answers: int = 0)
     )
     feature_dim = golden["in/boxes"].shape[-1] - 4
     spec = types.SimpleNamespace(feature_dim=feature_dim, num_classes=0, global_feature="mean")
-    return MultiTask(config, special_of(golden), spec, num_answers)
+    return MultiTaskModel(config, special_of(golden), spec, num_answers)
 
 
 def special_of(golden) -> SpecialIds:
@@ -82,15 +83,15 @@ class Texts:
         return f"text {row}"
 
 
-def check_published(golden, kind: str, task: MultiTask, batch: dict) -> tuple[dict, dict]:
+def check_published(golden, kind: str, task: MultiTaskModel, batch: dict) -> tuple[dict, dict]:
     """Holds total loss and gradients to the file, and the name table to a round trip.
 
     Returns:
       {objective: logits} and {objective: loss}.
     """
-    state = golden.state_dict(dict(torch_names.ALIASES[kind]))
+    state = golden.state_dict(dict(translate.ALIASES[kind]))
     shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), {STREAM: batch}))
-    params, new = loading.merge(shapes, torch_names.from_torch(kind, state))
+    params, new = loading.merge(shapes, translate.from_torch(kind, state))
     assert not new
     batch = task.corrupt(STREAM, batch, None)
 
@@ -107,8 +108,8 @@ def check_published(golden, kind: str, task: MultiTask, batch: dict) -> tuple[di
     (loss, (logits, means)), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(params)
     golden.check_loss("loss", loss)
     flat = {k: np.asarray(v) for k, v in loading.flatten(grads).items()}
-    golden.check_gradients(torch_names.to_torch(kind, flat))
-    back = torch_names.to_torch(kind, torch_names.from_torch(kind, state))
+    golden.check_gradients(translate.to_torch(kind, flat))
+    back = translate.to_torch(kind, translate.from_torch(kind, state))
     assert sorted(back) == sorted(state)
     assert all(np.array_equal(back[name], value) for name, value in state.items())
     return logits, means

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import pytest
 
 from configs import models, presets
-from input_pipeline.schema import ConfigError, SpecialIds
+from core.errors import ConfigError
+from input_pipeline.schema import SpecialIds
+from objectives.model import MultiTaskModel
 from training import optimizer
-from training.multitask import MultiTask
 
 PARTS = ("__init__", "common", "finetuning", "models", "presets")
 FILES = sorted(
@@ -111,7 +112,7 @@ def test_config_builds(name, arg):
     config = importlib.import_module(f"configs.{name}").get_config(arg)
     assert config.is_locked
     spec = types.SimpleNamespace(feature_dim=32, num_classes=11, global_feature="mean")
-    task = MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 100), spec, num_answers=7, num_labels=5)
+    task = MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 100), spec, num_answers=7, num_labels=5)
     params = jax.eval_shape(task.init, jax.random.key(0), batch_of(config))
     made = optimizer.make(config.optimizer, params, config.total_steps)
     assert float(made.rate(config.optimizer.warmup_steps)) == pytest.approx(config.optimizer.lr)
@@ -148,13 +149,13 @@ def test_rows_that_do_not_fit_are_refused():
     spec = types.SimpleNamespace(feature_dim=32, num_classes=11, global_feature="mean")
     config.streams.captions.update(max_length=400, max_text=127)
     with pytest.raises(ValueError, match=r"needs 129 positions, config.model.positions is 128"):
-        MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 100), spec)
+        MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 100), spec)
     config.streams.captions.update(max_length=20, max_text=30)
     with pytest.raises(ValueError, match="max_text 30 must not exceed max_length 20"):
-        MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 100), spec)
+        MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 100), spec)
     config.streams.captions.batch_size = 0
     with pytest.raises(ValueError, match="nothing to train on"):
-        MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 100), spec)
+        MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 100), spec)
 
 
 def test_a_trunk_that_cannot_be_built_is_told_as_a_setting():
@@ -162,7 +163,7 @@ def test_a_trunk_that_cannot_be_built_is_told_as_a_setting():
     spec = types.SimpleNamespace(feature_dim=32, num_classes=11, global_feature="mean")
     config.model.connect.text_at = (1, 99)
     with pytest.raises(ConfigError, match=r"config\.model\.connect\.text_at must rise within"):
-        MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 100), spec)
+        MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 100), spec)
 
 
 # What the papers and the released files say of (config, argument at size base): examples of a

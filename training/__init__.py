@@ -1,1 +1,1 @@
-"""The training loop and everything around the step."""
+"""The training loop and what a step is made of."""

@@ -16,32 +16,27 @@ import time
 import jax
 import numpy as np
 
-from input_pipeline import remote
-from input_pipeline.schema import ConfigError, DataError
-from training import (
+from checkpoints import checkpoint, sources
+from core import remote
+from core.console import say
+from core.errors import ConfigError, DataError
+from evaluation import evaluate
+from runtime import compile_cache, sharding, signals, tracing, watchdog
+from training import modes, starts
+from training.parts import Parts
+from training.run import (
     ahead,
-    checkpoint,
-    compile_cache,
     disk,
     divergence,
-    evaluation,
     goodput,
     logs,
     metrics,
     plot,
     run_checkpoints,
     runfolder,
-    sharding,
-    signals,
-    sources,
-    starts,
     throughput,
-    tracing,
-    watchdog,
 )
-from training import summary as summaries
-from training.metrics import say
-from training.parts import Parts
+from training.run import summary as summaries
 from training.state import StateMaker
 from training.step import make_train_step
 
@@ -72,7 +67,7 @@ def run(config, workdir, mode: str = "train") -> dict:
     disk.require_writable(workdir)
     compile_cache.enable(config.compile_cache)
     if mode == "dry_run":
-        from training import dry_run
+        from training.planning import dry_run
 
         return dry_run.run(config, workdir)
     mesh = sharding.make_mesh(config.mesh)
@@ -84,7 +79,7 @@ def run(config, workdir, mode: str = "train") -> dict:
         with watchdog.watching(config.stall, workdir), disk.explained(workdir):
             if training:
                 return train(config, workdir, parts, mesh, stop, ledger)
-            work = dict(eval=evaluation.evaluate, predict=evaluation.write_predictions)[mode]
+            work = dict(eval=modes.evaluate, predict=modes.predict)[mode]
             return work(config, workdir, parts, mesh)
 
 
@@ -250,14 +245,14 @@ class _Run:
         asked = time.perf_counter()
         try:
             with self.ledger.during("evaluation"):
-                values = evaluation.metrics_of(self.parts, params)
+                values = evaluate.metrics_of(self.parts.evaluators, params)
         except signals.Stopped:
             self.stopped = self.unevaluated = True
             return False
         if not values:
             return False
         self.alive()
-        say(metrics.evaluation_lines(step, values))
+        say(evaluate.lines(step, values))
         self.log.write(step, values)
         self._pause_since(asked)
         return self._improved(step, values)
@@ -326,7 +321,13 @@ class _Run:
             say(summaries.table(summary))
             say(self.ledger.line())
             say(f"done: {path}, {plot.draw(self.workdir)}")
-        evaluation.write_report(self.config, self.workdir, self.parts, params)
+        evaluate.write_report(
+            self.config,
+            self.workdir,
+            self.parts.predictors,
+            params,
+            lambda: metrics.last_evaluation(self.workdir),
+        )
         return summary
 
     def summary(self) -> dict:

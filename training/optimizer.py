@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from input_pipeline.schema import ConfigError
-from training import paths, schedules
+from core.errors import ConfigError
+from runtime import paths
+from training import schedules
 
 OPTIMIZERS = ("adamw", "radam", "sgd")
 

@@ -10,7 +10,7 @@ class Parts:
     """Made by `setup.build`; tests make their own.
 
     Attributes:
-      task: a `MultiTask`.
+      task: a `MultiTaskModel`.
       example: {stream: host arrays} of a batch at the streams' full sizes, for shapes.
       batches: batches(draws {stream: first draw}) → endless host batches {stream: arrays}, each
         stream's draw going up by one a step.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from input_pipeline.schema import ConfigError
+from core.errors import ConfigError
 
 
 def triangle(warmup: int, total: int) -> Callable:

@@ -9,13 +9,16 @@ import socket
 import jax
 
 import objectives
-from input_pipeline import pictures, pipeline
-from input_pipeline.schema import ConfigError, DataError
-from input_pipeline.spec import FeatureSpec
+from core.errors import ConfigError, DataError
+from evaluation import evaluators, predict
+from input_pipeline.datasets.reading import pictures
+from input_pipeline.regions.spec import FeatureSpec
+from input_pipeline.streams import pipeline
 from objectives import base
-from training import cluster, evaluators, predict, sharding, signals, throughput, watchdog
-from training.multitask import MultiTask
+from objectives.model import MultiTaskModel
+from runtime import cluster, sharding, signals, watchdog
 from training.parts import Parts
+from training.run import throughput
 
 
 class EvaluationStream:
@@ -199,7 +202,7 @@ def _prepare(config, mesh) -> tuple[Parts, dict[str, str]]:
     digests = {f"streams.{name}": digest for name, digest in fingerprints.items()}
     answers = data.prepared.answers
     labels = list(answers.labels) if answers else []
-    task = MultiTask(
+    task = MultiTaskModel(
         config,
         data.special,
         data.spec,

@@ -4,9 +4,9 @@ import re
 
 import jax
 
-from input_pipeline import remote
-from training import checkpoint, initial_values, sources, transfer
-from training.metrics import say
+from checkpoints import checkpoint, initial_values, sources, transfer
+from core import remote
+from core.console import say
 from training.parts import Parts
 from training.state import StateMaker
 

@@ -6,8 +6,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from runtime import sharding
 from training import optimizer as optimizers
-from training import sharding
 
 
 @flax.struct.dataclass
@@ -23,7 +23,7 @@ def init_params(task, seed: int, shapes):
     """Initial parameters, a function of the seed alone.
 
     Args:
-      task: a `MultiTask`.
+      task: a `MultiTaskModel`.
       shapes: {stream: {key: array or shape [B, …]}}; one row each is enough and cheaper to trace.
     """
     rows = {

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from objectives import masking
-from training import paths, sharding
+from runtime import paths, sharding
 from training.state import TrainState
 
 
@@ -34,7 +34,7 @@ def make_train_step(
     gradient of the big batch.
 
     Args:
-      task: a `MultiTask`.
+      task: a `MultiTaskModel`.
       optimizer: an `optimizer.Optimizer`.
       mesh: see `sharding.make_mesh`.
       shardings: tree like the state.

@@ -6,26 +6,11 @@ import pkgutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from input_pipeline.schema import DataError
-from input_pipeline.table_writer import Row, Skipped
+from core.errors import DataError
+from input_pipeline.texts.table_writer import Row, Skipped
 
 # Modules beside the data sets that are not one themselves.
-_HELPERS = (
-    "answer_list",
-    "boxes",
-    "builder",
-    "files",
-    "jsonl_lines",
-    "jsonl_tasks",
-    "karpathy",
-    "official",
-    "records",
-    "rows",
-    "spoken",
-    "text_corpus",
-    "tfds_builder",
-    "vocabulary",
-)
+_HELPERS = ("reading", "records")
 
 
 @dataclasses.dataclass(frozen=True)

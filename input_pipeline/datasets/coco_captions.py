@@ -21,10 +21,10 @@ import functools
 import pathlib
 from collections.abc import Iterator
 
-from input_pipeline.datasets import files as official_files
-from input_pipeline.datasets import karpathy, official
-from input_pipeline.datasets.builder import declare
-from input_pipeline.datasets.files import check, need
+from input_pipeline.datasets.reading import files as official_files
+from input_pipeline.datasets.reading import karpathy, official
+from input_pipeline.datasets.reading.builder import declare
+from input_pipeline.datasets.reading.files import check, need
 from input_pipeline.datasets.records import Caption
 
 _KARPATHY = tuple(f"karpathy_{split}" for split in karpathy.SPLITS)

@@ -23,10 +23,10 @@ import pathlib
 import zlib
 from collections.abc import Iterator
 
-from input_pipeline.datasets import files as official_files
-from input_pipeline.datasets import official
-from input_pipeline.datasets.builder import declare
-from input_pipeline.datasets.files import check, need
+from input_pipeline.datasets.reading import files as official_files
+from input_pipeline.datasets.reading import official
+from input_pipeline.datasets.reading.builder import declare
+from input_pipeline.datasets.reading.files import check, need
 from input_pipeline.datasets.records import Caption
 
 SPLITS = ("train", "validation", "train_frcnn", "val_frcnn")

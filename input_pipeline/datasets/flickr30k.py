@@ -18,12 +18,12 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from input_pipeline.datasets import files as official_files
-from input_pipeline.datasets import karpathy, official
-from input_pipeline.datasets.builder import declare
-from input_pipeline.datasets.files import need
+from core.errors import DataError
+from input_pipeline.datasets.reading import files as official_files
+from input_pipeline.datasets.reading import karpathy, official
+from input_pipeline.datasets.reading.builder import declare
+from input_pipeline.datasets.reading.files import need
 from input_pipeline.datasets.records import Caption
-from input_pipeline.schema import DataError
 
 _KARPATHY = ("train", "val", "test")
 _ENTITIES = ("entities", *(f"entities_{split}" for split in _KARPATHY))

@@ -20,11 +20,11 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from input_pipeline.datasets import files as official_files
-from input_pipeline.datasets import official
-from input_pipeline.datasets.builder import declare
+from core.errors import DataError
+from input_pipeline.datasets.reading import files as official_files
+from input_pipeline.datasets.reading import official
+from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.records import Answer, Question
-from input_pipeline.schema import DataError
 
 UNLABELLED = ("test_", "challenge_", "submission_")
 PARTS = dict.fromkeys(("trainval", "minival"), ("train_balanced", "val_balanced"))

@@ -22,13 +22,13 @@ import functools
 from collections import defaultdict
 from collections.abc import Iterator
 
-from input_pipeline.datasets import files as official_files
-from input_pipeline.datasets import official
-from input_pipeline.datasets.boxes import need_box
-from input_pipeline.datasets.builder import declare
-from input_pipeline.datasets.files import need, need_text
+from core.errors import DataError
+from input_pipeline.datasets.reading import files as official_files
+from input_pipeline.datasets.reading import official
+from input_pipeline.datasets.reading.boxes import need_box
+from input_pipeline.datasets.reading.builder import declare
+from input_pipeline.datasets.reading.files import need, need_text
 from input_pipeline.datasets.records import Box, Pointing
-from input_pipeline.schema import DataError
 
 SPLITS = ("train", "valid", "test")
 GAMES = ("all", "success")

@@ -16,20 +16,21 @@ from typing import Any
 
 import xxhash
 
-from input_pipeline import remote
-from input_pipeline.answers import AnswerVocabulary
-from input_pipeline.datasets import (
-    Prepared,
+from core import remote
+from core.console import say
+from core.errors import DataError
+from input_pipeline.datasets import Prepared
+from input_pipeline.datasets.reading import (
     answer_list,
     jsonl_lines,
     jsonl_tasks,
     text_corpus,
     vocabulary,
 )
-from input_pipeline.datasets.rows import rows_of
-from input_pipeline.regions import split_paths
-from input_pipeline.schema import DataError
-from input_pipeline.table_writer import Row, Skipped
+from input_pipeline.datasets.reading.answers import AnswerVocabulary
+from input_pipeline.datasets.reading.rows import rows_of
+from input_pipeline.regions.store import split_paths
+from input_pipeline.texts.table_writer import Row, Skipped
 
 
 def prepare(data_config) -> Prepared:
@@ -134,7 +135,7 @@ def _classes(config, made, fingerprint) -> tuple[str, ...]:
     if not path.is_file():
         found = AnswerVocabulary(made(), str(path))
         found.save(path)
-        print(f"data: {len(found):,} classes in training: {path}")
+        say(f"data: {len(found):,} classes in training: {path}")
     return _several(AnswerVocabulary.load(path).labels, str(path))
 
 

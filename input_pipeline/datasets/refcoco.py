@@ -38,14 +38,14 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from input_pipeline import safe_pickle
-from input_pipeline.datasets import files as official_files
-from input_pipeline.datasets import official
-from input_pipeline.datasets.boxes import from_corner, need_box
-from input_pipeline.datasets.builder import declare
-from input_pipeline.datasets.files import check, need, need_text
+from core import safe_pickle
+from core.errors import DataError
+from input_pipeline.datasets.reading import files as official_files
+from input_pipeline.datasets.reading import official
+from input_pipeline.datasets.reading.boxes import from_corner, need_box
+from input_pipeline.datasets.reading.builder import declare
+from input_pipeline.datasets.reading.files import check, need, need_text
 from input_pipeline.datasets.records import Box, Expression
-from input_pipeline.schema import DataError
 
 SPLITS = ("train", "val", "test", "testA", "testB")
 DIVISIONS = {  # {variant: {split_by: its splits}}

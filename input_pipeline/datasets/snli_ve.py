@@ -16,11 +16,11 @@ import functools
 import re
 from collections.abc import Iterator
 
-from input_pipeline.datasets import files as official_files
-from input_pipeline.datasets import official
-from input_pipeline.datasets.builder import declare
+from core.errors import DataError
+from input_pipeline.datasets.reading import files as official_files
+from input_pipeline.datasets.reading import official
+from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.records import Statement
-from input_pipeline.schema import DataError
 
 SPLITS = ("train", "dev", "test")
 LABELS = ("contradiction", "neutral", "entailment")

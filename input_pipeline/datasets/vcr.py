@@ -17,12 +17,12 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from input_pipeline.datasets import files as official_files
-from input_pipeline.datasets import official
-from input_pipeline.datasets.builder import declare
+from core.errors import DataError
+from input_pipeline.datasets.reading import files as official_files
+from input_pipeline.datasets.reading import official
+from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.records import MultipleChoice, ObjectBox, Token
-from input_pipeline.schema import DataError
-from input_pipeline.table_writer import Skipped
+from input_pipeline.texts.table_writer import Skipped
 
 SPLITS = ("train", "val", "test")
 OPTIONS = ("on_missing",)

@@ -16,13 +16,13 @@ of features of the annotated boxes.
 import functools
 from collections.abc import Iterator
 
-from input_pipeline.datasets import files as official_files
-from input_pipeline.datasets import official
-from input_pipeline.datasets.boxes import from_corner
-from input_pipeline.datasets.builder import declare
-from input_pipeline.datasets.files import check, need, need_text
+from core.errors import DataError
+from input_pipeline.datasets.reading import files as official_files
+from input_pipeline.datasets.reading import official
+from input_pipeline.datasets.reading.boxes import from_corner
+from input_pipeline.datasets.reading.builder import declare
+from input_pipeline.datasets.reading.files import check, need, need_text
 from input_pipeline.datasets.records import Box, Pointing
-from input_pipeline.schema import DataError
 
 SPLITS = ("train", "val", "test")
 

@@ -13,12 +13,11 @@ An image's id in the region store is its Visual Genome number, which is not its 
 import functools
 from collections.abc import Iterator
 
-from input_pipeline import answers
-from input_pipeline.datasets import files as official_files
-from input_pipeline.datasets import official
-from input_pipeline.datasets.builder import declare
+from core.errors import DataError
+from input_pipeline.datasets.reading import answers, official
+from input_pipeline.datasets.reading import files as official_files
+from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.records import Answer, Question
-from input_pipeline.schema import DataError
 
 SPLITS = ("train", "val")
 VAL = 5000

@@ -5,7 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from input_pipeline import doctor, importers, remote
+from core import remote
+from core.errors import DataError
+from input_pipeline import doctor, importers
 from input_pipeline.doctor import compare as comparison
 from input_pipeline.doctor import report
 from input_pipeline.doctor.checkpoints import saved_spec
@@ -14,7 +16,6 @@ from input_pipeline.doctor.sheet import Pictures, Sheet, class_names
 from input_pipeline.doctor.sources import LayoutSource, open_source
 from input_pipeline.doctor.verify import coverage, verify
 from input_pipeline.importers.parts import IDS
-from input_pipeline.schema import DataError
 
 IMAGES = 300  # looked at unless told
 OWN = {"command", "paths", "a", "b", "layout", "images", "ids", "json", "checkpoint", "pictures",

@@ -2,9 +2,9 @@
 
 import json
 
-from input_pipeline import remote
-from input_pipeline.schema import DataError
-from input_pipeline.spec import FeatureSpec
+from core import remote
+from core.errors import DataError
+from input_pipeline.regions.spec import FeatureSpec
 
 
 def saved_spec(path: str) -> tuple[FeatureSpec, str]:

@@ -20,9 +20,10 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from core.errors import DataError
+from core.ids import number_of
 from input_pipeline.doctor.sources import LayoutSource, Sample, StoreSource, spread
-from input_pipeline.importers.parts import IDS, number_of
-from input_pipeline.schema import DataError
+from input_pipeline.importers.parts import IDS
 
 SAME_BOX, MATCH = 0.95, 0.5  # IoU
 AGREE = 0.99

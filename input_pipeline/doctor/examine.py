@@ -7,13 +7,13 @@ import pathlib
 
 import numpy as np
 
+from core.errors import DataError
+from core.progress import Progress
 from input_pipeline.doctor.boxes import BoxStats
 from input_pipeline.doctor.findings import LEVELS, Finding, verdict
 from input_pipeline.doctor.sources import LayoutSource, Sample, StoreSource
 from input_pipeline.doctor.values import ClassStats, FeatureStats, order_shares
-from input_pipeline.progress import Progress
-from input_pipeline.schema import DataError
-from input_pipeline.spec import FeatureSpec
+from input_pipeline.regions.spec import FeatureSpec
 
 SORTED = 0.99  # share of neighbours in falling order from which regions count as sorted
 UNREADABLE = 5  # errors kept of images that cannot be read

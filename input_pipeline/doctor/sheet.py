@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from input_pipeline import remote
+from core import remote
+from core.errors import DataError
+from core.ids import number_of
 from input_pipeline.doctor.sources import Sample, spread
-from input_pipeline.importers.parts import number_of
-from input_pipeline.schema import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 COLUMNS, ROWS = 4, 3

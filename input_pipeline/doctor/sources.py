@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import importers, remote
+from core import remote
+from core.errors import DataError
+from input_pipeline import importers
 from input_pipeline.importers.base import Layout, Part
 from input_pipeline.importers.plan import stamp
-from input_pipeline.regions import RegionStore, split_paths
-from input_pipeline.schema import DataError
-from input_pipeline.spec import FeatureSpec
+from input_pipeline.regions.spec import FeatureSpec
+from input_pipeline.regions.store import RegionStore, split_paths
 
 STRETCHES = 64  # places of a raw file that a sample is read at
 

@@ -4,12 +4,12 @@ import sys
 
 import numpy as np
 
-from input_pipeline import coverage as of_annotations
+from core.errors import DataError
+from core.progress import Progress
+from input_pipeline.datasets.reading import coverage as of_annotations
 from input_pipeline.doctor.checkpoints import saved_spec
-from input_pipeline.progress import Progress
-from input_pipeline.region_writer import SUM_TOLERANCE
-from input_pipeline.regions import RegionStore
-from input_pipeline.schema import DataError
+from input_pipeline.regions.region_writer import SUM_TOLERANCE
+from input_pipeline.regions.store import RegionStore
 
 SHOWN = 20  # errors printed in full
 

@@ -9,7 +9,7 @@ import importlib
 import pathlib
 from types import ModuleType
 
-from input_pipeline.schema import DataError
+from core.errors import DataError
 
 _FOLDER = pathlib.Path(__file__).parent
 

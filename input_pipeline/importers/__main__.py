@@ -11,12 +11,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from input_pipeline import coverage
+from core.errors import DataError
+from input_pipeline.datasets.reading import coverage
 from input_pipeline.importers import known, load, run
 from input_pipeline.importers.parts import IDS, ON_BAD
-from input_pipeline.regions import RegionStore
-from input_pipeline.schema import DataError
-from input_pipeline.spec import DTYPES, GLOBAL_FEATURES
+from input_pipeline.regions.spec import DTYPES, GLOBAL_FEATURES
+from input_pipeline.regions.store import RegionStore
 
 COMMON = ("detector", "dtype", "top_k", "max_regions", "global_feature", "ids", "workers",
           "part_size", "on_bad")  # fmt: skip

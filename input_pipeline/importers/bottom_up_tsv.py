@@ -26,9 +26,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from input_pipeline.importers import fields, inputs
+from core.errors import DataError
 from input_pipeline.importers.base import Item, Part
-from input_pipeline.schema import DataError
+from input_pipeline.importers.formats import fields, inputs
 
 _SHORT = ("image_id", "image_w", "image_h", "num_boxes", "boxes")
 _LXMERT = ("image_id", "image_h", "image_w", "objects_id", "objects_conf", "attrs_id",

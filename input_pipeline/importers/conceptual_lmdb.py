@@ -24,11 +24,11 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from input_pipeline.importers import fields, msgpack_arrays
+from core.errors import DataError
+from core.progress import Progress
 from input_pipeline.importers.base import Item
-from input_pipeline.importers.lmdb_file import LmdbLayout
-from input_pipeline.progress import Progress
-from input_pipeline.schema import DataError
+from input_pipeline.importers.formats import fields, msgpack_arrays
+from input_pipeline.importers.formats.lmdb_file import LmdbLayout
 
 FIELDS = (
     "features",

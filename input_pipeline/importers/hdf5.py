@@ -40,11 +40,11 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.importers import fields, hdf5_file, inputs
-from input_pipeline.importers import sizes as image_sizes
+from core.errors import DataError
 from input_pipeline.importers.base import Item, Part
-from input_pipeline.regions import split_paths
-from input_pipeline.schema import DataError
+from input_pipeline.importers.formats import fields, hdf5_file, inputs
+from input_pipeline.importers.formats import sizes as image_sizes
+from input_pipeline.regions.store import split_paths
 
 
 class Layout:

@@ -28,9 +28,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from input_pipeline.importers import inputs
+from core.errors import DataError
 from input_pipeline.importers.base import Item, Part
-from input_pipeline.schema import DataError
+from input_pipeline.importers.formats import inputs
 
 REQUIRED = ("paths", "hw", "offset", "boxes", "feat")
 KINDS = {"paths": "U", "hw": "iu", "offset": "iu"}  # others are floats

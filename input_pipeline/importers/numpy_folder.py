@@ -32,12 +32,12 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import safe_pickle
-from input_pipeline.importers import fields, inputs
-from input_pipeline.importers import sizes as image_sizes
+from core import safe_pickle
+from core.errors import DataError
 from input_pipeline.importers.base import Item, Part
-from input_pipeline.importers.members import list_files, read_file
-from input_pipeline.schema import DataError
+from input_pipeline.importers.formats import fields, inputs
+from input_pipeline.importers.formats import sizes as image_sizes
+from input_pipeline.importers.formats.members import list_files, read_file
 
 BOX_FORMATS = ("xyxy", "xywh")
 FEATURES = ("features", "x")

@@ -7,23 +7,22 @@ image of it comes from) and `skipped.json` (what was left out, and why).
 import dataclasses
 import json
 import pathlib
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from core import ids
+from core.errors import DataError
+from core.progress import atomic_folder
+from core.strings import pack_strings, unpack_strings
 from input_pipeline.importers.base import Layout, Part
-from input_pipeline.progress import atomic_folder
-from input_pipeline.region_writer import (
+from input_pipeline.regions.region_writer import (
     INDEX_FIELDS,
     RegionWriter,
     empty_store,
-    pack_strings,
     seal,
-    unpack_strings,
 )
-from input_pipeline.schema import DataError
-from input_pipeline.spec import FeatureSpec
+from input_pipeline.regions.spec import FeatureSpec
 
 IDS = ("as_is", "number")
 ON_BAD = ("error", "skip")
@@ -38,7 +37,7 @@ class Job:
       files: its input.
       options: of the layout.
       spec: of the store.
-      ids: "as_is", or "number" (see `number_of`).
+      ids: "as_is", or "number" (see `ids.number_of`).
       on_bad: "error", or "skip": leave out an image whose record is bad.
     """
 
@@ -52,15 +51,6 @@ class Job:
 
 class Stopped(Exception):
     """Another part failed, or the user interrupted: this one was given up."""
-
-
-def number_of(image_id: str) -> str:
-    """The last whole number in an image's id, without leading zeros; "" without one.
-
-    "COCO_val2014_000000000042.jpg" -> "42". An extension such as ".jp2" does not count.
-    """
-    digits = re.findall(r"[0-9]+", re.sub(r"\.[A-Za-z]\w*$", "", image_id))
-    return (digits[-1].lstrip("0") or "0") if digits else ""
 
 
 def twice(image_id: str, first: str, second: str) -> DataError:
@@ -116,7 +106,7 @@ class PartImporter:
         item, spec = self.layout.parse(where, raw), self.job.spec
         # A layout may hand over the number that its file has.
         image_id = given = str(item.image_id)
-        if self.job.ids == "number" and not (image_id := number_of(given)):
+        if self.job.ids == "number" and not (image_id := ids.number_of(given)):
             raise DataError(
                 "an image id has no number",
                 where=f"{where}, image {given!r}",

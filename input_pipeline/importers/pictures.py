@@ -1,4 +1,4 @@
-"""Pictures, with a model that finds and describes their regions (see input_pipeline.extract).
+"""Pictures, with a model that finds and describes their regions (input_pipeline.regions.extract).
 
   python -m input_pipeline.importers pictures val2017 --extractor scripts.extract_keras:ResNet50 \
       --out STORE --ids number
@@ -18,11 +18,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
-from input_pipeline import extract
-from input_pipeline.importers import inputs
+from core.errors import DataError
 from input_pipeline.importers.base import Item, Part
-from input_pipeline.importers.members import list_files, read_file
-from input_pipeline.schema import DataError
+from input_pipeline.importers.formats import inputs
+from input_pipeline.importers.formats.members import list_files, read_file
+from input_pipeline.regions import extract
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
@@ -83,7 +83,7 @@ class Layout:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """See `base.Layout`."""
         parser.add_argument(
-            "--extractor", default="", help="module:Class, see input_pipeline.extract"
+            "--extractor", default="", help="module:Class, see input_pipeline.regions.extract"
         )
         parser.add_argument(
             "--extractor_options", default="", help="JSON object of the class's arguments"

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from input_pipeline.schema import DataError
+from core.errors import DataError
 
 FORMAT = 1
 

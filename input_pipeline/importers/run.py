@@ -21,7 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import remote
+from core import remote
+from core.console import say
+from core.errors import DataError
+from core.progress import Progress
 from input_pipeline.importers import load
 from input_pipeline.importers.base import Layout, Part
 from input_pipeline.importers.parts import (
@@ -36,11 +39,9 @@ from input_pipeline.importers.parts import (
     twice,
 )
 from input_pipeline.importers.plan import claimed, stamp
-from input_pipeline.progress import Progress
-from input_pipeline.region_writer import MANIFEST
-from input_pipeline.regions import split_paths
-from input_pipeline.schema import DataError
-from input_pipeline.spec import GLOBAL_FEATURES, FeatureSpec
+from input_pipeline.regions.region_writer import MANIFEST
+from input_pipeline.regions.spec import GLOBAL_FEATURES, FeatureSpec
+from input_pipeline.regions.store import split_paths
 
 MIN_PART = 2**26  # bytes; below, starting a part would cost more than reading it
 # A part has a shard at least, and a store keeps all shards open: few enough for any limit on files.
@@ -174,7 +175,7 @@ def _finish(job, reader, groups, folders, partial, out, workers) -> Imported:
     """Imports what is missing, merges, and names the result `out`."""
     todo = [number for number, folder in enumerate(folders) if not folder.is_dir()]
     if len(todo) < len(groups):
-        print(f"import: {len(groups) - len(todo)} of {len(groups)} parts are there already")
+        say(f"import: {len(groups) - len(todo)} of {len(groups)} parts are there already")
     span = [sum(part.stop - part.start for part in group) for group in groups]
     unit, scale = ("MB", 1e6) if reader.unit == "bytes" else (reader.unit, 1)
     progress = Progress(f"import {job.layout}", sum(span[i] for i in todo) / scale, unit=unit)

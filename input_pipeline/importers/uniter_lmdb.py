@@ -33,11 +33,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from input_pipeline.importers import fields, msgpack_arrays
+from core.errors import DataError
 from input_pipeline.importers.base import Item
-from input_pipeline.importers.lmdb_file import LmdbLayout
-from input_pipeline.importers.sizes import add_argument, lookup, read_sizes
-from input_pipeline.schema import DataError
+from input_pipeline.importers.formats import fields, msgpack_arrays
+from input_pipeline.importers.formats.lmdb_file import LmdbLayout
+from input_pipeline.importers.formats.sizes import add_argument, lookup, read_sizes
 
 READ = ("features", "norm_bb", "soft_labels")
 TOLERANCE = 5e-3  # of a fraction: half precision has steps of 5e-4 below 1

@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import safe_pickle
-from input_pipeline.importers import fields
+from core import safe_pickle
+from core.errors import DataError
 from input_pipeline.importers.base import Item
-from input_pipeline.importers.lmdb_file import LmdbLayout
-from input_pipeline.schema import DataError
+from input_pipeline.importers.formats import fields
+from input_pipeline.importers.formats.lmdb_file import LmdbLayout
 
 ID_FROM = ("both", "key", "record")
 

@@ -25,10 +25,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from input_pipeline.importers import fields, inputs
-from input_pipeline.importers import sizes as image_sizes
+from core.errors import DataError
 from input_pipeline.importers.base import Item, Part
-from input_pipeline.schema import DataError
+from input_pipeline.importers.formats import fields, inputs
+from input_pipeline.importers.formats import sizes as image_sizes
 
 POSITION = 6  # columns of a region's place behind its appearance
 

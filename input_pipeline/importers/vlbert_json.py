@@ -22,10 +22,10 @@ import argparse
 import os
 from collections.abc import Iterator, Sequence
 
-from input_pipeline.importers import fields, inputs
+from core.errors import DataError
 from input_pipeline.importers.base import Item, Part
-from input_pipeline.importers.members import FolderMembers, ZipMembers
-from input_pipeline.schema import DataError
+from input_pipeline.importers.formats import fields, inputs
+from input_pipeline.importers.formats.members import FolderMembers, ZipMembers
 
 ID_FROM = ("name", "json")
 

@@ -36,6 +36,6 @@ run() {
   return "$code"
 }
 
-run .venv/bin/python -m training.preflight "$@"
+run .venv/bin/python -m training.planning.preflight "$@"
 run .venv/bin/python main.py "$@"
 if grep -q "stopped by a signal" "$scratch/output"; then exit 143; fi

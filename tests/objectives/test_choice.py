@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from input_pipeline.schema import DataError, SpecialIds
+from core.errors import DataError
+from input_pipeline.schema import SpecialIds
 from objectives import base, choice, object_class
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4, vocab_size=50)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from configs import common, models
 from input_pipeline.schema import SpecialIds
 from objectives import choice, classification
-from training.multitask import MultiTask
+from objectives.model import MultiTaskModel
 from vl_models import heads, layers
 
 ENTAILMENT = dict(
@@ -77,7 +77,7 @@ def test_heads_are_the_published_ones():
     assert make(NLVR2).pairs == ((0, 0), (0, 1))
 
 
-def tiny(model: str, blocks: dict) -> MultiTask:
+def tiny(model: str, blocks: dict) -> MultiTaskModel:
     """A small model with the objectives of `blocks` on one stream."""
     stream = common.stream_block(tuple(blocks), batch_size=2)
     stream.update(max_text=5, max_regions=4, max_length=9)
@@ -87,7 +87,7 @@ def tiny(model: str, blocks: dict) -> MultiTask:
     if model == "vilbert":
         config.model.connect.text_at = (0,)
     spec = types.SimpleNamespace(feature_dim=6, num_classes=0, global_feature="mean")
-    return MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 40), spec)
+    return MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 40), spec)
 
 
 def batch_of(texts: int, images: int) -> dict:

@@ -10,7 +10,7 @@ import pytest
 from configs import common
 from input_pipeline.schema import SpecialIds
 from objectives import base, masked_language, masked_region, masking
-from training import sharding
+from runtime import sharding
 
 ROWS, DIM, VOCAB, CLASSES = 3, 4, 11, 30
 FACTS = base.Facts(SpecialIds(0, 1, 2, 3, 4, VOCAB), 40, DIM, CLASSES, True)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from input_pipeline import overlap
-from input_pipeline.schema import DataError
+from core.errors import DataError
+from input_pipeline.streams import overlap
 from objectives import base, grounding
 
 VLBERT = dict(

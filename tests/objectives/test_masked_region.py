@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from configs import common
-from input_pipeline.schema import DataError, SpecialIds
+from core.errors import DataError
+from input_pipeline.schema import SpecialIds
 from objectives import base, masked_region, masking
 
 FACTS = base.Facts(SpecialIds(0, 1, 2, 3, 4, 9), 8, 6, 5, True)

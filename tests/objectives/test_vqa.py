@@ -12,7 +12,7 @@ import pytest
 from configs import vqa as config_file
 from input_pipeline.schema import SpecialIds
 from objectives import vqa
-from training.multitask import MultiTask
+from objectives.model import MultiTaskModel
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4, vocab_size=50)
 
@@ -105,10 +105,10 @@ def test_wrong_options_list_the_right_ones():
 def test_options_that_would_spoil_answers_are_refused(change, message):
     config = config_file.get_config()
     spec = types.SimpleNamespace(feature_dim=6, num_classes=0, global_feature="mean")
-    MultiTask(config, SPECIAL, spec, num_answers=3)
+    MultiTaskModel(config, SPECIAL, spec, num_answers=3)
     config.streams.examples.update(change)
     with pytest.raises(ValueError, match=message):
-        MultiTask(config, SPECIAL, spec, num_answers=3)
+        MultiTaskModel(config, SPECIAL, spec, num_answers=3)
 
 
 def test_predictions_name_the_best_answers():

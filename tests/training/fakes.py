@@ -1,4 +1,4 @@
-"""A small stand-in for MultiTask, with its interface, parameter names and two streams."""
+"""A small stand-in for MultiTaskModel, with its interface, parameter names and two streams."""
 
 import jax
 import jax.numpy as jnp

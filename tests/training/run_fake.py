@@ -16,21 +16,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import numpy as np
 
-from input_pipeline import remote
+from checkpoints import checkpoint
+from core import remote
+from runtime import cluster, sharding, signals, watchdog
 from tests.training import fakes
-from training import (
-    checkpoint,
-    cluster,
-    disk,
-    goodput,
-    loop,
-    metrics,
-    run_checkpoints,
-    sharding,
-    signals,
-    watchdog,
-)
+from training import loop
 from training.parts import Parts
+from training.run import disk, goodput, metrics, run_checkpoints
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 40  # of the run that others are compared with

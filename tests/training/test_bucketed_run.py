@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from configs import vilbert_pretrain, vlbert_pretrain
-from input_pipeline import limits
-from input_pipeline.schema import ConfigError, SpecialIds
+from core.errors import ConfigError
+from input_pipeline.schema import SpecialIds
+from input_pipeline.streams import limits
 from objectives import masking
-from training import throughput
-from training.multitask import MultiTask
+from objectives.model import MultiTaskModel
+from training.run import throughput
 
 B, FULL, BUCKET, F, C = 6, (12, 9, 18), (7, 5, 10), 8, 5
 SPEC = types.SimpleNamespace(feature_dim=F, num_classes=C, global_feature="mean")
@@ -70,7 +71,7 @@ def made_up(config):
 @pytest.mark.parametrize("name", MODULES)
 def test_loss_and_gradient_are_those_of_the_same_examples_padded_fully(name):
     config = configure(name)
-    task = MultiTask(config, SPECIAL, SPEC)
+    task = MultiTaskModel(config, SPECIAL, SPEC)
     full, bucket = made_up(config)
     params = jax.jit(task.init)(jax.random.key(1), {"captions": full})
     keys = masking.row_keys(jax.random.key(2), np.arange(B))
@@ -103,7 +104,7 @@ def test_loss_and_gradient_are_those_of_the_same_examples_padded_fully(name):
 
 def test_rows_are_packed_to_the_length_of_their_bucket():
     config = configure("vlbert")
-    task = MultiTask(config, SPECIAL, SPEC)
+    task = MultiTaskModel(config, SPECIAL, SPEC)
     full, bucket = made_up(config)
     params = jax.eval_shape(task.init, jax.random.key(1), {"captions": bucket})
     whole = jax.eval_shape(task.init, jax.random.key(1), {"captions": full})
@@ -117,7 +118,7 @@ def test_rows_are_packed_to_the_length_of_their_bucket():
 
 def test_work_is_counted_by_the_size_of_the_batch():
     config = configure("vlbert")
-    task = MultiTask(config, SPECIAL, SPEC)
+    task = MultiTaskModel(config, SPECIAL, SPEC)
     full, bucket = made_up(config)
     params = jax.eval_shape(task.init, jax.random.key(1), {"captions": full})
     heads = {"captions": ["masked_language", "masked_region"]}
@@ -135,11 +136,11 @@ def test_what_cannot_have_buckets_is_refused():
     config = configure("vilbert")
     config.objectives.masked_region.update(overlap="released", image_row="released")
     with pytest.raises(ConfigError, match=r"streams\.captions\.buckets.*masked_region\.image_row"):
-        MultiTask(config, SPECIAL, SPEC)
+        MultiTaskModel(config, SPECIAL, SPEC)
     config = configure("vlbert")
     config.streams.captions.buckets = tuple((3 + k // 2, 2 + k % 2, 9) for k in range(16))
     with pytest.raises(ConfigError, match=r"combination of the streams' sizes, 17 here.* 16"):
-        MultiTask(config, SPECIAL, SPEC)
+        MultiTaskModel(config, SPECIAL, SPEC)
     config.streams.captions.buckets = config.streams.captions.buckets[:15]
     assert len(limits.sizes(config.streams.captions)) == 16
-    MultiTask(config, SPECIAL, SPEC)
+    MultiTaskModel(config, SPECIAL, SPEC)

@@ -8,8 +8,8 @@ import numpy as np
 from configs import vlbert_pretrain
 from input_pipeline.schema import SpecialIds
 from objectives import masking
-from training import sharding
-from training.multitask import MultiTask, dequantised
+from objectives.model import MultiTaskModel, dequantised
+from runtime import sharding
 
 B, T, R, F = 4, 6, 5, 8
 
@@ -21,7 +21,7 @@ def make_task():
     config.streams.text.batch_size = 0
     config.objectives.masked_region.update(target="regression", rate=0.6)
     spec = types.SimpleNamespace(feature_dim=F, num_classes=0, global_feature="mean")
-    return MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 64), spec)
+    return MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 64), spec)
 
 
 def make_batches():

@@ -8,9 +8,11 @@ import time
 import numpy as np
 import pytest
 
+from checkpoints import checkpoint
+from runtime import signals
 from tests.training import fakes, run_fake
 from tests.training.run_fake import STEPS, launch, losses, steps_of, wait_for
-from training import checkpoint, goodput, metrics, run_checkpoints, signals
+from training.run import goodput, metrics, run_checkpoints
 
 
 def test_kill_and_restart_repeats_the_unbroken_run_to_the_last_bit(unbroken, tmp_path):

@@ -246,7 +246,7 @@ def test_a_worker_runs_the_preflight_and_then_the_same_flags(project):
     assert process.returncode == 0
     calls = (project.parent / "calls").read_text().splitlines()
     assert calls == [
-        "-m training.preflight --workdir=w --config=c",
+        "-m training.planning.preflight --workdir=w --config=c",
         "main.py --workdir=w --config=c",
     ]
 

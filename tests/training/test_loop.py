@@ -7,9 +7,12 @@ import jax
 import numpy as np
 import pytest
 
+from checkpoints import checkpoint
+from runtime import sharding
 from tests.training import fakes, run_fake
 from tests.training.run_fake import STEPS, losses, steps_of
-from training import checkpoint, divergence, evaluation, loop, metrics, sharding
+from training import loop, modes
+from training.run import divergence, metrics
 
 
 def test_files_of_a_run(unbroken):
@@ -103,7 +106,7 @@ def test_eval_mode_reads_the_run(unbroken):
     config = fakes.config(total_steps=STEPS)
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
-        result = evaluation.evaluate(config, unbroken[0], run_fake.parts(config), mesh)
+        result = modes.evaluate(config, unbroken[0], run_fake.parts(config), mesh)
     assert result["step"] == STEPS
     after = metrics.read(unbroken[0] / metrics.FILE)[-1]
     assert result["evals/table/spread"] == after["evals/table/spread"]

@@ -11,7 +11,8 @@ import time
 import numpy as np
 import pytest
 
-from training import checkpoint, metrics, runfolder
+from checkpoints import checkpoint
+from training.run import metrics, runfolder
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 60

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from configs import vilbert_pretrain, vlbert_pretrain
+from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.schema import SpecialIds
-from input_pipeline.spec import FeatureSpec
-from training import sharding, state, step
-from training.multitask import MultiTask
+from objectives.model import MultiTaskModel
+from runtime import sharding
+from training import state, step
 from vl_models import loading
 
 STEPS, ROWS = 4, 16
@@ -74,7 +75,7 @@ def made_up(config, draw):
 
 def curve(config, sizes, devices):
     """Losses of the first steps, and the parameters after them."""
-    task = MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 64), SPEC)
+    task = MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 64), SPEC)
     mesh = sharding.make_mesh(dict(zip(sharding.AXES, sizes, strict=True)), devices)
     with jax.set_mesh(mesh):
         maker = state.StateMaker(task, config, made_up(config, 0), mesh)
@@ -146,7 +147,7 @@ def test_an_empty_batch_of_targets_has_a_finite_loss():
     config = CONFIGS["vlbert"]()
     config.objectives.masked_language.rate = 0.0
     config.objectives.masked_region.rate = 0.0
-    task = MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 64), SPEC)
+    task = MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 64), SPEC)
     batch = made_up(config, 0)
     params = jax.jit(task.init)(jax.random.key(0), batch)
     keys = step.row_keys(0, "captions", 0, ROWS)
@@ -166,7 +167,7 @@ def test_an_empty_batch_of_targets_has_a_finite_loss():
 
 
 def test_tensor_rules_reach_every_layer_of_vilbert():
-    task = MultiTask(CONFIGS["vilbert"](), SpecialIds(0, 1, 2, 3, 4, 64), SPEC)
+    task = MultiTaskModel(CONFIGS["vilbert"](), SpecialIds(0, 1, 2, 3, 4, 64), SPEC)
     mesh = sharding.make_mesh({"data": 1, "fsdp": 1, "tensor": 8}, jax.devices())
     with jax.set_mesh(mesh):
         config = CONFIGS["vilbert"]()
@@ -184,7 +185,7 @@ def test_tensor_rules_reach_every_layer_of_vilbert():
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_padding_share_counts_the_rows_that_a_model_runs(name):
     """VL-BERT packs to max_length and [END]; ViLBERT keeps T + R places."""
-    task = MultiTask(CONFIGS[name](), SpecialIds(0, 1, 2, 3, 4, 64), SPEC)
+    task = MultiTaskModel(CONFIGS[name](), SpecialIds(0, 1, 2, 3, 4, 64), SPEC)
     batch = made_up(CONFIGS[name](), 0)["captions"]
     batch = {k: x[:, :1] if k in ("text_mask", "text_ids") else x for k, x in batch.items()}
     real, places = task._filled("captions", batch)

@@ -15,9 +15,12 @@ import sys
 import numpy as np
 import pytest
 
-from training import checkpoint, cluster, loop, metrics, setup
-from training.checkpoint import FOLDER
-from training.metrics import FILE
+from checkpoints import checkpoint
+from checkpoints.checkpoint import FOLDER
+from runtime import cluster
+from training import loop, setup
+from training.run import metrics
+from training.run.metrics import FILE
 
 ROOT = pathlib.Path(__file__).parents[2]
 CLOSE = 1e-4

@@ -12,7 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import common
-from input_pipeline.schema import ConfigError
+from core.errors import ConfigError
 from training import optimizer, schedules
 
 GOLDEN = pathlib.Path(os.environ.get("VL_GOLDEN_DIR", pathlib.Path(__file__).parents[1] / "golden"))

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from input_pipeline.schema import SpecialIds
+from objectives.model import MultiTaskModel
+from runtime import sharding
 from scripts import precision
 from tests.training import test_meshes
-from training import loop, metrics, sharding, state, step
-from training.multitask import MultiTask
+from training import loop, state, step
+from training.run import metrics
 
 FLOAT32, BFLOAT16 = np.dtype(np.float32), np.dtype(jnp.bfloat16)
 # Of softmax, norms, means and cross-entropy. (The error function of GELU may be bfloat16.)
@@ -40,7 +42,7 @@ def dtypes(tree):
 def test_what_stays_float32(name):
     config = test_meshes.CONFIGS[name]()
     config.dtype = "bfloat16"
-    task = MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 64), test_meshes.SPEC)
+    task = MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 64), test_meshes.SPEC)
     batch = test_meshes.made_up(config, 0)
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):

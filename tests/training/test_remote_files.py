@@ -7,21 +7,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from input_pipeline import remote
-from input_pipeline.schema import DataError
+from checkpoints import checkpoint, convert, sources
+from core import remote
+from core.errors import DataError
+from evaluation import submissions
+from evaluation.report import report
+from runtime import compile_cache
+from tests.runtime.test_compile_cache import compiled
 from tests.training import fakes, run_fake
-from tests.training.test_compile_cache import compiled, hits  # noqa: F401 (a fixture)
-from tests.training.test_convert import vlbert  # noqa: F401 (a fixture)
-from training import (
-    checkpoint,
-    compile_cache,
-    convert,
-    metrics,
-    report,
-    run_checkpoints,
-    sources,
-    submissions,
-)
+from training.run import metrics, run_checkpoints
 from training.state import TrainState
 from vl_models import loading
 
@@ -90,7 +84,7 @@ def test_lines_are_uploaded_now_and_then_and_before_they_are_needed(bucket, monk
     assert [line["x"] for line in metrics.read(f"{bucket.url}/{name}")] == [*range(15), 15.5, 16]
 
 
-def test_programs_are_kept_in_a_bucket(bucket, hits):  # noqa: F811
+def test_programs_are_kept_in_a_bucket(bucket, hits):
     compile_cache.enable(f"{bucket.url}/programs")
     first = compiled()
     assert bucket.names("programs/")
@@ -99,7 +93,7 @@ def test_programs_are_kept_in_a_bucket(bucket, hits):  # noqa: F811
     assert hits
 
 
-def test_parameters_come_from_a_bucket_and_go_there(vlbert, tmp_path, bucket, capsys):  # noqa: F811
+def test_parameters_come_from_a_bucket_and_go_there(vlbert, tmp_path, bucket, capsys):
     golden, state, file = vlbert
     bucket.copy(file.parent, "published")
     heads = f"--heads={golden.meta['num_attention_heads']}"

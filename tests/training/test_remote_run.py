@@ -10,9 +10,10 @@ import time
 import numpy as np
 import pytest
 
+from checkpoints import checkpoint
 from inference import load
 from tests.training.test_main import ROOT, command
-from training import checkpoint, metrics
+from training.run import metrics
 from vl_models import loading
 
 SHORT = (

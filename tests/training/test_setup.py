@@ -4,8 +4,9 @@ import types
 
 import pytest
 
-from input_pipeline.schema import DataError, SpecialIds
-from input_pipeline.spec import FeatureSpec
+from core.errors import DataError
+from input_pipeline.regions.spec import FeatureSpec
+from input_pipeline.schema import SpecialIds
 from training import setup
 
 

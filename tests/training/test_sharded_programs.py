@@ -8,10 +8,12 @@ import pytest
 
 from configs import vilbert_pretrain, vlbert_pretrain
 from input_pipeline.schema import SpecialIds
+from objectives.model import MultiTaskModel
+from runtime import paths, sharding
 from tests.training import fakes
 from tests.training.test_meshes import SPEC, configure, made_up
-from training import collectives, dry_run, paths, sharding, state, step
-from training.multitask import MultiTask
+from training import state, step
+from training.planning import collectives, dry_run
 
 ROWS = 64
 CONFIGS = {"vlbert": vlbert_pretrain, "vilbert": vilbert_pretrain}
@@ -73,7 +75,7 @@ def program(name: str, mesh: str) -> Program:
         config.model.image.update(heads=8, layers=1)
         config.model.connect.update(heads=8, text_at=(0,), image_at=(0,))
     config.streams.captions.batch_size = ROWS
-    task = MultiTask(config, SpecialIds(0, 1, 2, 3, 4, 64), SPEC)
+    task = MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 64), SPEC)
     batch = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((ROWS, *x.shape[1:]), x.dtype), made_up(config, 0)
     )

@@ -83,7 +83,7 @@ def test_learns_what_the_regions_show(files, tmp_path, model):
     assert summary["before"]["vqa_accuracy"] < 0.7
 
     # The folder to share evaluates as the run does, and other answers stop an evaluation.
-    share = [sys.executable, "-m", "training.convert", str(tmp_path / "run"), "--out"]
+    share = [sys.executable, "-m", "checkpoints.convert", str(tmp_path / "run"), "--out"]
     made = subprocess.run([*share, str(tmp_path / "shared")], cwd=ROOT, capture_output=True)
     assert made.returncode == 0, made.stderr
     done, out = run(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from training import sharding
+from runtime import sharding
 from vl_models.dropout import Dropout, random_words
 
 SHAPE = (16, 65, 96)

@@ -11,8 +11,9 @@ from test_vilbert_golden import make_batch, probe_loss
 
 from configs import vilbert_pretrain
 from input_pipeline.schema import SpecialIds
-from training.multitask import MultiTask
-from vl_models import heads, loading, single_stream, torch_names
+from objectives.model import MultiTaskModel
+from vl_models import heads, loading, single_stream
+from vl_models.published import translate
 
 
 def test_outputs_and_gradients():
@@ -34,8 +35,8 @@ def test_outputs_and_gradients():
         masked_regions=False,
         dtype=jnp.float32,
     )
-    state = golden.state_dict(dict(torch_names.ALIASES["single_stream"]))
-    flat = torch_names.from_torch("single_stream", state)
+    state = golden.state_dict(dict(translate.ALIASES["single_stream"]))
+    flat = translate.from_torch("single_stream", state)
     params = loading.unflatten({path: jnp.asarray(x) for path, x in flat.items()})
     shapes = jax.eval_shape(
         lambda key: trunk.init(key, batch, train=False)["params"], jax.random.key(0)
@@ -71,13 +72,13 @@ def test_outputs_and_gradients():
         golden.check_output(name, value)
     golden.check_loss("loss", loss)
     flat = {k: np.asarray(v) for k, v in loading.flatten(grads).items()}
-    golden.check_gradients(torch_names.to_torch("single_stream", flat))
+    golden.check_gradients(translate.to_torch("single_stream", flat))
 
 
 def test_published_parameter_count():
     config = vilbert_pretrain.get_config("model=single_stream,size=base")
     spec = types.SimpleNamespace(feature_dim=2048, num_classes=1601, global_feature="mean")
-    task = MultiTask(config, SpecialIds(0, 100, 101, 102, 103, 30522), spec)
+    task = MultiTaskModel(config, SpecialIds(0, 100, 101, 102, 103, 30522), spec)
     batch = {"captions": made_up_batch(2, 1, features=2048)}
     shapes = loading.flatten(jax.eval_shape(task.init, jax.random.key(0), batch))
     counts = {path: np.prod(x.shape, dtype=int) for path, x in shapes.items()}

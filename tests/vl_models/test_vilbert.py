@@ -11,8 +11,9 @@ import pytest
 
 from configs import vilbert_pretrain
 from input_pipeline.schema import SpecialIds
-from training.multitask import MultiTask
-from vl_models import embeddings, heads, layers, loading, torch_names, vilbert
+from objectives.model import MultiTaskModel
+from vl_models import embeddings, heads, layers, loading, vilbert
+from vl_models.published import translate
 
 # arguments: parameters of the published trunk, pre-training model and task model (without the task
 # table), dead ones included.
@@ -102,7 +103,7 @@ def run(trunk, variables, batch, **options):
 def shapes_of(arg):
     config = vilbert_pretrain.get_config(arg)
     spec = types.SimpleNamespace(feature_dim=2048, num_classes=1601, global_feature="mean")
-    task = MultiTask(config, SpecialIds(0, 100, 101, 102, 103, 30522), spec)
+    task = MultiTaskModel(config, SpecialIds(0, 100, 101, 102, 103, 30522), spec)
     batch = make_batch(2, 1, features=2048)
     return loading.flatten(jax.eval_shape(task.init, jax.random.key(0), {"captions": batch}))
 
@@ -111,7 +112,7 @@ def shapes_of(arg):
 def test_published_parameter_counts(arg):
     shapes = shapes_of(arg)
     zeros = {k: np.broadcast_to(np.float32(0), s.shape) for k, s in shapes.items()}
-    published = torch_names.to_torch("vilbert", zeros)
+    published = translate.to_torch("vilbert", zeros)
     if arg == "size=base,connections=6":
         assert len(published) == 533
     alias = published.pop("cls.predictions.decoder.weight")

@@ -11,10 +11,11 @@ import pytest
 
 from configs import vilbert_pretrain
 from input_pipeline.schema import SpecialIds
-from training.multitask import MultiTask
-from vl_models import heads, layers, loading, torch_names, vilbert
+from objectives.model import MultiTaskModel
+from vl_models import heads, layers, loading, vilbert
+from vl_models.published import translate
 
-ALIASES = dict(torch_names.ALIASES["vilbert"])
+ALIASES = dict(translate.ALIASES["vilbert"])
 
 
 def model_config(meta):
@@ -80,7 +81,7 @@ def make_batch(golden):
 
 def load(meta, state, model="vilbert", trunk=None, without=()):
     """{"trunk": …, "heads": …} through the converter, the trunk's tree checked against its own."""
-    flat = torch_names.from_torch(model, state)
+    flat = translate.from_torch(model, state)
     dropped = [p for p in flat if any(p.startswith(w) for w in without)]
     return loading.unflatten({p: jnp.asarray(x) for p, x in flat.items() if p not in dropped})
 
@@ -142,7 +143,7 @@ def pretraining_task(meta):
     spec = types.SimpleNamespace(
         feature_dim=meta["v_feature_size"], num_classes=classes, global_feature="mean"
     )
-    return MultiTask(config, special, spec)
+    return MultiTaskModel(config, special, spec)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,7 @@ def test_pretraining_losses_and_gradients(path):
     golden.check_output("prediction_scores_v", logits["masked_region"])
     golden.check_output("seq_relationship_score", logits["alignment"][:, ::-1])
     flat = {k: np.asarray(v) for k, v in loading.flatten(grads).items()}
-    golden.check_gradients(torch_names.to_torch("vilbert", flat))
+    golden.check_gradients(translate.to_torch("vilbert", flat))
 
 
 @pytest.mark.parametrize(
@@ -217,13 +218,13 @@ def test_task_outputs_and_gradients(path):
         golden.check_output(name, value)
     golden.check_loss("loss", loss)
     flat = {k: np.asarray(v) for k, v in loading.flatten(grads).items()}
-    golden.check_gradients(torch_names.to_torch("vilbert", flat))
+    golden.check_gradients(translate.to_torch("vilbert", flat))
 
 
 def test_round_trip_keeps_all_but_dead_weights():
     golden = golden_files.Golden(golden_files.files("vilbert_vl_tasks_dynamic.npz")[0])
     state = golden.state_dict(ALIASES)
-    back = torch_names.to_torch("vilbert", torch_names.from_torch("vilbert", state))
+    back = translate.to_torch("vilbert", translate.from_torch("vilbert", state))
     assert sorted(back) == sorted(state)
     for name, value in state.items():
         if "q_dense" in name:

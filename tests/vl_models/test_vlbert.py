@@ -9,8 +9,9 @@ import pytest
 
 from configs import models, vlbert_pretrain
 from input_pipeline.schema import SpecialIds
-from training.multitask import MultiTask
-from vl_models import embeddings, loading, torch_names
+from objectives.model import MultiTaskModel
+from vl_models import embeddings, loading
+from vl_models.published import translate
 
 
 def test_geometry_embedding_of_a_known_box():
@@ -42,13 +43,13 @@ def tiny_task():
     config.streams.text.max_text = 4
     special = SpecialIds(0, 3, 1, 2, 4, 50)
     spec = types.SimpleNamespace(feature_dim=2048, num_classes=7, global_feature="mean")
-    return MultiTask(config, special, spec)
+    return MultiTaskModel(config, special, spec)
 
 
 def tiny_params(shapes):
     """Every weight by the rule, in PyTorch layout, through the converter."""
     zeros = {k: np.zeros(v.shape, np.float32) for k, v in loading.flatten(shapes).items()}
-    state = torch_names.to_torch("vlbert", zeros)
+    state = translate.to_torch("vlbert", zeros)
     for name, array in state.items():
         local = name.removeprefix("vlbert.").removeprefix("image_feature_extractor.")
         if local == "mlm_head.predictions.decoder.weight":
@@ -61,7 +62,7 @@ def tiny_params(shapes):
     i = np.arange(16)
     state["object_linguistic_embeddings.weight"] = np.float32(0.02 * ((i % 5) - 2))[None]
     state["aux_text_visual_embedding.weight"] = np.float32(0.03 * ((i % 4) - 1.5))[None]
-    params, _ = loading.merge(shapes, torch_names.from_torch("vlbert", state))
+    params, _ = loading.merge(shapes, translate.from_torch("vlbert", state))
     return params
 
 
@@ -192,7 +193,7 @@ def shapes_of(size):
     config.streams.text.batch_size = 2
     special = SpecialIds(0, 100, 101, 102, 103, 30522)
     spec = types.SimpleNamespace(feature_dim=2048, num_classes=1601, global_feature="mean")
-    task = MultiTask(config, special, spec)
+    task = MultiTaskModel(config, special, spec)
     text, regions = config.streams.captions.max_text, config.streams.captions.max_regions
 
     def arrays(width):
@@ -228,7 +229,7 @@ def test_parameter_counts(size):
     if size == "base":
         # the published state dict: all of ours and the tied decoder's alias
         zeros = {k: np.broadcast_to(np.float32(0), s.shape) for k, s in shapes.items()}
-        assert len(torch_names.to_torch("vlbert", zeros)) == 218
+        assert len(translate.to_torch("vlbert", zeros)) == 218
 
 
 def test_initial_values_follow_the_paper():
@@ -237,7 +238,7 @@ def test_initial_values_follow_the_paper():
     config.streams.text.batch_size = 0
     config.streams.captions.update(max_text=5, max_regions=3, max_length=8)
     spec = types.SimpleNamespace(feature_dim=2048, num_classes=7, global_feature="mean")
-    task = MultiTask(config, SpecialIds(0, 3, 1, 2, 4, 3000), spec)
+    task = MultiTaskModel(config, SpecialIds(0, 3, 1, 2, 4, 3000), spec)
     flat = loading.flatten(jax.jit(task.init)(jax.random.key(1), {"captions": tiny_batch()}))
     assert np.std(flat["trunk/embeddings/word/embedding"]) == pytest.approx(0.02, rel=0.02)
     assert not np.any(flat["trunk/embeddings/text_visual_norm/scale"])  # visual gain 0

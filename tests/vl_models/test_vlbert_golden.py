@@ -10,8 +10,9 @@ import pytest
 
 from configs import vlbert_pretrain
 from input_pipeline.schema import SpecialIds
-from training.multitask import MultiTask
-from vl_models import loading, torch_names
+from objectives.model import MultiTaskModel
+from vl_models import loading
+from vl_models.published import translate
 
 
 def make_task(meta, feature_dim):
@@ -41,7 +42,7 @@ def make_task(meta, feature_dim):
         num_classes=meta["visual_region_classes"],
         global_feature="mean",
     )
-    return MultiTask(config, special, spec)
+    return MultiTaskModel(config, special, spec)
 
 
 def text_arrays(ids, labels):
@@ -90,8 +91,8 @@ def make_batch(golden):
 def test_outputs_losses_and_gradients(path):
     golden = golden_files.Golden(path)
     task = make_task(golden.meta, golden["in/boxes"].shape[-1] - 4)
-    ties = dict(torch_names.ALIASES["vlbert"])
-    loaded = torch_names.from_torch("vlbert", golden.state_dict(ties))
+    ties = dict(translate.ALIASES["vlbert"])
+    loaded = translate.from_torch("vlbert", golden.state_dict(ties))
     batch = make_batch(golden)
 
     def objective(params):
@@ -131,7 +132,7 @@ def test_outputs_losses_and_gradients(path):
         golden.check_loss("relationship_loss", means["captions/alignment"])
         golden.check_output("relationship_logits", logits["captions/alignment"])
     flat = {k: np.asarray(v) for k, v in loading.flatten(grads).items()}
-    golden.check_gradients(torch_names.to_torch("vlbert", flat))
+    golden.check_gradients(translate.to_torch("vlbert", flat))
 
 
 def clean_batch(batch, task):
@@ -158,9 +159,9 @@ def compare_text(golden, name, found, mask):
 
 def test_converter_round_trip_is_exact():
     golden = golden_files.Golden(golden_files.files("vlbert_pretrain*.npz")[0])
-    state = golden.state_dict(dict(torch_names.ALIASES["vlbert"]))
+    state = golden.state_dict(dict(translate.ALIASES["vlbert"]))
     prefixed = {f"module.{name}": value for name, value in state.items()}
-    back = torch_names.to_torch("vlbert", torch_names.from_torch("vlbert", prefixed))
+    back = translate.to_torch("vlbert", translate.from_torch("vlbert", prefixed))
     assert sorted(back) == sorted(state)
     for name, value in state.items():
         assert np.array_equal(back[name], value), name
@@ -168,6 +169,6 @@ def test_converter_round_trip_is_exact():
 
 def test_unknown_published_name_is_named():
     with pytest.raises(KeyError, match=r"vlbert\.surprise"):
-        torch_names.from_torch("vlbert", {"vlbert.surprise": np.zeros(3)})
+        translate.from_torch("vlbert", {"vlbert.surprise": np.zeros(3)})
     with pytest.raises(KeyError, match="trunk/surprise"):
-        torch_names.to_torch("vlbert", {"trunk/surprise": np.zeros(3)})
+        translate.to_torch("vlbert", {"trunk/surprise": np.zeros(3)})

@@ -11,13 +11,14 @@ import json
 import pathlib
 from collections.abc import Iterator
 
-from input_pipeline import remote
-from input_pipeline.datasets import Prepared, answer_list
-from input_pipeline.datasets.rows import rows_of
+from core import remote
+from core.errors import DataError
+from input_pipeline.datasets import Prepared
+from input_pipeline.datasets.reading import answer_list
+from input_pipeline.datasets.reading.rows import rows_of
 from input_pipeline.datasets.scenes import graph
 from input_pipeline.datasets.scenes.settings import Settings
-from input_pipeline.schema import DataError
-from input_pipeline.table_writer import Row
+from input_pipeline.texts.table_writer import Row
 
 
 def prepare(data_config) -> Prepared:

@@ -12,7 +12,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import xxhash
 
-from input_pipeline import regions, remote, tokenizer
+from core import remote
+from core.progress import Progress, atomic_folder
 from input_pipeline.datasets.scenes import (
     builder,
     captions,
@@ -23,8 +24,9 @@ from input_pipeline.datasets.scenes import (
     settings,
     tasks,
 )
-from input_pipeline.progress import Progress, atomic_folder
-from input_pipeline.tables import Row
+from input_pipeline.regions import store as regions
+from input_pipeline.texts import tokenizer
+from input_pipeline.texts.tables import Row
 
 TABLE, REGIONS, VOCAB, CORPUS, BUILT = "tfds", "regions", "vocab.txt", "corpus.txt", "built.json"
 # Scenes that the text-only baseline learns from, and is measured on: the first ones of a split,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from input_pipeline import answers as answers_lib
+from input_pipeline.datasets.reading import answers as answers_lib
 from input_pipeline.datasets.records import Answer, Question
 from input_pipeline.datasets.scenes import captions, graph
 from input_pipeline.datasets.scenes.references import (

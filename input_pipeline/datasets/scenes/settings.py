@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 
-from input_pipeline.schema import DataError
+from core.errors import DataError
 
 # Part of the folder's name: raise it whenever the same settings would draw anything else.
 VERSION = "1.2.0"

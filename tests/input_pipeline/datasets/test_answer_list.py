@@ -8,12 +8,12 @@ from made_data import image, write_images
 from test_vqa_files import answered, asked, write
 
 from configs import vqa as config_file
-from input_pipeline import pipeline
-from input_pipeline.answers import AnswerVocabulary
-from input_pipeline.datasets import answer_list
+from core.errors import DataError
+from input_pipeline.datasets.reading import answer_list
+from input_pipeline.datasets.reading.answers import AnswerVocabulary
 from input_pipeline.datasets.records import Answer, Question
 from input_pipeline.regions import FeatureSpec
-from input_pipeline.schema import DataError
+from input_pipeline.streams import pipeline
 from objectives import vqa
 
 SPEC = FeatureSpec("toy", 6)

@@ -8,10 +8,12 @@ import pytest
 from made_data import ASSEMBLE, SPEC, image, leftovers, write_images
 from official_data import WORDS, config, write_coco
 
-from input_pipeline import datasets, pipeline
-from input_pipeline.datasets import builder, coco_captions, conceptual_captions, records
-from input_pipeline.schema import DataError
-from input_pipeline.table_writer import Row
+from core.errors import DataError
+from input_pipeline import datasets
+from input_pipeline.datasets import coco_captions, conceptual_captions, records
+from input_pipeline.datasets.reading import builder
+from input_pipeline.streams import pipeline
+from input_pipeline.texts.table_writer import Row
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -24,7 +26,7 @@ def write_cc(folder, rows=40):
 
 
 def test_features_follow_the_records():
-    tfds_builder = pytest.importorskip("input_pipeline.datasets.tfds_builder")
+    tfds_builder = pytest.importorskip("input_pipeline.datasets.reading.tfds_builder")
     for kind in (records.Caption, records.Question, records.MultipleChoice, records.Pointing):
         features = tfds_builder.feature(kind)
         assert set(features) == {field.name for field in kind.__dataclass_fields__.values()}
@@ -114,7 +116,7 @@ def test_nothing_official_leaves_nothing(tmp_path):
 
 
 def test_archives_have_checksums():
-    tfds_builder = pytest.importorskip("input_pipeline.datasets.tfds_builder")
+    tfds_builder = pytest.importorskip("input_pipeline.datasets.reading.tfds_builder")
     made = tfds_builder.builder_class(coco_captions.BUILDER, "made")
     assert (made.name, made.__name__, made.__module__) == ("coco_captions", "CocoCaptions", "made")
     assert len(made.url_infos) == 3

@@ -5,9 +5,9 @@ import json
 import pytest
 from made_data import REAL
 
+from core.errors import DataError
 from input_pipeline.datasets import coco_captions
 from input_pipeline.datasets.records import Caption
-from input_pipeline.schema import DataError
 
 VAL = "captions_val2014.json"
 real = pytest.mark.skipif(not (REAL / "coco_mini").is_dir(), reason=f"no real data at {REAL}")

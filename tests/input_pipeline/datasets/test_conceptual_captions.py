@@ -7,9 +7,9 @@ import zlib
 import pytest
 from made_data import REAL
 
+from core.errors import DataError
 from input_pipeline.datasets import conceptual_captions
 from input_pipeline.datasets.records import Caption
-from input_pipeline.schema import DataError
 
 TRAIN = "Train_GCC-training.tsv"
 ROWS = [("a dog  runs .", "http://a.b/c?d=é"), ("a cat", "http://x"), ("a cat", "http://x")]

@@ -5,9 +5,9 @@ import json
 import pytest
 from made_data import REAL
 
+from core.errors import DataError
 from input_pipeline.datasets import flickr30k
 from input_pipeline.datasets.records import Caption
-from input_pipeline.schema import DataError
 
 TOKEN = "results_20130124.token"
 SENTENCES = REAL / "fixtures" / "flickr30k" / "sentences"

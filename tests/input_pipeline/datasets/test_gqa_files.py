@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 
-from input_pipeline import answers
+from core.errors import DataError
 from input_pipeline.datasets import gqa
+from input_pipeline.datasets.reading import answers
 from input_pipeline.datasets.records import Answer, Question
-from input_pipeline.schema import DataError
 
 REAL = pathlib.Path(
     os.environ.get("VL_DATA_DIR_REAL", pathlib.Path(__file__).parents[4] / "shared" / "data")

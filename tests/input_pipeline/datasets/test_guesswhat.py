@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from core.errors import DataError
 from input_pipeline.datasets import guesswhat
 from input_pipeline.datasets.records import Pointing
-from input_pipeline.schema import DataError
 
 
 def game(i=0, image=8, objects=(30, 20), meant=30, status="success", **changes):

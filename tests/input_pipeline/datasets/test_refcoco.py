@@ -10,10 +10,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import common
+from core.errors import DataError
 from input_pipeline import datasets
 from input_pipeline.datasets import refcoco
 from input_pipeline.datasets.records import Expression
-from input_pipeline.schema import DataError
 
 REAL = pathlib.Path(
     os.environ.get("VL_DATA_DIR_REAL", pathlib.Path(__file__).parents[4] / "shared" / "data")

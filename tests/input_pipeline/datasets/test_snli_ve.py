@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
+from core.errors import DataError
 from input_pipeline.datasets import snli_ve
 from input_pipeline.datasets.records import Statement
-from input_pipeline.schema import DataError
 
 REAL = pathlib.Path(
     os.environ.get("VL_DATA_DIR_REAL", pathlib.Path(__file__).parents[4] / "shared" / "data")

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from configs import common
 from configs import refcoco as config_file
-from input_pipeline import overlap, pipeline
-from input_pipeline.datasets import rows
+from core.errors import DataError
+from input_pipeline.datasets.reading import rows
 from input_pipeline.datasets.records import (
     Expression,
     MultipleChoice,
@@ -21,10 +21,10 @@ from input_pipeline.datasets.records import (
     Token,
 )
 from input_pipeline.regions import FeatureSpec, RegionStore
-from input_pipeline.schema import DataError
-from input_pipeline.stream import Source, Stream
-from input_pipeline.tables import Row, build_table
-from input_pipeline.tokenizer import Tokenizer, train_wordpiece
+from input_pipeline.streams import overlap, pipeline
+from input_pipeline.streams.stream import Source, Stream
+from input_pipeline.texts.tables import Row, build_table
+from input_pipeline.texts.tokenizer import Tokenizer, train_wordpiece
 from objectives import base, choice
 
 SPEC = FeatureSpec("toy", 6)

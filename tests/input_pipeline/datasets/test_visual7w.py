@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from core.errors import DataError
 from input_pipeline.datasets import visual7w
 from input_pipeline.datasets.records import Pointing
-from input_pipeline.schema import DataError
 
 # Box ids out of order, two questions that share a box, and one of another split.
 DATA = {

@@ -6,9 +6,9 @@ import pathlib
 
 import pytest
 
+from core.errors import DataError
 from input_pipeline.datasets import visual_genome_qa
 from input_pipeline.datasets.records import Answer, Question
-from input_pipeline.schema import DataError
 
 REAL = pathlib.Path(
     os.environ.get("VL_DATA_DIR_REAL", pathlib.Path(__file__).parents[4] / "shared" / "data")

@@ -8,10 +8,10 @@ from collections import Counter
 
 import pytest
 
-from input_pipeline import answers
+from core.errors import DataError
 from input_pipeline.datasets import vqa
+from input_pipeline.datasets.reading import answers
 from input_pipeline.datasets.records import Answer, Question
-from input_pipeline.schema import DataError
 
 REAL = pathlib.Path(
     os.environ.get("VL_DATA_DIR_REAL", pathlib.Path(__file__).parents[4] / "shared" / "data")

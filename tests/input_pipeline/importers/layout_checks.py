@@ -6,9 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
+from core.errors import DataError
 from input_pipeline.importers import run
 from input_pipeline.regions import RegionStore
-from input_pipeline.schema import DataError
 
 F, C = 8, 5  # feature and class sizes of the tests
 

@@ -10,10 +10,10 @@ import pytest
 from made_data import REAL, F, image, leftovers
 from tsv import CLASSES, LXMERT, LXMERT_CLASSES, OPTIONS, PLAIN, blob, cells, line, write
 
+from core.errors import DataError
 from input_pipeline.importers import bottom_up_tsv, run
 from input_pipeline.importers.bottom_up_tsv import ORDERS
 from input_pipeline.regions import RegionStore
-from input_pipeline.schema import DataError
 
 
 def layout(path, **options):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from made_lmdbs import C, check_image, entries, image, items, write
 
+from core.errors import DataError
 from input_pipeline.importers import conceptual_lmdb, run
 from input_pipeline.importers.conceptual_lmdb import FIELDS, Layout
-from input_pipeline.schema import DataError
 
 
 def new(value):

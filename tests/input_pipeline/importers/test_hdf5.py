@@ -18,8 +18,8 @@ from layout_checks import (
     shares,
 )
 
+from core.errors import DataError
 from input_pipeline.importers import hdf5, run
-from input_pipeline.schema import DataError
 
 N = 4
 IMAGES = [made(i) for i in range(N)]

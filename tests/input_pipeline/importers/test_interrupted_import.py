@@ -16,7 +16,7 @@ from made_data import leftovers
 from test_run import ROOT, contents, convert, parts_of
 from tsv import EVEN, OPTIONS, PLAIN, even, line, write, write_images
 
-from input_pipeline.schema import DataError
+from core.errors import DataError
 
 IMAGES = 80
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from made_data import REAL, C, F, image, leftovers
 
+from core.errors import DataError
 from input_pipeline.importers import __main__ as command
 from input_pipeline.importers import npz, run
 from input_pipeline.regions import RegionStore
-from input_pipeline.schema import DataError
 
 
 def arrays(images=3, first=0):

@@ -15,8 +15,8 @@ from layout_checks import (
     made,
 )
 
+from core.errors import DataError
 from input_pipeline.importers import numpy_folder, run
-from input_pipeline.schema import DataError
 
 IDS = ["COCO_val2014_000000000042", "b", "deep/c"]
 IMAGES = [made(i) for i in range(3)]

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import extract
+from core.errors import DataError
 from input_pipeline.importers import pictures, run
-from input_pipeline.regions import RegionStore
-from input_pipeline.schema import DataError
+from input_pipeline.regions import RegionStore, extract
 
 REAL = pathlib.Path(
     os.environ.get("VL_DATA_DIR_REAL", pathlib.Path(__file__).parents[4] / "shared" / "data")
@@ -22,7 +21,7 @@ REAL = pathlib.Path(
 # What a user would write: a grid of mean colours, with a distribution over the colours.
 ADAPTER = """
 import numpy as np
-from input_pipeline.extract import Regions, grid_boxes
+from input_pipeline.regions.extract import Regions, grid_boxes
 from input_pipeline.schema import DataError
 
 class Colours:

@@ -12,11 +12,11 @@ import pytest
 from made_data import F, image, leftovers
 from tsv import CLASSES, EVEN, OPTIONS, PLAIN, blob, even, line, write, write_images
 
+from core.errors import DataError
+from core.ids import number_of
 from input_pipeline.importers import __main__ as command
 from input_pipeline.importers import known, load, run
-from input_pipeline.importers.parts import number_of
 from input_pipeline.regions import RegionStore, RegionWriter
-from input_pipeline.schema import DataError
 
 ROOT = pathlib.Path(__file__).parents[3]
 

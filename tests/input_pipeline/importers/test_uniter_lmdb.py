@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from made_lmdbs import C, entries, image, items, write
 
+from core.errors import DataError
 from input_pipeline.importers import run
 from input_pipeline.importers.uniter_lmdb import Layout
 from input_pipeline.regions import RegionStore
-from input_pipeline.schema import DataError
 
 
 def record(i, **changes):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from made_lmdbs import F, check_image, data_file, entries, image, items, write
 
+from core.errors import DataError
 from input_pipeline.importers import run
 from input_pipeline.importers.vilbert_lmdb import Layout
 from input_pipeline.regions import RegionStore
-from input_pipeline.schema import DataError
 
 
 def twelve_in_one(i, **changes):

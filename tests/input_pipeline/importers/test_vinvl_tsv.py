@@ -17,8 +17,8 @@ from layout_checks import (
     shares,
 )
 
+from core.errors import DataError
 from input_pipeline.importers import run, vinvl_tsv
-from input_pipeline.schema import DataError
 
 IDS = ["9", "1", "COCO_7"]
 IMAGES = [made(i) for i in range(3)]
@@ -180,5 +180,5 @@ def test_files_of_another_kind(tmp_path):
 
 def test_a_line_without_end(tmp_path, monkeypatch):
     path = write(tmp_path / "a.tsv", [prediction(image) for image in IMAGES])
-    monkeypatch.setattr("input_pipeline.importers.inputs.MAX_LINE", 100)
+    monkeypatch.setattr("input_pipeline.importers.formats.inputs.MAX_LINE", 100)
     check_refused(tmp_path / "s", "vinvl_tsv", [path], "line is too long.*byte 0.*100", **OPTIONS)

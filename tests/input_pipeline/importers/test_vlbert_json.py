@@ -18,9 +18,9 @@ from layout_checks import (
     made,
 )
 
+from core.errors import DataError
 from input_pipeline.importers import run, vlbert_json
-from input_pipeline.importers.members import ZipMembers, list_files
-from input_pipeline.schema import DataError
+from input_pipeline.importers.formats.members import ZipMembers, list_files
 
 OPTIONS = {"feature_dim": F, "num_classes": C}
 IDS = [f"{i:08d}" for i in range(4)]

@@ -1,0 +1,1 @@
+"""Files ↔ parameters: reading, writing, fitting, sharing and converting checkpoints."""

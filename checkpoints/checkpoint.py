@@ -1,0 +1,178 @@
+"""A checkpoint: what its folder holds, and reading it.
+
+WORKDIR/checkpoints/<step>/ holds three items: `params`, `opt_state` and `meta` (JSON: step, draw
+counters, data fingerprints, seed, feature spec, config, digests of the arrays …).
+"""
+
+import contextlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from checkpoints import digests
+from core import remote
+from runtime import paths
+
+FOLDER = "checkpoints"
+ITEMS = ("params", "opt_state")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says which, why and what to do."""
+
+
+def load_params(source, shapes=None, *, prefer_best: bool = True):
+    """Parameters alone, for another run's start, for evaluation and for inference.
+
+    Args:
+      source: a run's folder, its `checkpoints` folder, or the folder of one step.
+      shapes: what they must be, with shardings; without, numpy arrays come back as saved.
+      prefer_best: of a run with a best checkpoint take that, else the newest.
+
+    Returns:
+      (nested dict of parameters, meta).
+
+    Raises:
+      CheckpointError: no checkpoint there, or parameters that differ; lists every one.
+    """
+    folder, step = _find(source, prefer_best)
+    reader = manager(folder, write=False)
+    try:
+        meta, sums = read_meta(folder / str(step))
+        saved = reader.item_metadata(step).params.tree
+        if shapes is None:
+            restore = ocp.args.StandardRestore(
+                jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), saved)
+            )
+        else:
+            require_same(saved, shapes, f"{folder / str(step)}/params")
+            restore = ocp.args.StandardRestore(shapes)
+        params = reader.restore(step, args=ocp.args.Composite(params=restore)).params
+        digests.require_unchanged(dict(params=params), sums)
+        return params, meta
+    except ValueError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"cannot read the checkpoint {folder / str(step)}: {error}") from None
+    finally:
+        reader.close()
+
+
+def read(folder) -> tuple[dict[str, dict], dict]:
+    """Everything in the folder of one step, checked, on the host.
+
+    Returns:
+      ({"params" or "opt_state": {path: numpy array}}, meta).
+
+    Raises:
+      ValueError, OSError: damage.
+    """
+    folder = absolute(folder)
+    meta, sums = read_meta(folder)
+    arrays = {}
+    for name in ITEMS:
+        with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+            shapes = handler.metadata(folder / name).tree
+            zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+            arrays[name] = handler.restore(folder / name, args=ocp.args.StandardRestore(zeros))
+    digests.require_unchanged(arrays, sums)
+    return {name: paths.flatten(tree) for name, tree in arrays.items()}, meta
+
+
+def holds_one(path: remote.Path) -> bool:
+    """Whether a folder is a run with checkpoints, its checkpoints folder, or one step of them."""
+    if not path.is_dir():
+        return False
+    if (path / "params").exists() or (path / FOLDER).exists():
+        return True
+    return any(p.name.isdigit() and (p / "params").exists() for p in path.iterdir())
+
+
+def absolute(path) -> epath.Path:
+    """A path in full: Orbax takes no relative ones."""
+    return epath.Path(remote.absolute(path))
+
+
+def read_meta(folder: epath.Path) -> tuple[dict[str, Any], dict]:
+    """(meta, digests) of the checkpoint in `folder`; no digests where it was saved without.
+
+    Raises:
+      ValueError: bytes of the meta item have changed.
+    """
+    return digests.unseal(ocp.JsonCheckpointHandler().restore(folder / "meta"))
+
+
+def _find(source, prefer_best: bool):
+    """(checkpoints folder, step) of what the user named."""
+    source = absolute(source)
+    if (source / "params").exists():
+        return source.parent, int(source.name)
+    folder = source / FOLDER if (source / FOLDER).exists() else source
+    steps = (
+        sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
+    )
+    if not steps:
+        raise CheckpointError(
+            f"no checkpoint in {source}; expected a run's folder, its {FOLDER!r} folder, or the "
+            "folder of one step"
+        )
+    best = read_meta(folder / str(steps[-1]))[0].get("best") if prefer_best else None
+    return folder, best["step"] if best and best["step"] in steps else steps[-1]
+
+
+class _Manager(ocp.CheckpointManager):
+    """Asks JAX's preemption service nothing: runtime/signals.py does, and counts its questions."""
+
+    def reached_preemption(self, step: int) -> bool:
+        del step
+        return False
+
+
+def manager(folder: epath.Path, *, write: bool, policy=None) -> ocp.CheckpointManager:
+    """Orbax's manager of a checkpoints folder.
+
+    Args:
+      folder: in full.
+      write: makes the folder, and clears what an interrupted save left behind.
+      policy: which checkpoints stay when a newer one is saved; None: all.
+    """
+    return _Manager(
+        folder,
+        item_handlers=dict(
+            params=ocp.StandardCheckpointHandler(),
+            opt_state=ocp.StandardCheckpointHandler(),
+            meta=ocp.JsonCheckpointHandler(),
+        ),
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=policy,
+            cleanup_tmp_directories=write,
+            create=write,
+        ),
+    )
+
+
+def require_same(saved, wanted, where: str) -> None:
+    """Compares two trees of arrays or shapes; Orbax alone would cast another type silently.
+
+    Raises:
+      CheckpointError: names, shapes or types differ; lists every one.
+    """
+    lines = _differences(saved, wanted)
+    if lines:
+        raise CheckpointError(f"{where} does not fit the model:\n  " + "\n  ".join(lines))
+
+
+def _differences(saved, wanted) -> list[str]:
+    """What differs in names, shapes and types between two trees of arrays or shapes."""
+    saved, wanted = paths.flatten(saved), paths.flatten(wanted)
+    lines = [f"missing in the checkpoint: {path}" for path in wanted if path not in saved]
+    lines += [f"not in the model: {path}" for path in saved if path not in wanted]
+    for path in saved:
+        if path in wanted:
+            here, there = ((tuple(x.shape), str(x.dtype)) for x in (wanted[path], saved[path]))
+            if here != there:
+                lines.append(f"{path}: {there} in the checkpoint, {here} in the model")
+    return lines

@@ -1,0 +1,165 @@
+"""Checkpoints in and out: shows one, writes it as a shared folder or in the original's layout.
+
+  python -m checkpoints.convert SOURCE                          # what it is, array by array
+  python -m checkpoints.convert SOURCE --out=FOLDER             # a folder that explains itself
+  python -m checkpoints.convert SOURCE --torch=FILE.safetensors # names and layout of the originals
+
+SOURCE is a run's folder (or one of its checkpoints), a folder written here, a published checkpoint
+of VL-BERT, ViLBERT or BERT (.safetensors; .bin, .pth, .model with torch), or a hub name. A run
+starts from any of them with `--config.init=SOURCE`; it prints what was taken and what was not.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from checkpoints import checkpoint, published_model, share, sources, transfer
+from core import remote
+from core.errors import DataError
+from core.progress import atomic_file
+from vl_models.published import translate
+
+
+def show(source: sources.Source) -> str:
+    """What a source is and holds, as a table."""
+    lines = [f"{source.place}: {source.kind}" + (f", step {source.step}" if source.step else "")]
+    report = [
+        transfer.Line("mapped", path, source.names[path], array.shape, _kept(array))
+        for path, array in source.arrays.items()
+    ] + [transfer.Line("dropped", "", name, (), why) for name, why in source.dropped.items()]
+    lines.append(transfer.table(report))
+    for what, found in (("word pieces", source.pieces), ("answers", source.answers)):
+        lines.append(f"{what}: {f'{len(found):,}' if found else 'not recorded'}")
+    spec = source.facts.get("feature_spec")
+    lines.append(f"region features: {json.dumps(spec) if spec else 'not recorded'}")
+    return "\n".join(lines)
+
+
+def _kept(array: np.ndarray) -> str:
+    return "" if array.dtype == np.float32 else f"is {array.dtype}"
+
+
+def to_folder(
+    source: sources.Source,
+    folder: str,
+    *,
+    answers: Sequence[str] | None = None,
+    spec: dict | None = None,
+    heads: int = 0,
+    image_heads: int = 0,
+) -> share.Shared:
+    """Writes a shared folder (see `share`).
+
+    Args:
+      source: any.
+      folder: new.
+      answers: the answer list of a published checkpoint.
+      spec: the feature spec of a published checkpoint, as JSON.
+      heads, image_heads: see `published_model.block`.
+
+    Raises:
+      SourceError: no whole model, or an answer list of another length than the head.
+      DataError: the folder exists.
+    """
+    answers = answers or source.answers
+    for path in ("heads/vqa/classifier/bias", "heads/vqa/classifier_bias"):
+        count = source.arrays[path].size if path in source.arrays else None
+        if answers and count not in (None, len(answers)):
+            raise sources.SourceError(
+                f"{source.place}: the answer head has {count} answers, the list {len(answers)}\n"
+                "  fix: give the list that the checkpoint was trained with"
+            )
+    config = dict(source.config) or {
+        "model": published_model.block(source, heads=heads, image_heads=image_heads)
+    }
+    shared = share.Shared(
+        arrays=source.arrays,
+        config=config,
+        facts=dict(source.facts) | ({"feature_spec": spec} if spec else {}),
+        pieces=source.pieces,
+        answers=answers,
+        step=source.step,
+        origin=f"{source.place} ({source.kind})",
+    )
+    share.write(folder, shared)
+    return shared
+
+
+def to_torch(source: sources.Source, path: str) -> dict[str, np.ndarray]:
+    """Writes the original's state dict as safetensors; returns it.
+
+    Raises:
+      SourceError: a parameter that the originals have no name for, or the file exists.
+    """
+    from safetensors.numpy import save_file
+
+    if remote.path(path).exists():
+        raise sources.SourceError(f"{path} exists already: remove it or choose another path")
+    model = source.config.get("model", {}).get("name") or source.kind.split("_")[0]
+    if source.kind == "single_stream":
+        model = source.kind
+    try:
+        state = translate.to_torch(translate.kind_for(model, source.arrays), source.arrays)
+    except KeyError as error:
+        raise sources.SourceError(f"{source.place}: {error.args[0]}") from error
+    with atomic_file(path) as temporary:
+        save_file({name: np.asarray(x, order="C") for name, x in state.items()}, temporary)
+    return state
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m checkpoints.convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source")
+    parser.add_argument("--out", help="new folder: weights, config, vocabulary, card")
+    parser.add_argument("--torch", help="new .safetensors file in the original's layout")
+    parser.add_argument("--kind", default="", help="of a published file, if its names mislead")
+    parser.add_argument("--vocab", default="", help="vocab.txt of a published file")
+    parser.add_argument("--answers", help="answer list of a published file, JSON or a line each")
+    parser.add_argument("--feature_spec", help="spec.json of the region store it was trained on")
+    parser.add_argument("--heads", type=int, default=0, help="attention heads, 0: as released")
+    parser.add_argument("--image_heads", type=int, default=0, help="the same of the image stream")
+    args = parser.parse_args(argv)
+    try:
+        source = sources.open_source(args.source, kind=args.kind, vocab=args.vocab)
+        print(show(source))
+        if args.out:
+            to_folder(
+                source,
+                args.out,
+                answers=_answers(args.answers),
+                spec=_json(args.feature_spec),
+                heads=args.heads,
+                image_heads=args.image_heads,
+            )
+            print(f"wrote {args.out}")
+        if args.torch:
+            state = to_torch(source, args.torch)
+            print(f"wrote {args.torch}: {len(state)} arrays")
+    except (sources.SourceError, checkpoint.CheckpointError, DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _json(path: str | None):
+    return json.loads(remote.path(path).read_text(encoding="utf-8")) if path else None
+
+
+def _answers(path: str | None) -> list[str] | None:
+    if not path:
+        return None
+    from input_pipeline.datasets.reading.answers import AnswerVocabulary
+
+    return list(AnswerVocabulary.load(path).labels)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

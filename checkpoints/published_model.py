@@ -1,0 +1,95 @@
+"""The model block of a published checkpoint, read off the shapes of its arrays."""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from checkpoints.sources import Source, SourceError
+
+# What shapes do not tell, as both projects released it.
+_TEXT_HEAD = 64  # numbers an attention head of the text (and of VL-BERT)
+_IMAGE_HEAD = 128  # of ViLBERT's image stream and connections
+_COMMON = dict(init_range=0.02, dropout=0.1)
+
+
+def feature_dim(arrays: Mapping[str, np.ndarray]) -> int:
+    """F: what the projection of regions reads; VL-BERT's reads the geometry embedding, too."""
+    if "trunk/regions/mask" in arrays:
+        return arrays["trunk/regions/mask"].shape[0]
+    width = arrays["trunk/regions/projection/kernel"].shape[0]
+    return width if "trunk/regions/location/kernel" in arrays else width // 2
+
+
+def _count(arrays, stem: str) -> int:
+    return len({m[1] for path in arrays if (m := re.match(rf"trunk/{stem}_(\d+)/", path))})
+
+
+def block(source: Source, *, heads: int = 0, image_heads: int = 0) -> dict:
+    """The model block (see configs/models.py) that fits a source's arrays.
+
+    Args:
+      source: of a published kind.
+      heads, image_heads: attention heads of the text, and of ViLBERT's image stream and
+        connections, which shapes do not tell; 0: as both projects released it, 64 and 128 numbers
+        a head.
+
+    Raises:
+      SourceError: no whole model.
+    """
+    arrays = source.arrays
+    if "trunk/regions/projection/kernel" not in arrays:
+        raise SourceError(
+            f"{source.place} ({source.kind}) has no image side, so it is no model of its own\n"
+            "  fix: start a run from it: --config.init=..."
+        )
+    word = arrays["trunk/embeddings/word/embedding"]
+    text = dict(
+        hidden=word.shape[1],
+        layers=_count(arrays, "layer"),
+        heads=heads or max(1, word.shape[1] // _TEXT_HEAD),
+        intermediate=arrays["trunk/layer_0/mlp/intermediate/kernel"].shape[1],
+        positions=arrays["trunk/embeddings/position/embedding"].shape[0],
+        **_COMMON,
+    )
+    name = source.kind.split("_")[0] if source.kind != "single_stream" else source.kind
+    if name == "vlbert":
+        features = feature_dim(arrays)
+        return dict(
+            name=name,
+            **text,
+            text_visual_gain=0.0,
+            region_visual_gain=0.0,
+            geometry_dim=arrays["trunk/regions/projection/kernel"].shape[0] - features,
+            pooler="trunk/pooler/dense/kernel" in arrays,
+        )
+    if name == "single_stream":
+        return dict(name=name, **text)
+    return dict(name=name, **text, **_two_streams(arrays, text["layers"], image_heads))
+
+
+def _two_streams(arrays, text_layers: int, heads: int) -> dict:
+    hidden = arrays["trunk/regions/projection/kernel"].shape[1]
+    image_layers, connections = _count(arrays, "image_layer"), _count(arrays, "connection")
+    width = arrays["trunk/image_pooler/dense/kernel"].shape[1]
+    task = arrays.get("trunk/embeddings/task/embedding")
+    return dict(
+        image=dict(
+            hidden=hidden,
+            heads=heads or max(1, hidden // _IMAGE_HEAD),
+            intermediate=arrays["trunk/image_layer_0/mlp/intermediate/kernel"].shape[1],
+            layers=image_layers,
+            fixed_layers=0,
+        ),
+        connect=dict(
+            hidden=width,
+            heads=heads or max(1, width // _IMAGE_HEAD),
+            text_at=tuple(range(text_layers - connections, text_layers)),
+            image_at=tuple(range(connections)),
+            coattention=connections > 0,
+        ),
+        fusion="mul",
+        dynamic_attention="trunk/image_layer_0/attention/query_gate/kernel" in arrays,
+        tasks=0 if task is None else task.shape[0],
+        fixed_text_layers=0,
+    )

@@ -1,0 +1,317 @@
+"""Fits the parameters of a source into a model; whatever happens to each is in the report."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from checkpoints.sources import Source, SourceError
+from runtime import paths
+
+# Tables with one row a word piece, and answer heads with one column an answer: (path, axis).
+_BY_PIECE = ((r"trunk/embeddings/word/embedding", 0), (r"heads/masked_language/bias", 0))
+_BY_ANSWER = (
+    (r"heads/(vqa|gqa)/classifier/kernel", 1),
+    (r"heads/(vqa|gqa)/classifier/bias", 0),
+)
+_SEGMENTS = "trunk/embeddings/segment/embedding"
+_POSITIONS = "trunk/embeddings/position/embedding"
+_ROBERTA_FIRST_POSITION = 2  # RoBERTa counts positions from its padding id on
+_TEXT_ONLY = ("bert", "roberta")
+
+# Parameters that a text model has and a model here does not take from it: {model: (path, why)}.
+_NOT_TAKEN = {
+    "vilbert": ((r"trunk/pooler/.*", "ViLBERT's poolers are others and start anew"),),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """What became of one parameter.
+
+    Attributes:
+      fate: "mapped", "dropped" or "initial".
+      path: ours; empty where dropped.
+      name: the source's, of the parameter or of what it was computed from; empty where initial.
+      shape: of the array.
+      note: why, or what was changed.
+    """
+
+    fate: str
+    path: str
+    name: str
+    shape: tuple[int, ...]
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """Arrays for a model.
+
+    Attributes:
+      arrays: {path: array of the model's shape and type}.
+      known: {path: bool mask that broadcasts to the array}, where only some entries came in; the
+        others keep their initial value.
+      report: one line a parameter of the source and of the model.
+    """
+
+    arrays: dict[str, np.ndarray]
+    known: dict[str, np.ndarray]
+    report: list[Line]
+
+
+def fit(
+    source: Source,
+    shapes,
+    *,
+    model: str,
+    pieces: Sequence[str] | None = None,
+    answers: Sequence[str] | None = None,
+    warm_start: Mapping[str, str] | None = None,
+) -> Fitted:
+    """Fits a source into the parameters of a model.
+
+    Word tables and answer heads are mapped by word piece and by answer where the lists differ.
+
+    Args:
+      source: see `sources.open_source`.
+      shapes: nested dict of arrays or shapes, the model's.
+      model: name of the trunk's module.
+      pieces: the model's vocabulary by id.
+      answers: the model's answer list.
+      warm_start: {path prefix of ours: path prefix of the source}, parameters that start as a
+        copy of others where the source has none of their own.
+
+    Raises:
+      SourceError: shapes that differ, layers that one side lacks, or nothing in common; lists
+        everything, with the sizes that would fit.
+    """
+    target, problems, report = paths.flatten(shapes), [], []
+    given = {path: (source.names[path], array) for path, array in source.arrays.items()}
+    taken_by_warm_start, copies = {}, {}
+    for ours, theirs in (warm_start or {}).items():
+        for path in target:
+            if path.startswith(f"{ours}/") and path not in given:
+                copied = theirs + path.removeprefix(ours)
+                if copied in given and _same(given[copied][1], target[path]):
+                    taken_by_warm_start[path] = given[copied]
+                    copies[copied] = path
+    arrays, known = {}, {}
+    for path, (name, array) in given.items():
+        note = _not_taken(source.kind, model, path)
+        if path in copies and path not in target:
+            continue  # has its line as a warm start
+        if note or path not in target:
+            note = note or "the model has no such parameter"
+            report.append(Line("dropped", "", name, array.shape, note))
+            continue
+        array, mask, note, problem = _adapt(source, path, array, target[path], pieces, answers)
+        if problem:
+            problems.append(problem)
+            continue
+        arrays[path] = array.astype(target[path].dtype)
+        if mask is not None:
+            known[path] = mask
+        if source.arrays[path].dtype != target[path].dtype:
+            note = f"{note + '; ' if note else ''}was {source.arrays[path].dtype}"
+        report.append(Line("mapped", path, name, array.shape, note))
+    for path, (name, array) in taken_by_warm_start.items():
+        arrays[path] = array.astype(target[path].dtype)
+        report.append(Line("mapped", path, name, array.shape, f"warm start from {_stem(name)}"))
+    report += [
+        Line("dropped", "", name, (), reason) for name, reason in sorted(source.dropped.items())
+    ]
+    missing = [path for path in target if path not in arrays]
+    report += [
+        Line("initial", path, "", tuple(target[path].shape), f"not in the {source.kind}")
+        for path in missing
+    ]
+    problems += _layer_problems(given, target)
+    problems += _half_groups(arrays, missing)
+    if not problems and not any(path.startswith("trunk/") for path in arrays):
+        problems.append("no parameter of the trunk is in the source")
+    if problems:
+        raise SourceError(
+            f"{source.place} ({source.kind}) does not fit the model:\n  "
+            + "\n  ".join(problems)
+            + _suggestion(source, target)
+        )
+    return Fitted(arrays, known, report)
+
+
+def _stem(name: str) -> str:
+    """A name without its last part."""
+    return re.sub(r"[/.][^/.]*$", "", name)
+
+
+def _same(array, shape) -> bool:
+    return tuple(array.shape) == tuple(shape.shape)
+
+
+def _not_taken(kind: str, model: str, path: str) -> str:
+    if kind in _TEXT_ONLY:
+        for pattern, reason in _NOT_TAKEN.get(model, ()):
+            if re.fullmatch(pattern, path):
+                return reason
+    return ""
+
+
+def _adapt(source: Source, path: str, array, target, pieces, answers):
+    """(array, mask of known entries or None, note, problem or "")."""
+    if source.kind == "roberta" and path == _POSITIONS:
+        array = array[_ROBERTA_FIRST_POSITION:]
+    for patterns, mine, theirs, what in (
+        (_BY_PIECE, pieces, source.pieces, "word pieces"),
+        (_BY_ANSWER, answers, source.answers, "answers"),
+    ):
+        for pattern, axis in patterns:
+            if re.fullmatch(pattern, path) and mine and theirs and list(mine) != list(theirs):
+                return _by_name(path, array, target, axis, theirs, mine, what)
+    rows, wanted = array.shape[0] if array.ndim else 0, tuple(target.shape)
+    if array.shape[1:] == wanted[1:] and array.ndim:
+        if path == _SEGMENTS and source.kind in _TEXT_ONLY and rows < wanted[0]:
+            return _first_segments(array, wanted)
+        if path == _POSITIONS and rows > wanted[0]:
+            return array[: wanted[0]], None, f"the first {wanted[0]} of {rows} positions", ""
+    if tuple(array.shape) != wanted:
+        problem = f"{path}: {tuple(array.shape)} in the source, {wanted} in the model"
+        if any(re.fullmatch(pattern, path) for pattern, _ in _BY_PIECE):
+            problem += (
+                "; rows are mapped by word piece where both vocabularies are known: name the "
+                "source's (--config.init_vocab=vocab.txt)"
+            )
+        return array, None, "", problem
+    note = ""
+    if pieces and not source.pieces and any(re.fullmatch(p, path) for p, _ in _BY_PIECE):
+        note = "the source's vocabulary is unknown; taken to be the same"
+    if answers and not source.answers and any(re.fullmatch(p, path) for p, _ in _BY_ANSWER):
+        note = "the source's answer list is unknown; taken to be the same"
+    return array, None, note, ""
+
+
+def _by_name(path, array, target, axis, theirs, mine, what):
+    """Rows (or columns) moved to where the same name stands in the model's list."""
+    rest = [n for i, n in enumerate(array.shape) if i != axis]
+    wanted = [n for i, n in enumerate(target.shape) if i != axis]
+    if rest != wanted or array.shape[axis] < len(theirs):
+        shapes = f"{tuple(array.shape)} in the source, {tuple(target.shape)} in the model"
+        return array, None, "", f"{path}: {shapes} ({len(theirs)} {what} in the source's list)"
+    place = {name: i for i, name in enumerate(theirs)}
+    found = np.array([place.get(name, -1) for name in mine])
+    hit = np.flatnonzero(found >= 0)
+    out = np.zeros(target.shape, array.dtype)
+    index = (slice(None),) * axis
+    out[(*index, hit)] = np.take(array, found[hit], axis)
+    mask = np.zeros([n if i == axis else 1 for i, n in enumerate(target.shape)], bool)
+    mask[(*index, hit)] = True
+    return out, mask, f"{len(hit):,} of {len(mine):,} {what} by name", ""
+
+
+def _first_segments(array, wanted):
+    """BERT's two segments, RoBERTa's one for both, into a table that may have more rows."""
+    out, mask = np.zeros(wanted, array.dtype), np.zeros((wanted[0], 1), bool)
+    count = min(2, wanted[0])
+    out[:count], mask[:count] = array[:count], True
+    return out, mask, f"the first {count} of {wanted[0]} segments", ""
+
+
+def _layer_problems(given, target) -> list[str]:
+    """Numbered layers that only one side has."""
+    problems = []
+
+    def layers(names):
+        out: dict[str, set[int]] = {}
+        for name in names:
+            match = re.match(r"trunk/(\w*?)_(\d+)/", name)
+            if match:
+                out.setdefault(match[1], set()).add(int(match[2]))
+        return out
+
+    theirs, mine = layers(given), layers(target)
+    for kind in sorted(set(theirs) & set(mine)):
+        if theirs[kind] != mine[kind]:
+            problems.append(
+                f"{kind}s: {len(theirs[kind])} in the source, {len(mine[kind])} in the model"
+            )
+    return problems
+
+
+def _half_groups(arrays, missing) -> list[str]:
+    """Modules of which some parameters came in and others did not."""
+    loaded = {path.rsplit("/", 1)[0] for path in arrays}
+    return [
+        f"{path}: missing in the source, which has others of its module"
+        for path in missing
+        if path.rsplit("/", 1)[0] in loaded and path.count("/") > 2
+    ]
+
+
+def _suggestion(source: Source, target) -> str:
+    """The sizes of the source, as they would be configured."""
+    word = source.arrays.get("trunk/embeddings/word/embedding")
+    if word is None or not hasattr(word, "shape"):
+        return ""
+    layers = {m[1] for path in source.arrays if (m := re.match(r"trunk/layer_(\d+)/", path))}
+    hidden = word.shape[1]
+    known = {(768, 12): "base", (1024, 24): "large"}.get((hidden, len(layers)))
+    mine = target["trunk/embeddings/word/embedding"].shape[1]
+    size = f", the config argument size={known}" if known else ""
+    return (
+        f"\n  fix: the source is {hidden} wide with {len(layers)} layers (the model: {mine} wide); "
+        f"set --config.model.hidden={hidden} --config.model.layers={len(layers)}{size}"
+    )
+
+
+def place(fitted: Fitted, fresh):
+    """The fitted arrays on the devices, where `fresh` (initial parameters) are; the rest of these.
+
+    Returns:
+      Nested dict like `fresh`, with its shardings.
+    """
+
+    def put(path, initial):
+        if path not in fitted.arrays:
+            return initial
+        array = fitted.arrays[path]
+
+        def part(index):
+            return array[index]
+
+        new = jax.make_array_from_callback(array.shape, initial.sharding, part)
+        if path not in fitted.known:
+            return new
+        choose = jax.jit(jnp.where, out_shardings=initial.sharding)
+        return choose(fitted.known[path], new, initial)
+
+    return paths.map_with_path(put, fresh)
+
+
+def table(report: Sequence[Line]) -> str:
+    """The report for people: layers of a kind together, every group with its fate."""
+    groups: dict[tuple, list[Line]] = {}
+    for line in report:
+        name = line.path or line.name
+        key = re.sub(r"(?<=[_.])\d+(?=[/.])", "*", name)
+        parts = re.split(r"[/.]", key)
+        joint = "/" if line.path else "."
+        stem = joint.join(parts[:-1]) if len(parts) > 1 else key
+        groups.setdefault((line.fate, stem, line.note), []).append(line)
+    rows = []
+    for (fate, stem, note), lines in groups.items():
+        size = sum(int(np.prod(line.shape)) for line in lines if line.shape)
+        rows.append((fate, stem, f"{len(lines)}", f"{size:,}" if size else "", note))
+    order = {"mapped": 0, "initial": 1, "dropped": 2}
+    rows.sort(key=lambda row: order[row[0]])
+    header = ("", "parameters", "arrays", "numbers", "")
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(4)]
+    lines = [
+        f"{fate:<{widths[0]}}  {stem:<{widths[1]}}  {count:>{widths[2]}}  {size:>{widths[3]}}  "
+        f"{note}".rstrip()
+        for fate, stem, count, size, note in [header, *rows]
+    ]
+    fates = [x.fate for x in report]
+    lines.append(", ".join(f"{fates.count(fate)} arrays {fate}" for fate in order))
+    return "\n".join(lines)

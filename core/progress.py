@@ -1,0 +1,103 @@
+"""One line now and then about long work: how far, how fast, how much longer; and atomic writing."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+
+from core import remote
+from core.console import warn
+from core.errors import DataError
+
+
+class Progress:
+    """Prints `label: done/total, rate, time left` to stderr at most every `every` seconds."""
+
+    def __init__(self, label: str, total: float | None = None, *, unit: str = "rows", every=10.0):
+        self.label, self.total, self.unit, self.every = label, total, unit, every
+        self.done = 0
+        self.start = self.last = time.monotonic()
+
+    def add(self, count: float = 1) -> None:
+        """Counts `count` units as done."""
+        self.done += count
+        now = time.monotonic()
+        if now - self.last < self.every:
+            return
+        self.last = now
+        rate = self.done / (now - self.start)
+        text = f"{self.label}: {self.done:,.0f}"
+        if self.total:
+            text += f"/{self.total:,.0f} {self.unit}, {rate:,.0f}/s"
+            text += f", {(self.total - self.done) / rate:,.0f} s left"
+        else:
+            text += f" {self.unit}, {rate:,.0f}/s"
+        warn(text)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Gives a temporary path that becomes the file `path` at the end, or nothing after an error.
+
+    Args:
+      path: of this machine, where its folder is made, or gs://.
+    """
+    path = remote.path(path)
+    if remote.is_remote(path):
+        with tempfile.TemporaryDirectory() as scratch:
+            yield pathlib.Path(scratch, path.name)
+            remote.upload(pathlib.Path(scratch, path.name), path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(
+    folder: str | os.PathLike, *, keep_existing: bool = False, last: str = ""
+) -> Iterator[pathlib.Path]:
+    """Gives a temporary folder that becomes `folder` at the end, or nothing after an error.
+
+    Args:
+      folder: the final path, of this machine or gs://; its parents are made.
+      keep_existing: a folder that is there already is kept and the new one dropped (for caches,
+        which another process may have finished first); else it is an error at the start.
+      last: the file that tells a complete folder on gs://, where folders cannot be renamed.
+
+    Raises:
+      DataError: `folder` exists and `keep_existing` is False.
+    """
+    folder = remote.path(folder)
+    if not keep_existing and folder.exists():
+        raise DataError(
+            "the output folder exists already",
+            where=str(folder),
+            expected="a path that is not there yet",
+            found="a folder" if folder.is_dir() else "a file",
+            fix="remove it or choose another path",
+        )
+    if remote.is_remote(folder):
+        # Of two that made the same, the second one writes the same objects again.
+        with remote.new_folder(folder, last=last) as temporary:
+            yield temporary
+        return
+    temporary = folder.with_name(f".{folder.name}.tmp-{uuid.uuid4().hex[:8]}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not (keep_existing and folder.is_dir()):
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Trained parameters put to use: metrics, predictions, submissions, reports."""

@@ -1,0 +1,85 @@
+"""Every evaluator of a run on one set of parameters, and the report at a run's end."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from core import remote
+from core.console import say
+from evaluation import predict
+from runtime import sharding, signals
+
+
+def metrics_of(
+    evaluators: Mapping[str, Any], params, workdir: remote.Path | None = None
+) -> dict[str, float]:
+    """{"evals/<evaluator>/<metric>": value} of every evaluator.
+
+    Args:
+      evaluators: {name: object with run(params) → {metric: float}}.
+      params: of the model.
+      workdir: where evaluators that write files may write them; None: nowhere.
+
+    Raises:
+      signals.Stopped: the run is to stop.
+    """
+    if not evaluators:
+        return {}
+    params = sharding.gather_once(params, jax.sharding.get_mesh())
+    for name, evaluator in evaluators.items():
+        if workdir and hasattr(evaluator, "files"):
+            evaluator.folder = workdir / evaluator.files / name
+    return {
+        f"evals/{name}/{metric}": value
+        for name, evaluator in evaluators.items()
+        for metric, value in evaluator.run(params).items()
+    }
+
+
+def lines(step: int, values: Mapping[str, float]) -> str:
+    """Metrics for the console, one line per evaluator.
+
+    Args:
+      step: that they are of.
+      values: of `metrics_of`.
+    """
+    named: dict[str, list[str]] = {}
+    for name, value in values.items():
+        evaluator, metric = name.removeprefix("evals/").split("/", 1)
+        named.setdefault(evaluator, []).append(f"{metric} {value:.4g}")
+    return "\n".join(
+        f"step {step} {evaluator}: " + ", ".join(texts) for evaluator, texts in named.items()
+    )
+
+
+def write_report(
+    config, workdir: remote.Path, predictors: Callable[[], Mapping], params, figures
+) -> None:
+    """Shows a few predictions of a run that has just ended, beside its last metrics.
+
+    It does so where `config.predict.examples` asks for them, and there is a stream that predicts
+    and a split to evaluate.
+
+    Args:
+      config: of the run.
+      workdir: its folder.
+      predictors: predictors() → {stream: `predict.Predictor`}.
+      params: of the model.
+      figures: figures() → {"evals/<name>/<metric>": value}, the last ones; asked for on the first
+        process alone.
+    """
+    evaluated = any(b.split in ("eval", config.data.eval_split) for b in config.evals.values())
+    if not (config.predict.examples and evaluated):
+        return
+    found = predictors()
+    if not found:
+        return
+    try:
+        shown = predict.some(config, found, params)
+    except signals.Stopped:
+        say("stopped by a signal before the report; the same command writes it")
+        return
+    if jax.process_index() == 0:
+        path = predict.write_report(config, workdir, found, shown, figures())
+        say(f"report: {path}")

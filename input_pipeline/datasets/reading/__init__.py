@@ -1,0 +1,1 @@
+"""What data sets share: official files, records to rows, answer lists, TFDS builders."""

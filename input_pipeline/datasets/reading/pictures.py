@@ -1,0 +1,160 @@
+"""The pictures behind image ids, for reports: training reads regions alone."""
+
+import filecmp
+import os
+import pathlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+
+from core import remote
+from core.errors import DataError
+from input_pipeline.datasets import Prepared
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+# COCO's file names end in the image's number, in so many digits.
+_DIGITS = 12
+
+# lookup(image ids) -> {image id: bytes of its file}; an id without a picture is absent.
+Lookup = Callable[[Iterable[str]], dict[str, bytes]]
+
+
+def open_pictures(data_config, prepared: Prepared) -> Lookup:
+    """Where the pictures of a data set are read from.
+
+    Args:
+      data_config: the `data` block of a config; `pictures` names a folder.
+      prepared: the data set; its own pictures are read where no folder is named.
+
+    Returns:
+      A `Lookup`. Each call reads the folder or table once, so ask for all pictures together.
+
+    Raises:
+      DataError: the folder is not there.
+    """
+    if data_config.pictures:
+        fix = "copy the split's with gcloud storage cp, or mount the bucket (gcsfuse)"
+        remote.refuse(data_config.pictures, "the folder --config.data.pictures", fix)
+        root = pathlib.Path(data_config.pictures)
+        if not root.is_dir():
+            raise DataError(
+                "no folder of pictures",
+                where="--config.data.pictures",
+                expected=f"a folder with {', '.join(SUFFIXES)} files, in any depth",
+                found=f"{root}, {'a file' if root.exists() else 'which is not there'}",
+            )
+        return lambda ids: read_folder(root, ids)
+    return prepared.pictures or (lambda ids: {})
+
+
+def read_folder(root: pathlib.Path, ids: Iterable[str]) -> dict[str, bytes]:
+    """Reads pictures from a folder and those in it.
+
+    An id finds the file at this path in `root`; or the one file of its name, with or without
+    suffix, where an id with a folder ("movie/still.jpg") ends the path; or of its COCO number:
+    "139" finds COCO_val2014_000000000139.jpg.
+
+    Args:
+      root: of the pictures.
+      ids: image ids.
+
+    Raises:
+      DataError: two files that differ answer to an id, or a file cannot be read.
+    """
+    found, wanted = {}, []
+    for image_id in dict.fromkeys(ids):
+        path = root / image_id.lstrip("/")
+        if path.suffix.lower() in SUFFIXES and ".." not in path.parts and path.is_file():
+            found[image_id] = path
+        else:
+            wanted.append(image_id)
+    # Walking takes minutes on a network disk: only for what its path does not tell.
+    for image_id, paths in (_search(root, wanted) if wanted else {}).items():
+        found[image_id] = _only(image_id, sorted(paths))
+    return {image_id: _read(path) for image_id, path in found.items()}
+
+
+def _search(root: pathlib.Path, ids: list[str]) -> dict[str, list[pathlib.Path]]:
+    """The files that answer to each id. Remembers wanted names alone: folders may hold millions."""
+    stems, numbers = defaultdict(list), defaultdict(list)
+    for image_id in ids:
+        stem = _stem(image_id.rpartition("/")[2])
+        stems[stem].append(image_id)
+        if number := _number(stem):
+            numbers[number].append(image_id)
+    found = defaultdict(list)
+    for folder, name in _walk(str(root)):
+        stem = _stem(name)
+        for image_id in stems.get(stem, ()):
+            if _ends(f"{folder}/{stem}", image_id):
+                found[image_id].append(pathlib.Path(folder, name))
+        # A number in fewer digits is no COCO name: train-7 is not val-7.
+        if stem[-_DIGITS:] in numbers and stem[-_DIGITS - 1 : -_DIGITS] in ("", "_"):
+            for image_id in numbers[stem[-_DIGITS:]]:
+                if _stem(image_id) != stem and "/" not in image_id:
+                    found[image_id].append(pathlib.Path(folder, name))
+    return found
+
+
+def _walk(root: str) -> Iterator[tuple[str, str]]:
+    """(folder, name) of all pictures under a folder; links to folders are followed, once each."""
+    todo, seen = [root], set()
+    while todo:
+        folder = todo.pop()
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        try:
+            entries = os.scandir(folder)
+        except PermissionError:  # a disk's lost+found; reports count what pictures they miss
+            continue
+        with entries:
+            for entry in entries:
+                if entry.name.startswith("."):  # what systems and programs keep for themselves
+                    continue
+                if entry.name.lower().endswith(SUFFIXES):
+                    yield folder, entry.name
+                elif entry.is_dir():
+                    todo.append(entry.path)
+
+
+def _stem(name: str) -> str:
+    """A file name without a picture's suffix; other dots belong to the name."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in SUFFIXES else name
+
+
+def _number(stem: str) -> str:
+    """COCO's number in a name, in 12 digits; "" where it has none."""
+    if stem.isascii() and stem.isdigit():
+        return stem.zfill(_DIGITS) if len(stem) <= _DIGITS else ""
+    head, _, digits = stem.rpartition("_")
+    return digits if head and len(digits) == _DIGITS and digits.isdigit() else ""
+
+
+def _ends(path: str, image_id: str) -> bool:
+    """Whether a path without suffix ends in an id, counting whole names."""
+    return f"/{path}".endswith(f"/{_stem(image_id).lstrip('/')}")
+
+
+def _only(image_id: str, paths: list[pathlib.Path]) -> pathlib.Path:
+    """The first of several copies of a picture; pictures that differ are an error."""
+    for other in paths[1:]:
+        if not filecmp.cmp(paths[0], other, shallow=False):
+            raise DataError(
+                "two pictures answer to an image id",
+                where=f"--config.data.pictures, image {image_id!r}",
+                expected="one file, or copies of it",
+                found=f"{paths[0]} and {other}",
+                fix="name the folder that has the data set's pictures alone",
+            )
+    return paths[0]
+
+
+def _read(path: pathlib.Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            "a picture cannot be read", where=str(path), expected="a file", found=str(error)
+        ) from error

@@ -1,0 +1,1 @@
+"""What importers share: readers of the file formats that features come in."""

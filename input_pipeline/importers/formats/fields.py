@@ -1,0 +1,180 @@
+"""Typed fields of one image's record, with messages that name them."""
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from core.errors import DataError
+
+
+def pick(record: Mapping, names: Sequence[str], where: str) -> Any:
+    """The value of the first of `names` that a record has.
+
+    Raises:
+      DataError: it has none of them.
+    """
+    for name in names:
+        if name in record:
+            return record[name]
+    raise DataError(
+        f"a record lacks the field {names[0]!r}",
+        where=where,
+        expected=" or ".join(map(repr, names)),
+        found=f"fields {sorted(map(str, record))[:20]}",
+        fix="check that the file is of this layout, or leave this image out",
+    )
+
+
+def bad_field(where: str, field: str, expected: Any, found: Any, fix: str = "") -> DataError:
+    """The error of a field that is not what its layout says."""
+    return DataError(
+        f"the field {field!r} is wrong", where=where, expected=expected, found=found, fix=fix
+    )
+
+
+def integer(value: Any, where: str, field: str, low: int = 1) -> int:
+    """A whole number, also as a numpy scalar, an array of one element, or its digits.
+
+    Raises:
+      DataError: it is none, or below `low`.
+    """
+    number = value
+    if isinstance(value, np.ndarray | np.generic) and value.size == 1:
+        number = value.item()
+    if isinstance(number, bytes | str) and number.isascii() and number.isdigit():
+        number = int(number)
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if isinstance(number, bool) or not isinstance(number, int) or number < low:
+        raise DataError(
+            f"the field {field!r} is no fitting number",
+            where=where,
+            expected=f"a whole number >= {low}",
+            found=repr(value)[:80],
+        )
+    return number
+
+
+def array(value: Any, where: str, field: str, shape: Sequence[int | None]) -> np.ndarray:
+    """A numeric array of a shape in which None stands for any size.
+
+    Raises:
+      DataError: another shape, or no real numbers.
+    """
+    try:
+        out = np.asarray(value)
+    except ValueError as error:  # lists of several lengths
+        raise bad_field(where, field, f"numbers of shape {tuple(shape)}", error) from error
+    if out.size == 0 and out.ndim == 1 and len(shape) > 1:  # an empty list has no second axis
+        out = out.reshape([0, *(size or 0 for size in shape[1:])])
+    fits = out.ndim == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, out.shape, strict=True)
+    )
+    if not fits or out.dtype.kind not in "fiu":
+        raise DataError(
+            f"the field {field!r} has the wrong shape or type",
+            where=where,
+            expected=f"numbers of shape {tuple(shape)} (None = any)",
+            found=f"{out.dtype} {out.shape}",
+        )
+    return out
+
+
+def floats(value: Any, where: str, field: str, shape: Sequence[int | None]) -> np.ndarray:
+    """As `array`, of floats: integers as features are the sign of another field."""
+    out = array(value, where, field, shape)
+    if out.dtype.kind != "f":
+        raise bad_field(where, field, "floats", out.dtype)
+    return out
+
+
+def base64_array(value: Any, where: str, field: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 array from the base64 text of its little-endian bytes in C order.
+
+    Raises:
+      DataError: no base64, or another number of bytes than `shape` takes.
+    """
+    return base64_floats(value, where, field, math.prod(shape), str(shape)).reshape(shape)
+
+
+def base64_floats(
+    value: Any, where: str, field: str, count: int | None, meaning: str
+) -> np.ndarray:
+    """float32 [count] from base64 text; count None leaves the number open. See `base64_array`."""
+    try:
+        data = base64.b64decode(value, validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise DataError(
+            f"the field {field!r} is no base64 text",
+            where=where,
+            expected=f"base64 of float32 {meaning}",
+            found=f"{type(value).__name__}: {error}",
+            fix="copy the file again, or leave this image out",
+        ) from error
+    if len(data) % 4 or (count is not None and len(data) != 4 * count):
+        expected = "whole float32 numbers" if count is None else f"{4 * count} bytes"
+        raise DataError(
+            f"the field {field!r} has the wrong number of bytes",
+            where=where,
+            expected=f"{expected} (float32 {meaning})",
+            found=f"{len(data)} bytes",
+            fix="these are float64: write float32"
+            if count and len(data) == 8 * count
+            else "the file is cut short, or its sizes are others: see the layout's options",
+        )
+    return np.frombuffer(data, "<f4")
+
+
+def json_value(data: bytes | str, where: str, kind: type = dict) -> Any:
+    """A JSON value of a kind.
+
+    Raises:
+      DataError: not UTF-8, malformed, or another kind of value.
+    """
+    try:
+        value = json.loads(data.decode() if isinstance(data, bytes) else data)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            "not UTF-8" if isinstance(error, UnicodeDecodeError) else "malformed JSON",
+            where=where,
+            expected=f"JSON in UTF-8, a {kind.__name__}",
+            found=f"{type(error).__name__}: {error}",
+            fix="copy the file again, or leave this image out",
+        ) from error
+    if not isinstance(value, kind):
+        raise DataError(
+            "JSON of another kind", where=where, expected=kind.__name__, found=repr(value)[:60]
+        )
+    return value
+
+
+def image_id(value: Any, where: str) -> str:
+    """An image's id as text.
+
+    Raises:
+      DataError: neither text nor a whole number, empty, or not UTF-8.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    try:
+        text = value.decode() if isinstance(value, bytes) else value
+        if isinstance(text, str):
+            text.encode()  # file names and JSON can hold halves of surrogate pairs
+    except UnicodeError as error:
+        raise DataError(
+            "an image id is not UTF-8", where=where, expected="UTF-8", found=repr(value)[:80]
+        ) from error
+    text = str(text) if isinstance(text, int) and not isinstance(text, bool) else text
+    if not isinstance(text, str) or not text:
+        raise DataError(
+            "an image id is neither text nor a whole number",
+            where=where,
+            expected="a non-empty text, or a whole number",
+            found=repr(value)[:80],
+        )
+    return text

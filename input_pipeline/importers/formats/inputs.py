@@ -1,0 +1,101 @@
+"""Input files: their lines, and cutting them into parts."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+from core.errors import DataError
+from input_pipeline.importers.base import Part
+
+MAX_LINE = 2**28  # bytes; the longest real line (100 regions, all fields) is below 2 MB
+
+
+def require_paths(paths: Sequence[str], *, folders: bool) -> None:
+    """Checks that there are inputs, and that all are files (or all folders).
+
+    Raises:
+      DataError: naming the first that is not.
+    """
+    kind = "folder" if folders else "file"
+    if not paths:
+        raise DataError("nothing to import", expected=f"one or more {kind}s", found="none")
+    for path in paths:
+        if not (os.path.isdir(path) if folders else os.path.isfile(path)):
+            raise DataError(
+                f"an input is no {kind}",
+                where=path,
+                expected=f"a {kind}",
+                found="something else" if os.path.exists(path) else "nothing at this path",
+                fix="check the path",
+            )
+
+
+def count_parts(file: int, sizes: Sequence[int], size: int, names: Sequence[str]) -> list[Part]:
+    """Parts of whole records, of `size` bytes or little more each.
+
+    Args:
+      file: number of the input file.
+      sizes: bytes of each record.
+      size: wanted bytes a part.
+      names: of the records; that of a part's first becomes its key (see `check_key`).
+    """
+    parts, start, total = [], 0, 0
+    for i, nbytes in enumerate(sizes):
+        total += nbytes
+        if total >= size or i == len(sizes) - 1:
+            parts.append(Part(file, start, i + 1, names[start]))
+            start, total = i + 1, 0
+    return parts
+
+
+def check_key(path: str, part: Part, names: Sequence[str]) -> None:
+    """Checks that a part still means the records it was made from.
+
+    Raises:
+      DataError: the input has other records now.
+    """
+    found = names[part.start] if part.stop <= len(names) else f"{len(names)} records"
+    if found != part.key:
+        raise DataError(
+            "an input has changed since its import began",
+            where=path,
+            expected=f"{part.key!r} as record {part.start}",
+            found=found,
+            fix="remove the unfinished import (OUT.partial) and start again",
+        )
+
+
+def line_parts(files: Sequence[str], size: int) -> list[Part]:
+    """Parts of text files by bytes; a line belongs to the part that its first byte is in."""
+    return [
+        Part(file, start, min(start + size, total))
+        for file, total in enumerate(map(os.path.getsize, files))
+        for start in range(0, total, size)
+    ]
+
+
+def lines(path: str, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    """(first byte, line without its end) of each line that begins in [start, stop), none blank.
+
+    Raises:
+      DataError: a line longer than any of this kind of file.
+    """
+
+    def read() -> bytes:
+        line = file.readline(MAX_LINE)
+        if len(line) == MAX_LINE:
+            raise DataError(
+                "a line is too long for a text file of regions",
+                where=f"{path}, byte {file.tell() - MAX_LINE}",
+                expected=f"less than {MAX_LINE} bytes",
+                found="more",
+                fix="check that this is the right file, unpacked",
+            )
+        return line
+
+    with open(path, "rb") as file:
+        if start:
+            file.seek(start - 1)
+            read()  # the rest of the line before, or only its end
+        while (at := file.tell()) < stop and (line := read()):
+            if line.strip():
+                yield at, line.rstrip(b"\r\n")

@@ -1,0 +1,1 @@
+"""Streams of examples: draw → ids → fetch → host batch → prefetch."""

@@ -1,0 +1,257 @@
+"""How much of a text and its regions fits a row, and what happens to boxes on the way."""
+
+import itertools
+
+import numpy as np
+
+from core.errors import DataError
+from input_pipeline.schema import FIELDS
+
+FLIPS = ("off", "boxes", "boxes_and_words")
+PIECE_KEYS = ("text_ids", "segment_ids", "word_starts", "probe_mask", "token_region")
+
+
+def joint_lengths(text: np.ndarray, regions: np.ndarray, limit: int):
+    """Lengths after VL-BERT's joint truncation (its `truncate` loop, in closed form).
+
+    The loop drops, while text + regions > limit, one region if there are more regions than
+    words, else one word. So the shorter side stays whole if it has no more than half of the
+    limit, and else both come down to half; of an odd limit the regions get the larger part,
+    because on a tie a word goes first.
+
+    Args:
+      text: int [...] tokens, [CLS] and [SEP] included.
+      regions: int [...], whole image included.
+      limit: of both together, [END] not counted; at least 4, so that 2 tokens and 1 region stay.
+
+    Returns:
+      (text, regions), each at most as before.
+    """
+    kept = np.minimum(regions, np.maximum(limit - text, (limit + 1) // 2))
+    return np.minimum(text, limit - kept), kept
+
+
+def cut_text(arrays: dict[str, np.ndarray], lengths: np.ndarray, pad: int) -> None:
+    """Cuts texts in place, keeping the last token ([SEP]): words before it go.
+
+    Args:
+      arrays: text arrays [B, K, T].
+      lengths: int [B], most tokens a text of the example may have; at least 2.
+      pad: id of [PAD].
+    """
+    mask = arrays["text_mask"]
+    before = mask.sum(-1)
+    after = np.minimum(before, lengths[:, None])
+    for b, k in np.argwhere(after < before):  # few rows: long captions
+        old, new = before[b, k], after[b, k]
+        for key in PIECE_KEYS:
+            if key in arrays:
+                row = arrays[key][b, k]
+                row[new - 1] = row[old - 1]
+                row[new:old] = pad if key == "text_ids" else 0
+        mask[b, k, new:old] = False
+
+
+def narrow(arrays: dict[str, np.ndarray], width: int) -> None:
+    """Takes padding off texts, in place: T becomes `width`, which no text is longer than."""
+    for key, array in arrays.items():
+        if FIELDS[key].axes.endswith(" T") and array.shape[-1] > width:
+            arrays[key] = np.ascontiguousarray(array[..., :width])
+
+
+def sizes(options) -> tuple[tuple[int, int, int], ...]:
+    """(T, R, most of both together) of a stream's buckets and, last, of the stream itself."""
+    own = options.max_text, options.max_regions, options.max_length
+    return *(tuple(bucket) for bucket in options.buckets), own
+
+
+def shape_of(batch) -> tuple[int, int]:
+    """(T, R) of a stream batch; R is 0 without images."""
+    regions = batch["region_mask"].shape[-1] if "region_mask" in batch else 0
+    return batch["text_ids"].shape[-1], regions
+
+
+def smallest(sizes: tuple[tuple[int, int, int], ...], text: np.ndarray, regions: np.ndarray):
+    """int64 [B]: the first of `sizes` that examples fit, by what they keep of text and regions.
+
+    Args:
+      sizes: as `sizes`; everything fits the last.
+      text: int [B] tokens of the longest text.
+      regions: int [B] of the image with most, whole image included.
+    """
+    fits = [(text <= t) & (regions <= r) & (text + regions <= both) for t, r, both in sizes]
+    return np.argmax(fits, axis=0)
+
+
+def resized(height: np.ndarray, width: np.ndarray, short: int, long: int):
+    """Image sizes scaled to a short side, or less where the long side would pass its limit.
+
+    Integer arithmetic, rounded down, as the original's int(): 1920x816 becomes 1000x425.
+
+    Args:
+      height: [...] pixels.
+      width: [...] pixels.
+      short: target of the shorter side.
+      long: limit of the longer side.
+
+    Returns:
+      (height, width) int64 [...].
+    """
+    height, width = np.asarray(height, np.int64), np.asarray(width, np.int64)
+    low, high = np.minimum(height, width), np.maximum(height, width)
+    new_low = np.where(short * high > long * low, long * low // high, short)
+    new_low = np.maximum(new_low, 1)
+    new_high = new_low * high // low
+    return np.where(height <= width, new_low, new_high), np.where(
+        height <= width, new_high, new_low
+    )
+
+
+def transform_boxes(
+    batch: dict[str, np.ndarray], resize: tuple[int, int] | None, flip: np.ndarray | None
+) -> None:
+    """Resizes, flips and clamps boxes in place (VL-BERT's transforms, in its order).
+
+    Features are not touched: the original mirrors the geometry of features that were computed on
+    the picture as it was.
+
+    Args:
+      batch: boxes [B, M, R, 4], region_mask, image_size [B, M, 2].
+      resize: (short, long) target, or None.
+      flip: bool [B], examples to mirror, or None.
+    """
+    boxes, size = batch["boxes"], batch["image_size"]
+    if resize:
+        new = np.stack(resized(size[..., 0], size[..., 1], *resize), -1).astype(np.float32)
+        ratio = new / size  # per axis
+        boxes *= ratio[:, :, None, [1, 0, 1, 0]]
+        size[...] = new
+    right, bottom = size[..., 1, None] - 1, size[..., 0, None] - 1
+    if flip is not None and flip.any():
+        x1, x2 = boxes[..., 0].copy(), boxes[..., 2].copy()
+        turned = flip[:, None, None]
+        boxes[..., 0] = np.where(turned, right - x2, x1)
+        boxes[..., 2] = np.where(turned, right - x1, x2)
+    np.clip(boxes[..., 0::2], 0, right[..., None], out=boxes[..., 0::2])
+    np.clip(boxes[..., 1::2], 0, bottom[..., None], out=boxes[..., 1::2])
+    real = batch["region_mask"].copy()
+    real[..., 0] = False  # the whole image's box is the trunk's to make
+    boxes[~real] = 0
+
+
+def swap_words(arrays: dict[str, np.ndarray], flip: np.ndarray, left: int, right: int) -> None:
+    """Exchanges the words "left" and "right" in place in the texts of mirrored examples.
+
+    Args:
+      arrays: text_ids and word_starts [B, K, T].
+      flip: bool [B].
+      left: id of the piece "left".
+      right: id of the piece "right".
+    """
+    ids, starts = arrays["text_ids"], arrays["word_starts"]
+    # Whole words only: in "leftover" the piece goes on.
+    alone = starts.copy()
+    alone[..., :-1] &= starts[..., 1:] | ~arrays["text_mask"][..., 1:]
+    alone &= flip[:, None, None]
+    was_left, was_right = alone & (ids == left), alone & (ids == right)
+    ids[was_left] = right
+    ids[was_right] = left
+
+
+def check_options(name: str, options) -> None:
+    """Checks what a stream block of the config says about lengths, buckets and boxes.
+
+    Raises:
+      DataError: an unknown flip, a limit too small, a malformed resize, or buckets that do not
+        rise up to the stream's own sizes.
+    """
+    where = f"config.streams.{name}"
+    if options.flip not in FLIPS:
+        raise DataError(
+            "unknown flip", where=f"{where}.flip", expected=f"one of {FLIPS}", found=options.flip
+        )
+    for field, low in (("max_text", 3), ("max_regions", 2), ("max_length", 4)):
+        if getattr(options, field) < low:
+            raise DataError(
+                f"{field} is too small",
+                where=f"{where}.{field}",
+                expected=f">= {low}",
+                found=getattr(options, field),
+            )
+    if len(options.resize) not in (0, 2) or any(side < 1 for side in options.resize):
+        raise DataError(
+            "resize is no pair of sides",
+            where=f"{where}.resize",
+            expected="() or (short, long) in pixels",
+            found=tuple(options.resize),
+        )
+    _check_buckets(where, options)
+
+
+def check_without_images(where: str, options, other_image: bool) -> None:
+    """Raises DataError where a stream of plain text is to do what needs images.
+
+    Args:
+      where: the stream's block, for the message.
+      options: of the stream.
+      other_image: whether examples are to get another's image.
+    """
+    if options.negatives or options.distractors or options.flip != "off" or other_image:
+        raise DataError(
+            "plain text has no images",
+            where=where,
+            expected="negatives=False, no distractors, flip='off' and no visual gain",
+            found=f"negatives={options.negatives}, distractors={options.distractors!r}, "
+            f"flip={options.flip!r}",
+        )
+    if options.buckets:
+        raise DataError(
+            "plain text has no padding that buckets could save",
+            where=f"{where}.buckets",
+            expected="(): every row goes on into the lines that follow until it is full",
+            found=tuple(options.buckets),
+        )
+
+
+def _check_buckets(where: str, options) -> None:
+    names = "max_text", "max_regions", "max_length"
+
+    def refuse(what: str, expected: str, found):
+        raise DataError(
+            what,
+            where=f"{where}.buckets",
+            expected=expected,
+            found=found,
+            fix="list ((max_text, max_regions, max_length), ...) from small to large, or () for "
+            "one size",
+        )
+
+    for bucket in options.buckets:
+        if (
+            not isinstance(bucket, tuple | list)
+            or len(bucket) != 3
+            or not all(type(size) is int for size in bucket)
+        ):
+            refuse("a bucket is no triple", "three whole numbers " + str(names), repr(bucket))
+        text, regions, both = bucket
+        if text < 3 or regions < 2 or both < max(4, text):
+            refuse(
+                "a bucket is too small",
+                "max_text >= 3, max_regions >= 2, max_length >= 4 and >= max_text",
+                tuple(bucket),
+            )
+    steps = sizes(options)
+    for small, large in itertools.pairwise(steps):
+        last = large is steps[-1]
+        if any(a > b for a, b in zip(small, large, strict=True)):
+            refuse(
+                "a bucket is larger than " + ("its stream" if last else "the one after it"),
+                f"at most {large} in each of {names}",
+                small,
+            )
+        if small[:2] == large[:2]:
+            refuse(
+                "a bucket saves nothing in text or regions",
+                f"less than {large[:2]} in max_text or max_regions",
+                small,
+            )

@@ -1,0 +1,1 @@
+"""Texts: vocabulary, tokenizer, and tables of word pieces."""

@@ -1,0 +1,254 @@
+"""Texts are tokenised once into flat memory-mapped columns; batches are gathered out of them."""
+
+import functools
+import json
+import os
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import xxhash
+
+from core import remote
+from core.errors import DataError
+from core.strings import unpack_strings
+from input_pipeline.texts.table_writer import (
+    FORMAT,
+    VALUE,
+    VALUE_ENDS,
+    Row,
+    Skipped,
+    column_dtype,
+    fingerprint,
+    write_table,
+)
+from input_pipeline.texts.tokenizer import Tokenizer
+
+__all__ = ["Row", "Skipped", "TextTable", "build_table", "cached_table"]
+
+
+def build_table(
+    rows: Iterable[Row | Skipped],
+    tokenizer: Tokenizer,
+    folder: str | os.PathLike,
+    *,
+    source: str,
+    origin: str = "",
+    on_missing: str = "error",
+) -> "TextTable":
+    """Tokenises rows into a new table and opens it; arguments and errors as `write_table`."""
+    write_table(rows, tokenizer, folder, source=source, origin=origin, on_missing=on_missing)
+    return TextTable.open(folder)
+
+
+def cached_table(
+    rows: Callable[[], Iterable[Row | Skipped]],
+    tokenizer: Tokenizer,
+    parent: str | os.PathLike,
+    name: str,
+    *,
+    source: str,
+    origin: str = "",
+    on_missing: str = "error",
+) -> "TextTable":
+    """The table of `rows()` under `parent`, built if its source or vocabulary is new."""
+    source = f"{source} {on_missing}"
+    folder = remote.path(parent) / f"table-{name}-{fingerprint(source, tokenizer)[:16]}"
+    if not remote.complete(folder, "meta.json"):
+        write_table(rows(), tokenizer, folder, source=source, origin=origin, on_missing=on_missing)
+    table = TextTable.open(folder)
+    table.origin = origin  # the same texts may have moved since
+    return table
+
+
+class TextTable:
+    """Memory-mapped columns of tokenised texts.
+
+    Attributes:
+      ids, word_starts, probe, mentions: flat [pieces]; probe is None where no text marks words,
+        mentions (numbers of objects, from 1) where none names an object.
+      offsets: int64 [N + 1], pieces of row i are offsets[i]:offsets[i + 1].
+      image_index: int32 [N] into `images`, -1 for plain text.
+      images: image ids, each once.
+      more_images: int32 [N, M - 1] into `images`; None where texts have one image.
+      follows: bool [N], rows that belong to the example of a row before them; None: no row does.
+      source: int16 [N], number of the corpus in a mixture.
+      foreign: int32 [N, width], rows with texts of other images that are false of this one's,
+        padded with -1; None where no text has any.
+      origin: files the texts come from, for messages.
+      skipped: rows left out when it was built.
+      fingerprint: of the source and the vocabulary.
+    """
+
+    def __init__(self, folder: remote.Path, meta: dict, columns: dict[str, np.ndarray]):
+        self.folder, self.fingerprint = folder, meta["fingerprint"]
+        self.origin = meta["origin"]
+        self.skipped = [Skipped(*row) for row in meta["skipped"]]
+        self.ids, self.word_starts = columns["ids"], columns["word_starts"]
+        self.probe, self.mentions = columns.get("probe"), columns.get("mentions")
+        self.follows = columns.get("follows")
+        self.offsets = np.asarray(columns["offsets"])
+        self.image_index = np.asarray(columns["image_index"])
+        self.source = np.asarray(columns["source"])
+        self.foreign, self.more_images = (
+            columns[name].reshape(len(self.source), -1) if name in columns else None
+            for name in ("foreign", "more_images")
+        )
+        self.images = unpack_strings(columns["images"], columns["image_ends"])
+        self._values = {}
+        for name in columns:
+            if name.startswith(VALUE):
+                key = name.removeprefix(VALUE)
+                stops = np.asarray(columns[VALUE_ENDS + key])
+                starts = np.concatenate([[0], stops[:-1]])
+                width = int((stops - starts).max(initial=1))
+                self._values[key] = (columns[name], starts, stops, width)
+        self._text_ids, self._text_id_ends = columns["text_ids"], columns["text_id_ends"]
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike) -> "TextTable":
+        """Opens a table and checks the hash of each column; one on gs:// is copied to this machine.
+
+        Raises:
+          DataError: it is missing or damaged.
+        """
+        place, folder = remote.path(folder), remote.mirror(folder)
+
+        def broken(file, expected, found):
+            return DataError(
+                "a tokenised table is damaged",
+                where=str(place / file),
+                expected=expected,
+                found=found,
+                fix=f"remove {place}; it is made again from the texts",
+            )
+
+        try:
+            meta = json.loads((folder / "meta.json").read_text())
+        except (OSError, ValueError) as error:
+            raise broken("meta.json", "readable JSON", str(error)) from error
+        if meta.get("format") != FORMAT:
+            raise broken("meta.json", f"format {FORMAT}", meta.get("format"))
+        columns = {}
+        for name, info in meta["columns"].items():
+            path, dtype = folder / f"{name}.bin", column_dtype(name)
+            size = path.stat().st_size if path.is_file() else "no file"
+            if size != info["count"] * dtype.itemsize:
+                raise broken(path.name, f"{info['count'] * dtype.itemsize} bytes", size)
+            # An empty file cannot be mapped.
+            mapped = np.memmap(path, dtype, "r") if size else np.empty(0, dtype)
+            found = xxhash.xxh3_64_hexdigest(mapped)
+            if found != info["xxh3"]:
+                raise broken(path.name, f"hash {info['xxh3']}", f"hash {found}")
+            columns[name] = mapped
+        return cls(place, meta, columns)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def text_id(self, row: int) -> str:
+        """Name of a row."""
+        start = int(self._text_id_ends[row - 1]) if row else 0
+        return self._text_ids[start : int(self._text_id_ends[row])].tobytes().decode()
+
+    def gather(self, rows: np.ndarray, width: int, cyclic: bool = False) -> dict:
+        """Pieces of rows side by side, without a Python loop.
+
+        Args:
+          rows: int [B].
+          width: longer rows are cut to it, shorter ones are padded with 0 (False, no probe).
+          cyclic: go on into the following rows, from the last into the first, until `width` is
+            full. This is VL-BERT's text corpus: it adds following lines until it has 64 basic
+            tokens and cuts to 64 pieces; a basic token has one piece or more, so the first 64
+            pieces from here on are the same.
+
+        Returns:
+          ids int32 [B, width], word_starts [B, width], lengths int32 [B] and, where texts mark
+          words, probe [B, width]; where they name objects, token_region int16 [B, width], their
+          numbers from 1.
+        """
+        starts = self.offsets[rows]
+        lengths = np.minimum(self.offsets[np.asarray(rows) + 1] - starts, width)
+        if cyclic:
+            lengths = np.full_like(starts, width)
+        valid = np.arange(width) < lengths[:, None]
+        index = (starts[:, None] + np.arange(width)) % len(self.ids)
+        out = {
+            "ids": np.where(valid, self.ids[index], 0),
+            "word_starts": self.word_starts[index] & valid,
+            "lengths": lengths.astype(np.int32),
+        }
+        if self.probe is not None:
+            out["probe"] = self.probe[index] & valid
+        if self.mentions is not None:
+            out["token_region"] = np.where(valid, self.mentions[index], 0)
+        return {name: np.asarray(array) for name, array in out.items()}
+
+    def examples(self) -> np.ndarray:
+        """bool [N]: rows that are examples, and not further texts of one."""
+        if self.follows is None:
+            return np.ones(len(self), bool)
+        return ~self.follows
+
+    @functools.cached_property
+    def _starts(self) -> np.ndarray:
+        """Rows that are examples, and the end."""
+        return np.append(np.flatnonzero(self.examples()), len(self))
+
+    def followers(self, rows: np.ndarray) -> np.ndarray:
+        """int [B]: how many rows follow each of the rows before the next example."""
+        after = np.searchsorted(self._starts, rows, side="right")
+        return self._starts[after] - rows - 1
+
+    def images_of(self, rows: np.ndarray) -> np.ndarray:
+        """int32 [B, M] into `images`, the images of rows."""
+        first = self.image_index[rows][:, None]
+        if self.more_images is None:
+            return first
+        return np.concatenate([first, self.more_images[rows]], 1)
+
+    def values_of(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """What tasks are to learn from rows: {key: [B, longest of the table]}, padded with 0."""
+        out = {}
+        for key, (flat, starts, stops, width) in self._values.items():
+            index = starts[rows][:, None] + np.arange(width)
+            valid = index < stops[rows][:, None]
+            taken = flat[np.minimum(index, max(len(flat) - 1, 0))] if len(flat) else 0
+            out[key] = np.where(valid, taken, 0).astype(flat.dtype)
+        return out
+
+    def check_foreign(self, rows: np.ndarray) -> None:
+        """Checks that each of the rows has a foreign text; for a table that has some at all.
+
+        Raises:
+          DataError: naming the first text without one.
+        """
+        without = np.asarray(rows)[self.foreign[rows, 0] < 0]
+        if without.size:
+            raise DataError(
+                "a text has no foreign text",
+                where=f"{self.origin or self.folder}, text {self.text_id(int(without[0]))!r}",
+                expected="at least one for each text, or none for all",
+                found=f"none for {without.size} of {len(rows)} texts",
+                fix="name some (a data set may be too small to have any), or set "
+                "--config.streams.<name>.negatives=False",
+            )
+
+    def check_vocabulary(self, vocab_size: int) -> None:
+        """Checks that every id is below the size of the model's vocabulary.
+
+        Raises:
+          DataError: naming the first text with an id beyond it.
+        """
+        for start in range(0, len(self.ids), 2**24):
+            part = self.ids[start : start + 2**24]
+            bad = np.flatnonzero((part < 0) | (part >= vocab_size))
+            if bad.size:
+                piece = start + int(bad[0])
+                row = int(np.searchsorted(self.offsets, piece, "right")) - 1
+                raise DataError(
+                    "a word-piece id is beyond the vocabulary",
+                    where=f"{self.origin or self.folder}, text {self.text_id(row)!r}",
+                    expected=f"0 <= id < {vocab_size}",
+                    found=int(self.ids[piece]),
+                    fix="use the vocabulary that the model was built with (--config.data.vocab)",
+                )

@@ -1,0 +1,172 @@
+"""Uncased BERT WordPiece through the `tokenizers` library, and training a small vocabulary."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import xxhash
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, normalizers, pre_tokenizers
+
+from core import remote
+from core.errors import DataError
+from core.progress import atomic_file
+from input_pipeline.schema import SpecialIds
+from input_pipeline.texts import wordpiece
+
+SPECIALS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """One text in pieces.
+
+    Attributes:
+      ids: vocabulary ids, without [CLS] and [SEP].
+      word_starts: True at the first piece of each basic token (split at whitespace and
+        punctuation, as BERT's basic tokeniser does).
+      spans: (start, end) of each piece in characters of the text as given.
+    """
+
+    ids: list[int]
+    word_starts: list[bool]
+    spans: list[tuple[int, int]]
+
+
+class Tokenizer:
+    """Lower-cases, strips accents, splits and cuts into pieces, as `bert-base-uncased`.
+
+    "[MASK]" and its like in a text are ordinary characters: data must not be able to write
+    special tokens.
+
+    Attributes:
+      special: SpecialIds, with the size of the vocabulary.
+      vocab: {piece: id}.
+      fingerprint: hex digest of the vocabulary.
+    """
+
+    def __init__(self, pieces: list[str], where: str):
+        self.vocab = {piece: i for i, piece in enumerate(pieces)}
+        if len(self.vocab) != len(pieces):
+            twice = next(piece for i, piece in enumerate(pieces) if self.vocab[piece] != i)
+            raise DataError(
+                "a vocabulary has a piece twice",
+                where=f"{where}, line {pieces.index(twice) + 1}",
+                expected="one line a piece",
+                found=repr(twice),
+                fix="take the vocabulary that the checkpoint came with",
+            )
+        missing = [token for token in SPECIALS.values() if token not in self.vocab]
+        if missing:
+            raise DataError(
+                "a vocabulary lacks special tokens",
+                where=where,
+                expected=list(SPECIALS.values()),
+                found=f"no {missing} in {len(pieces)} lines",
+                fix="take a BERT vocab.txt",
+            )
+        ids = {name: self.vocab[token] for name, token in SPECIALS.items()}
+        self.special = SpecialIds(**ids, vocab_size=len(pieces))
+        self.fingerprint = xxhash.xxh3_64_hexdigest("\n".join(pieces).encode())
+        self._backend = Backend(models.WordPiece(self.vocab, unk_token=SPECIALS["unk"]))
+        self._backend.normalizer = _normalizer()
+        self._backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+
+    @classmethod
+    def load(cls, vocab: str | os.PathLike) -> "Tokenizer":
+        """Loads a vocabulary.
+
+        Args:
+          vocab: path of a vocab.txt (one piece a line) or of a folder that holds one, or the
+            name of a model on the Hugging Face hub, whose vocab.txt is fetched and cached.
+
+        Raises:
+          DataError: no such file or model, a piece twice, special tokens missing.
+        """
+        path = remote.path(vocab)
+        if path.is_dir():
+            path = path / "vocab.txt"
+        if not path.is_file():
+            path = _from_hub(str(vocab))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                "a vocabulary is not UTF-8", where=str(path), expected="UTF-8", found=str(error)
+            ) from error
+        # Not splitlines(): some pieces are characters that it takes for line ends.
+        pieces = text.replace("\r\n", "\n").rstrip("\n").split("\n")
+        return cls(pieces, str(path))
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        return self.special.vocab_size
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
+        """Cuts texts into pieces, in parallel threads."""
+        encoded = []
+        for item in self._backend.encode_batch(list(texts), add_special_tokens=False):
+            words = item.word_ids
+            starts = [i == 0 or words[i] != words[i - 1] for i in range(len(words))]
+            encoded.append(Encoded(item.ids, starts, item.offsets))
+        return encoded
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Pieces joined to words, for people to read."""
+        names = list(self.vocab)
+        return " ".join(names[i] for i in ids if i != self.special.pad).replace(" ##", "")
+
+
+def _normalizer():
+    return normalizers.BertNormalizer(lowercase=True)
+
+
+def _from_hub(name: str) -> pathlib.Path:
+    failure = "no such file"
+    named = not name.endswith(".txt") and not remote.is_remote(name)
+    if named and name.count("/") <= 1 and not name.startswith((".", "/")):
+        try:
+            import huggingface_hub
+
+            return pathlib.Path(huggingface_hub.hf_hub_download(name, "vocab.txt"))
+        except ImportError:
+            failure = "no such file, and huggingface_hub is not installed"
+        except Exception as error:  # offline, no such model, no vocab.txt
+            reason = (str(error).splitlines() or [""])[0]
+            failure = f"no such file, and the hub says {type(error).__name__}: {reason}"
+    raise DataError(
+        "the vocabulary was not found",
+        where=repr(name),
+        expected="the path of a vocab.txt, or the name of a model on the hub",
+        found=failure,
+        fix="set --config.data.vocab to a BERT vocab.txt on this disk",
+    )
+
+
+def train_wordpiece(texts: Iterable[str], size: int, path: str | os.PathLike) -> None:
+    """Trains a vocabulary and writes it to `path`, whole or not at all.
+
+    The special tokens stand at the ids they have in BERT's vocabulary, so that code and
+    checkpoints that rely on those work with it. The same texts give the same file.
+
+    Args:
+      texts: training texts.
+      size: pieces at most, special and [unused] ones included; fewer where the texts are used up.
+      path: of the vocab.txt to write.
+
+    Raises:
+      DataError: `size` leaves no room beside the special tokens, or there are no texts.
+    """
+    head = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    normalizer, splitter = _normalizer(), pre_tokenizers.BertPreTokenizer()
+
+    def words():
+        for text in texts:
+            for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)):
+                yield word
+
+    pieces = wordpiece.train(words(), size - len(head))
+    with atomic_file(path) as temporary:
+        temporary.write_text("\n".join([*head, *pieces]) + "\n", encoding="utf-8")

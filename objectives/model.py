@@ -1,0 +1,299 @@
+"""Trunk, heads and the objectives of every stream, as one set of pure functions.
+
+Parameters are {"trunk": …, "heads": {name: …}}; a batch is {stream: arrays}; losses of all
+streams add, each with its own weight. Nothing here touches files, devices or TensorFlow.
+"""
+
+import functools
+import math
+import zlib
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+import objectives
+import vl_models
+from core.errors import ConfigError
+from input_pipeline.streams import limits
+from objectives import base, losses, masking
+from vl_models import loading
+
+PROGRAMS = 16  # most combinations of the streams' sizes: each is a program to compile
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class MultiTaskModel:
+    """What a config trains.
+
+    Attributes:
+      streams: {stream: its objectives in the order of corruption}.
+      pairs: {stream: ((text, image), ...) of each example that the trunk is run on}.
+      loss_scale: {"<stream>/<objective>": factor of its mean in the total loss}.
+      dtype: of matrix products.
+      fixed: regexes of parameters that the trunk keeps as they are.
+      warm_start: {path prefix: prefix of the parameters it starts as a copy of}, where a
+        checkpoint has the latter alone.
+    """
+
+    def __init__(
+        self, config, special, spec, num_answers: int = 0, answer_pieces=(), num_labels: int = 0
+    ):
+        """Builds trunk, objectives and heads.
+
+        Args:
+          config: the whole config.
+          special: `schema.SpecialIds` of the vocabulary.
+          spec: feature spec of the region store (feature_dim, num_classes, global_feature).
+          num_answers: entries of the data set's answer list, 0 without one.
+          answer_pieces: vocabulary ids of the word pieces of each.
+          num_labels: classes that the data set's labels are of, 0 where it names none.
+
+        Raises:
+          ValueError: unknown dtype, objective or trunk, or lengths that do not fit together.
+        """
+        if config.dtype not in DTYPES:
+            raise ConfigError(f"config.dtype must be one of {sorted(DTYPES)}, found {config.dtype}")
+        self.dtype = DTYPES[config.dtype]
+        self._blocks = {n: s for n, s in config.streams.items() if s.batch_size > 0}
+        _check_lengths(config.model, self._blocks)
+        # {stream: {(T, R): most of both together}} of its buckets and of itself.
+        self._lengths = {
+            stream: {(text, regions): both for text, regions, both in limits.sizes(block)}
+            for stream, block in self._blocks.items()
+        }
+        try:
+            self.trunk = vl_models.build_trunk(
+                config.model.name,
+                config.model,
+                vocab_size=special.vocab_size,
+                feature_dim=spec.feature_dim,
+                text_only=any(not s.images for s in self._blocks.values()),
+                masked_regions=any("masked_region" in s.objectives for s in self._blocks.values()),
+                dtype=self.dtype,
+                remat=config.remat,
+            )
+        except ValueError as error:  # vl_models knows of no configs
+            raise ConfigError(str(error)) from error
+        self.fixed: tuple[str, ...] = getattr(self.trunk, "fixed", ())
+        self.streams: dict[str, list[base.Objective]] = {}
+        self.pairs: dict[str, tuple[tuple[int, int], ...]] = {}
+        self.loss_scale: dict[str, float] = {}
+        self.heads = {}
+        self.warm_start: dict[str, str] = {}
+        for stream, block in self._blocks.items():
+            facts = base.Facts(
+                special=special,
+                max_text=block.max_text,
+                feature_dim=spec.feature_dim,
+                num_classes=spec.num_classes,
+                stored_mean=spec.global_feature == "mean",
+                num_answers=num_answers,
+                answer_pieces=answer_pieces,
+                num_labels=num_labels,
+            )
+            tasks = [
+                objectives.build(name, name, config.objectives[name], facts)
+                for name in block.objectives
+            ]
+            self.streams[stream] = sorted(tasks, key=lambda task: task.stage)
+            self.pairs[stream] = _pairs(stream, tasks)
+            for task in tasks:
+                _check_stream(stream, block, task)
+                if not task.splits and config.optimizer.accumulate > 1:
+                    raise ConfigError(
+                        f"{task.name} compares examples of a batch with each other, so "
+                        "accumulation would change its loss: set config.optimizer.accumulate=1"
+                    )
+                self.loss_scale[f"{stream}/{task.name}"] = config.objectives[task.name].weight
+                self.heads[task.head_name] = task.head(self.trunk)
+                self.warm_start |= task.warm_start()
+
+    def block(self, stream: str):
+        """The stream's part of the config."""
+        return self._blocks[stream]
+
+    def initial_values(self, arrays, known) -> dict[str, base.InitialValue]:
+        """{path: what it starts as}; see `base.Objective.initial_values`."""
+        tasks = [task for stream in self.streams.values() for task in stream]
+        return {k: v for task in tasks for k, v in task.initial_values(arrays, known).items()}
+
+    def init(self, rng, batch: Mapping[str, Mapping]):
+        """Initial parameters; only the shapes of `batch` matter."""
+        trunk_key, head_key, corrupt_key = jax.random.split(rng, 3)
+        flat = {}  # a stream touches only the parameters it needs: union over streams
+
+        def init_head(name, *inputs):
+            key = jax.random.fold_in(head_key, zlib.crc32(name.encode()))
+            logits, head = self.heads[name].init_with_output(key, *inputs)
+            flat.update(loading.flatten({"heads": {name: head["params"]}}))
+            return logits
+
+        for stream, tasks in self.streams.items():
+            keys = masking.row_keys(corrupt_key, jnp.arange(batch[stream]["text_ids"].shape[0]))
+            arrays = self.corrupt(stream, batch[stream], keys)
+            outputs, trunk = self.trunk.init_with_output(
+                trunk_key,
+                arrays,
+                train=False,
+                max_length=self._length(stream, arrays),
+                pairs=self.pairs[stream],
+            )
+            flat |= loading.flatten({"trunk": trunk["params"]})
+            for task in tasks:
+                task.logits(functools.partial(init_head, task.head_name), outputs, arrays)
+        return loading.unflatten(flat)
+
+    def corrupt(self, stream: str, batch, keys) -> dict:
+        """Swaps, masks and adds targets, on the whole global batch; `keys` key[B]."""
+        batch = dequantised(batch)
+        for task in self.streams[stream]:
+            batch = task.corrupt(batch, keys)
+        return batch
+
+    def weights(self, stream: str, batch) -> dict:
+        """{"<stream>/<objective>": denominator of its loss}, from a corrupted global batch."""
+        return {f"{stream}/{task.name}": task.weight(batch) for task in self.streams[stream]}
+
+    def outputs(self, params, stream: str, batch, *, train=False, dropout_rng=None, **options):
+        """The trunk's outputs; `options` go to it (pairs other than the stream's, capture)."""
+        options.setdefault("pairs", self.pairs[stream])
+        rngs = None
+        if dropout_rng is not None:
+            rngs = {"dropout": jax.random.fold_in(dropout_rng, zlib.crc32(stream.encode()))}
+        return self.trunk.apply(
+            {"params": params["trunk"]},
+            dequantised(batch),
+            train=train,
+            max_length=self._length(stream, batch),
+            rngs=rngs,
+            **options,
+        )
+
+    def _length(self, stream: str, batch) -> int:
+        """Most text tokens + regions of a batch's rows, by its T and R."""
+        return self._lengths[stream].get(limits.shape_of(batch), self._blocks[stream].max_length)
+
+    def head(self, params, name: str, *, train=False, dropout_rng=None):
+        """The head as a function of arrays."""
+        rngs = None
+        if dropout_rng is not None:
+            rngs = {"dropout": jax.random.fold_in(dropout_rng, zlib.crc32(f"head {name}".encode()))}
+
+        def apply(*inputs):
+            return self.heads[name].apply(
+                {"params": params["heads"][name]}, *inputs, train=train, rngs=rngs
+            )
+
+        return apply
+
+    def sums(self, params, stream: str, batch, *, train: bool, dropout_rng=None):
+        """Loss numerators and metrics of a corrupted (micro)batch.
+
+        Returns:
+          losses: {"<stream>/<objective>": scalar}; metrics: {"<stream>/<metric>": (sum, weight)}.
+        """
+        outputs = self.outputs(params, stream, batch, train=train, dropout_rng=dropout_rng)
+        sums, metrics = {}, {}
+        for task in self.streams[stream]:
+            head = self.head(params, task.head_name, train=train, dropout_rng=dropout_rng)
+            sums[f"{stream}/{task.name}"], found = task.measure(head, outputs, batch)
+            metrics |= {f"{stream}/{name}": pair for name, pair in found.items()}
+        metrics[f"{stream}/filled"] = self._filled(stream, batch)
+        return sums, metrics
+
+    def total(self, sums, weights):
+        """The scalar that is minimised: Σ scale · sum / weight."""
+        return sum(
+            self.loss_scale[name] * losses.mean(value, weights[name])
+            for name, value in sums.items()
+        )
+
+    def _filled(self, stream, batch):
+        """Real positions and all positions of the rows; the rest is padding."""
+        texts, images = zip(*self.pairs[stream], strict=True)
+        text_mask = batch["text_mask"][:, jnp.array(texts)]
+        rows, end = text_mask[..., 0].size, int(self.trunk.packs)  # [END] of each row
+        real = text_mask.sum() + rows * end
+        length = text_mask.shape[-1] + end
+        if "region_mask" in batch:
+            real += batch["region_mask"][:, jnp.array(images)].sum()
+            length += batch["region_mask"].shape[-1]
+            if self.trunk.packs:
+                length = min(length, self._length(stream, batch) + end)
+        return real.astype(jnp.float32), jnp.float32(rows * length)
+
+
+def dequantised(batch) -> dict:
+    """The batch with int8 features as float32, `regions · region_scale`; others as they come.
+
+    Whatever reads features comes after it: the host sends them as stored, a quarter of float32.
+    """
+    if "region_scale" not in batch:
+        return batch
+    batch = dict(batch)
+    scale = batch.pop("region_scale")
+    return batch | dict(regions=batch["regions"].astype(jnp.float32) * scale[..., None])
+
+
+def _pairs(stream: str, tasks) -> tuple[tuple[int, int], ...]:
+    """The pairs of texts and images that a stream's objectives agree on.
+
+    Raises:
+      ValueError: they do not.
+    """
+    said = {task.pairs: task.name for task in tasks if task.pairs is not None}
+    if len(said) > 1:
+        raise ConfigError(
+            f"config.streams.{stream}: its objectives pair texts and images differently: "
+            + "; ".join(f"{name} {pairs}" for pairs, name in said.items())
+        )
+    return next(iter(said), ((0, 0),))
+
+
+def _check_stream(stream: str, block, task) -> None:
+    """Stream options that would spoil a task silently are errors here.
+
+    Raises:
+      ValueError: texts that may be cut, or boxes that are mirrored, where a task allows neither.
+    """
+    if task.whole_text and block.images and block.max_length < block.max_text + block.max_regions:
+        raise ConfigError(
+            f"config.streams.{stream}: {task.name} needs its texts whole, but text and regions "
+            f"are cut together to max_length {block.max_length}; set it to max_text + max_regions "
+            f"= {block.max_text + block.max_regions}"
+        )
+    if not task.mirrors and block.flip != "off":
+        raise ConfigError(
+            f"config.streams.{stream}.flip must be 'off' with {task.name}, whose answers are not "
+            f"mirrored; found {block.flip!r}"
+        )
+    if block.buckets and task.block.get("image_row") == "released":
+        raise ConfigError(
+            f"config.streams.{stream}.buckets must be () with config.objectives.{task.name}."
+            "image_row='released', whose mean counts the padding too"
+        )
+
+
+def _check_lengths(model, blocks):
+    """Lengths that would be cut silently on the device are errors here, as are too many of them."""
+    if not blocks:
+        raise ConfigError("every stream of config.streams has batch_size 0: nothing to train on")
+    for stream, block in blocks.items():
+        if block.images and not block.max_text <= block.max_length:
+            raise ConfigError(
+                f"config.streams.{stream}: max_text {block.max_text} must not exceed "
+                f"max_length {block.max_length}"
+            )
+        # Regions share the position after the text, [END] has the next (VL-BERT).
+        if block.max_text + 2 > model.positions:
+            raise ConfigError(
+                f"config.streams.{stream}: max_text {block.max_text} needs {block.max_text + 2} "
+                f"positions, config.model.positions is {model.positions}"
+            )
+    programs = math.prod(len(block.buckets) + 1 for block in blocks.values())
+    if programs > PROGRAMS:
+        raise ConfigError(
+            f"config.streams.*.buckets: a step is compiled for every combination of the streams' "
+            f"sizes, {programs} here; there may be {PROGRAMS}: have fewer buckets"
+        )

@@ -1,0 +1,1 @@
+"""Devices and processes: meshes, clusters, signals, tracing, the compile cache."""

@@ -1,0 +1,241 @@
+"""Where arrays live: a mesh (data, fsdp, tensor), the batch over its first two axes, and rules.
+
+`data` copies the model, `fsdp` splits every matrix over the devices that share a batch, `tensor`
+splits attention heads, feed-forward widths and the vocabulary within a layer. Rules read the
+parameter's path, so the optimizer's moments, whose paths end in it, follow their parameters.
+"""
+
+import collections
+import math
+import re
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from core.errors import ConfigError
+from runtime import paths
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = P(("data", "fsdp"))
+
+# (regex for the end of a path, dimension split over `tensor`). Within a block the first product
+# is split by columns and the second by rows, which needs one sum a block (Megatron-LM, 2019).
+TENSOR_RULES = (
+    (r"([a-z]+_)?attention/(query|key|value)(_gate)?/kernel", 1),
+    (r"([a-z]+_)?attention/(query|key|value)(_gate)?/bias", 0),
+    (r"([a-z]+_)?attention/output/kernel", 0),
+    (r"([a-z]+_)?mlp/intermediate/kernel", 1),
+    (r"([a-z]+_)?mlp/intermediate/bias", 0),
+    (r"([a-z]+_)?mlp/output/kernel", 0),
+    (r"embeddings/word/embedding", 0),
+)
+
+
+def make_mesh(sizes, devices=None) -> jax.sharding.Mesh:
+    """The mesh of `config.mesh`.
+
+    Args:
+      sizes: {"data", "fsdp", "tensor"}: devices along each axis; one of them may be -1 = the rest.
+      devices: which to use; all by default.
+
+    Raises:
+      ValueError: unknown axis, more than one -1, or a product other than the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = dict(sizes)
+    if set(sizes) != set(AXES):
+        raise ConfigError(f"config.mesh must have the axes {AXES}, found {sorted(sizes)}")
+    given = math.prod(size for size in sizes.values() if size != -1)
+    free = [axis for axis in AXES if sizes[axis] == -1]
+    if len(free) > 1 or given < 1 or len(devices) % given or (not free and given != len(devices)):
+        raise ConfigError(
+            f"config.mesh {sizes} does not cover {len(devices)} devices: the product of its axes "
+            "must be their number, and one axis may be -1 (the rest)"
+        )
+    shape = tuple(len(devices) // given if axis in free else sizes[axis] for axis in AXES)
+    # Linen modules need Auto axes; make_mesh would make Explicit ones.
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def check_batch_sizes(batch_sizes, mesh, accumulate: int, where="config.streams") -> None:
+    """Every microbatch must fill the devices evenly.
+
+    Args:
+      batch_sizes: {stream: examples of the global batch}.
+      where: part of the config they come from.
+
+    Raises:
+      ConfigError: names the stream, the sizes and what it must be a multiple of.
+    """
+    rows = mesh.shape["data"] * mesh.shape["fsdp"]
+    for stream, size in batch_sizes.items():
+        if size % (rows * accumulate):
+            raise ConfigError(
+                f"{where}: the batch_size of stream {stream!r} must be a multiple of "
+                f"{rows * accumulate} = mesh.data·mesh.fsdp {rows} × optimizer.accumulate "
+                f"{accumulate}, found {size}"
+            )
+
+
+def check_processes(mesh) -> None:
+    """Devices that share rows must be of one process.
+
+    Raises:
+      ConfigError: `tensor` does not divide the devices of a process.
+    """
+    counts = collections.Counter(device.process_index for device in mesh.devices.ravel())
+    for count in counts.values():
+        if count % mesh.shape["tensor"]:
+            raise ConfigError(
+                f"config.mesh.tensor must divide the {count} devices of a process, found "
+                f"{mesh.shape['tensor']}: each process reads rows of its own"
+            )
+
+
+def replicated(mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, P())
+
+
+def over_batch(mesh) -> NamedSharding:
+    """Axis 0 over the devices that share a batch."""
+    return NamedSharding(mesh, BATCH)
+
+
+def spec_of(path: str, shape: tuple[int, ...], mesh, report: Callable[[str], None]) -> P:
+    """How one array is split. `report(text)` hears of dimensions that do not divide."""
+    split: list = [None] * len(shape)
+    for pattern, axis in TENSOR_RULES:
+        if mesh.shape["tensor"] > 1 and re.search(rf"(^|/){pattern}$", path):
+            if shape[axis] % mesh.shape["tensor"] == 0:
+                split[axis] = "tensor"
+            else:
+                report(f"{path}: {shape[axis]} does not divide by tensor={mesh.shape['tensor']}")
+    # Vectors are too small to be worth gathering.
+    if mesh.shape["fsdp"] > 1 and len(shape) > 1:
+        free = [i for i in range(len(shape)) if split[i] is None]
+        fitting = [i for i in free if shape[i] % mesh.shape["fsdp"] == 0]
+        if fitting:
+            split[max(fitting, key=lambda i: shape[i])] = "fsdp"
+        else:
+            report(f"{path}: no dimension of {shape} divides by fsdp={mesh.shape['fsdp']}")
+    return P(*split)
+
+
+def of_state(tree, mesh, report: Callable[[str], None] = print):
+    """NamedShardings of a whole train state (or any tree of arrays or shapes).
+
+    What falls back to replication is reported once, in one line, by parameter.
+    """
+    fallen = []
+    shardings = paths.map_with_path(
+        lambda path, x: NamedSharding(mesh, spec_of(path, x.shape, mesh, fallen.append)), tree
+    )
+    fallen = [line for line in fallen if not re.search("(^|/)(mean|square)/", line)]
+    if fallen:
+        report("sharding: these stay whole along an axis: " + "; ".join(fallen))
+    return shardings
+
+
+def report_heads(model, mesh, report: Callable[[str], None] = print) -> None:
+    """Says where `tensor` cuts through attention heads, for which activations are moved around.
+
+    Args:
+      model: `config.model`.
+    """
+    streams = [model, model.get("image", {}), model.get("connect", {})]
+    heads = {block["heads"] for block in streams if "heads" in block}
+    cut = sorted(count for count in heads if count % mesh.shape["tensor"])
+    if cut:
+        report(
+            f"sharding: {cut} attention heads do not divide by tensor={mesh.shape['tensor']}: "
+            "their queries, keys and values are exchanged; a smaller config.mesh.tensor sends less"
+        )
+
+
+def for_use(params, mesh):
+    """NamedShardings of parameters as layers read them: whole along `fsdp`, split over `tensor`."""
+
+    def one(path, x):
+        spec = spec_of(path, x.shape, mesh, lambda text: None)
+        return NamedSharding(mesh, P(*(None if axis == "fsdp" else axis for axis in spec)))
+
+    return paths.map_with_path(one, params)
+
+
+def gather(params, mesh, dtype):
+    """Parameters placed `for_use`.
+
+    Without it the partitioner moves activations around instead, whose batch the same devices
+    share. Gathered once a step and kept for the backward pass; the optimizer's state, two thirds
+    of what `fsdp` splits, never is. Kernels go in the type they are multiplied in, which halves
+    what is sent and kept where that is bfloat16.
+
+    Args:
+      params: as `of_state` places them.
+      dtype: of matrix products.
+    """
+    if mesh.shape["fsdp"] == 1:
+        return params  # they are in place
+
+    def cast(path, x):
+        return x.astype(dtype) if path.endswith("/kernel") else x
+
+    params = paths.map_with_path(cast, params)
+    return jax.lax.with_sharding_constraint(params, for_use(params, mesh))
+
+
+def gather_once(params, mesh):
+    """Parameters placed `for_use`, in their own type, for many programs that only read them.
+
+    Where they are whole along `fsdp` already, they are returned as they are.
+    """
+    return jax.device_put(params, for_use(params, mesh))
+
+
+def scatter(grads, mesh, shardings):
+    """Gradients of what `gather` gave, summed over devices and placed as `shardings` says: float32.
+
+    In two steps, the sum first: else the partitioner splits the sums themselves over `fsdp`, and
+    moves activations for it.
+    """
+    grads = jax.lax.with_sharding_constraint(grads, for_use(grads, mesh))
+    grads = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
+    return jax.lax.with_sharding_constraint(grads, shardings)
+
+
+def place(batch, mesh):
+    """Host batch → global arrays over ("data", "fsdp"); returns before the copy is done.
+
+    Args:
+      batch: {stream: {key: this process's rows [B / processes, …]}}.
+    """
+    sharding = over_batch(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def shapes_of(batch, mesh):
+    """What `place` would give, as `jax.ShapeDtypeStruct`s.
+
+    Args:
+      batch: {stream: {key: array or shape, of the whole global batch}}.
+    """
+    sharding = over_batch(mesh)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), batch)
+
+
+def microbatches(batch, count: int, mesh):
+    """[B, …] → [count, B / count, …] on the device, taking every count-th row.
+
+    A strided split leaves each row on the device that holds it.
+    """
+    sharding = NamedSharding(mesh, P(None, *BATCH))
+
+    def split(x):
+        x = x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+        return jax.lax.with_sharding_constraint(x, sharding)
+
+    return jax.tree.map(split, batch)

@@ -1,0 +1,167 @@
+"""`doctor compare`: the same features, rounded ones, another detector's."""
+
+import json
+
+import numpy as np
+import pytest
+from made_data import write_images
+from test_doctor_inspect import C, F, made, store_of
+
+from core.errors import DataError
+from input_pipeline.doctor.__main__ import main
+from input_pipeline.doctor.compare import compare, iou
+from input_pipeline.doctor.sources import open_source
+from input_pipeline.regions import FeatureSpec
+
+
+def raw(tmp_path, name, arrays):
+    np.savez(tmp_path / f"{name}.npz", **arrays)
+    return open_source([str(tmp_path / f"{name}.npz")], "npz", {"background_class": 0})
+
+
+def test_iou():
+    a = np.asarray([[0, 0, 2, 2], [0, 0, 0, 0]], np.float64)
+    b = np.asarray([[0, 0, 2, 2], [1, 1, 3, 3], [5, 5, 6, 6]], np.float64)
+    np.testing.assert_allclose(iou(a, b), [[1, 1 / 7, 0], [0, 0, 0]])
+
+
+def _same(a):
+    pass
+
+
+def _reordered(a):
+    """Another order of the regions: the matching must find it."""
+    for i in range(len(a["paths"])):
+        rows, start = slice(i * 12, (i + 1) * 12), i * 13 + 1
+        for name, part in (("boxes", rows), ("cls_prob", rows), ("feat", slice(start, start + 12))):
+            a[name][part] = a[name][part][::-1]
+
+
+def _half(a):
+    a["feat"] = a["feat"].astype(np.float16)
+
+
+def _resized(a):
+    """Images of twice the size."""
+    a["hw"] = a["hw"] * 2
+    a["boxes"] *= 2
+
+
+def _noisy(a):
+    a["feat"] += np.random.default_rng(5).standard_normal(a["feat"].shape).astype(np.float32)
+
+
+def _scaled(a):
+    a["feat"] *= 2
+
+
+def _other(a):
+    a.update({k: v for k, v in made(9).items() if k != "paths"})
+
+
+def _other_size(a):
+    a["feat"] = a["feat"][:, :5]
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        (_same, "same features"),
+        (_reordered, "same features"),
+        (_resized, "same features"),
+        (_half, "same features, rounded"),
+        (_noisy, "same boxes, different features"),
+        (_scaled, "same boxes, different features"),
+        (_other, "different detector"),
+        (_other_size, "different detector"),
+    ],
+)
+def test_verdict(tmp_path, change, verdict):
+    arrays = made()
+    change(arrays)
+    result = compare(raw(tmp_path, "a", made()), raw(tmp_path, "b", arrays))
+    assert result.verdict == verdict
+    assert result.facts["images"] == 20
+    assert result.same == (verdict in ("same features", "same features, rounded"))
+
+
+def test_same_detector_other_regions(tmp_path):
+    arrays = made()
+    arrays["boxes"][::3] = arrays["boxes"][::3] * 0.5  # within their images still
+    result = compare(raw(tmp_path, "a", made()), raw(tmp_path, "b", arrays))
+    assert result.verdict == "same detector, other regions"
+    assert 0.5 < result.facts["same_box"] < 0.8
+
+
+def test_figures(tmp_path):
+    arrays = made()
+    _scaled(arrays)
+    facts = compare(raw(tmp_path, "a", made()), raw(tmp_path, "b", arrays)).facts
+    assert facts["mean_iou"] == pytest.approx(1)
+    assert facts["matched"] == facts["same_box"] == facts["same_order"] == 1
+    assert facts["cosine"]["0.5"] == pytest.approx(1)
+    assert facts["norm_ratio"]["0.5"] == pytest.approx(2)
+    assert facts["relative_error"]["0.99"] == pytest.approx(1)
+    turned = made()
+    _reordered(turned)
+    facts = compare(raw(tmp_path, "a", made()), raw(tmp_path, "c", turned)).facts
+    assert (facts["same_box"], facts["same_order"]) == (1, 0)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_stores_and_files(tmp_path, dtype):
+    (tmp_path / "f").mkdir()
+    plain = open_source([store_of(tmp_path / "f", made(), dtype="float32")])
+    (tmp_path / "n").mkdir()
+    narrow = open_source([store_of(tmp_path / "n", made(), dtype=dtype)])
+    assert compare(plain, narrow, images=7).verdict == "same features, rounded"
+    assert compare(plain, narrow, images=7).facts["images"] == 7
+    file = raw(tmp_path, "a", made())
+    for pair in ((file, plain), (plain, file)):
+        result = compare(*pair)
+        assert result.verdict == "same features"
+        assert result.facts["a"] == pair[0].name
+    assert compare(file, narrow).facts["dtype"] == [["float32"], [dtype]]
+
+
+def test_command_and_ids(tmp_path, capsys):
+    arrays = made()
+    np.savez(tmp_path / "a.npz", **arrays)
+    arrays["paths"] = np.asarray([f"COCO_{i:012d}" for i in range(20)])
+    np.savez(tmp_path / "b.npz", **arrays)
+    command = ["compare", str(tmp_path / "a.npz"), str(tmp_path / "b.npz"), "--layout", "npz"]
+    assert main(command) == 1
+    err = capsys.readouterr().err
+    assert "the two share no image" in err
+    assert "'val/000.jpg' and 'COCO_000000000000'" in err
+    out = tmp_path / "out.json"
+    assert main([*command, "--ids", "number", "--json", str(out)]) == 0
+    assert "verdict         same features" in capsys.readouterr().out
+    assert json.loads(out.read_text())["verdict"] == "same features"
+
+
+def test_zero_features_are_no_error(tmp_path):
+    arrays = made()
+    arrays["feat"][1:5] = 0
+    result = compare(raw(tmp_path, "a", arrays), raw(tmp_path, "b", arrays))
+    assert result.verdict == "same features"
+
+
+def test_damaged_image_is_an_error(tmp_path):
+    spec = FeatureSpec("toy", F, C, 0)
+    one = made()
+    arguments = {
+        "boxes": one["boxes"][:12],
+        "features": one["feat"][1:13],
+        "height": int(one["hw"][0, 0]),
+        "width": int(one["hw"][0, 1]),
+        "class_probs": one["cls_prob"][:12],
+    }
+    for name in ("a", "b"):
+        write_images(tmp_path / name, spec, ("x", arguments))
+    shard = tmp_path / "b" / "shard-00000.bin"
+    data = bytearray(shard.read_bytes())
+    data[40] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(DataError, match="damaged"):
+        compare(open_source([str(tmp_path / "a")]), open_source([str(tmp_path / "b")]))

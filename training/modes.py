@@ -1,0 +1,55 @@
+"""What main.py does with trained parameters: the modes eval and predict."""
+
+import json
+
+import jax
+
+from core import remote
+from core.console import say
+from core.errors import ConfigError
+from evaluation import evaluate as evaluation
+from evaluation import predict as predictions
+from runtime import sharding
+from training import starts
+from training.parts import Parts
+
+
+def evaluate(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
+    """The eval mode: metrics of trained parameters; within `jax.set_mesh(mesh)`."""
+    params, step, source = starts.trained(config, workdir, parts, mesh)
+    say(f"evaluating step {step} of {source}")
+    values = evaluation.metrics_of(parts.evaluators, params, workdir)
+    say(evaluation.lines(step, values))
+    result = dict(step=step, source=source) | values
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def predict(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
+    """The predict mode: files and report of trained parameters; metrics where labels are.
+
+    Within `jax.set_mesh(mesh)`.
+
+    Raises:
+      ConfigError: none of the streams predicts.
+    """
+    predictors = parts.predictors()
+    if not predictors:
+        raise ConfigError(
+            "nothing to predict: the first objective of no stream in config.streams has "
+            "predictions (pre-training objectives learn from what they hide)"
+        )
+    params, step, source = starts.trained(config, workdir, parts, mesh)
+    params = sharding.gather_once(params, mesh)
+    say(f"predicting with step {step} of {source}")
+    shown = predictions.write(config, workdir, predictors, params)
+    values = {}
+    if any(predictions.labelled(predictor.stream) for predictor in predictors.values()):
+        values = evaluation.metrics_of(parts.evaluators, params, workdir)
+        say(evaluation.lines(step, values))
+    if jax.process_index() == 0 and config.predict.examples:
+        path = predictions.write_report(config, workdir, predictors, shown, values)
+        say(f"report: {path}")
+    return dict(step=step, source=source) | values

@@ -1,0 +1,94 @@
+"""Batches as they would be, for planning a run without its data: shapes alone.
+
+Texts come from the objectives' own assemblers, regions from the store's layout, so that keys and
+axes are those of real batches. Assumed are the sizes that only data can tell.
+"""
+
+import jax
+import numpy as np
+
+from input_pipeline.regions import store as regions
+from input_pipeline.regions.spec import FeatureSpec
+from input_pipeline.schema import FIELDS, SpecialIds, check_batch
+from objectives.model import MultiTaskModel
+
+# BERT's uncased vocabulary, bottom-up attention's 2048 features and 1,600 classes with background.
+SPECIAL = SpecialIds(pad=0, unk=100, cls=101, sep=102, mask=103, vocab_size=30522)
+SPEC = FeatureSpec(
+    detector="assumed", feature_dim=2048, num_classes=1601, background_class=0, top_k=16
+)
+ANSWERS = 3129  # VQA's list
+ANSWERS_OF_ONE = 10  # of a question, its annotators'
+LABELS = 3  # of one's own classes, where the config does not say
+DISTRACTORS = 2  # more texts of an example in four-way retrieval
+
+
+class _Texts:
+    """Stands for a text table: every text is as long as it may be."""
+
+    def __init__(self, choices: int):
+        self._choices = choices
+
+    def gather(self, rows, width: int, cyclic: bool = False) -> dict:
+        del cyclic
+        zeros = np.zeros((len(rows), width), np.int32)
+        return dict(ids=zeros, word_starts=zeros == 0, lengths=np.full(len(rows), width, np.int32))
+
+    def followers(self, rows):
+        return np.full(len(rows), self._choices)
+
+
+def task(config) -> MultiTaskModel:
+    """The model and objectives of a config, on assumed sizes."""
+    return MultiTaskModel(
+        config, SPECIAL, SPEC, num_answers=ANSWERS, answer_pieces=((),), num_labels=LABELS
+    )
+
+
+def batch(config, made: MultiTaskModel, assemble) -> dict[str, dict]:
+    """{stream: {key: jax.ShapeDtypeStruct}} of a global batch at the streams' full sizes.
+
+    Args:
+      config: of the run.
+      made: see `task`.
+      assemble: {stream: assemble function}.
+    """
+    return {stream: _stream(config, made, stream, assemble[stream]) for stream in made.streams}
+
+
+def _stream(config, made: MultiTaskModel, stream: str, assemble) -> dict:
+    block = config.streams[stream]
+    choices = max((config.objectives[n].get("choices", 0) for n in block.objectives), default=0)
+    texts = assemble(_Texts(choices), np.arange(1), SPECIAL, block.max_text)
+    more = 1 + block.negatives + (DISTRACTORS if block.distractors else 0)
+    shapes = {key: ((1, more * x.shape[1], *x.shape[2:]), x.dtype) for key, x in texts.items()}
+    images = 1 + max(image for _, image in made.pairs[stream])
+    if block.images:
+        shapes |= regions.layout(SPEC, 1, images, block.max_regions)
+    sizes = dict(M=images, R=block.max_regions, A=ANSWERS_OF_ONE)
+    for key in {key for objective in made.streams[stream] for key in objective.reads}:
+        axes = FIELDS[key].axes.split()[1:]
+        shape = [int(axis) if axis.isdigit() else sizes[axis] for axis in axes]
+        shapes[key] = (1, *shape), np.dtype(FIELDS[key].dtype)
+    shapes |= {"example_index": ((1,), np.int32), "_weight": ((1,), np.float32)}
+    out = {
+        key: jax.ShapeDtypeStruct((block.batch_size, *shape[1:]), dtype)
+        for key, (shape, dtype) in shapes.items()
+    }
+    check_batch(out, where=f"assumed stream {stream!r}")
+    return out
+
+
+def describe(made: MultiTaskModel) -> str:
+    """What was assumed, in words."""
+    parts = [
+        f"features of {SPEC.feature_dim} x {SPEC.dtype}",
+        f"{SPEC.num_classes} classes of regions, {SPEC.kept_classes} kept",
+        f"{SPECIAL.vocab_size} word pieces",
+    ]
+    names = {objective.name for tasks in made.streams.values() for objective in tasks}
+    if "vqa" in names:
+        parts.append(f"{ANSWERS} answers, {ANSWERS_OF_ONE} a question")
+    if "classification" in names:
+        parts.append(f"{LABELS} classes where the config names no number")
+    return "; ".join(parts)

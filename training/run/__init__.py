@@ -1,0 +1,1 @@
+"""The bookkeeping of a run: its folder, logs, metrics, speed, checkpoints over time."""

@@ -1,0 +1,78 @@
+"""The disk of the run folder: looked at before the work begins, and named when it fails later."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+
+import jax
+from etils import epath
+
+from checkpoints.checkpoint import FOLDER
+
+_ERRORS = ("ENOSPC", "EDQUOT", "EROFS")  # no space, no quota, read-only
+
+
+class DiskError(ValueError):
+    """The run folder cannot be written; the message says why and what to do."""
+
+
+def require_writable(workdir) -> None:
+    """Makes the run folder and writes a file in it, as every process of a run has to.
+
+    Raises:
+      DiskError: that is not possible.
+    """
+    folder = epath.Path(workdir)
+    probe = folder / f".writable-{jax.process_index()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_text("x" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise DiskError(
+            f"cannot write in the run folder {workdir}: {error}\n"
+            "  fix: make it writable, free space there, or give another --workdir"
+        ) from None
+
+
+@contextlib.contextmanager
+def explained(workdir) -> Iterator[None]:
+    """Context in which the errors of a disk that is full or read-only become a DiskError.
+
+    Args:
+      workdir: the run folder; the message says which checkpoints it has.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = _of_disk(error)
+        if cause is None:
+            raise
+        raise DiskError(
+            f"the disk is full or cannot be written any more: {str(cause)[:500]}\n"
+            f"  {_state(workdir)}\n"
+            "  fix: free space and give the same command: it continues from the newest of them"
+        ) from error
+
+
+def _of_disk(error: BaseException | None) -> BaseException | None:
+    """The first error of a disk among an error and those it came from."""
+    while error is not None:
+        name = errno.errorcode.get(error.errno) if isinstance(error, OSError) else None
+        # TensorStore raises a ValueError with the number's name in its text.
+        if name in _ERRORS or any(known in str(error) for known in _ERRORS):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _state(workdir) -> str:
+    folder = epath.Path(workdir) / FOLDER
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    steps = sorted(int(name) for name in names if name.isdigit())
+    text = f"whole checkpoints in {workdir}: {', '.join(map(str, steps)) or 'none'}"
+    if os.path.isdir(workdir):
+        text += f"; free there: {shutil.disk_usage(workdir).free / 1e6:,.1f} MB"
+    return text

@@ -1,0 +1,45 @@
+"""Where the figures of a run go: metrics.jsonl, TensorBoard and Weights & Biases."""
+
+import contextlib
+from collections.abc import Mapping
+
+import jax
+
+from core import remote
+from training.run import metrics, runfolder, tracking
+
+
+class Logs:
+    """All of them at once; on other processes than the first nothing is written."""
+
+    def __init__(self, config, workdir: remote.Path, *, after_step: int, evaluated: bool = True):
+        """Opens the logs of a run; arguments as `metrics.Writer` has them.
+
+        Raises:
+          ConfigError: `config.wandb` asks for Weights & Biases, which does not begin.
+        """
+        first = jax.process_index() == 0
+        self._writer = None
+        if first:
+            self._writer = metrics.Writer(workdir, after_step=after_step, evaluated=evaluated)
+        self._tracker = tracking.Tracker(
+            config.wandb if first else "", remote.absolute(workdir), runfolder.plain(config)
+        )
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds {metric: value} of a step."""
+        if self._writer:
+            self._writer.write(step, values)
+        self._tracker.write(step, values)
+
+    def flush(self) -> None:
+        """Returns when all lines of metrics.jsonl are where they are read from."""
+        if self._writer:
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Closes each of them, even where one fails."""
+        with contextlib.ExitStack() as last:
+            last.callback(self._tracker.close)
+            if self._writer:
+                last.callback(self._writer.close)

@@ -1,0 +1,214 @@
+"""The checkpoints of a run: saved in the background, restored from the newest that is sound.
+
+Kept are the newest n and the best one. A checkpoint is written beside its place and renamed when
+complete, so a run killed while saving leaves the previous one untouched. One that was damaged since
+is moved aside, and the one before is taken.
+"""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from orbax.checkpoint import checkpoint_managers
+
+from checkpoints import checkpoint, digests
+from checkpoints.checkpoint import ITEMS, CheckpointError
+from core.errors import ConfigError
+from runtime import paths
+from training.state import TrainState
+
+# What goes wrong around a sound checkpoint; anything else in reading one is taken for damage.
+_NOT_DAMAGE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
+
+
+@dataclasses.dataclass
+class _NewestAndBest(checkpoint_managers.PreservationPolicy):
+    """Keeps the newest `count` and the best; `best` changes while the run goes on."""
+
+    count: int
+    best: int | None = None
+
+    def should_preserve(self, checkpoints, *, context):
+        del context
+        newest = len(checkpoints) - self.count
+        return [i >= newest or c.step == self.best for i, c in enumerate(checkpoints)]
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, workdir, *, keep: int):
+        """Opens WORKDIR/checkpoints, and clears what an interrupted save left behind.
+
+        Args:
+          keep: how many of the newest to keep, beside the best.
+        """
+        if keep < 1:
+            raise ConfigError(f"config.checkpoint.keep must be at least 1, found {keep}")
+        self.folder = checkpoint.absolute(workdir) / checkpoint.FOLDER
+        self._policy = _NewestAndBest(keep)
+        self._manager = checkpoint.manager(self.folder, write=True, policy=self._policy)
+        if self.steps():
+            found, _ = _attempt(checkpoint.read_meta, self.folder / str(self.steps()[-1]))
+            self._policy.best = _best_step(found[0]) if found else None
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState, meta: dict) -> None:
+        """Starts writing; returns once the state is copied, so that its buffers may be reused.
+
+        Args:
+          state: at the end of a step.
+          meta: JSON; "step" names the checkpoint, "best" = {"step", …} or None is kept for good.
+        """
+        self._policy.best = _best_step(meta)
+        found = {name: digests.of(getattr(state, name)) for name in ITEMS}
+        self._manager.save(
+            meta["step"],
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                opt_state=ocp.args.StandardSave(state.opt_state),
+                # A copy: it is written in the background, while the loop adds to its window.
+                meta=ocp.args.JsonSave(digests.seal(meta, found)),
+            ),
+            force=True,
+        )
+
+    def check(self) -> None:
+        """Raises what a save in the background raised, if it has ended; does not wait."""
+        if not self._manager.is_saving_in_progress():
+            self.wait()
+
+    def amend(self, meta: dict) -> None:
+        """Replaces the meta of the newest checkpoint, whose arrays stay as they are."""
+        self._policy.best = _best_step(meta)
+        if jax.process_index() != 0:
+            return
+        folder = self.folder / str(meta["step"])
+        _, found = checkpoint.read_meta(folder)
+        path = folder / "meta" / "metadata"
+        temporary = path.with_name("metadata.tmp")
+        temporary.write_text(json.dumps(digests.seal(meta, found)))
+        temporary.replace(path)
+
+    def restore(self, shapes: TrainState, *, check=lambda meta: None, report=print):
+        """The newest usable state, or None where there is no checkpoint.
+
+        Args:
+          shapes: tree of `jax.ShapeDtypeStruct` with shardings.
+          check: raises on a `meta` that must not be continued; runs before arrays are read.
+          report: hears of checkpoints that were passed over.
+
+        Returns:
+          (state, meta) or None.
+
+        Raises:
+          CheckpointError: the newest one does not fit the model, or none could be read.
+        """
+        for step in reversed(self.steps()):
+            read, damage = _attempt(self._describe, step)
+            if self._passed_over(step, damage, report):
+                continue
+            meta, trees, sums = read
+            check(meta)
+            # A model that does not fit is the user's to settle; only damage is passed over.
+            for name in ITEMS:
+                where = f"{self.folder / str(step)}/{name}"
+                checkpoint.require_same(trees[name], getattr(shapes, name), where)
+            arrays, damage = _attempt(self._arrays, step, shapes)
+            if self._passed_over(step, damage, report):
+                continue
+            # All processes together work these out, and find the same.
+            _, damage = _attempt(digests.require_unchanged, arrays, sums)
+            if self._passed_over(step, damage, report):
+                continue
+            count = jax.device_put(np.int32(step), shapes.step.sharding)
+            return TrainState(count, **arrays), meta
+        if any(path.name.startswith("unusable-") for path in self._listing()):
+            raise CheckpointError(
+                f"none of the checkpoints in {self.folder} can be read; restore one from a "
+                "copy, or start anew with another --workdir"
+            )
+        return None
+
+    def _listing(self):
+        return list(self.folder.iterdir()) if self.folder.exists() else []
+
+    def _describe(self, step: int):
+        """(meta, {item: tree of what was saved}, {item: {path: digest}})."""
+        saved = self._manager.item_metadata(step)
+        trees = {"params": saved.params.tree, "opt_state": saved.opt_state.tree}
+        meta, sums = checkpoint.read_meta(self.folder / str(step))
+        for name, tree in trees.items():
+            if sums and set(paths.flatten(tree)) != set(sums[name]):
+                raise ValueError(f"{name} lists other arrays than were saved")
+        return meta, trees, sums
+
+    def _arrays(self, step: int, shapes: TrainState) -> dict:
+        """{item: arrays}. Nothing here may wait for other processes: one that finds damage never
+        comes. The manager's own `restore` would."""
+        items = {}
+        for name in ITEMS:
+            handler = ocp.StandardCheckpointHandler()
+            with contextlib.closing(handler):
+                items[name] = handler.restore(
+                    self.folder / str(step) / name,
+                    args=ocp.args.StandardRestore(getattr(shapes, name)),
+                )
+        return items
+
+    def _passed_over(self, step: int, damage: Exception | None, report) -> bool:
+        """Moves a checkpoint that any process found damaged aside, so that its step can be saved
+        again; whether it did."""
+        reason = _agreed(damage)
+        if not reason:
+            return False
+        where, aside = self.folder / str(step), self.folder / f"unusable-{step}"
+        if jax.process_index() == 0:
+            report(f"cannot read the checkpoint {where}, trying the one before; it is now {aside}\n"
+                   f"  because: {reason}")  # fmt: skip
+            if aside.exists():
+                aside.rmtree()
+            where.rename(aside)
+        _agreed(None)  # nobody goes on before it is moved
+        self._manager.reload()
+        return True
+
+    def wait(self) -> None:
+        """Returns when everything is on disk; raises what a save in the background raised."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+def _best_step(meta: Mapping) -> int | None:
+    return meta["best"]["step"] if meta.get("best") else None
+
+
+def _attempt(read: Callable, *args):
+    """(what `read` returns, None), or (None, the error) where the checkpoint is damaged."""
+    try:
+        return read(*args), None
+    except _NOT_DAMAGE:
+        raise
+    except Exception as error:
+        return None, error
+
+
+def _agreed(damage: Exception | None) -> str:
+    """The damage that any process found, the first of them; "" where none did."""
+    text = f"process {jax.process_index()}: {damage}" if damage else ""
+    if jax.process_count() == 1:
+        return str(damage or "")[:300]
+    own = np.frombuffer(text.encode()[:300].ljust(300), np.uint8)
+    found = (bytes(row).decode(errors="replace").strip()
+             for row in multihost_utils.process_allgather(own))  # fmt: skip
+    return next(filter(None, found), "")

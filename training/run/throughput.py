@@ -1,0 +1,175 @@
+"""Model operations of a train step, and what devices could do: the two sides of MFU.
+
+MFU = operations the model needs / (time · peak of all devices). Needed are, a step:
+
+  6 · kernel size · positions   for every matrix product with parameters: 2 forward, 4 backward
+  12 · L² · D                   for the attention of each layer and row (QKᵀ and its use on V)
+
+Positions are those of the stream that the product reads: the packed row (L) in VL-BERT's layers,
+T and R in ViLBERT's; the places that are predicted for heads. Of masked words and regions these are
+the fewest that the head is compiled for: a batch with a row of more, and any batch on several
+devices, does more than is counted. The tied word table counts as part of the masked-language head.
+Table look-ups, norms and element-wise work count nothing; padding counts. Co-attention is
+12 · T · R · width a connection and direction.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+
+from input_pipeline.streams import limits
+from objectives import masked_language, masked_region, masking
+from runtime import paths
+
+# Dense bfloat16 operations a second of one JAX device, by a part of `device_kind`, from the
+# makers' data sheets. Peaks of devices that are not listed are unknown: no MFU is logged.
+PEAKS = (
+    ("H200", 989e12),
+    ("H100", 989e12),
+    ("A100", 312e12),
+    ("L4", 121e12),
+    ("TPU v6 lite", 918e12),
+    ("TPU v5p", 459e12),
+    ("TPU v5 lite", 197e12),
+    ("TPU v5", 459e12),  # v5p under its other name; after v5 lite, which it would match
+    ("TPU v4", 275e12),
+)
+
+
+def peak(devices) -> float | None:
+    """Operations a second of all devices together, or None."""
+    for name, value in PEAKS:
+        if re.search(rf"\b{name}\b", devices[0].device_kind):
+            return value * len(devices)
+    return None
+
+
+# Which positions a kernel of the trunk is applied at: first match wins.
+_TEXT, _IMAGE, _ONCE = "text", "image", "once"
+_POSITIONS = (
+    (r"trunk/layer_\d+/", _TEXT),
+    (r"trunk/image_layer_\d+/.*_gate", _ONCE),
+    (r"trunk/image_layer_\d+/", _IMAGE),
+    (r"trunk/connection_\d+/text_attention/(key|value)", _IMAGE),
+    (r"trunk/connection_\d+/text_", _TEXT),
+    (r"trunk/connection_\d+/image_attention/(key|value)", _TEXT),
+    (r"trunk/connection_\d+/image_", _IMAGE),
+    (r"trunk/regions/", _IMAGE),
+    (r"trunk/(.*_)?pooler/", _ONCE),
+)
+
+
+def row_length(model, block, size: tuple[int, int, int] | None = None) -> int:
+    """Positions of a row of a stream; of VL-BERT's packed rows L, [END] included.
+
+    Args:
+      model: `config.model`.
+      block: of the stream.
+      size: (T, R, most of both together) of a bucket; None: the stream's own.
+    """
+    text, regions, length = size or limits.sizes(block)[-1]
+    both = text + regions * block.images
+    if model.name != "vlbert":
+        return both
+    return (min(length, both) if block.images else both) + 1
+
+
+def _positions_of(path: str, text: int, image: int) -> int:
+    for pattern, where in _POSITIONS:
+        if re.match(pattern, path):
+            return {_TEXT: text, _IMAGE: image, _ONCE: 1}[where]
+    raise ValueError(f"no rule says at how many positions {path} is applied")
+
+
+def _attention(model, text: int, image: int) -> int:
+    """Operations of all attention maps of a row."""
+    total = 12 * text**2 * model.hidden * model.layers
+    if "connect" in model:
+        total += 12 * image**2 * model.image.hidden * model.image.layers
+        connections = len(model.connect.text_at) if model.connect.coattention else 0
+        total += 2 * 12 * text * image * model.connect.hidden * connections
+    return total
+
+
+def flops_per_step(
+    config,
+    params,
+    heads: Mapping[str, list[str]],
+    pairs: Mapping[str, int] | None = None,
+    sizes: Mapping[str, tuple[int, int, int]] | None = None,
+) -> float:
+    """Operations of one update of the whole global batch.
+
+    Args:
+      config: the whole config.
+      params: nested dict of arrays or shapes.
+      heads: {stream: names of the heads it uses}.
+      pairs: {stream: pairs of texts and images an example that the trunk runs on}, 1 where absent.
+        What ViLBERT runs once a text below its first connection counts once a pair all the same.
+      sizes: {stream: (T, R, most of both together)} of the batch, a stream's own where absent.
+    """
+    kernels = {
+        path: math.prod(x.shape)
+        for path, x in paths.flatten(params).items()
+        if path.endswith("/kernel")
+    }
+    table = math.prod(params["trunk"]["embeddings"]["word"]["embedding"].shape)
+    total = 0.0
+    for stream, names in heads.items():
+        block = config.streams[stream]
+        two_streams = "connect" in config.model
+        size = (sizes or {}).get(stream, limits.sizes(block)[-1])
+        text = size[0] if two_streams else row_length(config.model, block, size)
+        image = size[1] if block.images else 0
+        row = _attention(config.model, text, image)
+        for path, kernel in kernels.items():
+            if path.startswith("trunk/"):
+                row += 6 * kernel * _positions_of(path, text, image)
+        for name in names:
+            kernel = sum(n for path, n in kernels.items() if path.startswith(f"heads/{name}/"))
+            positions = 1
+            if name == "masked_language":
+                kernel += table
+                cap = math.ceil(config.objectives[name].cap * block.max_text)
+                positions = masking.widths(masked_language.WIDTHS, min(size[0], cap))[0]
+            elif name == "masked_region" and config.objectives[name].target != "contrastive":
+                positions = masking.widths(masked_region.WIDTHS, size[1])[0]
+            elif name in ("masked_region", "grounding", "object_class"):
+                positions = size[1]
+            row += 6 * kernel * positions
+        total += row * block.batch_size * (pairs or {}).get(stream, 1)
+    return total
+
+
+def of_task(config, task) -> Callable:
+    """flops(parameters or their shapes) → function of a batch, see `flops_of`.
+
+    Args:
+      task: a `MultiTaskModel`.
+    """
+    heads = {
+        stream: sorted({objective.head_name for objective in objectives})
+        for stream, objectives in task.streams.items()
+    }
+    pairs = {stream: len(found) for stream, found in task.pairs.items()}
+    return lambda params: flops_of(config, params, heads, pairs)
+
+
+def flops_of(config, params, heads, pairs=None) -> Callable[[Mapping[str, Mapping]], float]:
+    """flops(batch {stream: arrays}) of an update with it; arguments as of `flops_per_step`."""
+    known: dict[tuple, float] = {}
+
+    def flops(batch) -> float:
+        shapes = tuple((stream, *limits.shape_of(arrays)) for stream, arrays in batch.items())
+        if shapes not in known:
+            found = {stream: (text, regions) for stream, text, regions in shapes}
+            sizes = {
+                stream: size
+                for stream in found
+                for size in limits.sizes(config.streams[stream])
+                if size[:2] == found[stream]
+            }
+            known[shapes] = flops_per_step(config, params, heads, pairs, sizes)
+        return known[shapes]
+
+    return flops

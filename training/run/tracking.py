@@ -1,0 +1,61 @@
+"""Metrics on Weights & Biases, for those who ask for it; wandb is imported for them alone."""
+
+import hashlib
+from collections.abc import Mapping
+
+from core.errors import ConfigError
+
+
+class Tracker:
+    """A run on Weights & Biases; without a project it does nothing.
+
+    A restarted run continues the same page. What it repeats since its last checkpoint is there
+    already, with the same values, and Weights & Biases leaves it out.
+    """
+
+    def __init__(self, project: str, name: str, config: Mapping):
+        """Begins or continues the page of a run.
+
+        Args:
+          project: "" for none.
+          name: the run folder in full; the page has its last part as title, its digest as id.
+          config: of the run, JSON values.
+
+        Raises:
+          ConfigError: wandb is not installed, or refuses to begin.
+        """
+        self._run = None
+        if not project:
+            return
+        try:
+            import wandb
+        except ImportError as error:
+            raise ConfigError(
+                f"config.wandb={project!r} needs the wandb package, which is not installed\n"
+                "  fix: pip install wandb, or --config.wandb= to go without"
+            ) from error
+        name = str(name).rstrip("/")
+        try:
+            self._run = wandb.init(
+                project=project,
+                name=name.rpartition("/")[2],
+                id=hashlib.sha256(name.encode()).hexdigest()[:16],
+                resume="allow",
+                config=dict(config),
+            )
+        except wandb.Error as error:
+            raise ConfigError(
+                f"config.wandb={project!r}: Weights & Biases does not begin: {error}\n"
+                "  fix: wandb login, or WANDB_MODE=offline in the environment, or --config.wandb="
+            ) from error
+
+    def write(self, step: int, line: Mapping[str, float]) -> None:
+        """Adds {metric: value} of a step; lines of the same step are joined."""
+        if self._run:
+            self._run.log(dict(line), step=step)
+
+    def close(self) -> None:
+        """Waits until everything is sent."""
+        if self._run:
+            self._run.finish()
+            self._run = None
