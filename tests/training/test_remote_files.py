@@ -13,7 +13,8 @@ from core.errors import DataError
 from evaluation import submissions
 from evaluation.report import report
 from runtime import compile_cache
-from tests.runtime.test_compile_cache import compiled
+from tests.checkpoints.test_convert import vlbert  # noqa: F401 (a fixture)
+from tests.runtime.test_compile_cache import compiled, hits  # noqa: F401 (a fixture)
 from tests.training import fakes, run_fake
 from training.run import metrics, run_checkpoints
 from training.state import TrainState

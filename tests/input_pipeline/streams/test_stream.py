@@ -327,7 +327,7 @@ def test_streams_need_no_tensorflow(folder):
         "import sys, pathlib; sys.modules['tensorflow'] = None\n"
         "sys.path[:0] = ['.', 'tests/input_pipeline']\n"
         "from made_data import ASSEMBLE, config\n"
-        "from input_pipeline import pipeline\n"
+        "from input_pipeline.streams import pipeline\n"
         "s = pipeline.build_streams(config(pathlib.Path(sys.argv[1])), ASSEMBLE)['captions']\n"
         "print(s.fingerprint)\n"
         "try: next(pipeline.iterate({'captions': s}))\n"
