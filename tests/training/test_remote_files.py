@@ -85,7 +85,7 @@ def test_lines_are_uploaded_now_and_then_and_before_they_are_needed(bucket, monk
     assert [line["x"] for line in metrics.read(f"{bucket.url}/{name}")] == [*range(15), 15.5, 16]
 
 
-def test_programs_are_kept_in_a_bucket(bucket, hits):
+def test_programs_are_kept_in_a_bucket(bucket, hits):  # noqa: F811
     compile_cache.enable(f"{bucket.url}/programs")
     first = compiled()
     assert bucket.names("programs/")
@@ -94,7 +94,7 @@ def test_programs_are_kept_in_a_bucket(bucket, hits):
     assert hits
 
 
-def test_parameters_come_from_a_bucket_and_go_there(vlbert, tmp_path, bucket, capsys):
+def test_parameters_come_from_a_bucket_and_go_there(vlbert, tmp_path, bucket, capsys):  # noqa: F811
     golden, state, file = vlbert
     bucket.copy(file.parent, "published")
     heads = f"--heads={golden.meta['num_attention_heads']}"
