@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from core import remote
 from core.console import say
 from core.progress import Progress
+from core.spacing import evenly_spaced
 from evaluation import submissions
 from evaluation.report import cards, report
 from objectives import model
@@ -97,11 +98,6 @@ class Predictor:
         return (np.asarray(box, np.float64) * [width, height, width, height]).tolist()
 
 
-def spread(total: int, count: int) -> list[int]:
-    """At most `count` of the numbers below `total`, evenly spread."""
-    return np.unique(np.linspace(0, total - 1, min(total, count)).astype(int)).tolist()
-
-
 def labelled(stream) -> bool:
     """Whether the truth is known of examples of an evaluation stream."""
     if stream.records is None:
@@ -120,7 +116,8 @@ def write(config, workdir: remote.Path, predictors: Mapping[str, Predictor], par
         split = predictor.stream.split
         stem = split if len(predictors) == 1 else f"{name}-{split}"
         path = workdir / "predictions" / f"{stem}.jsonl"
-        chosen = set(spread(predictor.stream.stream.num_examples, config.predict.examples))
+        total, count = predictor.stream.stream.num_examples, config.predict.examples
+        chosen = set(evenly_spaced(total, count).tolist())
         rows = predictor.run(params)
         if jax.process_index() == 0:
             shown[name] = _save(path, rows, chosen)
@@ -152,9 +149,9 @@ def some(config, predictors: Mapping[str, Predictor], params) -> dict:
     """{stream: predictions of a few examples}, without predicting the split."""
     out, count = {}, config.predict.examples
     for name, predictor in predictors.items():
-        draws = spread(predictor.stream.stream.steps_per_epoch, count)
+        draws = evenly_spaced(predictor.stream.stream.steps_per_epoch, count).tolist()
         rows = list(predictor.run(params, draws))
-        out[name] = [rows[i] for i in spread(len(rows), count)]
+        out[name] = [rows[i] for i in evenly_spaced(len(rows), count)]
     return out
 
 

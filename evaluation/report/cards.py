@@ -17,7 +17,7 @@ from input_pipeline.datasets.records import (
     Statement,
     Token,
 )
-from input_pipeline.streams import overlap
+from input_pipeline.regions.boxes import iou
 
 HIT = 0.5  # overlap with the true box from which a predicted one is right
 RIGHT_ANSWER = 0.5  # official accuracy from which an answer is right
@@ -108,7 +108,7 @@ def _question(row: Mapping, record: Question, task: str) -> _Part:
 
 
 def _expression(row: Mapping, record: Expression, task: str) -> _Part:
-    share = float(overlap.iou(row["box"], record.box, "plus_one"))
+    share = float(iou(row["box"], record.box, "plus_one"))
     lines = [
         ("expression", record.text),
         ("predicted", f"region {row['region']}, {_percent(row['score'])}"),
@@ -128,7 +128,7 @@ def _pointing(row: Mapping, record: Pointing, task: str) -> _Part:
     if record.target < 0:
         return _Part(lines, boxes)
     target = record.boxes[record.candidates[record.target]]
-    return _Part(lines, boxes, bool(overlap.iou(row["box"], target, "plus_one") >= HIT))
+    return _Part(lines, boxes, bool(iou(row["box"], target, "plus_one") >= HIT))
 
 
 def _statement(row: Mapping, record: Statement, task: str) -> _Part:

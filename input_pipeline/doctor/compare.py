@@ -22,8 +22,10 @@ from scipy.optimize import linear_sum_assignment
 
 from core.errors import DataError
 from core.ids import number_of
-from input_pipeline.doctor.sources import LayoutSource, Sample, StoreSource, spread
+from core.spacing import evenly_spaced
+from input_pipeline.doctor.sources import LayoutSource, Sample, StoreSource
 from input_pipeline.importers.parts import IDS
+from input_pipeline.regions.boxes import iou
 
 SAME_BOX, MATCH = 0.95, 0.5  # IoU
 AGREE = 0.99
@@ -51,16 +53,6 @@ class Comparison:
         pathlib.Path(path).write_text(json.dumps(value, indent=2) + "\n")
 
 
-def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """[n, m] intersection over union of xyxy boxes [n, 4] and [m, 4]."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:4], b[None, :, 2:4])
-    both = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas = [np.prod(np.clip(x[:, 2:4] - x[:, :2], 0, None), axis=1) for x in (a, b)]
-    union = areas[0][:, None] + areas[1][None] - both
-    return np.divide(both, union, out=np.zeros_like(both), where=union > 0)
-
-
 def pairs(a, b, images: int | None, ids: str = "as_is"):
     """Yields (sample of a, sample of b) of the images that both have.
 
@@ -78,7 +70,7 @@ def pairs(a, b, images: int | None, ids: str = "as_is"):
     if isinstance(a, StoreSource) and isinstance(b, StoreSource):
         there = set(map(id_of, b.store.keys))
         shared = [key for key in map(id_of, a.store.keys) if key in there]
-        wanted = {shared[i] for i in spread(len(shared), images)}
+        wanted = {shared[i] for i in evenly_spaced(len(shared), images)}
         rows = {id_of(key): row for row, key in enumerate(b.store.keys)}
         for sample in a.find(wanted, id_of):
             yield sample, _sound(b.read(rows[id_of(sample.image_id)]))
@@ -123,7 +115,7 @@ def compare(
             specs["classes"][side].add(0 if sample.probs is None else sample.probs.shape[1])
         larger += max(len(x.features), len(y.features))
         scaled = [s.boxes[:, :4] / np.asarray([s.width, s.height] * 2, np.float64) for s in (x, y)]
-        table = iou(*scaled)
+        table = iou(scaled[0][:, None], scaled[1][None], "plain")
         rows, columns = linear_sum_assignment(-table)
         found = table[rows, columns]
         overlaps.append(found)

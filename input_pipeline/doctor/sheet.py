@@ -1,7 +1,7 @@
 """A contact sheet: pictures with their best boxes drawn on them."""
 
 import contextlib
-import os
+import filecmp
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from core import remote
 from core.errors import DataError
-from core.ids import number_of
-from input_pipeline.doctor.sources import Sample, spread
+from core.spacing import evenly_spaced
+from input_pipeline.datasets.reading.pictures import SUFFIXES, PictureFolder
+from input_pipeline.doctor.sources import Sample
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 COLUMNS, ROWS = 4, 3
 CELL, PICTURE_HEIGHT, STRIP, GAP = 440, 330, 24, 10  # pixels of a cell and of its parts
 BOXES = 8  # drawn on a picture
@@ -22,19 +22,17 @@ DARK_TEXT = {"#ffe119", "#42d4f4", "#bfef45", "#f58231", "#3cb44b"}  # colours t
 
 
 class Pictures:
-    """Finds the picture of an image id in a folder: by path, name or stem.
+    """The pictures of --pictures, by image id.
 
-    An id that is a bare number also finds the one file with that number in its name, and a file
-    that is called by a bare number is found by the number in an id. Numbers alone never join two
-    names: train-7 is not val-7.
+    Where several that differ answer to an id, none is taken.
     """
 
     def __init__(self, folder: str):
-        self._paths: dict[str, pathlib.Path | None] = {}
         remote.refuse(folder, "the folder of --pictures", "copy some with gcloud storage cp")
         root = pathlib.Path(folder)
-        files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
-        if not files:
+        if root.is_dir():
+            self._folder = PictureFolder(root)
+        if not root.is_dir() or not len(self._folder):
             raise DataError(
                 "no pictures",
                 where=folder,
@@ -42,24 +40,12 @@ class Pictures:
                 found="none there" if root.is_dir() else "no such folder",
                 fix="check --pictures",
             )
-        for path in files:
-            names = {path.relative_to(root).as_posix(), path.name, path.stem}
-            if number := number_of(path.name):
-                names.add(f"number {number}")
-                if path.stem.isdecimal():
-                    names.add(f"called {number}")
-            for name in names:
-                # Two pictures of one name: neither is meant.
-                self._paths[name] = None if name in self._paths else path
 
     def find(self, image_id: str) -> pathlib.Path | None:
         """Its file, or None."""
-        name = image_id.rpartition("/")[2]
-        stem = os.path.splitext(name)[0]
-        tries = [image_id, name, stem]
-        if number := number_of(name):
-            tries.append(f"{'number' if stem.isdecimal() else 'called'} {number}")
-        return next((self._paths[key] for key in tries if self._paths.get(key)), None)
+        first, *others = self._folder.find(image_id) or [None]
+        same = all(filecmp.cmp(first, other, shallow=False) for other in others)
+        return first if same else None
 
     def has(self, image_id: str) -> bool:
         """Whether there is one."""
@@ -160,11 +146,11 @@ class Sheet:
             raise DataError(
                 "no picture of the images looked at",
                 where="--pictures",
-                expected="files named by image id (path, name, stem or number)",
+                expected="files named by image id (path, name or COCO number)",
                 found="no such file",
                 fix="check the folder, or look at more images (--images all)",
             )
-        chosen = [self._cells[i] for i in spread(len(self._cells), COLUMNS * ROWS)]
+        chosen = [self._cells[i] for i in evenly_spaced(len(self._cells), COLUMNS * ROWS)]
         columns = min(COLUMNS, len(chosen))
         rows = -(-len(chosen) // columns)
         high = PICTURE_HEIGHT + STRIP

@@ -10,6 +10,7 @@ import numpy as np
 
 from core import remote
 from core.errors import DataError
+from core.spacing import evenly_spaced
 from input_pipeline import importers
 from input_pipeline.importers.base import Layout, Part
 from input_pipeline.importers.plan import stamp
@@ -47,13 +48,6 @@ class Sample:
     dtype: str
 
 
-def spread(total: int, count: int | None) -> np.ndarray:
-    """int64 [min(total, count)] evenly spread numbers below `total`; all of them for None."""
-    if count is None or count >= total:
-        return np.arange(total)
-    return np.linspace(0, total - 1, count).round().astype(np.int64)
-
-
 class StoreSource:
     """Images of a region store.
 
@@ -82,11 +76,11 @@ class StoreSource:
           count: number of images, None: all.
           also: images to read beside these, as far as `count` more.
         """
-        rows = spread(len(self.store), count)
+        rows = evenly_spaced(len(self.store), count)
         self.cut = len(rows) < len(self.store)
         if count is not None:
             wanted = np.flatnonzero([also(key) for key in self.store.keys])
-            rows = np.union1d(rows, wanted[spread(len(wanted), count)])
+            rows = np.union1d(rows, wanted[evenly_spaced(len(wanted), count)])
         yield from map(self.read, rows.tolist())
 
     def find(self, ids: Collection[str], id_of: Callable[[str], str]) -> Iterator[Sample]:
@@ -168,7 +162,7 @@ class LayoutSource:
         parts = self._parts(stretches)
         if count is not None:  # a layout has a part a file at least, which may be many
             self.cut = len(parts) > stretches
-            parts = [parts[i] for i in spread(len(parts), stretches)]
+            parts = [parts[i] for i in evenly_spaced(len(parts), stretches)]
         for number, part in enumerate(parts):
             # What earlier stretches were short of is taken from the later ones.
             quota = None if left is None else -(-left // (len(parts) - number))

@@ -25,7 +25,7 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of) -> None:
 
     Args:
       batch: stream batch with its regions; boxes are on the first image.
-      convention: of `region_iou`, see overlap.EDGES.
+      convention: of `region_iou`, see `boxes.EDGES`.
       name_of: name_of(i), name of the batch's row i, for messages.
 
     Raises:

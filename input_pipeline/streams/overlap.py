@@ -1,43 +1,8 @@
-"""How well regions fit the box that a text means: intersection over union."""
+"""Overlap of regions with the boxes of a data set: targets of grounding, and matching."""
 
 import numpy as np
 
-from core.errors import DataError
-
-# The width of a box from x1 to x2 is x2 - x1 + edge. VL-BERT, ViLBERT and the detectors of their
-# time count both end pixels, even for boxes made of x + width.
-EDGES = {"plus_one": 1.0, "plain": 0.0}
-
-
-def iou(boxes: np.ndarray, others: np.ndarray, convention: str) -> np.ndarray:
-    """Intersection over union of boxes that broadcast against each other: [..., 4] -> [...].
-
-    Args:
-      boxes: [..., 4] xyxy.
-      others: [..., 4] xyxy.
-      convention: "plus_one" (both originals) or "plain".
-
-    Returns:
-      float64; 0 where both boxes are empty.
-
-    Raises:
-      DataError: an unknown convention.
-    """
-    if convention not in EDGES:
-        raise DataError(
-            "unknown convention of box widths",
-            expected=f"one of {sorted(EDGES)}",
-            found=repr(convention),
-        )
-    edge = EDGES[convention]
-    a, b = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
-
-    def area(low, high):
-        return np.maximum(high - low + edge, 0).prod(-1)
-
-    inner = area(np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:]))
-    outer = area(a[..., :2], a[..., 2:]) + area(b[..., :2], b[..., 2:]) - inner
-    return np.where(outer > 0, inner / np.where(outer > 0, outer, 1), 0.0)
+from input_pipeline.regions.boxes import EDGES, iou
 
 
 def region_iou(
@@ -47,7 +12,7 @@ def region_iou(
     target: np.ndarray,
     convention: str = "plus_one",
 ) -> np.ndarray:
-    """Overlap of each region with the box a text means, the whole image (row 0) included.
+    """Overlap of each region with the box a text refers to, the whole image (row 0) included.
 
     In pixels of the original image: before boxes are scaled, mirrored or clamped. VL-BERT measures
     its training targets after that, which can tell apart only what is a pixel away from a half.
@@ -57,7 +22,7 @@ def region_iou(
       region_mask: bool [B, M, R].
       image_size: [B, M, 2] (height, width).
       target: [B, 4] xyxy.
-      convention: see `iou`.
+      convention: of box widths, see `boxes.iou`.
 
     Returns:
       float32 [B, M, R], 0 at padding.

@@ -142,12 +142,6 @@ def test_a_failure_leaves_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["val.jsonl"]
 
 
-def test_spread():
-    assert predict.spread(10, 3) == [0, 4, 9]
-    assert predict.spread(2, 24) == [0, 1]
-    assert predict.spread(5, 0) == []
-
-
 def test_labels_are_known_or_not():
     def stream(*records):
         return types.SimpleNamespace(records=lambda: iter(records))

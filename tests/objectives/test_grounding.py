@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from core.errors import DataError
-from input_pipeline.streams import overlap
 from objectives import base, grounding
 
 VLBERT = dict(
@@ -152,30 +150,6 @@ def test_data_without_boxes_are_refused():
     del batch["region_iou"]
     with pytest.raises(ValueError, match=r"needs 'region_iou'.*which this data set does not have"):
         make().corrupt(batch, None)
-
-
-def test_overlap_by_hand():
-    a, b = (0, 0, 9, 9), (5, 5, 14, 14)
-    assert overlap.iou(a, b, "plus_one") == pytest.approx(25 / 175)
-    assert overlap.iou(a, b, "plain") == pytest.approx(16 / (81 + 81 - 16))
-    assert overlap.iou(a, a, "plus_one") == overlap.iou(a, a, "plain") == 1
-    assert overlap.iou(a, (20, 0, 29, 9), "plus_one") == 0
-    assert overlap.iou((3, 3, 3, 3), (3, 3, 3, 3), "plain") == 0  # empty
-    with pytest.raises(DataError, match=r"\['plain', 'plus_one'\]\s+found: 'coco'"):
-        overlap.iou(a, b, "coco")
-
-
-def test_overlap_of_regions():
-    boxes = np.zeros((1, 1, 4, 4), np.float32)
-    boxes[0, 0, 1:3] = [[0, 0, 9, 9], [5, 5, 14, 14]]
-    mask = np.asarray([[[True, True, True, False]]])
-    size, target = np.asarray([[[20.0, 10.0]]]), np.asarray([[0, 0, 9, 9]])  # height 20, width 10
-    found = overlap.region_iou(boxes, mask, size, target)
-    np.testing.assert_allclose(found[0, 0], [100 / 200, 1, 25 / 175, 0], rtol=1e-6)
-    assert found.dtype == np.float32
-    plain = overlap.region_iou(boxes, mask, size, target, "plain")
-    np.testing.assert_allclose(plain[0, 0], [81 / 200, 1, 16 / 146, 0], rtol=1e-6)
-    assert not boxes[0, 0, 0].any()  # the input is as it was
 
 
 def test_only_candidates_count_where_the_data_name_them():

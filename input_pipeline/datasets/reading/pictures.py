@@ -1,4 +1,4 @@
-"""The pictures behind image ids, for reports: training reads regions alone."""
+"""The pictures behind image ids, for reports and the doctor: training reads regions alone."""
 
 import filecmp
 import os
@@ -46,12 +46,52 @@ def open_pictures(data_config, prepared: Prepared) -> Lookup:
     return prepared.pictures or (lambda ids: {})
 
 
+class PictureFolder:
+    """Finds pictures in a folder, in any depth, by image id.
+
+    An id finds the files of its name, with or without suffix, where an id with a folder
+    ("movie/still.jpg") ends the path; and those of its COCO number: "139" finds
+    COCO_val2014_000000000139.jpg. A number in fewer digits is no COCO name: train-7 is not val-7.
+    """
+
+    def __init__(self, root: pathlib.Path, wanted: Iterable[str] | None = None):
+        """Walks the folder.
+
+        Args:
+          root: of the pictures.
+          wanted: image ids to look for, so that of a folder of millions only the files that these
+            may find are remembered; None: all files.
+        """
+        self._by_stem: dict[str, list[pathlib.Path]] = defaultdict(list)
+        self._by_number: dict[str, list[pathlib.Path]] = defaultdict(list)
+        stems = None if wanted is None else {_stem(_name(image_id)) for image_id in wanted}
+        numbers = None if stems is None else {_number(stem) for stem in stems}
+        for folder, name in _walk(str(root)):
+            stem = _stem(name)
+            if stems is None or stem in stems:
+                self._by_stem[stem].append(pathlib.Path(folder, name))
+            number = _padded_number(stem)
+            if number and (numbers is None or number in numbers):
+                self._by_number[number].append(pathlib.Path(folder, name))
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_stem.values()))
+
+    def find(self, image_id: str) -> list[pathlib.Path]:
+        """All files that answer to an id, sorted."""
+        stem = _stem(_name(image_id))
+        named = self._by_stem.get(stem, ())
+        found = [path for path in named if _ends(path.with_name(_stem(path.name)), image_id)]
+        if "/" not in image_id:
+            numbered = self._by_number.get(_number(stem), ())
+            found += [path for path in numbered if _stem(path.name) != stem]
+        return sorted(found)
+
+
 def read_folder(root: pathlib.Path, ids: Iterable[str]) -> dict[str, bytes]:
     """Reads pictures from a folder and those in it.
 
-    An id finds the file at this path in `root`; or the one file of its name, with or without
-    suffix, where an id with a folder ("movie/still.jpg") ends the path; or of its COCO number:
-    "139" finds COCO_val2014_000000000139.jpg.
+    An id finds the file at this path in `root`, else what `PictureFolder` finds.
 
     Args:
       root: of the pictures.
@@ -68,31 +108,12 @@ def read_folder(root: pathlib.Path, ids: Iterable[str]) -> dict[str, bytes]:
         else:
             wanted.append(image_id)
     # Walking takes minutes on a network disk: only for what its path does not tell.
-    for image_id, paths in (_search(root, wanted) if wanted else {}).items():
-        found[image_id] = _only(image_id, sorted(paths))
+    if wanted:
+        folder = PictureFolder(root, wanted)
+        for image_id in wanted:
+            if paths := folder.find(image_id):
+                found[image_id] = _only(image_id, paths)
     return {image_id: _read(path) for image_id, path in found.items()}
-
-
-def _search(root: pathlib.Path, ids: list[str]) -> dict[str, list[pathlib.Path]]:
-    """The files that answer to each id. Remembers wanted names alone: folders may hold millions."""
-    stems, numbers = defaultdict(list), defaultdict(list)
-    for image_id in ids:
-        stem = _stem(image_id.rpartition("/")[2])
-        stems[stem].append(image_id)
-        if number := _number(stem):
-            numbers[number].append(image_id)
-    found = defaultdict(list)
-    for folder, name in _walk(str(root)):
-        stem = _stem(name)
-        for image_id in stems.get(stem, ()):
-            if _ends(f"{folder}/{stem}", image_id):
-                found[image_id].append(pathlib.Path(folder, name))
-        # A number in fewer digits is no COCO name: train-7 is not val-7.
-        if stem[-_DIGITS:] in numbers and stem[-_DIGITS - 1 : -_DIGITS] in ("", "_"):
-            for image_id in numbers[stem[-_DIGITS:]]:
-                if _stem(image_id) != stem and "/" not in image_id:
-                    found[image_id].append(pathlib.Path(folder, name))
-    return found
 
 
 def _walk(root: str) -> Iterator[tuple[str, str]]:
@@ -124,17 +145,28 @@ def _stem(name: str) -> str:
     return stem if suffix.lower() in SUFFIXES else name
 
 
+def _name(image_id: str) -> str:
+    """An id without its folders."""
+    return image_id.rpartition("/")[2]
+
+
+def _padded_number(stem: str) -> str:
+    """The 12 digits that a COCO file name ends in; "" where there are none."""
+    head, digits = stem[:-_DIGITS], stem[-_DIGITS:]
+    padded = len(digits) == _DIGITS and digits.isascii() and digits.isdigit()
+    return digits if padded and (not head or head.endswith("_")) else ""
+
+
 def _number(stem: str) -> str:
-    """COCO's number in a name, in 12 digits; "" where it has none."""
+    """COCO's number in an id, in 12 digits; "" where it has none."""
     if stem.isascii() and stem.isdigit():
         return stem.zfill(_DIGITS) if len(stem) <= _DIGITS else ""
-    head, _, digits = stem.rpartition("_")
-    return digits if head and len(digits) == _DIGITS and digits.isdigit() else ""
+    return _padded_number(stem)
 
 
-def _ends(path: str, image_id: str) -> bool:
+def _ends(path: pathlib.Path, image_id: str) -> bool:
     """Whether a path without suffix ends in an id, counting whole names."""
-    return f"/{path}".endswith(f"/{_stem(image_id).lstrip('/')}")
+    return f"/{path.as_posix()}".endswith(f"/{_stem(image_id).lstrip('/')}")
 
 
 def _only(image_id: str, paths: list[pathlib.Path]) -> pathlib.Path:

@@ -9,7 +9,7 @@ from test_doctor_inspect import C, F, made, store_of
 
 from core.errors import DataError
 from input_pipeline.doctor.__main__ import main
-from input_pipeline.doctor.compare import compare, iou
+from input_pipeline.doctor.compare import compare
 from input_pipeline.doctor.sources import open_source
 from input_pipeline.regions import FeatureSpec
 
@@ -17,12 +17,6 @@ from input_pipeline.regions import FeatureSpec
 def raw(tmp_path, name, arrays):
     np.savez(tmp_path / f"{name}.npz", **arrays)
     return open_source([str(tmp_path / f"{name}.npz")], "npz", {"background_class": 0})
-
-
-def test_iou():
-    a = np.asarray([[0, 0, 2, 2], [0, 0, 0, 0]], np.float64)
-    b = np.asarray([[0, 0, 2, 2], [1, 1, 3, 3], [5, 5, 6, 6]], np.float64)
-    np.testing.assert_allclose(iou(a, b), [[1, 1 / 7, 0], [0, 0, 0]])
 
 
 def _same(a):

@@ -98,3 +98,16 @@ def test_nothing_to_ground_changes_nothing():
     got = batch()
     grounding.ground(got, "plus_one", str)
     assert got.keys() == batch().keys()
+
+
+def test_overlap_of_regions_includes_the_whole_image():
+    boxes = np.zeros((1, 1, 4, 4), np.float32)
+    boxes[0, 0, 1:3] = [[0, 0, 9, 9], [5, 5, 14, 14]]
+    mask = np.asarray([[[True, True, True, False]]])
+    size, target = np.asarray([[[20.0, 10.0]]]), np.asarray([[0, 0, 9, 9]])  # height 20, width 10
+    found = overlap.region_iou(boxes, mask, size, target)
+    np.testing.assert_allclose(found[0, 0], [100 / 200, 1, 25 / 175, 0], rtol=1e-6)
+    assert found.dtype == np.float32
+    plain = overlap.region_iou(boxes, mask, size, target, "plain")
+    np.testing.assert_allclose(plain[0, 0], [81 / 200, 1, 16 / 146, 0], rtol=1e-6)
+    assert not boxes[0, 0, 0].any()  # the input is as it was
