@@ -69,7 +69,7 @@ def measure(store: RegionStore, stream: Stream, args) -> dict:
     def texts():
         for draw in range(batches):
             at = sampling.draw_rows(0, "captions", draw, args.batch, stream.num_examples)
-            assemble_caption(stream._table, at, stream.special, 64)
+            assemble_caption(stream.source.table, at, stream.special, 64)
 
     read()  # brings the store into the page cache
     times = {

@@ -7,7 +7,9 @@ from ml_collections import ConfigDict
 
 from configs import common
 from input_pipeline.regions import FeatureSpec, RegionStore, RegionWriter
-from input_pipeline.streams.stream import Source, Stream
+from input_pipeline.streams.plan import DrawSettings
+from input_pipeline.streams.source import Source
+from input_pipeline.streams.stream import Stream
 from input_pipeline.texts.tables import Row, build_table
 from input_pipeline.texts.tokenizer import Tokenizer, train_wordpiece
 from objectives.base import assemble_caption
@@ -60,5 +62,5 @@ def make_stream(store: RegionStore, folder: str, args, block: int, texts: int = 
         order=args.order,
     )
     source = Source(table, np.arange(len(table)), store, store.rows_of(table.images))
-    return Stream("captions", source, ConfigDict(options), assemble_caption, tokenizer.vocab,
-                  tokenizer.special, seed=0, batch_size=args.batch, training=True)  # fmt: skip
+    return Stream("captions", source, ConfigDict(options), assemble_caption, tokenizer,
+                  DrawSettings(seed=0, batch_size=args.batch, training=True))  # fmt: skip

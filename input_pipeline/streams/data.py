@@ -18,7 +18,7 @@ from input_pipeline import datasets
 from input_pipeline.datasets.reading import text_corpus
 from input_pipeline.regions.store import RegionStore
 from input_pipeline.streams import leaks
-from input_pipeline.streams.stream import Source
+from input_pipeline.streams.source import Source
 from input_pipeline.texts.tables import Skipped, TextTable, cached_table
 from input_pipeline.texts.tokenizer import Tokenizer
 

@@ -1,8 +1,10 @@
 """How much of a text and its regions fits a row, and what happens to boxes on the way."""
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from core.errors import DataError
 from input_pipeline.schema import FIELDS
@@ -59,10 +61,18 @@ def narrow(arrays: dict[str, np.ndarray], width: int) -> None:
             arrays[key] = np.ascontiguousarray(array[..., :width])
 
 
-def sizes(options) -> tuple[tuple[int, int, int], ...]:
-    """(T, R, most of both together) of a stream's buckets and, last, of the stream itself."""
-    own = options.max_text, options.max_regions, options.max_length
-    return *(tuple(bucket) for bucket in options.buckets), own
+class Bucket(NamedTuple):
+    """Sizes of a batch: T, R, and the limit of an example's tokens and regions together."""
+
+    max_text: int
+    max_regions: int
+    max_length: int
+
+
+def sizes(options: ConfigDict) -> tuple[Bucket, ...]:
+    """A stream's buckets from small to large and, last, the stream's own sizes."""
+    own = Bucket(options.max_text, options.max_regions, options.max_length)
+    return *(Bucket(*bucket) for bucket in options.buckets), own
 
 
 def shape_of(batch) -> tuple[int, int]:
@@ -71,15 +81,20 @@ def shape_of(batch) -> tuple[int, int]:
     return batch["text_ids"].shape[-1], regions
 
 
-def smallest(sizes: tuple[tuple[int, int, int], ...], text: np.ndarray, regions: np.ndarray):
-    """int64 [B]: the first of `sizes` that examples fit, by what they keep of text and regions.
+def smallest(buckets: tuple[Bucket, ...], tokens: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """int64 [B]: index of the first bucket that examples fit, by what they keep.
 
     Args:
-      sizes: as `sizes`; everything fits the last.
-      text: int [B] tokens of the longest text.
+      buckets: from small to large; everything fits the last.
+      tokens: int [B] of the longest text.
       regions: int [B] of the image with most, whole image included.
     """
-    fits = [(text <= t) & (regions <= r) & (text + regions <= both) for t, r, both in sizes]
+    fits = [
+        (tokens <= bucket.max_text)
+        & (regions <= bucket.max_regions)
+        & (tokens + regions <= bucket.max_length)
+        for bucket in buckets
+    ]
     return np.argmax(fits, axis=0)
 
 
@@ -240,7 +255,7 @@ def _check_buckets(where: str, options) -> None:
                 "max_text >= 3, max_regions >= 2, max_length >= 4 and >= max_text",
                 tuple(bucket),
             )
-    steps = sizes(options)
+    steps = [tuple(bucket) for bucket in sizes(options)]
     for small, large in itertools.pairwise(steps):
         last = large is steps[-1]
         if any(a > b for a, b in zip(small, large, strict=True)):

@@ -10,12 +10,25 @@ import numpy as np
 
 from core.errors import DataError
 from input_pipeline.streams.data import Data
+from input_pipeline.streams.plan import DrawSettings
 from input_pipeline.streams.stream import Stream
 
 __all__ = ["Data", "Stream", "build_evaluation", "build_streams", "iterate"]
 
 
-def _stream(config, data: Data, name: str, assemble: Mapping, split: str, **options) -> Stream:
+def _stream(
+    config,
+    data: Data,
+    name: str,
+    assemble: Mapping,
+    split: str,
+    *,
+    batch_size: int,
+    training: bool,
+    vocab_size: int | None,
+    overfit: int = 0,
+    other_image: bool = False,
+) -> Stream:
     if name not in assemble:
         raise DataError(
             "a stream has no assemble function",
@@ -25,17 +38,17 @@ def _stream(config, data: Data, name: str, assemble: Mapping, split: str, **opti
         )
     images = config.streams[name].images
     source = data.captions(split) if images else data.corpus()
-    source.table.check_vocabulary(options.pop("vocab_size") or data.special.vocab_size)
+    source.table.check_vocabulary(vocab_size or data.special.vocab_size)
+    weights = tuple(config.data.weights if images else config.data.corpus_weights)
+    settings = DrawSettings(config.seed, batch_size, training, weights, overfit)
     return Stream(
         name,
         source,
         config.streams[name],
         assemble[name],
-        data.tokenizer.vocab,
-        data.special,
-        seed=config.seed,
-        weights=tuple(config.data.weights if images else config.data.corpus_weights),
-        **options,
+        data.tokenizer,
+        settings,
+        other_image=other_image,
     )
 
 

@@ -22,7 +22,9 @@ from input_pipeline.datasets.records import (
 )
 from input_pipeline.regions import FeatureSpec, RegionStore
 from input_pipeline.streams import overlap, pipeline
-from input_pipeline.streams.stream import Source, Stream
+from input_pipeline.streams.plan import DrawSettings
+from input_pipeline.streams.source import Source
+from input_pipeline.streams.stream import Stream
 from input_pipeline.texts.tables import Row, build_table
 from input_pipeline.texts.tokenizer import Tokenizer, train_wordpiece
 from objectives import base, choice
@@ -184,11 +186,8 @@ def test_batches_of_questions_with_choices(tmp_path):
         Source(table, examples, RegionStore.open(str(store)), np.zeros(1, np.int64)),
         ConfigDict(options),
         functools.partial(choice.assemble_choices, choices=4),
-        tokenizer.vocab,
-        tokenizer.special,
-        seed=0,
-        batch_size=2,
-        training=False,
+        tokenizer,
+        DrawSettings(seed=0, batch_size=2, training=False),
     )
     batch = stream.batch(0)
     assert batch["label"].tolist() == [[2], [3]]

@@ -67,7 +67,7 @@ def test_text_and_image_belong_together(folder):
     batch = stream.batch(0)
     assert (batch["image_key"][:, 0] == batch["example_index"] // 2).all()
     assert stream.text_id(3) == "img1#1"
-    plain = stream._assemble(stream._table, batch["example_index"], stream.special, 10)
+    plain = ASSEMBLE["captions"](stream.source.table, batch["example_index"], stream.special, 10)
     n = np.minimum(batch["num_detected"][:, 0] + 1, 6)
     text, regions = limits.joint_lengths(plain["text_mask"].sum(-1)[:, 0], n, 16)
     np.testing.assert_array_equal(batch["text_mask"].sum(-1)[:, 0], text)
@@ -89,7 +89,7 @@ def test_joint_truncation_is_applied(folder):
 def test_negatives_are_of_other_images(folder):
     stream, seen = build(folder, stream={"negatives": True}), set()
     plain = build(folder)
-    table, rows = stream._table, np.arange(16)
+    table, rows = stream.source.table, np.arange(16)
     texts = ASSEMBLE["captions"](table, rows, stream.special, 10)["text_ids"][:, 0]
     for draw in range(8):
         batch = stream.batch(draw)
@@ -132,7 +132,7 @@ def test_negatives_are_the_foreign_texts_of_the_table(folder):
     stream = pipeline.build_streams(tree, ASSEMBLE, data=data)["captions"]
     random = build(folder, stream={"negatives": True})
     assert stream.fingerprint != random.fingerprint
-    texts = ASSEMBLE["captions"](stream._table, np.arange(16), stream.special, 10)["text_ids"]
+    texts = ASSEMBLE["captions"](stream.source.table, np.arange(16), stream.special, 10)["text_ids"]
     seen = set()
     for draw in range(16):
         batch = stream.batch(draw)
@@ -180,7 +180,7 @@ def test_foreign_texts_may_be_of_images_without_regions(tmp_path):
     )
     stream = pipeline.build_streams(tree, ASSEMBLE, data=foreign_data(tree, next_two))["captions"]
     assert stream.num_examples == 12
-    texts = ASSEMBLE["captions"](stream._table, np.arange(16), stream.special, 10)["text_ids"]
+    texts = ASSEMBLE["captions"](stream.source.table, np.arange(16), stream.special, 10)["text_ids"]
     left_out = 0
     for draw in range(6):
         batch = stream.batch(draw)
@@ -209,7 +209,8 @@ def test_flip_mirrors_half_of_the_training_examples(folder):
 def test_flip_exchanges_left_and_right(folder):
     boxes = build(folder, batch=16, stream={"flip": "boxes"})
     words = build(folder, batch=16, stream={"flip": "boxes_and_words"})
-    left, right = (words._left_right[i] for i in (0, 1))
+    vocab = pipeline.Data(config(folder).data).tokenizer.vocab
+    left, right = vocab["left"], vocab["right"]
     changed = 0
     for draw in range(4):
         a, b = boxes.batch(draw), words.batch(draw)

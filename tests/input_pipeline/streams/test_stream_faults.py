@@ -47,7 +47,7 @@ def test_failing_batch_names_the_example(folder, tmp_path):
 
 def test_reading_again_after_a_passing_fault(folder, monkeypatch, capsys):
     stream, want = build(folder), build(folder).batch(0)
-    read, calls = stream._store.read, []
+    read, calls = stream.store.read, []
 
     def once(row):
         calls.append(row)
@@ -55,7 +55,7 @@ def test_reading_again_after_a_passing_fault(folder, monkeypatch, capsys):
             raise OSError("cable")
         return read(row)
 
-    monkeypatch.setattr(stream._store, "read", once)
+    monkeypatch.setattr(stream.store, "read", once)
     equal(stream.batch(0), want)
     assert "second try after: cable" in capsys.readouterr().err
 
