@@ -15,7 +15,7 @@ from input_pipeline.doctor.examine import Examination, against_checkpoint, exami
 from input_pipeline.doctor.sheet import Pictures, Sheet, class_names
 from input_pipeline.doctor.sources import LayoutSource, open_source
 from input_pipeline.doctor.verify import coverage, verify
-from input_pipeline.importers.parts import IDS
+from input_pipeline.importers.settings import IDS
 
 IMAGES = 300  # looked at unless told
 OWN = {"command", "paths", "a", "b", "layout", "images", "ids", "json", "checkpoint", "pictures",

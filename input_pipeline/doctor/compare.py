@@ -24,7 +24,7 @@ from core.errors import DataError
 from core.ids import number_of
 from core.spacing import evenly_spaced
 from input_pipeline.doctor.sources import LayoutSource, Sample, StoreSource
-from input_pipeline.importers.parts import IDS
+from input_pipeline.importers.settings import IDS
 from input_pipeline.regions.boxes import iou
 
 SAME_BOX, MATCH = 0.95, 0.5  # IoU

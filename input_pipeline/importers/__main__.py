@@ -7,6 +7,7 @@ A run that was stopped goes on where it was when the same command is given again
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -14,12 +15,12 @@ from collections.abc import Sequence
 from core.errors import DataError
 from input_pipeline.datasets.reading import coverage
 from input_pipeline.importers import known, load, run
-from input_pipeline.importers.parts import IDS, ON_BAD
+from input_pipeline.importers.settings import IDS, ON_BAD, ImportSettings
 from input_pipeline.regions.spec import DTYPES, GLOBAL_FEATURES
 from input_pipeline.regions.store import RegionStore
 
-COMMON = ("detector", "dtype", "top_k", "max_regions", "global_feature", "ids", "workers",
-          "part_size", "on_bad")  # fmt: skip
+# The options that all layouts share.
+COMMON = {field.name for field in dataclasses.fields(ImportSettings)} - {"options"}
 
 
 def overview() -> str:
@@ -48,7 +49,7 @@ def parser_of(layout: str) -> argparse.ArgumentParser:
         "--out": dict(required=True, help="folder of the new region store"),
         "--detector": dict(default="", help="name kept in the feature spec"),
         "--dtype": dict(default="bfloat16", choices=list(DTYPES), help="of the features on disk"),
-        "--top_k": dict(type=int, default=16, help="class probabilities kept a region"),
+        "--top_k": dict(type=int, default=16, help="class probabilities kept per region"),
         "--max_regions": dict(type=int, default=100, help="most boxes an image may have"),
         "--global_feature": dict(
             default="",
@@ -62,7 +63,7 @@ def parser_of(layout: str) -> argparse.ArgumentParser:
             help="number: the last number in an id, without leading zeros, as in COCO annotations",
         ),
         "--workers": dict(type=int, default=os.cpu_count() or 1, help="processes"),
-        "--part_size": dict(type=int, default=0, help="bytes of input a part, 0 chooses"),
+        "--part_size": dict(type=int, default=0, help="bytes of input per part, 0 chooses"),
         "--on_bad": dict(
             default="error",
             choices=ON_BAD,
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Before hours of work, not after.
         images = coverage.needed(needs, key, manual_dir) if needs else {}
         common = {name: options.pop(name) for name in COMMON}
-        done = run.convert(argv[0], files, out, options=options, **common)
+        done = run.convert(argv[0], files, out, ImportSettings(options=options, **common))
         print(f"wrote {out}: {done.images:,} images at {done.rate:,.0f}/s: {done.spec}")
         if done.skipped:
             print(f"left out {done.skipped:,} bad images: see {out}/skipped.jsonl")

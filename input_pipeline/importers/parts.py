@@ -7,7 +7,8 @@ image of it comes from) and `skipped.json` (what was left out, and why).
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +24,6 @@ from input_pipeline.regions.region_writer import (
     seal,
 )
 from input_pipeline.regions.spec import FeatureSpec
-
-IDS = ("as_is", "number")
-ON_BAD = ("error", "skip")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +47,27 @@ class Job:
     on_bad: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A part to import.
+
+    Attributes:
+      parts: stretches of the input, one after the other.
+      folder: to write.
+      elsewhere: {image id: origin} of images that earlier parts have.
+    """
+
+    parts: Sequence[Part]
+    folder: pathlib.Path
+    elsewhere: Mapping[str, str]
+
+
 class Stopped(Exception):
     """Another part failed, or the user interrupted: this one was given up."""
 
 
-def twice(image_id: str, first: str, second: str) -> DataError:
-    """The error of an image that is in the input two times."""
+def duplicate(image_id: str, first: str, second: str) -> DataError:
+    """The error of an image that the input has twice."""
     return DataError(
         "an image id occurs twice",
         where=f"{first} and {second}, image {image_id!r}",
@@ -65,44 +78,37 @@ def twice(image_id: str, first: str, second: str) -> DataError:
 
 
 class PartImporter:
-    """Reads, checks and writes parts, one at a time; one object a process."""
+    """Reads, checks and writes parts, one at a time; one object per process."""
 
     def __init__(self, job: Job, layout: Layout, stop: Callable[[], bool] = lambda: False):
         self.job, self.layout, self.stop = job, layout, stop
 
-    def __call__(
-        self, parts: Iterable[Part], folder: pathlib.Path, elsewhere: Mapping[str, str]
-    ) -> int:
+    def __call__(self, task: Task) -> int:
         """Writes the folder of a part, whole or not at all; returns its number of images.
-
-        Args:
-          parts: stretches of the input, one after the other.
-          folder: to write.
-          elsewhere: {image id: place} of images that earlier parts have.
 
         Raises:
           DataError: the input cannot be read on, or, with on_bad="error", an image is bad.
           Stopped: stop() is true.
         """
-        places, skipped = dict(elsewhere), []
-        with atomic_folder(folder) as temporary:
+        origins, skipped = dict(task.elsewhere), []
+        with atomic_folder(task.folder) as temporary:
             with RegionWriter(temporary / "store", self.job.spec, allow_empty=True) as writer:
-                for part in parts:
+                for part in task.parts:
                     for where, raw in self.layout.entries(part):
                         if self.stop():
                             raise Stopped
                         try:
-                            self._add(writer, where, raw, places)
+                            self._add(writer, where, raw, origins)
                         except DataError as error:
                             if self.job.on_bad == "error":
                                 raise
                             skipped.append({"where": where, "reason": str(error)})
-            own = list(places.values())[len(elsewhere) :]
+            own = list(origins.values())[len(task.elsewhere) :]
             (temporary / "places.json").write_text(json.dumps(own))
             (temporary / "skipped.json").write_text(json.dumps(skipped))
         return len(own)
 
-    def _add(self, writer: RegionWriter, where: str, raw, places: dict[str, str]) -> None:
+    def _add(self, writer: RegionWriter, where: str, raw: Any, origins: dict[str, str]) -> None:
         item, spec = self.layout.parse(where, raw), self.job.spec
         # A layout may hand over the number that its file has.
         image_id = given = str(item.image_id)
@@ -114,8 +120,8 @@ class PartImporter:
                 found=repr(given),
                 fix="import with --ids as_is",
             )
-        if image_id in places:
-            raise twice(image_id, places[image_id], where)
+        if image_id in origins:
+            raise duplicate(image_id, origins[image_id], where)
         writer.add(
             image_id,
             boxes=item.boxes,
@@ -126,7 +132,7 @@ class PartImporter:
             global_feature=item.global_feature if spec.global_feature == "stored" else None,
             source=where,
         )
-        places[image_id] = where
+        origins[image_id] = where
 
 
 def _ids(part: pathlib.Path) -> list[str]:
@@ -135,13 +141,13 @@ def _ids(part: pathlib.Path) -> list[str]:
 
 
 def repeated(parts: Sequence[pathlib.Path]) -> dict[int, dict[str, str]]:
-    """{part number: {id: place}} of images that an earlier part has, with their places there."""
+    """{part number: {id: origin}} of images that an earlier part has, with their origins there."""
     first: dict[str, int] = {}
     found: dict[int, dict[str, str]] = {}
     for number, part in enumerate(parts):
         for image_id in _ids(part):
             if first.setdefault(image_id, number) != number:
-                found.setdefault(number, {})[image_id] = place(parts[first[image_id]], image_id)
+                found.setdefault(number, {})[image_id] = origin(parts[first[image_id]], image_id)
     return found
 
 
@@ -150,7 +156,7 @@ def count(part: pathlib.Path) -> int:
     return json.loads((part / "store" / "manifest.json").read_text())["records"]
 
 
-def place(part: pathlib.Path, image_id: str) -> str:
+def origin(part: pathlib.Path, image_id: str) -> str:
     """Where an image of a part comes from."""
     return json.loads((part / "places.json").read_text())[_ids(part).index(image_id)]
 

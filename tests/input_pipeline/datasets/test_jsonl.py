@@ -10,6 +10,7 @@ from core.errors import DataError
 from input_pipeline.datasets import jsonl
 from input_pipeline.datasets.reading import text_corpus
 from input_pipeline.importers import run
+from input_pipeline.importers.settings import ImportSettings
 from input_pipeline.streams import pipeline
 from input_pipeline.texts.table_writer import Row, Skipped
 
@@ -127,7 +128,12 @@ def test_real_data(tmp_path, capsys):
     files = [REAL / "regions" / name for name in ("coco_mini.npz", "coco_extra.npz")]
     if not all(path.is_file() for path in (*files, REAL / "index.jsonl")):
         pytest.skip(f"no real data at {REAL} (set VL_DATA_DIR_REAL)")
-    run.convert("npz", [str(path) for path in files], tmp_path / "store", detector="coco-ssd")
+    run.convert(
+        "npz",
+        [str(path) for path in files],
+        tmp_path / "store",
+        ImportSettings(detector="coco-ssd"),
+    )
     tree = config(
         tmp_path,
         batch=15,

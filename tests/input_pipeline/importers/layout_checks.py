@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import DataError
 from input_pipeline.importers import run
+from input_pipeline.importers.settings import ImportSettings
 from input_pipeline.regions import RegionStore
 
 F, C = 8, 5  # feature and class sizes of the tests
@@ -69,7 +70,9 @@ def check_parts(layout, sizes=(1, 700, 10**9)):
 
 def check_store(folder, layout, files, ids, images, **options):
     """Imports with the driver and compares the store."""
-    done = run.convert(layout, list(map(str, files)), folder, dtype="float32", options=options)
+    done = run.convert(
+        layout, list(map(str, files)), folder, ImportSettings(dtype="float32", options=options)
+    )
     assert done.images == len(ids)
     store = RegionStore.open(folder)
     assert store.keys == list(ids)
@@ -86,7 +89,7 @@ def check_store(folder, layout, files, ids, images, **options):
 def check_refused(folder, layout, files, message, **options):
     """The driver refuses an input, the message says why, and nothing is left."""
     with pytest.raises(DataError, match=f"(?s){message}") as error:
-        run.convert(layout, list(map(str, files)), folder, options=options)
+        run.convert(layout, list(map(str, files)), folder, ImportSettings(options=options))
     text = str(error.value)
     assert "expected:" in text or "found:" in text, text
     folder = pathlib.Path(folder)

@@ -13,6 +13,7 @@ from tsv import CLASSES, LXMERT, LXMERT_CLASSES, OPTIONS, PLAIN, blob, cells, li
 from core.errors import DataError
 from input_pipeline.importers import bottom_up_tsv, run
 from input_pipeline.importers.bottom_up_tsv import ORDERS
+from input_pipeline.importers.settings import ImportSettings
 from input_pipeline.regions import RegionStore
 
 
@@ -43,7 +44,7 @@ def test_orders(tmp_path, order, end):
     path = write(tmp_path / "a.tsv", [line(order, i) for i in range(5)], end)
     for i, item in enumerate(items(path)):
         same(item, i, classes="cls_prob" in order)
-    done = run.convert("bottom_up_tsv", [path], tmp_path / "s", options=OPTIONS)
+    done = run.convert("bottom_up_tsv", [path], tmp_path / "s", ImportSettings(options=OPTIONS))
     spec = done.spec
     assert (done.images, spec.feature_dim, spec.global_feature) == (5, F, "mean")
     expected = (5, 0) if "cls_prob" in order else (0, None)
@@ -116,10 +117,12 @@ def test_bad_lines_are_refused_or_left_out(tmp_path, name):
     path = write(tmp_path / "a.tsv", [line(CLASSES, 0), bad, line(CLASSES, 2)])
     arguments = dict(options=OPTIONS, max_regions=9)
     with pytest.raises(DataError, match=f"(?s){message}.*") as error:
-        run.convert("bottom_up_tsv", [path], tmp_path / "s", **arguments)
+        run.convert("bottom_up_tsv", [path], tmp_path / "s", ImportSettings(**arguments))
     assert f"{path}, byte {len(line(CLASSES, 0)) + 1}" in str(error.value)
     assert leftovers(tmp_path) == ["a.tsv"]
-    done = run.convert("bottom_up_tsv", [path], tmp_path / "s", **arguments, on_bad="skip")
+    done = run.convert(
+        "bottom_up_tsv", [path], tmp_path / "s", ImportSettings(**arguments, on_bad="skip")
+    )
     assert (done.images, done.skipped) == (2, 1)
     assert RegionStore.open(tmp_path / "s").keys == ["0", "2"]
 
@@ -130,7 +133,9 @@ def test_other_files_are_refused(tmp_path):
     for content in (b"", b"a,b,c\n", b"\x1f\x8b" + bytes(50), header + b"\n" + line(PLAIN, 0)):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"(?s)not a bottom-up-attention TSV.*bad, byte 0"):
-            run.convert("bottom_up_tsv", [good, str(path)], tmp_path / "s", options=OPTIONS)
+            run.convert(
+                "bottom_up_tsv", [good, str(path)], tmp_path / "s", ImportSettings(options=OPTIONS)
+            )
     with pytest.raises(DataError, match=r"(?s)cannot be read.*nowhere"):
         run.convert("bottom_up_tsv", [good, str(tmp_path / "nowhere")], tmp_path / "s")
     assert leftovers(tmp_path) == ["bad", "good.tsv"]
@@ -142,7 +147,7 @@ def test_files_of_two_widths(tmp_path):
     with pytest.raises(
         DataError, match=r"(?s)class_probs and the feature spec disagree.*b\.tsv"
     ) as e:
-        run.convert("bottom_up_tsv", [a, b], tmp_path / "s", options=OPTIONS)
+        run.convert("bottom_up_tsv", [a, b], tmp_path / "s", ImportSettings(options=OPTIONS))
     assert "1 of 2 parts are finished" in e.value.__notes__[0]
     assert not (tmp_path / "s").exists()
 
@@ -195,8 +200,12 @@ def test_the_real_file(tmp_path):
     csv.field_size_limit(sys.maxsize)
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", fieldnames=names))
-    done = run.convert("bottom_up_tsv", [str(path)], tmp_path / "s", dtype="float32", ids="number",
-                       part_size=10**6)  # fmt: skip
+    done = run.convert(
+        "bottom_up_tsv",
+        [str(path)],
+        tmp_path / "s",
+        ImportSettings(dtype="float32", ids="number", part_size=10**6),
+    )
     assert done.images == len(rows) == 10
     store = RegionStore.open(tmp_path / "s")
     assert store.keys == [str(int(row["id"].rpartition("_")[2])) for row in rows]

@@ -11,6 +11,7 @@ from made_lmdbs import C, check_image, entries, image, items, write
 from core.errors import DataError
 from input_pipeline.importers import conceptual_lmdb, run
 from input_pipeline.importers.conceptual_lmdb import FIELDS, Layout
+from input_pipeline.importers.settings import ImportSettings
 
 
 def new(value):
@@ -113,7 +114,7 @@ def test_import_and_captions(tmp_path, capsys):
         database(tmp_path / f"part_{k}", [record(i) for i in range(3 * k, 3 * k + 3)])
         for k in range(2)
     ]
-    got = run.convert("conceptual_lmdb", files, tmp_path / "s", part_size=1)
+    got = run.convert("conceptual_lmdb", files, tmp_path / "s", ImportSettings(part_size=1))
     assert (got.images, got.spec.num_classes, got.spec.background_class) == (6, C, 0)
     out = tmp_path / "captions.jsonl"
     assert conceptual_lmdb.main([*files, "--captions", str(out)]) == 0

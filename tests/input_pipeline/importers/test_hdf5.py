@@ -20,6 +20,7 @@ from layout_checks import (
 
 from core.errors import DataError
 from input_pipeline.importers import hdf5, run
+from input_pipeline.importers.settings import ImportSettings
 
 N = 4
 IMAGES = [made(i) for i in range(N)]
@@ -168,7 +169,7 @@ def test_several_files_and_their_maps(tmp_path):
     check_refused(tmp_path / "t", "hdf5", [a, b], "2 files.*1 files", id_map=maps[0])
     options = {"id_map": ",".join([maps[0]] * 2)}
     with pytest.raises(DataError, match=r"(?s)occurs twice.*a\.h5.*b\.h5"):
-        run.convert("hdf5", [a, b], tmp_path / "t", options=options)
+        run.convert("hdf5", [a, b], tmp_path / "t", ImportSettings(options=options))
     assert not (tmp_path / "t").exists()
 
 
@@ -218,7 +219,7 @@ def test_bad_images_are_left_out(tmp_path):
     values = groups(**{"20/boxes": None, "40/features": np.ones((1, 2, F), "f4")}, stray=[1.0])
     path = write(tmp_path / "a.h5", values)
     check_refused(tmp_path / "s", "hdf5", [path], r"lacks.*'boxes'.*image '20'.*'features'")
-    done = run.convert("hdf5", [path], tmp_path / "s", on_bad="skip")
+    done = run.convert("hdf5", [path], tmp_path / "s", ImportSettings(on_bad="skip"))
     assert (done.images, done.skipped) == (2, 3)
     assert "'stray'" in (tmp_path / "s" / "skipped.jsonl").read_text()
 

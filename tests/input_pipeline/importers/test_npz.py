@@ -7,6 +7,7 @@ from made_data import REAL, C, F, image, leftovers
 from core.errors import DataError
 from input_pipeline.importers import __main__ as command
 from input_pipeline.importers import npz, run
+from input_pipeline.importers.settings import ImportSettings
 from input_pipeline.regions import RegionStore
 
 
@@ -154,7 +155,7 @@ def test_parts_of_a_file_give_the_same_store(tmp_path, save_as):
     assert len(parts) > 3
     assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
     done = [
-        run.convert("npz", [path], tmp_path / name, part_size=size)
+        run.convert("npz", [path], tmp_path / name, ImportSettings(part_size=size))
         for name, size in (("one", 10**9), ("many", 300))
     ]
     assert [found.images for found in done] == [7, 7]
@@ -172,7 +173,7 @@ def test_one_part_does_not_hide_damage_in_another(tmp_path):
     data[data.index(b"feat.npy") + 200] ^= 1
     path.write_bytes(data)
     with pytest.raises(DataError, match="CRC"):
-        run.convert("npz", [str(path)], tmp_path / "s", part_size=300)
+        run.convert("npz", [str(path)], tmp_path / "s", ImportSettings(part_size=300))
     assert not (tmp_path / "s").exists()
 
 
@@ -184,9 +185,7 @@ def test_real_files(tmp_path):
         "npz",
         list(map(str, files)),
         tmp_path / "s",
-        dtype="float32",
-        global_feature="stored",
-        part_size=10**6,
+        ImportSettings(dtype="float32", global_feature="stored", part_size=10**6),
     )
     store, row = RegionStore.open(tmp_path / "s"), 0
     assert (done.images, done.spec.num_classes, done.spec.global_feature) == (281, 81, "stored")

@@ -17,6 +17,7 @@ from layout_checks import (
 
 from core.errors import DataError
 from input_pipeline.importers import numpy_folder, run
+from input_pipeline.importers.settings import ImportSettings
 
 IDS = ["COCO_val2014_000000000042", "b", "deep/c"]
 IMAGES = [made(i) for i in range(3)]
@@ -93,7 +94,7 @@ def test_several_folders_and_ids_as_numbers(tmp_path):
         tmp_path / "s", "numpy_folder", [a, tmp_path / "b"], [*IDS, "7"], [*IMAGES, IMAGES[0]]
     )
     files = [str(tmp_path / "b")]
-    done = run.convert("numpy_folder", files, tmp_path / "t", ids="number")
+    done = run.convert("numpy_folder", files, tmp_path / "t", ImportSettings(ids="number"))
     assert done.images == 1
 
 
@@ -198,7 +199,7 @@ def test_bad_images(tmp_path, name):
     path = write(tmp_path / "a", writer, **changes)
     text = check_refused(tmp_path / "s", "numpy_folder", [path], message)
     assert "a/b.n" in text
-    done = run.convert("numpy_folder", [path], tmp_path / "s", on_bad="skip")
+    done = run.convert("numpy_folder", [path], tmp_path / "s", ImportSettings(on_bad="skip"))
     assert (done.images, done.skipped) == (2, 1)
 
 

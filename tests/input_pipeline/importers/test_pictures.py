@@ -12,6 +12,7 @@ from PIL import Image
 
 from core.errors import DataError
 from input_pipeline.importers import pictures, run
+from input_pipeline.importers.settings import ImportSettings
 from input_pipeline.regions import RegionStore, extract
 
 REAL = pathlib.Path(
@@ -75,8 +76,12 @@ def save(folder, name, pixels, **options):
 
 def convert(folder, out, extractor, on_bad="error", **options):
     options = {"extractor": extractor, **options}
-    done = run.convert("pictures", [str(folder)], out, options=options, on_bad=on_bad,
-                       dtype="float32")  # fmt: skip
+    done = run.convert(
+        "pictures",
+        [str(folder)],
+        out,
+        ImportSettings(options=options, on_bad=on_bad, dtype="float32"),
+    )
     return done, RegionStore.open(out)
 
 
@@ -125,8 +130,8 @@ def test_options_and_workers_change_nothing_else(tmp_path, adapter):
         save(folder, f"{i}.png", picture(i))
     options = {"extractor": adapter, "extractor_options": '{"columns": 1}'}
     arguments = dict(options=options, part_size=1, ids="number")
-    run.convert("pictures", [str(folder)], tmp_path / "one", **arguments)
-    run.convert("pictures", [str(folder)], tmp_path / "two", **arguments, workers=2)
+    run.convert("pictures", [str(folder)], tmp_path / "one", ImportSettings(**arguments))
+    run.convert("pictures", [str(folder)], tmp_path / "two", ImportSettings(**arguments, workers=2))
     one, two = RegionStore.open(tmp_path / "one"), RegionStore.open(tmp_path / "two")
     assert one.spec.detector == "colours-2x1"
     assert one.keys == ["0", "1", "2", "3"]
@@ -272,7 +277,9 @@ def test_real_pictures(tmp_path, adapter):
     for path in chosen:
         shutil.copy(path, tmp_path / "in")
     arguments = dict(options={"extractor": adapter}, ids="number")
-    done = run.convert("pictures", [str(tmp_path / "in")], tmp_path / "store", **arguments)
+    done = run.convert(
+        "pictures", [str(tmp_path / "in")], tmp_path / "store", ImportSettings(**arguments)
+    )
     assert done.images == 6
     store = RegionStore.open(tmp_path / "store")
     assert store.keys == [str(int(path.stem)) for path in chosen]

@@ -16,6 +16,7 @@ from core.errors import DataError
 from core.ids import number_of
 from input_pipeline.importers import __main__ as command
 from input_pipeline.importers import known, load, run
+from input_pipeline.importers.settings import ImportSettings
 from input_pipeline.regions import RegionStore, RegionWriter
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -23,7 +24,9 @@ ROOT = pathlib.Path(__file__).parents[3]
 
 def convert(path, out, **arguments):
     paths = [path] if isinstance(path, str) else path
-    return run.convert("bottom_up_tsv", paths, out, **{"options": OPTIONS, **arguments})
+    return run.convert(
+        "bottom_up_tsv", paths, out, ImportSettings(**{"options": OPTIONS, **arguments})
+    )
 
 
 def contents(folder):

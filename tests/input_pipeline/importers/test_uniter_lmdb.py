@@ -12,6 +12,7 @@ from made_lmdbs import C, entries, image, items, write
 
 from core.errors import DataError
 from input_pipeline.importers import run
+from input_pipeline.importers.settings import ImportSettings
 from input_pipeline.importers.uniter_lmdb import Layout
 from input_pipeline.regions import RegionStore
 
@@ -166,7 +167,9 @@ def test_import(tmp_path):
     path = database(tmp_path / "a", {n: as_npz(record(i)) for i, n in enumerate(names)})
     sizes = sizes_file(tmp_path / "sizes.tsv", range(4))
     options = {"sizes": sizes}
-    got = run.convert("uniter_lmdb", [path], tmp_path / "s", options=options, ids="number")
+    got = run.convert(
+        "uniter_lmdb", [path], tmp_path / "s", ImportSettings(options=options, ids="number")
+    )
     assert (got.images, got.spec.num_classes, got.spec.background_class) == (4, C, 0)
     store = RegionStore.open(tmp_path / "s")
     assert store.keys == ["0", "1", "2", "3"]

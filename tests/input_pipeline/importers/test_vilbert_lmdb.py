@@ -11,6 +11,7 @@ from made_lmdbs import F, check_image, data_file, entries, image, items, write
 
 from core.errors import DataError
 from input_pipeline.importers import run
+from input_pipeline.importers.settings import ImportSettings
 from input_pipeline.importers.vilbert_lmdb import Layout
 from input_pipeline.regions import RegionStore
 
@@ -173,7 +174,9 @@ def test_a_damaged_page(tmp_path):
 
 def test_import(tmp_path):
     path = database(tmp_path / "a", [twelve_in_one(i) for i in range(5)])
-    got = run.convert("vilbert_lmdb", [path], tmp_path / "s", dtype="float32", part_size=1)
+    got = run.convert(
+        "vilbert_lmdb", [path], tmp_path / "s", ImportSettings(dtype="float32", part_size=1)
+    )
     assert (got.images, got.skipped, got.spec.num_classes) == (5, 0, 0)
     store = RegionStore.open(tmp_path / "s")
     assert store.keys == [str(100 + i) for i in range(5)]
@@ -200,5 +203,5 @@ def test_import_of_bad_images(change, found, tmp_path):
     with pytest.raises(DataError, match=rf"(?s){found}.*key '102'"):
         run.convert("vilbert_lmdb", [path], tmp_path / "s")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
-    got = run.convert("vilbert_lmdb", [path], tmp_path / "s", on_bad="skip")
+    got = run.convert("vilbert_lmdb", [path], tmp_path / "s", ImportSettings(on_bad="skip"))
     assert (got.images, got.skipped) == (1, 1)

@@ -19,6 +19,7 @@ from layout_checks import (
 
 from core.errors import DataError
 from input_pipeline.importers import run, vinvl_tsv
+from input_pipeline.importers.settings import ImportSettings
 
 IDS = ["9", "1", "COCO_7"]
 IMAGES = [made(i) for i in range(3)]
@@ -154,7 +155,9 @@ def test_bad_lines(tmp_path, name):
     options = {**OPTIONS, "sizes": write_sizes(tmp_path / "hw.tsv")}
     text = check_refused(tmp_path / "s", "vinvl_tsv", [path], message, **options)
     assert f"a.tsv, byte {len(lines[0]) + 3}" in text
-    done = run.convert("vinvl_tsv", [path], tmp_path / "s", options=options, on_bad="skip")
+    done = run.convert(
+        "vinvl_tsv", [path], tmp_path / "s", ImportSettings(options=options, on_bad="skip")
+    )
     assert (done.images, done.skipped) == (2, 1)
 
 

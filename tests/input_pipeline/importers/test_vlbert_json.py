@@ -21,6 +21,7 @@ from layout_checks import (
 from core.errors import DataError
 from input_pipeline.importers import run, vlbert_json
 from input_pipeline.importers.formats.members import ZipMembers, list_files
+from input_pipeline.importers.settings import ImportSettings
 
 OPTIONS = {"feature_dim": F, "num_classes": C}
 IDS = [f"{i:08d}" for i in range(4)]
@@ -92,7 +93,12 @@ def test_coco_files_image_feature_and_ids_of_the_json(tmp_path):
     found = items(vlbert_json.Layout([path], id_from="json", **OPTIONS))
     check_items(found, ["100", "101", "102", "103"], IMAGES, classes=False)
     np.testing.assert_array_equal(found[0].global_feature, whole)
-    run.convert("vlbert_json", [path], tmp_path / "s", options=OPTIONS, global_feature="stored")
+    run.convert(
+        "vlbert_json",
+        [path],
+        tmp_path / "s",
+        ImportSettings(options=OPTIONS, global_feature="stored"),
+    )
 
 
 def test_zip64_as_large_archives_have_it(tmp_path, monkeypatch):
@@ -144,7 +150,9 @@ def test_bad_records(tmp_path, name):
     path = write_zip(tmp_path / "a.zip", records)
     text = check_refused(tmp_path / "s", "vlbert_json", [path], message, **OPTIONS)
     assert "a.zip@/train_frcnn/00000001.json" in text
-    done = run.convert("vlbert_json", [path], tmp_path / "s", options=OPTIONS, on_bad="skip")
+    done = run.convert(
+        "vlbert_json", [path], tmp_path / "s", ImportSettings(options=OPTIONS, on_bad="skip")
+    )
     assert (done.images, done.skipped) == (2, 1)
 
 
@@ -156,7 +164,9 @@ def test_flipped_byte_in_a_zip(tmp_path):
     (tmp_path / "a.zip").write_bytes(data)
     text = check_refused(tmp_path / "s", "vlbert_json", [path], "damaged.*CRC", **OPTIONS)
     assert "00000002.json" in text
-    done = run.convert("vlbert_json", [path], tmp_path / "s", options=OPTIONS, on_bad="skip")
+    done = run.convert(
+        "vlbert_json", [path], tmp_path / "s", ImportSettings(options=OPTIONS, on_bad="skip")
+    )
     assert (done.images, done.skipped) == (3, 1)
 
 
