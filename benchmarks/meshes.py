@@ -34,7 +34,7 @@ def measure(model: str, size: str, sizes, found, state_only: bool) -> dict:
     """A row: bytes of one device."""
     config = importlib.import_module(f"configs.{model}_pretrain").get_config(f"size={size}")
     mesh = sharding.make_mesh(dict(zip(sharding.AXES, sizes, strict=True)), found.devices)
-    task = assumed.task(config)
+    task = assumed.model(config)
     batch = assumed.batch(config, task, setup.assemblers(config))
     row = dict(model=f"{model} {size}", mesh=sizes, topology=found.name, sent=None)
     if state_only:
@@ -45,7 +45,7 @@ def measure(model: str, size: str, sizes, found, state_only: bool) -> dict:
         trees = (maker.state.params, maker.state.opt_state, placed)
         memory = {name: dry_run.bytes_of(tree) for name, tree in zip(names, trees, strict=True)}
         return row | memory | dict(temporaries=None, total=None)
-    flops = throughput.of_task(config, task)
+    flops = throughput.of_model(config, task)
     result = dry_run.report(config, found, mesh, task, batch, flops)
     if result["collectives"] is not None:
         row["sent"] = sum(one["bytes"] for one in result["collectives"])

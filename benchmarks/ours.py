@@ -112,7 +112,7 @@ class Ours:
                 lowered = train_step.lower(self._state, self._batches[n], self._draws())
                 self._programs[n] = lowered.compile()
                 self._compile_seconds[n] = time.perf_counter() - asked
-        flops = throughput.of_task(config, task)(maker.params)
+        flops = throughput.of_model(config, task)(maker.params)
         self._flops = {n: flops(hosts[n]) for n in self._share}
         self._padded = {n: _positions(config, hosts[n], self._sizes[n]) for n in self._share}
         self.parameters = sum(x.size for x in jax.tree.leaves(maker.params))

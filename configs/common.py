@@ -7,6 +7,7 @@ field is then overridden by `--config.a.b=value`. A misspelt field or argument i
 from ml_collections import ConfigDict
 
 from configs import models
+from objectives import options
 
 
 def parse_arg(arg: str | None, **choices) -> ConfigDict:
@@ -37,10 +38,10 @@ def parse_arg(arg: str | None, **choices) -> ConfigDict:
             values[name] = text == "true"
         else:
             values[name] = kind(text)
-    for name, options in allowed.items():
-        if values[name] not in options:
+    for name, known in allowed.items():
+        if values[name] not in known:
             raise ValueError(
-                f"config argument {name!r} must be one of {sorted(options)}, found {values[name]!r}"
+                f"config argument {name!r} must be one of {sorted(known)}, found {values[name]!r}"
             )
     return ConfigDict(values)
 
@@ -130,36 +131,23 @@ def stream_block(objectives: tuple[str, ...], batch_size: int, images: bool = Tr
     )
 
 
+def objective_block(kind: str, **changes) -> dict:
+    """The options of a kind of objective, see `objectives/options/<kind>.py`, some of them changed.
+
+    Raises:
+      ValueError: a change of an option that the kind does not have.
+    """
+    block = options.of(kind)
+    unknown = sorted(set(changes) - set(block))
+    if unknown:
+        raise ValueError(f"objectives of kind {kind!r} have no {unknown}, only {sorted(block)}")
+    return block | changes
+
+
 def objective_blocks() -> dict:
-    """Settings of every pre-training objective; the streams name those that are used."""
-    return dict(
-        masked_language=dict(
-            weight=1.0,
-            rate=0.15,  # of words
-            whole_word=True,  # False: of word pieces (ViLBERT)
-            cap=0.4,  # gathered positions a row, as a share of max_text
-            normalize="mean",  # or "per_sample": each example weighs the same
-        ),
-        masked_region=dict(
-            weight=1.0,
-            # "cross_entropy" with the detector's distribution, "kl", "regression", "contrastive"
-            target="cross_entropy",
-            rate=0.15,  # of regions, whole image never
-            keep=0.1,  # of those: features stay visible
-            overlap="none",  # "paper": hide what overlaps with a hidden region; "released"
-            iou=0.4,  # overlap beyond which a region is hidden too
-            image_row="unmasked",  # mean of what is visible; "zeroed", "released", "stored"
-            head_norm=False,  # a norm in the head (ViLBERT)
-            negatives=128,  # "contrastive": regions a target is told from
-            elsewhere=0.7,  # share of them from other images
-            normalize="mean",
-        ),
-        alignment=dict(
-            weight=1.0,
-            rate=0.5,  # of captions swapped
-            drop_labels=False,  # True: mismatched rows have no other targets (12-in-1)
-        ),
-    )
+    """Every pre-training objective under its kind's name; the streams name those that are used."""
+    kinds = ("masked_language", "masked_region", "alignment")
+    return {kind: objective_block(kind) for kind in kinds}
 
 
 def optimizer_block() -> dict:

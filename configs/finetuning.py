@@ -64,8 +64,8 @@ def grounding(args, recipe: dict) -> ConfigDict:
     text, regions = recipe["text"], recipe["regions"]
     stream = common.stream_block(("grounding",), batch_size=64)
     stream.update(max_text=text, max_regions=regions, max_length=text + regions, order="stored")
-    block = dict(
-        weight=1.0,
+    block = common.objective_block(
+        "grounding",
         classifier="transform" if vlbert else "1fc",
         dropout=0.0 if vlbert else 0.1,
         target="binary" if vlbert else "soft",  # of the overlap with the referred box
@@ -90,7 +90,8 @@ def classification(args, recipe: dict, **block) -> ConfigDict:
     stream = common.stream_block(("classification",), batch_size=64 // block["images"])
     stream.update(max_text=text, max_regions=regions, max_length=text + regions, order="stored")
     # ViLBERT's dropout is in its trunk.
-    block = dict(weight=1.0, dropout=0.1 if args.model == "vlbert" else 0.0, **block)
+    dropout = 0.1 if args.model == "vlbert" else 0.0
+    block = common.objective_block("classification", dropout=dropout, **block)
     return config(
         args, stream, dict(classification=block), metric="classification_accuracy", pooler=True
     )

@@ -54,22 +54,16 @@ def get_config(arg: str | None = None):
     stream.update(max_text=text, max_regions=regions, max_length=text + regions, order="stored")
     if args.zero_shot:
         stream["negatives"] = True  # alignment is told on a foreign caption
-        blocks = dict(alignment=common.objective_blocks()["alignment"])
+        blocks = dict(alignment=common.objective_block("alignment"))
     else:
         stream["distractors"] = "random"  # or a pool of neighbours, .npz
         blocks = dict(
-            choice=dict(
-                weight=1.0,
+            choice=common.objective_block(
+                "choice",
                 pairs="retrieval",
-                choices=4,
-                classifier="1fc",  # or "2fc"
-                width=0,  # between its layers; 0: the pooled state's
-                loss="softmax",
                 dropout=0.1 if vlbert else 0.0,  # ViLBERT's is in its trunk
                 head="choice" if vlbert else "ranking",  # 12-in-1 has one for VCR and retrieval
-                # From a checkpoint with an alignment head: "alignment", its log-odds, or "random".
                 head_init="alignment" if vlbert else "random",
-                segment_b="as_loaded",  # captions have one segment
             )
         )
     config = finetuning.config(

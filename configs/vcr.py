@@ -56,22 +56,17 @@ def get_config(arg: str | None = None):
     text = recipe["text"] if vlbert else recipe["text"][args.task]
     regions = recipe["regions"]
     stream.update(max_text=text, max_regions=regions, max_length=text + regions, order="stored")
-    choice = dict(
-        weight=1.0,
-        pairs="texts",
-        choices=4,
-        classifier="1fc",  # or VL-BERT's alternative, "2fc"
-        width=0,  # between its layers; 0: the pooled state's
+    choice = common.objective_block(
+        "choice",
         loss=recipe.get("loss", "softmax"),
         dropout=0.1 if vlbert else 0.0,  # ViLBERT's is in its trunk
         head="choice" if vlbert else "ranking",
-        # Of a "1fc", from a checkpoint with an alignment head: "alignment", or "random" (ViLBERT).
         head_init="alignment" if vlbert else "random",
-        segment_b="copy" if vlbert else "as_loaded",  # of a checkpoint that never used it
+        segment_b="copy" if vlbert else "as_loaded",
     )
     blocks = dict(choice=choice)
     if objects:
-        blocks["object_class"] = dict(weight=1.0, classes=CLASSES[args.data])
+        blocks["object_class"] = common.objective_block("object_class", classes=CLASSES[args.data])
     config = finetuning.config(
         args, stream, blocks, metric="choice_accuracy", pooler=True, eval_batch_size=16
     )

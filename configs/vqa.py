@@ -44,13 +44,10 @@ def get_config(arg: str | None = None):
         args,
         stream,
         dict(
-            vqa=dict(
-                weight=1.0,
+            vqa=common.objective_block(
+                "vqa",
                 form="masked_answer" if vlbert else "pooled",
-                # "transform", or VL-BERT's "1fc" and "2fc", or ViLBERT's first: "weight_norm"
                 classifier=recipe.get("classifier", "transform"),
-                width=0,  # between the layers; 0: the state's, twice that in the pooled form
-                # Of the last layer, from a checkpoint: the answers' "words" (VL-BERT), or "random".
                 classifier_init="words" if vlbert else "random",
                 dropout=0.1 if vlbert else 0.0,  # ViLBERT's is in its trunk
                 head=head,  # name of the parameters

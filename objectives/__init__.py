@@ -1,31 +1,63 @@
-"""Objectives: one file = one task (inputs, corruption, head, loss, metrics).
+"""Objectives: one file = one kind (inputs, corruption, head, loss, metrics), one class in it.
 
-A name in `config.streams.*.objectives` is the file's name; the file has one `Objective` subclass,
-called `Task`.
+A run's objectives are instances: `config.objectives = {name: {kind, ...}}`. Streams list their
+names; the kind is the file's name, and its options are declared in `objectives/options/<kind>.py`.
+Losses and metrics go by the instance's name, so a run may have two of a kind.
 """
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-_PARTS = {"base", "losses", "masking", "model"}
+from core.errors import ConfigError
+from objectives import options
+
+if TYPE_CHECKING:
+    from objectives import base
+
+_PARTS = {"base", "instances", "losses", "masking", "model", "options"}
 
 
 def known() -> list[str]:
-    """Names of all objectives."""
+    """All kinds of objectives."""
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _PARTS)
 
 
-def find(name: str) -> type:
-    """The class `Task` of file `objectives/<name>.py`.
+def find(kind: str) -> type["base.Objective"]:
+    """The `Objective` that file `objectives/<kind>.py` defines.
 
     Raises:
-      ValueError: no such objective; lists the known ones.
+      ConfigError: no such kind; lists the known ones.
     """
-    if name not in known():
-        raise ValueError(f"unknown objective {name!r}, known: {known()}")
-    return importlib.import_module(f"objectives.{name}").Task
+    if kind not in known():
+        raise ConfigError("no such kind of objective", expected=f"one of {known()}", found=kind)
+    parent = importlib.import_module("objectives.base").Objective
+    module = importlib.import_module(f"objectives.{kind}")
+    (found,) = (
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, parent)
+        and value.__module__ == module.__name__
+    )
+    return found
 
 
-def build(name: str, *args, **kwargs):
-    """An objective by its name; errors as `find`."""
-    return find(name)(*args, **kwargs)
+def of_block(name: str, block: Mapping[str, Any]) -> type["base.Objective"]:
+    """The class of an instance, its options checked.
+
+    Args:
+      name: of the objective.
+      block: `config.objectives.<name>`.
+
+    Raises:
+      ConfigError: an unknown kind, or an option that is not what it must be.
+    """
+    options.require(name, block)
+    return find(options.kind_of(name, block))
+
+
+def build(name: str, block: Mapping[str, Any], facts: "base.Facts") -> "base.Objective":
+    """An objective of a config; arguments and errors as `of_block`."""
+    return of_block(name, block)(name, block, facts)

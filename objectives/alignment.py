@@ -5,17 +5,18 @@ import jax.numpy as jnp
 from core.errors import ConfigError
 from input_pipeline.schema import TEXT_KEYS
 from objectives import base, losses, masking
-from vl_models import heads
+from vl_models.heads import HeadSpec
 
 
-class Task(base.Objective):
+class Alignment(base.Objective):
     """Swaps captions of a share of the rows and tells which match, from the pooled state."""
 
-    head_name = "alignment"
-    stage = 0
+    phase = base.Phase.SWAP_TEXTS
+    abilities = frozenset({base.Ability.SCORE_PAIRS, base.Ability.JUDGE_PAIRS})
 
     def head(self, trunk):
-        return heads.Linear(trunk.sizes, 2)
+        del trunk
+        return HeadSpec("linear", "pooled", dict(outputs=2))
 
     def corrupt(self, batch, keys):
         """Keeps the image's own caption (k = 0) or a foreign one (k = 1), K 2 → 1.
@@ -28,7 +29,7 @@ class Task(base.Objective):
         """
         if batch["text_ids"].shape[1] != 2:
             raise ConfigError(
-                "alignment needs another image's caption beside each: set "
+                f"{self.name} needs another image's caption beside each: set "
                 "config.streams.<name>.negatives=True"
             )
         swap = masking.uniform(masking.fold(keys, 5), ()) < self.block.rate
@@ -46,7 +47,7 @@ class Task(base.Objective):
 
     def logits(self, head, outputs, batch):
         if "pooled" not in outputs:
-            raise ConfigError("alignment reads the pooled state: set config.model.pooler=True")
+            raise ConfigError(f"{self.name} reads the pooled state: set config.model.pooler=True")
         return head(outputs["pooled"])
 
     def loss(self, logits, batch):
@@ -55,4 +56,11 @@ class Task(base.Objective):
     def metrics(self, logits, batch):
         right = jnp.argmax(logits, -1) == batch["alignment_label"]
         weight = batch["_weight"]
-        return {"alignment_accuracy": ((right * weight).sum(), weight.sum())}
+        return {self.metric("accuracy"): ((right * weight).sum(), weight.sum())}
+
+    def pair_scores(self, logits):
+        """Log-odds of a match; class 1 is one."""
+        return logits[:, 1] - logits[:, 0]
+
+    def pair_matches(self, logits):
+        return jnp.argmax(logits, -1) == 1

@@ -1,15 +1,51 @@
 """What an objective is, and how plain captions and text rows become token arrays."""
 
 import dataclasses
+import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
 from input_pipeline.schema import FIELDS, SpecialIds
+from vl_models.heads import HeadSpec
 
 Arrays = Mapping[str, Any]
+
+
+class Phase(enum.IntEnum):
+    """When an objective corrupts a batch: the objectives of a stream do so in this order.
+
+    Those that hide nothing belong to the first, in the order of the config.
+    """
+
+    SWAP_TEXTS = 0
+    MASK_WORDS = 1
+    MASK_REGIONS = 2
+
+
+class Ability(enum.Enum):
+    """What a trained objective can be asked beside its loss; evaluators look for these."""
+
+    FILL_WORDS = "fills masked words in"
+    SCORE_PAIRS = "scores how well a text and an image fit, to rank them"
+    JUDGE_PAIRS = "says whether a text and an image belong together"
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputLists:
+    """What a data set calls the outputs of heads, by number.
+
+    Attributes:
+      answers: the answer list, empty without one.
+      answer_pieces: vocabulary ids of the word pieces of each answer.
+      labels: the classes that its labels are of, empty where it names none.
+    """
+
+    answers: Sequence[str] = ()
+    answer_pieces: Sequence[Sequence[int]] = ()
+    labels: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +58,7 @@ class Facts:
       feature_dim: F.
       num_classes: C of the detector, 0 without distributions.
       stored_mean: whether row 0 of the regions is their mean (else the detector's own feature).
-      num_answers: entries of the answer list, 0 without one.
-      answer_pieces: vocabulary ids of the word pieces of each answer.
-      num_labels: classes that the data set's labels are of, 0 where it names none.
+      lists: answers and labels of the stream's data set.
     """
 
     special: SpecialIds
@@ -32,9 +66,7 @@ class Facts:
     feature_dim: int
     num_classes: int
     stored_mean: bool
-    num_answers: int = 0
-    answer_pieces: Sequence[Sequence[int]] = ()
-    num_labels: int = 0
+    lists: OutputLists = OutputLists()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,42 +89,88 @@ class InitialValue:
 
 
 class Objective:
-    """One task on one stream.
+    """What is learned on a stream: an instance of `config.objectives`.
 
     Attributes:
-      name: its file's name; also of its loss.
+      kind: its file's name.
+      name: its name in the config; also of its loss and metrics.
       head_name: parameters are at `heads/<head_name>`; objectives may share a head.
-      stage: corruption runs in this order (swap captions, mask words, mask regions).
+      phase: when it corrupts the batch.
       block: its part of the config.
-      splits: whether the loss is a sum over examples, so that a batch may be cut in microbatches.
+      abilities: what it can be asked, each with the method that `Ability`'s users call.
+      named_by: list of the data set that its head's outputs are of, "answers" or "labels"; or "".
+      choices: texts per example that it needs beside each other; 0: one text.
+      microbatchable: whether the loss is a sum over examples, so that a batch may be cut.
       whole_text: whether every token counts, so that no text may be cut to make room for regions.
-      mirrors: whether what is to be learned holds of mirrored boxes and words, too.
+      flip_invariant: whether its targets survive mirrored boxes and words.
+      hides_regions: whether it hides regions, so that the trunk needs what stands in for them.
       predicts: whether it has `predictions`: an answer to each example that stands for itself.
       pairs: static ((text, image), ...) of each example that the trunk is run on, a row each; None:
         whatever another objective of the stream says, else the first text with the first image.
       reads: keys of the batch that it learns from, beside texts and regions.
     """
 
-    head_name: str
-    stage: int
-    splits: bool = True
+    kind: ClassVar[str]
+    abilities: frozenset[Ability] = frozenset()
+    phase: Phase = Phase.SWAP_TEXTS
+    named_by: str = ""
+    choices: int = 0
+    microbatchable: bool = True
     whole_text: bool = False
-    mirrors: bool = True
+    flip_invariant: bool = True
+    hides_regions: bool = False
     predicts: bool = False
     pairs: tuple[tuple[int, int], ...] | None = None
     reads: tuple[str, ...] = ()
 
-    def __init__(self, name: str, block, facts: Facts):
+    def __init_subclass__(cls):
+        super().__init_subclass__()
+        cls.kind = cls.__module__.rpartition(".")[2]
+
+    def __init__(self, name: str, block: Any, facts: Facts):
         self.name, self.block, self.facts = name, block, facts
+        self.head_name: str = block.get("head") or name  # configs of before may have no such field
 
     @classmethod
     def assembler(cls, block) -> Callable[..., dict]:
-        """assemble(table, rows, special, max_text) → text arrays; the stream's first task says."""
+        """assemble(table, rows, special, max_text) → text arrays; the stream's first one says."""
         del block
         return assemble_caption
 
+    @property
+    def where(self) -> str:
+        """Its block of the config, for messages."""
+        return f"config.objectives.{self.name}"
+
+    def metric(self, what: str, short: str = "") -> str:
+        """A metric's name: `<name>_<what>`; `short` stands for a name that is just its kind."""
+        return f"{short if short and self.name == self.kind else self.name}_{what}"
+
+    def check_stream(self, stream: str, block: Any) -> None:
+        """Stream options that would spoil the objective silently are errors here.
+
+        Args:
+          stream: name of it.
+          block: `config.streams.<stream>`.
+
+        Raises:
+          ConfigError: texts that may be cut, or boxes that are mirrored, where it allows neither.
+        """
+        where, together = f"config.streams.{stream}", block.max_text + block.max_regions
+        if self.whole_text and block.images and block.max_length < together:
+            raise ConfigError(
+                f"{where}: {self.name} needs its texts whole, but text and regions are cut "
+                f"together to max_length {block.max_length}; set it to max_text + max_regions "
+                f"= {together}"
+            )
+        if not self.flip_invariant and block.flip != "off":
+            raise ConfigError(
+                f"{where}.flip must be 'off' with {self.name}, whose answers are not mirrored; "
+                f"found {block.flip!r}"
+            )
+
     def need(self, batch: Arrays, key: str, **axes: int) -> None:
-        """Checks that the stream's data have what the task reads.
+        """Checks that the stream's data have what the objective reads.
 
         Args:
           batch: stream batch.
@@ -100,25 +178,40 @@ class Objective:
           axes: sizes that the array must have, by axis letter.
 
         Raises:
-          ValueError: there is no such array, or another number of texts or images.
+          DataError: there is no such array, or another number of texts or images.
         """
         field = FIELDS[key]
         if key not in batch:
-            raise ValueError(
+            raise DataError(
                 f"objective {self.name!r} needs {key!r} ({field.meaning}), which this data set "
                 f"does not have; its batches hold {sorted(batch)}"
             )
         found = dict(zip(field.axes.split(), batch[key].shape, strict=True))
         wrong = {letter: found[letter] for letter in axes if found[letter] != axes[letter]}
         if wrong:
-            raise ValueError(
+            raise DataError(
                 f"objective {self.name!r} reads {axes} of an example's {key!r} [{field.axes}], "
                 f"found {wrong}"
             )
 
-    def head(self, trunk) -> Any:
-        """The Linen module of the head; `trunk` tells the widths of what it reads."""
+    def head(self, trunk) -> HeadSpec:
+        """How its head is built; `trunk` tells the widths of what it reads."""
         raise NotImplementedError
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What the head's outputs are called, by number; () where they have no names."""
+        return tuple(getattr(self.facts.lists, self.named_by)) if self.named_by else ()
+
+    def head_positions(self, text: int, regions: int) -> int:
+        """States of a row that the head is applied at in training, the fewest it is compiled for.
+
+        Args:
+          text: T.
+          regions: R.
+        """
+        del text, regions
+        return 1
 
     def warm_start(self) -> dict[str, str]:
         """{prefix of own parameters: prefix of others that a pre-trained model has instead}."""
@@ -134,7 +227,7 @@ class Objective:
         return {}
 
     def corrupt(self, batch: Arrays, keys) -> dict:
-        """The batch with inputs corrupted and targets added; `keys` key[B], one a row."""
+        """The batch with inputs corrupted and targets added; `keys` key[B], one per row."""
         raise NotImplementedError
 
     def weight(self, batch: Arrays):
@@ -162,10 +255,10 @@ class Objective:
         """What is predicted of each example, small arrays {key: [B, …]}; labels may be missing.
 
         Raises:
-          ValueError: the objective predicts nothing.
+          ConfigError: the objective predicts nothing.
         """
-        raise ValueError(
-            f"objective {self.name!r} predicts nothing: it is a task to learn from, not to use"
+        raise ConfigError(
+            f"objective {self.name!r} predicts nothing: it is there to learn from, not to use"
         )
 
     def describe(self, row: Arrays, names: Sequence[str] = ()) -> dict:
@@ -177,14 +270,13 @@ class Objective:
         """
         raise NotImplementedError
 
+    def pair_scores(self, logits):
+        """How well the text and image of each pair fit, [N] from [N, outputs]: SCORE_PAIRS."""
+        raise NotImplementedError
 
-def check_options(name: str, block, options: Mapping[str, tuple]) -> None:
-    """Raises ValueError where a field of an objective's block has none of its known values."""
-    for field, known in options.items():
-        if block[field] not in known:
-            raise ConfigError(
-                f"config.objectives.{name}.{field} must be one of {known}, found {block[field]!r}"
-            )
+    def pair_matches(self, logits):
+        """Whether each pair belongs together, bool [N] from [N, outputs]: JUDGE_PAIRS."""
+        raise NotImplementedError
 
 
 def assemble_caption(table, rows: np.ndarray, special: SpecialIds, max_text: int) -> dict:

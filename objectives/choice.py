@@ -13,28 +13,21 @@ import numpy as np
 
 from core.errors import ConfigError, DataError
 from objectives import base, classification
-from vl_models import heads
+from vl_models.heads import HeadSpec
 
 # (text, image) of the four pairs of retrieval. Texts: the image's own caption, one of a random
 # other image, one of an image that looks alike (a hard negative). Images: its own, a random other.
 RETRIEVAL = ((0, 0), (1, 0), (0, 1), (2, 0))
-OPTIONS = {
-    "pairs": ("texts", "retrieval"),
-    "loss": ("softmax", "sigmoid"),
-    "head": ("choice", "ranking"),
-    "classifier": ("1fc", "2fc"),
-    "head_init": ("alignment", "random"),
-    "segment_b": ("copy", "as_loaded"),
-}
 _ALIGNMENT = "heads/alignment/classifier"
 _SEGMENTS = "trunk/embeddings/segment/embedding"
 _IMAGES = "trunk/regions/projection/kernel"
-# Heads of tasks whose texts have a second segment (VL-BERT's answers, anyone's choices).
+# Heads of objectives whose texts have a second segment (VL-BERT's answers, anyone's choices), as
+# the published models and this project's configs call them.
 _TWO_SEGMENTS = {"vqa", "gqa", "choice", "ranking"}
 
 
-class Task(classification.Task):
-    """One score a pair, from its pooled state; loss and accuracy over the pairs of an example.
+class Choice(classification.Classification):
+    """One score per pair, from its pooled state; loss and accuracy over the pairs of an example.
 
     Block:
       pairs: "texts": each of `choices` texts with the one image; "retrieval": see RETRIEVAL.
@@ -44,8 +37,8 @@ class Task(classification.Task):
       classifier: "1fc": one linear layer; "2fc": linear, ReLU, linear (VL-BERT's alternative).
       width: between the layers of "2fc"; 0: the pooled state's.
       dropout: before each linear layer (VL-BERT 0.1; ViLBERT's is in its trunk).
-      head: name of the parameters: "choice" (VL-BERT's VCR) or "ranking" (12-in-1, one for VCR and
-        retrieval).
+      head: name of the parameters; the published ones are "choice" (VL-BERT's VCR) and "ranking"
+        (12-in-1, one for VCR and retrieval).
       head_init: what a "1fc" starts as: "alignment", the log-odds of a match after the alignment
         head of the checkpoint, where it has one (VL-BERT's released code; its released checkpoints
         have none), or "random" (ViLBERT's).
@@ -53,20 +46,30 @@ class Task(classification.Task):
         was trained on one segment alone (VL-BERT's VCR); "as_loaded" (ViLBERT).
     """
 
-    options = OPTIONS
+    named_by = ""
     whole_text = True  # the assembler cuts question and choice; regions never cost words
 
     @classmethod
     def assembler(cls, block):
-        base.check_options("choice", block, cls.options)
         if block.pairs == "retrieval":
             return base.assemble_caption
         return functools.partial(assemble_choices, choices=block.choices)
 
     @property
     def predicts(self) -> bool:
-        """Whether there is something to choose: the other pairs of retrieval are drawn anew."""
+        """False for retrieval: negatives are resampled."""
         return self.block.pairs == "texts"
+
+    @property
+    def choices(self) -> int:
+        """Texts per example."""
+        return self.block.choices
+
+    @property
+    def abilities(self) -> frozenset[base.Ability]:
+        """Of retrieval alone: the texts of other data sets are no captions."""
+        retrieval = self.block.pairs == "retrieval"
+        return frozenset({base.Ability.SCORE_PAIRS} if retrieval else ())
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -78,7 +81,7 @@ class Task(classification.Task):
             return tuple((text, 0) for text in range(self.block.choices))
         if self.block.choices != len(RETRIEVAL):
             raise ConfigError(
-                f"config.objectives.{self.name}.choices must be {len(RETRIEVAL)} with "
+                f"{self.where}.choices must be {len(RETRIEVAL)} with "
                 f"pairs='retrieval', found {self.block.choices}"
             )
         return RETRIEVAL
@@ -86,21 +89,21 @@ class Task(classification.Task):
     def head(self, trunk):
         block = self.block
         if block.classifier == "1fc":
-            return heads.Linear(trunk.sizes, 1, dropout=block.dropout)
+            return HeadSpec("linear", "pooled", dict(outputs=1, dropout=block.dropout))
         if block.head_init == "alignment":
             raise ConfigError(
-                f"config.objectives.{self.name}.head_init='alignment' is of one linear layer, "
+                f"{self.where}.head_init='alignment' is of one linear layer, "
                 f"found classifier {block.classifier!r}\n"
-                f"  fix: --config.objectives.{self.name}.head_init=random"
+                f"  fix: --{self.where}.head_init=random"
             )
-        return heads.Classifier(
-            trunk.sizes,
-            1,
-            block.width or trunk.pooled_width,
+        options = dict(
+            outputs=1,
+            width=block.width or trunk.pooled_width,
             activation="relu",
             input_dropout=block.dropout,
             dropout=block.dropout,
         )
+        return HeadSpec("classifier", "pooled", options)
 
     def initial_values(self, arrays, known):
         return self._log_odds(arrays) | self._second_segment(arrays, known)
@@ -153,8 +156,11 @@ class Task(classification.Task):
         return out
 
     def logits(self, head, outputs, batch):
-        """[B, P], one a pair."""
+        """[B, P], one per pair."""
         return head(self._pooled(outputs)).reshape(-1, len(self.pairs))
+
+    def pair_scores(self, logits):
+        return logits[:, 0]
 
     def predictions(self, logits, batch):
         """Logits, and their softmax whatever the loss, as leaderboards want them: [B, P]."""
@@ -201,7 +207,7 @@ def assemble_choices(table, rows: np.ndarray, special, max_text: int, *, choices
             where=f"example {table.text_id(int(rows[i]))!r}",
             expected=choices,
             found=int(found[i]),
-            fix="set --config.objectives.choice.choices",
+            fix="set --config.objectives.<name>.choices of the stream's objective",
         )
     question, *answers = (table.gather(rows + i, max_text - 3) for i in range(choices + 1))
     texts = [_joined(question, answer, special, max_text) for answer in answers]

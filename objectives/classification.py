@@ -9,17 +9,11 @@ import jax.numpy as jnp
 
 from core.errors import ConfigError
 from objectives import base, losses
-from vl_models import heads
-
-OPTIONS = {
-    "classifier": ("1fc", "transform"),
-    "images": (1, 2),
-    "loss": ("softmax", "sigmoid"),
-}
+from vl_models.heads import HeadSpec
 
 
-class Task(base.Objective):
-    """A class an example; one whose label is unknown (-1) counts in no loss and no metric.
+class Classification(base.Objective):
+    """One class per example; one whose label is unknown (-1) counts in no loss and no metric.
 
     ViLBERT's released code trains SNLI-VE's pairs without a majority label to be of no class; here
     they are left out.
@@ -35,32 +29,30 @@ class Task(base.Objective):
       head: name of the parameters: "entailment" and "nlvr2" are the published ones.
     """
 
-    stage = 0
     predicts = True
     reads = ("label",)
-    options = OPTIONS
+    named_by = "labels"
 
     def __init__(self, name, block, facts):
         super().__init__(name, block, facts)
-        base.check_options(name, block, self.options)
-        self.head_name = block.head
         self.pairs = self._pairs()
 
     def _pairs(self):
         return tuple((0, image) for image in range(self.block.images))
 
     def head(self, trunk):
-        block, sizes = self.block, trunk.sizes
-        classes = block.classes or self.facts.num_labels
+        names = self.output_names
+        classes = self.block.classes or len(names)
         if not classes:
             raise ConfigError(
-                f"config.objectives.{self.name}.classes is 0, and the data set names no classes: "
-                "set their number"
+                f"{self.where}.classes is 0, and the data set names no classes: set their number"
             )
-        if block.classifier == "1fc":
-            return heads.Linear(sizes, classes, dropout=block.dropout)
-        width = 2 * trunk.pooled_width
-        return heads.Classifier(sizes, classes, width, norm=True, dropout=block.dropout)
+        names = names if len(names) == classes else ()
+        options = dict(outputs=classes, dropout=self.block.dropout)
+        if self.block.classifier == "1fc":
+            return HeadSpec("linear", "pooled", options, self.named_by, names)
+        options |= dict(width=2 * trunk.pooled_width, norm=True)
+        return HeadSpec("classifier", "pooled", options, self.named_by, names)
 
     def corrupt(self, batch, keys):
         del keys  # nothing is hidden
@@ -94,7 +86,7 @@ class Task(base.Objective):
     def metrics(self, logits, batch):
         weights = _weights(batch)
         right = jnp.argmax(logits, -1) == batch["label"][:, 0]
-        return {f"{self.name}_accuracy": ((right * weights).sum(), weights.sum())}
+        return {self.metric("accuracy"): ((right * weights).sum(), weights.sum())}
 
     def predictions(self, logits, batch):
         """Probabilities of the classes [B, C], and the label, -1 = unknown."""

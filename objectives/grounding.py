@@ -9,17 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from objectives import base, losses
-from vl_models import heads
-
-OPTIONS = {
-    "classifier": ("transform", "1fc"),
-    "target": ("binary", "soft"),
-    "normalize": ("candidates", "examples"),
-    "hit": ("at_least_half", "over_half"),
-}
+from vl_models.heads import HeadSpec
 
 
-class Task(base.Objective):
+class Grounding(base.Objective):
     """Binary cross-entropy over the candidates of an expression.
 
     Block:
@@ -32,25 +25,23 @@ class Task(base.Objective):
         "over_half" (> 0.5, ViLBERT's).
     """
 
-    head_name = "grounding"
-    stage = 0
     predicts = True
     reads = ("region_iou",)
 
-    def __init__(self, name, block, facts):
-        super().__init__(name, block, facts)
-        base.check_options(name, block, OPTIONS)
-
     def head(self, trunk):
-        if self.block.classifier == "1fc":
-            return heads.Linear(trunk.region_sizes, 1, dropout=self.block.dropout)
-        return heads.Classifier(trunk.region_sizes, 1, dropout=self.block.dropout)
+        del trunk
+        module = "linear" if self.block.classifier == "1fc" else "classifier"
+        return HeadSpec(module, "regions", dict(outputs=1, dropout=self.block.dropout))
+
+    def head_positions(self, text, regions):
+        del text
+        return regions
 
     def warm_start(self):
         """VL-BERT starts from the head that told a masked region's class (released code)."""
         if self.block.classifier != "transform":
             return {}
-        return {"heads/grounding/transform": "heads/masked_region/transform"}
+        return {f"heads/{self.head_name}/transform": "heads/masked_region/transform"}
 
     def corrupt(self, batch, keys):
         del keys  # nothing is hidden
@@ -81,8 +72,8 @@ class Task(base.Objective):
         right = right[:, 0] & candidates(batch)
         chosen = jnp.take_along_axis(right, best(logits, batch)[:, None], axis=1)[:, 0]
         return {
-            f"{self.name}_accuracy": ((chosen * weight).sum(), weight.sum()),
-            f"{self.name}_upper_bound": ((right.any(-1) * weight).sum(), weight.sum()),
+            self.metric("accuracy"): ((chosen * weight).sum(), weight.sum()),
+            self.metric("upper_bound"): ((right.any(-1) * weight).sum(), weight.sum()),
         }
 
     def predictions(self, logits, batch):

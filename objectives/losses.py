@@ -98,10 +98,3 @@ def denominator(weights, normalize: str):
 def mean(total, weight):
     """total / weight, and 0 (never NaN) where nothing has a target."""
     return total / jnp.maximum(weight, 1e-9)
-
-
-def check_normalize(normalize: str) -> str:
-    """Raises ValueError unless `normalize` is known."""
-    if normalize not in ("mean", "per_sample"):
-        raise ValueError(f"normalize must be 'mean' or 'per_sample', found {normalize!r}")
-    return normalize

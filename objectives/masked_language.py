@@ -9,25 +9,30 @@ import jax
 import jax.numpy as jnp
 
 from objectives import base, losses, masking
-from vl_models import heads, layers
+from vl_models import layers
+from vl_models.heads import HeadSpec
 
-WIDTHS = (4, 8, 16)  # targets a row that the head is compiled for, beside the cap
+WIDTHS = (4, 8, 16)  # targets per row that the head is compiled for, beside the cap
 GATHERED = ("masked_positions", "masked_targets", "masked_weight")
 
 
-class Task(base.Objective):
+class MaskedLanguage(base.Objective):
     """Predicts masked words from the states at their positions (VL-BERT §3.3, task 1)."""
 
-    head_name = "masked_language"
-    stage = 1
+    phase = base.Phase.MASK_WORDS
+    abilities = frozenset({base.Ability.FILL_WORDS})
 
     def __init__(self, name, block, facts):
         super().__init__(name, block, facts)
-        losses.check_normalize(block.normalize)
         self.cap = math.ceil(block.cap * facts.max_text)
 
     def head(self, trunk):
-        return heads.MaskedLanguageHead(trunk.sizes)
+        del trunk
+        return HeadSpec("tied_decoder", "text")
+
+    def head_positions(self, text, regions):
+        del regions
+        return masking.widths(WIDTHS, min(text, self.cap))[0]
 
     def corrupt(self, batch, keys):
         """Adds masked_positions, masked_targets, masked_weight [B, K, G] and masked_dropped [B]."""
@@ -42,7 +47,7 @@ class Task(base.Objective):
             self.block.rate,
             self.cap,
         )
-        # One fate a word, but each piece draws its own random id. [PAD] is never drawn: in the
+        # One fate per word, but each piece draws its own random id. [PAD] is never drawn: in the
         # original it vanishes from the sequence and shifts the labels after it.
         action = jnp.take_along_axis(
             masking.uniform(masking.fold(keys, 1), shape), masking.start_of_word(starts), axis=-1
@@ -76,7 +81,7 @@ class Task(base.Objective):
 
         def at(width):
             cut = {key: batch[key][..., :width] for key in GATHERED}
-            return super(Task, self).measure(head, outputs, batch | cut)
+            return super(MaskedLanguage, self).measure(head, outputs, batch | cut)
 
         weight = batch["masked_weight"]
         known = masking.widths(WIDTHS, weight.shape[-1])
@@ -87,11 +92,11 @@ class Task(base.Objective):
         right = losses.is_best(logits, _rows(batch["masked_targets"]))
         dropped = (batch["masked_dropped"] * batch["_weight"]).sum()
         return {
-            "mlm_accuracy": ((right * weights).sum(), weights.sum()),
-            "mlm_over_cap": (dropped, weights.sum() + dropped),
+            self.metric("accuracy", "mlm"): ((right * weights).sum(), weights.sum()),
+            self.metric("over_cap", "mlm"): (dropped, weights.sum() + dropped),
         }
 
 
 def _rows(x: jax.Array) -> jax.Array:
-    """[B, K, G] → [B·K, G]: one row a text, as the trunk returns them."""
+    """[B, K, G] → [B·K, G]: one row per text, as the trunk returns them."""
     return x.reshape(-1, x.shape[-1])

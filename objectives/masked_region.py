@@ -9,66 +9,67 @@ import jax.numpy as jnp
 
 from core.errors import ConfigError, DataError
 from objectives import base, losses, masking
-from vl_models import heads, layers
+from vl_models import layers
+from vl_models.heads import HeadSpec
 
-TARGETS = ("cross_entropy", "kl", "regression", "contrastive")
-OVERLAPS = ("none", "paper", "released")
-WIDTHS = (16,)  # targets an image that the head is compiled for, beside all regions
+WIDTHS = (16,)  # targets per image that the head is compiled for, beside all regions
 GATHERED = (
     "region_weight", "region_class_ids", "region_class_probs", "region_rest_prob", "region_target",
 )  # fmt: skip
 
 
-class Task(base.Objective):
+class MaskedRegion(base.Objective):
     """Predicts what stood in regions, most of them hidden."""
 
-    head_name = "masked_region"
-    stage = 2
+    phase = base.Phase.MASK_REGIONS
+    hides_regions = True
 
     def __init__(self, name, block, facts):
         super().__init__(name, block, facts)
-        losses.check_normalize(block.normalize)
-        self.splits = block.target != "contrastive"  # its negatives are of the microbatch
-        for field, known in (
-            ("target", TARGETS),
-            ("overlap", OVERLAPS),
-            ("image_row", masking.IMAGE_ROWS),
-        ):
-            if block[field] not in known:
-                raise ConfigError(
-                    f"config.objectives.masked_region.{field} must be one of {known}, "
-                    f"found {block[field]!r}"
-                )
+        self.microbatchable = block.target != "contrastive"  # its negatives are of the microbatch
         if (block.overlap == "released") != (block.image_row == "released"):
             raise ConfigError(
-                "config.objectives.masked_region: overlap='released' only shows in "
+                f"{self.where}: overlap='released' only shows in "
                 f"image_row='released'; set both or neither, found overlap={block.overlap!r}, "
                 f"image_row={block.image_row!r}"
             )
         self.classes = block.target in ("cross_entropy", "kl")
         if self.classes and not facts.num_classes:
             raise DataError(
-                "masked_region needs the detector's class distributions",
+                f"{self.name} needs the detector's class distributions",
                 where="region store",
                 expected="num_classes > 0 in its feature spec",
                 found="0",
-                fix="import a store that has them, set config.objectives.masked_region.target to "
-                "'regression' or 'contrastive', or take masked_region out of "
-                "config.streams.*.objectives",
+                fix=f"import a store that has them, set {self.where}.target to 'regression' or "
+                f"'contrastive', or take {self.name} out of config.streams.*.objectives",
             )
         if block.image_row != "stored" and not facts.stored_mean:
             raise DataError(
-                "masked_region hides regions from the whole-image row, which must be their mean",
+                f"{self.name} hides regions from the whole-image row, which must be their mean",
                 where="region store",
                 expected="global_feature = mean in its feature spec",
                 found="stored",
                 fix="import the features with --global_feature=mean, or let the row show what is "
-                "hidden: config.objectives.masked_region.image_row=stored",
+                f"hidden: {self.where}.image_row=stored",
+            )
+
+    def check_stream(self, stream, block):
+        super().check_stream(stream, block)
+        if block.buckets and self.block.image_row == "released":
+            raise ConfigError(
+                f"config.streams.{stream}.buckets must be () with {self.where}."
+                "image_row='released', whose mean counts the padding too"
             )
 
     def head(self, trunk):
+        del trunk
         outputs = self.facts.num_classes if self.classes else self.facts.feature_dim
-        return heads.Classifier(trunk.region_sizes, outputs, norm=self.block.head_norm)
+        return HeadSpec("classifier", "regions", dict(outputs=outputs, norm=self.block.head_norm))
+
+    def head_positions(self, text, regions):
+        del text
+        # The contrastive loss compares regions of the whole batch, hidden or not.
+        return masking.widths(WIDTHS, regions)[0] if self.microbatchable else regions
 
     def corrupt(self, batch, keys):
         """Adds region_masked bool [B, M, R] and region_weight [B, M, R]; recomputes row 0."""
@@ -114,14 +115,14 @@ class Task(base.Objective):
 
     def measure(self, head, outputs, batch):
         """As the base class, over no more regions of each image than the fullest needs."""
-        if not self.splits:  # regions of the whole batch are compared
+        if not self.microbatchable:  # regions of the whole batch are compared
             return super().measure(head, outputs, batch)
         weight = batch["region_weight"]
         order = jnp.argsort(weight == 0, axis=-1, stable=True)
 
         def at(width):
             if width == order.shape[-1]:
-                return super(Task, self).measure(head, outputs, batch)
+                return super(MaskedRegion, self).measure(head, outputs, batch)
             first = order[..., :width]
             cut = {
                 key: jnp.take_along_axis(
@@ -131,7 +132,9 @@ class Task(base.Objective):
                 if key in batch
             }
             states = layers.gather_rows(outputs["regions"], _rows(first))
-            return super(Task, self).measure(head, outputs | {"regions": states}, batch | cut)
+            return super(MaskedRegion, self).measure(
+                head, outputs | {"regions": states}, batch | cut
+            )
 
         known = masking.widths(WIDTHS, weight.shape[-1])
         return masking.at_narrowest(at, (weight > 0).sum(-1), known)
@@ -141,12 +144,12 @@ class Task(base.Objective):
         if self.classes:
             best = _rows(batch["region_class_ids"], 2)[..., 0]  # largest first
             right = losses.is_best(logits, best)
-            return {"mvrc_accuracy": ((right * weights).sum(), weights.sum())}
+            return {self.metric("accuracy", "mvrc"): ((right * weights).sum(), weights.sum())}
         target = _rows(batch["region_target"], 2).astype(jnp.float32)
         cosine = (logits * target).sum(-1) / jnp.maximum(
             jnp.linalg.norm(logits, axis=-1) * jnp.linalg.norm(target, axis=-1), 1e-6
         )
-        return {"region_cosine": ((cosine * weights).sum(), weights.sum())}
+        return {self.metric("cosine", "region"): ((cosine * weights).sum(), weights.sum())}
 
     def _cross_entropy(self, logits, batch):
         return losses.soft_cross_entropy(

@@ -1,4 +1,4 @@
-"""Corruption of inputs on the device: pure functions of a batch and one random key a row.
+"""Corruption of inputs on the device: pure functions of a batch and one random key per row.
 
 A row's randomness depends on its own key alone, so the same example gets the same masks whatever
 the batch size, microbatches or mesh.
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 
 def row_keys(key, index):
-    """One key a row: int[B] → key[B]."""
+    """One key per row: int[B] → key[B]."""
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
 
 
@@ -88,9 +88,9 @@ def widths(steps: tuple[int, ...], cap: int) -> list[int]:
 def at_narrowest(run, counts, known: list[int]):
     """run(width) at the narrowest of the `known` widths that no count passes.
 
-    Heads are dear and most rows have few targets; how many is only known on the device. On several
-    devices the last is run: a branch would have to add up the devices' gradients of the word table
-    by itself, apart from those of its look-ups.
+    Heads are expensive and most rows have few targets; how many is only known on the device. On
+    several devices the last is run: a branch would have to add up the devices' gradients of the
+    word table by itself, apart from those of its look-ups.
 
     Args:
       run: function of a static width whose results have the same shapes at any width. It reads that
@@ -136,9 +136,6 @@ def overlaps(boxes, region_mask, threshold: float):
     iou = inner / (area[..., :, None] + area[..., None, :] - inner)
     real = region_mask & (jnp.arange(boxes.shape[-2]) > 0)
     return (iou > threshold) & real[..., :, None] & real[..., None, :]
-
-
-IMAGE_ROWS = ("unmasked", "zeroed", "released", "stored")
 
 
 def whole_image_row(regions, hidden, num_detected, marked, rule: str):

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-import objectives
 import vl_models
 from core.errors import ConfigError
 from input_pipeline.streams import limits
-from objectives import base, losses, masking
+from objectives import base, instances, losses, masking
 from vl_models import loading
+from vl_models.heads import HeadSpec
 
 PROGRAMS = 16  # most combinations of the streams' sizes: each is a program to compile
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -28,6 +28,8 @@ class MultiTaskModel:
 
     Attributes:
       streams: {stream: its objectives in the order of corruption}.
+      heads: {name: Linen module}.
+      head_specs: {name: how it is built}, which checkpoints save.
       pairs: {stream: ((text, image), ...) of each example that the trunk is run on}.
       loss_scale: {"<stream>/<objective>": factor of its mean in the total loss}.
       dtype: of matrix products.
@@ -36,31 +38,33 @@ class MultiTaskModel:
         checkpoint has the latter alone.
     """
 
-    def __init__(
-        self, config, special, spec, num_answers: int = 0, answer_pieces=(), num_labels: int = 0
-    ):
+    def __init__(self, config, special, spec, lists: Mapping[str, base.OutputLists] | None = None):
         """Builds trunk, objectives and heads.
 
         Args:
           config: the whole config.
           special: `schema.SpecialIds` of the vocabulary.
           spec: feature spec of the region store (feature_dim, num_classes, global_feature).
-          num_answers: entries of the data set's answer list, 0 without one.
-          answer_pieces: vocabulary ids of the word pieces of each.
-          num_labels: classes that the data set's labels are of, 0 where it names none.
+          lists: {stream: answers and labels of its data set}; streams without any may be absent.
 
         Raises:
-          ValueError: unknown dtype, objective or trunk, or lengths that do not fit together.
+          ConfigError: unknown dtype, objective or trunk, or lengths that do not fit together.
         """
         if config.dtype not in DTYPES:
             raise ConfigError(f"config.dtype must be one of {sorted(DTYPES)}, found {config.dtype}")
         self.dtype = DTYPES[config.dtype]
         self._blocks = {n: s for n, s in config.streams.items() if s.batch_size > 0}
         _check_lengths(config.model, self._blocks)
-        # {stream: {(T, R): most of both together}} of its buckets and of itself.
+        # {stream: {(T, R): max_length}} of its buckets and of itself.
         self._lengths = {
             stream: {(text, regions): both for text, regions, both in limits.sizes(block)}
             for stream, block in self._blocks.items()
+        }
+        self.streams: dict[str, list[base.Objective]] = {
+            stream: instances.of_stream(
+                config, stream, special, spec, (lists or {}).get(stream, base.OutputLists())
+            )
+            for stream in self._blocks
         }
         try:
             self.trunk = vl_models.build_trunk(
@@ -69,45 +73,51 @@ class MultiTaskModel:
                 vocab_size=special.vocab_size,
                 feature_dim=spec.feature_dim,
                 text_only=any(not s.images for s in self._blocks.values()),
-                masked_regions=any("masked_region" in s.objectives for s in self._blocks.values()),
+                masked_regions=any(one.hides_regions for one in self.objectives()),
                 dtype=self.dtype,
                 remat=config.remat,
             )
         except ValueError as error:  # vl_models knows of no configs
             raise ConfigError(str(error)) from error
         self.fixed: tuple[str, ...] = getattr(self.trunk, "fixed", ())
-        self.streams: dict[str, list[base.Objective]] = {}
-        self.pairs: dict[str, tuple[tuple[int, int], ...]] = {}
+        self.pairs = {
+            stream: instances.pairs_of(stream, found) for stream, found in self.streams.items()
+        }
         self.loss_scale: dict[str, float] = {}
-        self.heads = {}
+        self.head_specs: dict[str, HeadSpec] = {}
         self.warm_start: dict[str, str] = {}
-        for stream, block in self._blocks.items():
-            facts = base.Facts(
-                special=special,
-                max_text=block.max_text,
-                feature_dim=spec.feature_dim,
-                num_classes=spec.num_classes,
-                stored_mean=spec.global_feature == "mean",
-                num_answers=num_answers,
-                answer_pieces=answer_pieces,
-                num_labels=num_labels,
-            )
-            tasks = [
-                objectives.build(name, name, config.objectives[name], facts)
-                for name in block.objectives
-            ]
-            self.streams[stream] = sorted(tasks, key=lambda task: task.stage)
-            self.pairs[stream] = _pairs(stream, tasks)
-            for task in tasks:
-                _check_stream(stream, block, task)
-                if not task.splits and config.optimizer.accumulate > 1:
+        for stream, found in self.streams.items():
+            for objective in found:
+                objective.check_stream(stream, self._blocks[stream])
+                if not objective.microbatchable and config.optimizer.accumulate > 1:
                     raise ConfigError(
-                        f"{task.name} compares examples of a batch with each other, so "
+                        f"{objective.name} compares examples of a batch with each other, so "
                         "accumulation would change its loss: set config.optimizer.accumulate=1"
                     )
-                self.loss_scale[f"{stream}/{task.name}"] = config.objectives[task.name].weight
-                self.heads[task.head_name] = task.head(self.trunk)
-                self.warm_start |= task.warm_start()
+                self.loss_scale[f"{stream}/{objective.name}"] = objective.block.weight
+                self._add_head(objective)
+                self.warm_start |= objective.warm_start()
+        self.heads = {name: spec.build(self.trunk) for name, spec in self.head_specs.items()}
+
+    def _add_head(self, objective: base.Objective) -> None:
+        """Raises ConfigError where an objective's head is another's of the same name."""
+        spec, name = objective.head(self.trunk), objective.head_name
+        if self.head_specs.setdefault(name, spec) != spec:
+            raise ConfigError(
+                f"two objectives have a head {name!r} that is not the same",
+                where=f"{objective.where}.head",
+                expected=f"{self.head_specs[name]}",
+                found=f"{spec}",
+                fix=f"--{objective.where}.head=<another name>",
+            )
+
+    def objectives(self) -> list[base.Objective]:
+        """Those of all streams."""
+        return [objective for found in self.streams.values() for objective in found]
+
+    def able(self, stream: str, ability: base.Ability) -> list[base.Objective]:
+        """The objectives of a stream that can be asked for something."""
+        return [one for one in self.streams[stream] if ability in one.abilities]
 
     def block(self, stream: str):
         """The stream's part of the config."""
@@ -115,8 +125,11 @@ class MultiTaskModel:
 
     def initial_values(self, arrays, known) -> dict[str, base.InitialValue]:
         """{path: what it starts as}; see `base.Objective.initial_values`."""
-        tasks = [task for stream in self.streams.values() for task in stream]
-        return {k: v for task in tasks for k, v in task.initial_values(arrays, known).items()}
+        return {
+            path: value
+            for objective in self.objectives()
+            for path, value in objective.initial_values(arrays, known).items()
+        }
 
     def init(self, rng, batch: Mapping[str, Mapping]):
         """Initial parameters; only the shapes of `batch` matter."""
@@ -129,7 +142,7 @@ class MultiTaskModel:
             flat.update(loading.flatten({"heads": {name: head["params"]}}))
             return logits
 
-        for stream, tasks in self.streams.items():
+        for stream, found in self.streams.items():
             keys = masking.row_keys(corrupt_key, jnp.arange(batch[stream]["text_ids"].shape[0]))
             arrays = self.corrupt(stream, batch[stream], keys)
             outputs, trunk = self.trunk.init_with_output(
@@ -140,20 +153,21 @@ class MultiTaskModel:
                 pairs=self.pairs[stream],
             )
             flat |= loading.flatten({"trunk": trunk["params"]})
-            for task in tasks:
-                task.logits(functools.partial(init_head, task.head_name), outputs, arrays)
+            for objective in found:
+                head = functools.partial(init_head, objective.head_name)
+                objective.logits(head, outputs, arrays)
         return loading.unflatten(flat)
 
     def corrupt(self, stream: str, batch, keys) -> dict:
         """Swaps, masks and adds targets, on the whole global batch; `keys` key[B]."""
         batch = dequantised(batch)
-        for task in self.streams[stream]:
-            batch = task.corrupt(batch, keys)
+        for objective in self.streams[stream]:
+            batch = objective.corrupt(batch, keys)
         return batch
 
     def weights(self, stream: str, batch) -> dict:
         """{"<stream>/<objective>": denominator of its loss}, from a corrupted global batch."""
-        return {f"{stream}/{task.name}": task.weight(batch) for task in self.streams[stream]}
+        return {f"{stream}/{one.name}": one.weight(batch) for one in self.streams[stream]}
 
     def outputs(self, params, stream: str, batch, *, train=False, dropout_rng=None, **options):
         """The trunk's outputs; `options` go to it (pairs other than the stream's, capture)."""
@@ -195,11 +209,11 @@ class MultiTaskModel:
         """
         outputs = self.outputs(params, stream, batch, train=train, dropout_rng=dropout_rng)
         sums, metrics = {}, {}
-        for task in self.streams[stream]:
-            head = self.head(params, task.head_name, train=train, dropout_rng=dropout_rng)
-            sums[f"{stream}/{task.name}"], found = task.measure(head, outputs, batch)
+        for objective in self.streams[stream]:
+            head = self.head(params, objective.head_name, train=train, dropout_rng=dropout_rng)
+            sums[f"{stream}/{objective.name}"], found = objective.measure(head, outputs, batch)
             metrics |= {f"{stream}/{name}": pair for name, pair in found.items()}
-        metrics[f"{stream}/filled"] = self._filled(stream, batch)
+        metrics[f"{stream}/filled"] = self._fill_rate(stream, batch)
         return sums, metrics
 
     def total(self, sums, weights):
@@ -209,8 +223,8 @@ class MultiTaskModel:
             for name, value in sums.items()
         )
 
-    def _filled(self, stream, batch):
-        """Real positions and all positions of the rows; the rest is padding."""
+    def _fill_rate(self, stream, batch):
+        """(non-padding, total) positions of the rows."""
         texts, images = zip(*self.pairs[stream], strict=True)
         text_mask = batch["text_mask"][:, jnp.array(texts)]
         rows, end = text_mask[..., 0].size, int(self.trunk.packs)  # [END] of each row
@@ -234,45 +248,6 @@ def dequantised(batch) -> dict:
     batch = dict(batch)
     scale = batch.pop("region_scale")
     return batch | dict(regions=batch["regions"].astype(jnp.float32) * scale[..., None])
-
-
-def _pairs(stream: str, tasks) -> tuple[tuple[int, int], ...]:
-    """The pairs of texts and images that a stream's objectives agree on.
-
-    Raises:
-      ValueError: they do not.
-    """
-    said = {task.pairs: task.name for task in tasks if task.pairs is not None}
-    if len(said) > 1:
-        raise ConfigError(
-            f"config.streams.{stream}: its objectives pair texts and images differently: "
-            + "; ".join(f"{name} {pairs}" for pairs, name in said.items())
-        )
-    return next(iter(said), ((0, 0),))
-
-
-def _check_stream(stream: str, block, task) -> None:
-    """Stream options that would spoil a task silently are errors here.
-
-    Raises:
-      ValueError: texts that may be cut, or boxes that are mirrored, where a task allows neither.
-    """
-    if task.whole_text and block.images and block.max_length < block.max_text + block.max_regions:
-        raise ConfigError(
-            f"config.streams.{stream}: {task.name} needs its texts whole, but text and regions "
-            f"are cut together to max_length {block.max_length}; set it to max_text + max_regions "
-            f"= {block.max_text + block.max_regions}"
-        )
-    if not task.mirrors and block.flip != "off":
-        raise ConfigError(
-            f"config.streams.{stream}.flip must be 'off' with {task.name}, whose answers are not "
-            f"mirrored; found {block.flip!r}"
-        )
-    if block.buckets and task.block.get("image_row") == "released":
-        raise ConfigError(
-            f"config.streams.{stream}.buckets must be () with config.objectives.{task.name}."
-            "image_row='released', whose mean counts the padding too"
-        )
 
 
 def _check_lengths(model, blocks):

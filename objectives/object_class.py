@@ -6,26 +6,29 @@ VL-BERT (§4.2, released code): it keeps the visual branch from forgetting what 
 import jax.numpy as jnp
 
 from objectives import base, losses
-from vl_models import heads
+from vl_models.heads import HeadSpec
 
 
-class Task(base.Objective):
+class ObjectClass(base.Objective):
     """Cross-entropy over classes, mean over labelled regions, in every pair an image stands in.
 
     Block:
       classes: COCO's 80 and the background in VCR, 81; the whole image is background, 0.
     """
 
-    head_name = "object_class"
-    stage = 0
     reads = ("region_label",)
 
     def head(self, trunk):
-        return heads.Classifier(trunk.region_sizes, self.block.classes)
+        del trunk
+        return HeadSpec("classifier", "regions", dict(outputs=self.block.classes))
+
+    def head_positions(self, text, regions):
+        del text
+        return regions
 
     def warm_start(self):
         """VL-BERT starts from the head that told a masked region's class (released code)."""
-        return {"heads/object_class/transform": "heads/masked_region/transform"}
+        return {f"heads/{self.head_name}/transform": "heads/masked_region/transform"}
 
     def corrupt(self, batch, keys):
         del keys  # nothing is hidden
@@ -49,7 +52,7 @@ class Task(base.Objective):
     def metrics(self, logits, batch):
         right = (jnp.argmax(logits, -1) == batch["region_label"]).mean(1)
         weights = _weights(batch)
-        return {f"{self.name}_accuracy": ((right * weights).sum(), weights.sum())}
+        return {self.metric("accuracy"): ((right * weights).sum(), weights.sum())}
 
 
 def _weights(batch):

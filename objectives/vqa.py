@@ -8,20 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
 from objectives import base
-from vl_models import heads, layers
+from vl_models import layers
+from vl_models.heads import HeadSpec
 
 TOP = 5  # answers that a prediction names
-OPTIONS = {
-    "form": ("masked_answer", "pooled"),
-    "classifier": ("transform", "1fc", "2fc", "weight_norm"),
-    "classifier_init": ("words", "random"),
-}
 _WORDS = "trunk/embeddings/word/embedding"
 
 
-class Task(base.Objective):
+class AnswerQuestions(base.Objective):
     """Binary cross-entropy with soft scores, summed over answers, mean over questions.
 
     Block:
@@ -33,31 +29,28 @@ class Task(base.Objective):
         (ViLBERT). From scratch it is random, as the word embeddings are themselves.
       width: between the layers; 0: the width of the state, twice that in the pooled form.
       dropout: in the classifier.
-      head: name of the parameters, "vqa" or "gqa" (their answer lists differ).
+      head: name of the parameters; the published ones are "vqa" and "gqa" (their lists differ).
     """
 
-    stage = 0
     predicts = True
     reads = ("answer_ids", "answer_scores")
-    mirrors = False  # "left" and "right" would have to change places in the answers, too
+    named_by = "answers"
+    flip_invariant = False  # "left" and "right" would have to change places in the answers, too
 
     def __init__(self, name, block, facts):
         super().__init__(name, block, facts)
-        base.check_options("vqa", block, OPTIONS)
         self.whole_text = block.form == "masked_answer"  # the [MASK] stands at the end
-        if not facts.num_answers:
-            raise ValueError(
+        if not facts.lists.answers:
+            raise DataError(
                 f"objective {name!r} needs a data set with an answer list, such as data=vqa"
             )
-        self.head_name = block.head
 
     @classmethod
     def assembler(cls, block):
-        base.check_options("vqa", block, OPTIONS)
         return assemble_masked_answer if block.form == "masked_answer" else base.assemble_caption
 
     def head(self, trunk):
-        block, outputs = self.block, self.facts.num_answers
+        block = self.block
         pooled = block.form == "pooled"
         state = trunk.pooled_width if pooled else trunk.sizes.hidden
         width = block.width or state * (2 if pooled else 1)
@@ -65,25 +58,24 @@ class Task(base.Objective):
             self._of_masked_word() and width == trunk.sizes.hidden
         ):
             raise ConfigError(
-                f"config.objectives.{self.name}.classifier_init='words' needs form='masked_answer',"
+                f"{self.where}.classifier_init='words' needs form='masked_answer',"
                 " classifier='transform' and the width of the word embeddings "
                 f"({trunk.sizes.hidden}); found {block.form!r}, {block.classifier!r} and {width}\n"
-                f"  fix: --config.objectives.{self.name}.classifier_init=random"
+                f"  fix: --{self.where}.classifier_init=random"
             )
+        module, options = "classifier", dict(outputs=len(self.output_names))
         if block.classifier == "1fc":
-            return heads.Linear(trunk.sizes, outputs, dropout=block.dropout)
-        if block.classifier == "2fc":
-            return heads.Classifier(
-                trunk.sizes,
-                outputs,
-                width,
-                activation="relu",
-                input_dropout=block.dropout,
-                dropout=block.dropout,
+            module, options = "linear", options | dict(dropout=block.dropout)
+        elif block.classifier == "2fc":
+            options |= dict(
+                width=width, activation="relu", input_dropout=block.dropout, dropout=block.dropout
             )
-        if block.classifier == "weight_norm":
-            return heads.WeightNormClassifier(trunk.sizes, outputs, width)
-        return heads.Classifier(trunk.sizes, outputs, width, norm=True, dropout=block.dropout)
+        elif block.classifier == "weight_norm":
+            module, options = "weight_norm", options | dict(width=width)
+        else:
+            options |= dict(width=width, norm=True, dropout=block.dropout)
+        reads = "pooled" if pooled else "text"
+        return HeadSpec(module, reads, options, self.named_by, self.output_names)
 
     def warm_start(self):
         """VL-BERT's answer word comes out of the masked-language head (released code)."""
@@ -100,7 +92,7 @@ class Task(base.Objective):
         """Each answer as its words, in place of the decoder that is the word table."""
         if self.block.classifier_init != "words" or _WORDS not in arrays:
             return {}
-        pieces, layer = self.facts.answer_pieces, f"heads/{self.head_name}/classifier"
+        pieces, layer = self.facts.lists.answer_pieces, f"heads/{self.head_name}/classifier"
         kernel, has = mean_words(arrays[_WORDS], known.get(_WORDS), pieces)
         count = f"{len(pieces):,}" if has.all() else f"{has.sum():,} of {len(pieces):,}"
         note = f"from the word embeddings of {count} answers"
@@ -137,7 +129,7 @@ class Task(base.Objective):
         best = jnp.argmax(logits, -1)[:, None]
         score = jnp.where(batch["answer_ids"] == best, batch["answer_scores"], 0).sum(-1)
         weight = batch["_weight"]
-        return {f"{self.name}_accuracy": ((score * weight).sum(), weight.sum())}
+        return {self.metric("accuracy"): ((score * weight).sum(), weight.sum())}
 
     def predictions(self, logits, batch):
         """The best answers, the best one first, and their probabilities: [B, TOP]."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from configs import common, models
 from input_pipeline.schema import SpecialIds
+from objectives import base
 from objectives.model import MultiTaskModel
 from vl_models import loading
 from vl_models.published import translate
@@ -33,7 +34,8 @@ def task_of(golden, blocks: dict, *, pooler: bool = False, num_answers: int = 0)
     )
     feature_dim = golden["in/boxes"].shape[-1] - 4
     spec = types.SimpleNamespace(feature_dim=feature_dim, num_classes=0, global_feature="mean")
-    return MultiTaskModel(config, special_of(golden), spec, num_answers)
+    lists = base.OutputLists(answers=tuple(map(str, range(num_answers))))
+    return MultiTaskModel(config, special_of(golden), spec, {STREAM: lists})
 
 
 def special_of(golden) -> SpecialIds:

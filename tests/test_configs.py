@@ -12,6 +12,7 @@ import pytest
 from configs import models, presets
 from core.errors import ConfigError
 from input_pipeline.schema import SpecialIds
+from objectives import base
 from objectives.model import MultiTaskModel
 from training import optimizer
 
@@ -112,7 +113,9 @@ def test_config_builds(name, arg):
     config = importlib.import_module(f"configs.{name}").get_config(arg)
     assert config.is_locked
     spec = types.SimpleNamespace(feature_dim=32, num_classes=11, global_feature="mean")
-    task = MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 100), spec, num_answers=7, num_labels=5)
+    lists = base.OutputLists(tuple("abcdefg"), labels=tuple("abcde"))
+    lists = dict.fromkeys(config.streams, lists)
+    task = MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 100), spec, lists)
     params = jax.eval_shape(task.init, jax.random.key(0), batch_of(config))
     made = optimizer.make(config.optimizer, params, config.total_steps)
     assert float(made.rate(config.optimizer.warmup_steps)) == pytest.approx(config.optimizer.lr)

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # What each package may import of the project; arrows run down only.
 ALLOWED = {
     "core": set(),
-    "configs": set(),
+    "configs": {"objectives"},
     "vl_models": {"core"},
     "input_pipeline": {"core"},
     "runtime": {"core"},
@@ -30,6 +30,8 @@ FORBIDDEN = {
     "input_pipeline": {"jax", "flax", "optax"},
     "configs": {"jax", "numpy", "tensorflow"},
 }
+# Where options are declared, which configs take: without jax, numpy or data.
+DECLARATIONS = ("objectives.options",)
 # The rooms of input_pipeline, each with what it may import of the others.
 ROOMS = {
     "regions": set(),
@@ -67,6 +69,32 @@ def test_imports_run_one_way(package):
             assert top not in FORBIDDEN.get(package, ()), f"{path} imports {name}"
             if top in ALLOWED and top != package:
                 assert top in ALLOWED[package], f"{path} imports {name}"
+
+
+def test_configs_import_declarations_alone():
+    for path in sources("configs"):
+        for name in imported(path):
+            if name.split(".")[0] in ALLOWED:
+                assert name.startswith(("configs", *DECLARATIONS)), f"{path} imports {name}"
+    for package in DECLARATIONS:
+        for path in sources(package.replace(".", "/")):
+            for name in imported(path):
+                top = name.split(".")[0]
+                assert top not in ALLOWED or name.startswith(("core", package)), (path, name)
+
+
+def test_configs_need_no_jax_numpy_or_tensorflow():
+    names = [path.stem for path in sources("configs") if path.stem != "__init__"]
+    code = (
+        "import sys, importlib; sys.modules.update(jax=None, tensorflow=None)\n"
+        f"[importlib.import_module('configs.' + name) for name in {names}]\n"
+        "assert not {'input_pipeline.schema', 'objectives.base'} & set(sys.modules)\n"
+        "print('ok')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "ok", done.stderr
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))

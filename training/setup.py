@@ -134,7 +134,8 @@ def check_facts(data, facts, where: str, vocabulary: bool = True) -> None:
 def _assembler(config, block):
     """How the texts of a stream are laid out: as its first objective says."""
     first = block.objectives[0]
-    return objectives.find(first).assembler(config.objectives[first])
+    own = config.objectives[first]
+    return objectives.of_block(first, own).assembler(own)
 
 
 def assemblers(config) -> dict:
@@ -201,15 +202,13 @@ def _prepare(config, mesh) -> tuple[Parts, dict[str, str]]:
     fingerprints = {name: stream.fingerprint for name, stream in streams.items()}
     digests = {f"streams.{name}": digest for name, digest in fingerprints.items()}
     answers = data.prepared.answers
-    labels = list(answers.labels) if answers else []
-    task = MultiTaskModel(
-        config,
-        data.special,
-        data.spec,
-        num_answers=len(labels),
-        answer_pieces=[text.ids for text in data.tokenizer.encode_batch(labels)],
-        num_labels=len(data.prepared.labels),
+    listed = list(answers.labels) if answers else []
+    lists = base.OutputLists(
+        answers=listed,
+        answer_pieces=[text.ids for text in data.tokenizer.encode_batch(listed)],
+        labels=data.prepared.labels,
     )
+    task = MultiTaskModel(config, data.special, data.spec, dict.fromkeys(config.streams, lists))
 
     def place(batch):
         watchdog.beat()  # evaluation moves on
@@ -284,6 +283,6 @@ def _prepare(config, mesh) -> tuple[Parts, dict[str, str]]:
         facts=facts,
         priors=data.prepared.priors,
         check_features=functools.partial(check_facts, data),
-        flops=throughput.of_task(config, task),
+        flops=throughput.of_model(config, task),
     )
     return parts, digests

@@ -1,4 +1,12 @@
-"""Heads on the trunk's states. One module each; an objective says which it uses."""
+"""Heads on the trunk's states, and their construction as data: `HeadSpec`.
+
+A checkpoint saves the spec of each of its heads, so that it can be opened without the objectives
+that trained them.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -104,3 +112,75 @@ class Linear(nn.Module):
     def __call__(self, states, *, train: bool = False):
         x = Dropout(self.dropout)(states, train=train)
         return layers.dense(self.outputs, self.sizes, "classifier")(x).astype(jnp.float32)
+
+
+_MODULES: Mapping[str, type[nn.Module]] = {
+    "linear": Linear,
+    "classifier": Classifier,
+    "weight_norm": WeightNormClassifier,
+    "tied_decoder": MaskedLanguageHead,
+}
+READS = ("text", "regions", "pooled")
+# Arrays that have an entry per output, and the axis of these: {module: {path in the head: axis}}.
+# Those of "weight_norm" share one gain, so no output can be taken by itself.
+_OUTPUT_AXES: Mapping[str, Mapping[str, int]] = {
+    "linear": {"classifier/kernel": 1, "classifier/bias": 0},
+    "classifier": {"classifier/kernel": 1, "classifier/bias": 0},
+    "weight_norm": {},
+    "tied_decoder": {"bias": 0},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadSpec:
+    """How a head is built, and what its outputs mean.
+
+    Attributes:
+      module: "linear", "classifier", "weight_norm" or "tied_decoder", whose outputs are the word
+        pieces.
+      reads: "text", "regions" or "pooled": the states that it is applied to.
+      options: of the module: outputs, width, activation...
+      named_by: the list of the data set that its outputs are of, "answers" or "labels"; or empty.
+      names: this list in the head's order, where it is known.
+    """
+
+    module: str
+    reads: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    named_by: str = ""
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.module not in _MODULES:
+            raise ValueError(f"module must be one of {sorted(_MODULES)}, found {self.module!r}")
+        if self.reads not in READS:
+            raise ValueError(f"reads must be one of {READS}, found {self.reads!r}")
+
+    def build(self, trunk) -> nn.Module:
+        """The head on a trunk, whose `sizes` and `region_sizes` tell the widths."""
+        sizes = trunk.region_sizes if self.reads == "regions" else trunk.sizes
+        return _MODULES[self.module](sizes, **self.options)
+
+    @property
+    def output_axes(self) -> Mapping[str, int]:
+        """{path within the head: axis of the outputs} of arrays with an entry per output."""
+        return _OUTPUT_AXES[self.module]
+
+    @property
+    def tied(self) -> bool:
+        """Whether it also multiplies with the word table, whose pieces are its outputs."""
+        return self.module == "tied_decoder"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return dataclasses.asdict(self) | dict(options=dict(self.options), names=list(self.names))
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> "HeadSpec":
+        """Inverse of `to_dict`."""
+        return cls(**{**saved, "names": tuple(saved["names"])})
+
+
+def specs(saved: Mapping[str, Mapping[str, Any]]) -> dict[str, HeadSpec]:
+    """{head: its spec} from what a checkpoint saved, {head: `HeadSpec.to_dict()`}."""
+    return {name: HeadSpec.from_dict(spec) for name, spec in saved.items()}

@@ -14,7 +14,7 @@ from configs import vqa as vqa_config
 from input_pipeline.schema import SpecialIds
 from objectives import base, choice, vqa
 from objectives.model import MultiTaskModel
-from vl_models import heads, layers, loading
+from vl_models import layers, loading
 from vl_models.published import translate
 
 WORDS, SEGMENTS = "trunk/embeddings/word/embedding", "trunk/embeddings/segment/embedding"
@@ -28,15 +28,16 @@ CHOICE = dict(
 TABLE = np.array([[0, 0], [1, 10], [2, 20], [6, 30], [9, 90]], np.float32)
 # "cat", "two ##s dog", one word, nothing at all
 PIECES = ([1], [1, 2, 3], [4], [])
+LISTS = base.OutputLists(answers=tuple("abcd"), answer_pieces=PIECES)
 
 
 def answers(**changes):
-    facts = base.Facts(SpecialIds(0, 0, 0, 0, 0, 5), 8, 3, 0, True, len(PIECES), PIECES)
-    return vqa.Task("vqa", ConfigDict(VQA | changes), facts)
+    facts = base.Facts(SpecialIds(0, 0, 0, 0, 0, 5), 8, 3, 0, True, LISTS)
+    return vqa.AnswerQuestions("vqa", ConfigDict(VQA | changes), facts)
 
 
 def choices(**changes):
-    return choice.Task("choice", ConfigDict(CHOICE | changes), None)
+    return choice.Choice("choice", ConfigDict(CHOICE | changes), None)
 
 
 def source(kind="run", **more):
@@ -105,8 +106,8 @@ def test_random_classifiers_stay_so():
 def test_words_need_a_head_that_reads_as_the_word_head_does(change):
     sizes = layers.LayerSizes(hidden=2, heads=1, intermediate=4)
     trunk = types.SimpleNamespace(sizes=sizes, pooled_width=2)
-    assert isinstance(answers().head(trunk), heads.Classifier)
-    assert isinstance(answers(width=2).head(trunk), heads.Classifier)
+    assert answers().head(trunk).module == "classifier"
+    assert answers(width=2).head(trunk).module == "classifier"
     with pytest.raises(
         ValueError, match=r"='words' needs form='masked_answer'(?s:.*)fix: --config"
     ):
@@ -222,7 +223,7 @@ def test_a_published_pretraining_checkpoint_starts_multiple_choice():
 def test_objectives_of_all_streams_are_asked():
     config = vqa_config.get_config("model=vlbert")
     spec = types.SimpleNamespace(feature_dim=6, num_classes=0, global_feature="mean")
-    task = MultiTaskModel(config, SpecialIds(0, 0, 0, 0, 0, 5), spec, len(PIECES), PIECES)
+    task = MultiTaskModel(config, SpecialIds(0, 0, 0, 0, 0, 5), spec, dict(examples=LISTS))
     values = task.initial_values({WORDS: TABLE}, {})
     assert sorted(values) == [BIAS, KERNEL]
     assert values[KERNEL].array[:, 1].tolist() == [3, 20]
@@ -232,7 +233,7 @@ def test_two_layer_choice_head():
     trunk = types.SimpleNamespace(
         sizes=layers.LayerSizes(hidden=2, heads=1, intermediate=4), pooled_width=2
     )
-    head = choices(classifier="2fc", width=3, head_init="random").head(trunk)
+    head = choices(classifier="2fc", width=3, head_init="random").head(trunk).build(trunk)
     params = {
         "transform": {"kernel": np.array([[1.0, -1, 2], [0, 1, 1]]), "bias": np.array([0, 0, -9])},
         "classifier": {"kernel": np.array([[2.0], [3], [5]]), "bias": np.array([0.5])},
@@ -240,7 +241,7 @@ def test_two_layer_choice_head():
     # ReLU of (1, 1, -5), then 2 + 3 + 0 + 0.5.
     states = np.array([[1.0, 2.0]], np.float32)
     assert head.apply({"params": params}, states).tolist() == [[5.5]]
-    wide = choices(classifier="2fc", head_init="random").head(trunk)
+    wide = choices(classifier="2fc", head_init="random").head(trunk).build(trunk)
     assert jax.eval_shape(wide.init, jax.random.key(0), states)["params"]["transform"][
         "kernel"
     ].shape == (2, 2)

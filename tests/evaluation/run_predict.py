@@ -30,7 +30,7 @@ class Task:
     """A region's score is its first feature times a parameter."""
 
     def __init__(self):
-        self.streams = {"examples": [grounding.Task("grounding", ConfigDict(BLOCK), None)]}
+        self.streams = {"examples": [grounding.Grounding("grounding", ConfigDict(BLOCK), None)]}
 
     def outputs(self, params, name, batch):
         return {"regions": batch["regions"][:, 0] * params}

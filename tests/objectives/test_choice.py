@@ -20,7 +20,7 @@ CLASSES = dict(weight=1.0, classes=81)
 
 
 def make(**changes):
-    return choice.Task("choice", ConfigDict(VCR | changes), None)
+    return choice.Choice("choice", ConfigDict(VCR | changes), None)
 
 
 def vcr_batch(golden):
@@ -132,7 +132,7 @@ def test_four_pairs_of_retrieval():
         text_ids=jnp.zeros((2, 3, 5)), regions=jnp.zeros((2, 2, 4, 3)), _weight=jnp.ones(2)
     )
     assert task.corrupt(batch, None)["label"].tolist() == [[0], [0]]
-    assert choice.Task.assembler(task.block) is base.assemble_caption
+    assert choice.Choice.assembler(task.block) is base.assemble_caption
     with pytest.raises(ValueError, match=r"reads \{'M': 2\} of an example's 'regions'"):
         task.corrupt(batch | dict(regions=jnp.zeros((2, 1, 4, 3))), None)
     with pytest.raises(ValueError, match=r"choices must be 4 with pairs='retrieval', found 3"):
@@ -162,17 +162,8 @@ def test_choices_need_labels_and_their_number_of_texts():
         make(choices=3).corrupt(batch, None)
 
 
-@pytest.mark.parametrize("field", ["pairs", "loss", "head"])
-def test_wrong_options_list_the_right_ones(field):
-    first = choice.OPTIONS[field][0]
-    with pytest.raises(ValueError, match=rf"choice.{field} must be one of \('{first}'.*'guess'"):
-        make(**{field: "guess"})
-    with pytest.raises(ValueError, match=rf"choice.{field} must be one of"):
-        choice.Task.assembler(ConfigDict(VCR | {field: "guess"}))
-
-
 def test_object_classes_by_hand():
-    task = object_class.Task("object_class", ConfigDict(dict(weight=1.0, classes=3)), None)
+    task = object_class.ObjectClass("object_class", ConfigDict(dict(weight=1.0, classes=3)), None)
     logits = np.random.RandomState(0).standard_normal((2, 4, 3, 3))  # B P R C
     logits[0, :3, 1] = [9.0, 0.0, 0.0]
     logits[0, 3, 1] = [0.0, 0.0, 9.0]

@@ -7,19 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import objectives
 from configs import common
 from input_pipeline.schema import SpecialIds
-from objectives import base, masked_language, masked_region, masking
+from objectives import base, masking
 from runtime import sharding
 
 ROWS, DIM, VOCAB, CLASSES = 3, 4, 11, 30
 FACTS = base.Facts(SpecialIds(0, 1, 2, 3, 4, VOCAB), 40, DIM, CLASSES, True)
 
 
-def make(module, name, **changes):
+def make(name, **changes):
     block = common.lock(common.objective_blocks())[name]
     block.update(changes)
-    return module.Task(name, block, FACTS)
+    return objectives.build(name, block, FACTS)
 
 
 def words(rng, counts):
@@ -53,13 +54,13 @@ def regions(rng, counts):
 
 
 CASES = {
-    "words": (make(masked_language, "masked_language"), words, "text", VOCAB),
+    "words": (make("masked_language"), words, "text", VOCAB),
     "words, mean a row": (
-        make(masked_language, "masked_language", normalize="per_sample"), words, "text", VOCAB,
+        make("masked_language", normalize="per_sample"), words, "text", VOCAB,
     ),
-    "classes": (make(masked_region, "masked_region"), regions, "regions", CLASSES),
+    "classes": (make("masked_region"), regions, "regions", CLASSES),
     "features": (
-        make(masked_region, "masked_region", target="regression"), regions, "regions", DIM,
+        make("masked_region", target="regression"), regions, "regions", DIM,
     ),
 }  # fmt: skip
 

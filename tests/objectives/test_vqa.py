@@ -11,9 +11,10 @@ import pytest
 
 from configs import vqa as config_file
 from input_pipeline.schema import SpecialIds
-from objectives import vqa
+from objectives import base, vqa
 from objectives.model import MultiTaskModel
 
+LISTS = base.OutputLists(answers=("yes", "no", "red"))
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4, vocab_size=50)
 
 
@@ -69,8 +70,7 @@ def test_layout_of_a_masked_answer():
 
 def test_loss_and_accuracy_by_hand():
     block = config_file.get_config().objectives.vqa
-    facts = types.SimpleNamespace(num_answers=3)
-    task = vqa.Task("vqa", block, facts)
+    task = vqa.AnswerQuestions("vqa", block, types.SimpleNamespace(lists=LISTS))
     logits = jnp.asarray([[2.0, -1.0, 0.5], [0.0, 3.0, 0.0], [9.0, 9.0, 9.0]])
     batch = dict(
         answer_ids=jnp.asarray([[0, 2], [1, 0], [0, 0]]),
@@ -86,13 +86,10 @@ def test_loss_and_accuracy_by_hand():
     assert (float(score), float(weight)) == (pytest.approx(0.3 + 0.9), 2)
 
 
-def test_wrong_options_list_the_right_ones():
+def test_data_without_an_answer_list_are_refused():
     block = config_file.get_config().objectives.vqa
     with pytest.raises(ValueError, match="needs a data set with an answer list"):
-        vqa.Task("vqa", block, types.SimpleNamespace(num_answers=0))
-    block.form = "guess"
-    with pytest.raises(ValueError, match=r"form must be one of \('masked_answer', 'pooled'\)"):
-        vqa.Task.assembler(block)
+        vqa.AnswerQuestions("vqa", block, types.SimpleNamespace(lists=base.OutputLists()))
 
 
 @pytest.mark.parametrize(
@@ -105,14 +102,14 @@ def test_wrong_options_list_the_right_ones():
 def test_options_that_would_spoil_answers_are_refused(change, message):
     config = config_file.get_config()
     spec = types.SimpleNamespace(feature_dim=6, num_classes=0, global_feature="mean")
-    MultiTaskModel(config, SPECIAL, spec, num_answers=3)
+    MultiTaskModel(config, SPECIAL, spec, dict(examples=LISTS))
     config.streams.examples.update(change)
     with pytest.raises(ValueError, match=message):
-        MultiTaskModel(config, SPECIAL, spec, num_answers=3)
+        MultiTaskModel(config, SPECIAL, spec, dict(examples=LISTS))
 
 
 def test_predictions_name_the_best_answers():
-    task = vqa.Task.__new__(vqa.Task)  # neither reads the block
+    task = vqa.AnswerQuestions.__new__(vqa.AnswerQuestions)  # neither reads the block
     logits = jnp.asarray([[0.0, -1.0, 3.0, 0.5, 1.0, 2.0, -2.0], [0.0] * 7])
     found = task.predictions(logits, {})
     row = {key: np.asarray(value)[0] for key, value in found.items()}

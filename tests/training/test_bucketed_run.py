@@ -121,13 +121,12 @@ def test_work_is_counted_by_the_size_of_the_batch():
     task = MultiTaskModel(config, SPECIAL, SPEC)
     full, bucket = made_up(config)
     params = jax.eval_shape(task.init, jax.random.key(1), {"captions": full})
-    heads = {"captions": ["masked_language", "masked_region"]}
-    flops = throughput.flops_of(config, params, heads)
-    assert flops({"captions": full}) == throughput.flops_per_step(config, params, heads)
+    flops = throughput.flops_of(config, params, task)
+    assert flops({"captions": full}) == throughput.flops_per_step(config, params, task)
     small = configure("vlbert")
     small.streams.captions.update(max_text=7, max_regions=5, max_length=10, buckets=())
     small.objectives.masked_language.cap = config.objectives.masked_language.cap * 12 / 7
-    want = throughput.flops_per_step(small, params, heads)
+    want = throughput.flops_per_step(small, params, MultiTaskModel(small, SPECIAL, SPEC))
     assert flops({"captions": bucket}) == pytest.approx(want, rel=1e-12)
     assert want < flops({"captions": full})
 

@@ -10,6 +10,7 @@ import numpy as np
 from input_pipeline.regions import store as regions
 from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.schema import FIELDS, SpecialIds, check_batch
+from objectives import base
 from objectives.model import MultiTaskModel
 
 # BERT's uncased vocabulary, bottom-up attention's 2048 features and 1,600 classes with background.
@@ -18,7 +19,7 @@ SPEC = FeatureSpec(
     detector="assumed", feature_dim=2048, num_classes=1601, background_class=0, top_k=16
 )
 ANSWERS = 3129  # VQA's list
-ANSWERS_OF_ONE = 10  # of a question, its annotators'
+ANSWERS_OF_ONE = 10  # per question, its annotators'
 LABELS = 3  # of one's own classes, where the config does not say
 DISTRACTORS = 2  # more texts of an example in four-way retrieval
 
@@ -38,11 +39,14 @@ class _Texts:
         return np.full(len(rows), self._choices)
 
 
-def task(config) -> MultiTaskModel:
+def model(config) -> MultiTaskModel:
     """The model and objectives of a config, on assumed sizes."""
-    return MultiTaskModel(
-        config, SPECIAL, SPEC, num_answers=ANSWERS, answer_pieces=((),), num_labels=LABELS
-    )
+    lists = base.OutputLists(answers=_numbered(ANSWERS), labels=_numbered(LABELS))
+    return MultiTaskModel(config, SPECIAL, SPEC, dict.fromkeys(config.streams, lists))
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))
 
 
 def batch(config, made: MultiTaskModel, assemble) -> dict[str, dict]:
@@ -50,7 +54,7 @@ def batch(config, made: MultiTaskModel, assemble) -> dict[str, dict]:
 
     Args:
       config: of the run.
-      made: see `task`.
+      made: see `model`.
       assemble: {stream: assemble function}.
     """
     return {stream: _stream(config, made, stream, assemble[stream]) for stream in made.streams}
@@ -58,7 +62,7 @@ def batch(config, made: MultiTaskModel, assemble) -> dict[str, dict]:
 
 def _stream(config, made: MultiTaskModel, stream: str, assemble) -> dict:
     block = config.streams[stream]
-    choices = max((config.objectives[n].get("choices", 0) for n in block.objectives), default=0)
+    choices = max((one.choices for one in made.streams[stream]), default=0)
     texts = assemble(_Texts(choices), np.arange(1), SPECIAL, block.max_text)
     more = 1 + block.negatives + (DISTRACTORS if block.distractors else 0)
     shapes = {key: ((1, more * x.shape[1], *x.shape[2:]), x.dtype) for key, x in texts.items()}
@@ -86,9 +90,9 @@ def describe(made: MultiTaskModel) -> str:
         f"{SPEC.num_classes} classes of regions, {SPEC.kept_classes} kept",
         f"{SPECIAL.vocab_size} word pieces",
     ]
-    names = {objective.name for tasks in made.streams.values() for objective in tasks}
-    if "vqa" in names:
-        parts.append(f"{ANSWERS} answers, {ANSWERS_OF_ONE} a question")
-    if "classification" in names:
+    named_by = {objective.named_by for objective in made.objectives()}
+    if "answers" in named_by:
+        parts.append(f"{ANSWERS} answers, {ANSWERS_OF_ONE} per question")
+    if "labels" in named_by:
         parts.append(f"{LABELS} classes where the config names no number")
     return "; ".join(parts)

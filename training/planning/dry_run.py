@@ -85,9 +85,9 @@ def _assumed(config, mesh):
     for name, block in config.evals.items():
         sizes = {block.stream: block.batch_size}
         sharding.check_batch_sizes(sizes, mesh, 1, f"config.evals.{name}")
-    task = assumed.task(config)
+    task = assumed.model(config)
     batch = assumed.batch(config, task, setup.assemblers(config))
-    return task, batch, throughput.of_task(config, task)
+    return task, batch, throughput.of_model(config, task)
 
 
 def report(config, found, mesh, task, batch, flops: Callable) -> dict:

@@ -1,6 +1,6 @@
 """Model operations of a train step, and what devices could do: the two sides of MFU.
 
-MFU = operations the model needs / (time · peak of all devices). Needed are, a step:
+MFU = operations the model needs / (time · peak of all devices). Needed are, per step:
 
   6 · kernel size · positions   for every matrix product with parameters: 2 forward, 4 backward
   12 · L² · D                   for the attention of each layer and row (QKᵀ and its use on V)
@@ -10,7 +10,7 @@ T and R in ViLBERT's; the places that are predicted for heads. Of masked words a
 the fewest that the head is compiled for: a batch with a row of more, and any batch on several
 devices, does more than is counted. The tied word table counts as part of the masked-language head.
 Table look-ups, norms and element-wise work count nothing; padding counts. Co-attention is
-12 · T · R · width a connection and direction.
+12 · T · R · width per connection and direction.
 """
 
 import math
@@ -18,10 +18,10 @@ import re
 from collections.abc import Callable, Mapping
 
 from input_pipeline.streams import limits
-from objectives import masked_language, masked_region, masking
+from objectives.model import MultiTaskModel
 from runtime import paths
 
-# Dense bfloat16 operations a second of one JAX device, by a part of `device_kind`, from the
+# Dense bfloat16 operations per second of one JAX device, by a part of `device_kind`, from the
 # makers' data sheets. Peaks of devices that are not listed are unknown: no MFU is logged.
 PEAKS = (
     ("H200", 989e12),
@@ -37,7 +37,7 @@ PEAKS = (
 
 
 def peak(devices) -> float | None:
-    """Operations a second of all devices together, or None."""
+    """Operations per second of all devices together, or None."""
     for name, value in PEAKS:
         if re.search(rf"\b{name}\b", devices[0].device_kind):
             return value * len(devices)
@@ -65,7 +65,7 @@ def row_length(model, block, size: tuple[int, int, int] | None = None) -> int:
     Args:
       model: `config.model`.
       block: of the stream.
-      size: (T, R, most of both together) of a bucket; None: the stream's own.
+      size: (T, R, max_length) of a bucket; None: the stream's own.
     """
     text, regions, length = size or limits.sizes(block)[-1]
     both = text + regions * block.images
@@ -94,8 +94,7 @@ def _attention(model, text: int, image: int) -> int:
 def flops_per_step(
     config,
     params,
-    heads: Mapping[str, list[str]],
-    pairs: Mapping[str, int] | None = None,
+    model: MultiTaskModel,
     sizes: Mapping[str, tuple[int, int, int]] | None = None,
 ) -> float:
     """Operations of one update of the whole global batch.
@@ -103,10 +102,9 @@ def flops_per_step(
     Args:
       config: the whole config.
       params: nested dict of arrays or shapes.
-      heads: {stream: names of the heads it uses}.
-      pairs: {stream: pairs of texts and images an example that the trunk runs on}, 1 where absent.
-        What ViLBERT runs once a text below its first connection counts once a pair all the same.
-      sizes: {stream: (T, R, most of both together)} of the batch, a stream's own where absent.
+      model: whose objectives say where their heads are applied. What ViLBERT runs once per text
+        below its first connection counts once per pair all the same.
+      sizes: {stream: (T, R, max_length)} of the streams that take part; None: all, at their own.
     """
     kernels = {
         path: math.prod(x.shape)
@@ -115,7 +113,7 @@ def flops_per_step(
     }
     table = math.prod(params["trunk"]["embeddings"]["word"]["embedding"].shape)
     total = 0.0
-    for stream, names in heads.items():
+    for stream in sizes or model.streams:
         block = config.streams[stream]
         two_streams = "connect" in config.model
         size = (sizes or {}).get(stream, limits.sizes(block)[-1])
@@ -125,37 +123,22 @@ def flops_per_step(
         for path, kernel in kernels.items():
             if path.startswith("trunk/"):
                 row += 6 * kernel * _positions_of(path, text, image)
-        for name in names:
+        by_head = {objective.head_name: objective for objective in model.streams[stream]}
+        for name, objective in sorted(by_head.items()):
             kernel = sum(n for path, n in kernels.items() if path.startswith(f"heads/{name}/"))
-            positions = 1
-            if name == "masked_language":
+            if model.head_specs[name].tied:
                 kernel += table
-                cap = math.ceil(config.objectives[name].cap * block.max_text)
-                positions = masking.widths(masked_language.WIDTHS, min(size[0], cap))[0]
-            elif name == "masked_region" and config.objectives[name].target != "contrastive":
-                positions = masking.widths(masked_region.WIDTHS, size[1])[0]
-            elif name in ("masked_region", "grounding", "object_class"):
-                positions = size[1]
-            row += 6 * kernel * positions
-        total += row * block.batch_size * (pairs or {}).get(stream, 1)
+            row += 6 * kernel * objective.head_positions(size[0], size[1])
+        total += row * block.batch_size * len(model.pairs[stream])
     return total
 
 
-def of_task(config, task) -> Callable:
-    """flops(parameters or their shapes) → function of a batch, see `flops_of`.
-
-    Args:
-      task: a `MultiTaskModel`.
-    """
-    heads = {
-        stream: sorted({objective.head_name for objective in objectives})
-        for stream, objectives in task.streams.items()
-    }
-    pairs = {stream: len(found) for stream, found in task.pairs.items()}
-    return lambda params: flops_of(config, params, heads, pairs)
+def of_model(config, model: MultiTaskModel) -> Callable:
+    """flops(parameters or their shapes) → function of a batch, see `flops_of`."""
+    return lambda params: flops_of(config, params, model)
 
 
-def flops_of(config, params, heads, pairs=None) -> Callable[[Mapping[str, Mapping]], float]:
+def flops_of(config, params, model: MultiTaskModel) -> Callable[[Mapping[str, Mapping]], float]:
     """flops(batch {stream: arrays}) of an update with it; arguments as of `flops_per_step`."""
     known: dict[tuple, float] = {}
 
@@ -169,7 +152,7 @@ def flops_of(config, params, heads, pairs=None) -> Callable[[Mapping[str, Mappin
                 for size in limits.sizes(config.streams[stream])
                 if size[:2] == found[stream]
             }
-            known[shapes] = flops_per_step(config, params, heads, pairs, sizes)
+            known[shapes] = flops_per_step(config, params, model, sizes)
         return known[shapes]
 
     return flops

@@ -54,7 +54,7 @@ def config(tmp_path):
 
 
 def stream(config, training=True):
-    assemble = {"examples": vqa.Task.assembler(config.objectives.vqa)}
+    assemble = {"examples": vqa.AnswerQuestions.assembler(config.objectives.vqa)}
     data = pipeline.Data(config.data)
     if training:
         return data, pipeline.build_streams(config, assemble, data=data)["examples"]

@@ -241,7 +241,7 @@ def test_choices_become_texts_of_one_example(tmp_path):
         dict(pairs="texts", choices=3, loss="softmax", head="choice", classifier="1fc",
              head_init="random", segment_b="as_loaded")
     )  # fmt: skip
-    batch, stream = batches(tree, choice.Task.assembler(block))
+    batch, stream = batches(tree, choice.Choice.assembler(block))
     assert stream.num_examples == 8
     assert batch["text_ids"].shape == (8, 3, 16)
     assert batch["label"][:, 0].tolist() == [0, 1, 2, 0, 1, 2, 0, 1]

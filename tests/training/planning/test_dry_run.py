@@ -123,7 +123,7 @@ class TooLarge:
 
 def test_a_step_too_large_for_its_devices_is_a_verdict_and_no_crash(monkeypatch):
     config = small(vilbert_pretrain)
-    task = assumed.task(config)
+    task = assumed.model(config)
     batch = assumed.batch(config, task, setup.assemblers(config))
     mesh = sharding.make_mesh(config.mesh)
     maker = StateMaker(task, config, batch, mesh)
@@ -185,7 +185,7 @@ ARGUMENTS = [
 def test_assumed_batches_have_what_every_task_reads(file, argument):
     """Parameters, corruption and losses of every config, on shapes alone."""
     config = importlib.import_module(f"configs.{file}").get_config(argument or None)
-    task = assumed.task(config)
+    task = assumed.model(config)
     batch = assumed.batch(config, task, setup.assemblers(config))
     stream = next(iter(batch))
 
@@ -227,7 +227,7 @@ def test_assumed_batches_are_those_of_the_embedded_data(file, argument, tmp_path
     config.data.answer_count = 1
     mesh = sharding.make_mesh(dict(data=1, fsdp=1, tensor=1), jax.devices()[:1])
     real = setup.build(config, mesh).example
-    task = assumed.task(config)
+    task = assumed.model(config)
     made = assumed.batch(config, task, setup.assemblers(config))
     assert set(made) == set(real)
     for stream, arrays in made.items():

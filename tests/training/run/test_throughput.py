@@ -30,8 +30,7 @@ def flops(config):
 
     batch = {name: arrays(block) for name, block in config.streams.items() if block.batch_size}
     params = jax.eval_shape(task.init, jax.random.key(0), batch)
-    heads = {s: [t.head_name for t in tasks] for s, tasks in task.streams.items()}
-    return throughput.flops_per_step(config, params, heads)
+    return throughput.flops_per_step(config, params, task)
 
 
 def test_vlbert_base():
