@@ -42,13 +42,14 @@ class Model:
         self.heads = sorted(self.params.get("heads", {}))
         model = self.config.model
         self.trunk = vl_models.build_trunk(
-            model.name,
             model,
-            vocab_size=arrays["trunk/embeddings/word/embedding"].shape[0],
-            feature_dim=published_model.feature_dim(arrays),
-            text_only="trunk/embeddings/text_visual" in arrays,
-            masked_regions="trunk/embeddings/mask_token" in arrays,
-            dtype=jnp.float32,
+            vl_models.TrunkSpec(
+                vocab_size=arrays["trunk/embeddings/word/embedding"].shape[0],
+                feature_dim=published_model.feature_dim(arrays),
+                text_only="trunk/embeddings/text_visual" in arrays,
+                masked_regions="trunk/embeddings/mask_token" in arrays,
+                dtype=jnp.float32,
+            ),
         )
 
     @functools.cached_property

@@ -68,18 +68,19 @@ class MultiTaskModel:
         }
         try:
             self.trunk = vl_models.build_trunk(
-                config.model.name,
                 config.model,
-                vocab_size=special.vocab_size,
-                feature_dim=spec.feature_dim,
-                text_only=any(not s.images for s in self._blocks.values()),
-                masked_regions=any(one.hides_regions for one in self.objectives()),
-                dtype=self.dtype,
-                remat=config.remat,
+                vl_models.TrunkSpec(
+                    vocab_size=special.vocab_size,
+                    feature_dim=spec.feature_dim,
+                    text_only=any(not s.images for s in self._blocks.values()),
+                    masked_regions=any(one.hides_regions for one in self.objectives()),
+                    dtype=self.dtype,
+                    remat=config.remat,
+                ),
             )
         except ValueError as error:  # vl_models knows of no configs
             raise ConfigError(str(error)) from error
-        self.fixed: tuple[str, ...] = getattr(self.trunk, "fixed", ())
+        self.fixed: tuple[str, ...] = self.trunk.fixed
         self.pairs = {
             stream: instances.pairs_of(stream, found) for stream, found in self.streams.items()
         }

@@ -11,9 +11,14 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # environment variable, so that the child processes they compare with compile alike.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
-import gcs_server
-import jax
-import pytest
+import jaxtyping
+
+# Types and shapes of these packages' annotations are checked at each call; before any is imported.
+jaxtyping.install_import_hook(["vl_models"], "beartype.beartype")
+
+import gcs_server  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 

@@ -7,6 +7,8 @@ import zlib
 
 import numpy as np
 
+from vl_models import loading
+
 FOLDER = pathlib.Path(os.environ.get("VL_GOLDEN_DIR") or pathlib.Path(__file__).parent / "golden")
 
 
@@ -70,3 +72,10 @@ class Golden:
             if not np.allclose(grads[name], 0, atol=1e-6):
                 # a tied alias repeats the gradient of the name it is tied to
                 assert any(np.array_equal(grads[name], grads[other]) for other in expected), name
+
+
+def fitted(shapes, flat: dict) -> dict:
+    """{path: array} as nested parameters; held to be every parameter of `shapes`, and no other."""
+    expected = {path: x.shape for path, x in loading.flatten(shapes).items()}
+    assert {path: np.shape(x) for path, x in flat.items()} == expected
+    return loading.unflatten(flat)

@@ -1,20 +1,28 @@
 """Flax Linen trunks and heads. Imports nothing else from the project.
 
-A trunk module file has `build(model, **sizes) -> nn.Module`; its name in `config.model.name` is the
+A trunk module file has `build(model, spec) -> nn.Module`; its name in `config.model.name` is the
 file's name. Parameter paths are API: `trunk/layer_3/attention/query/kernel`.
 """
 
 import importlib
 
+from ml_collections import ConfigDict
+
+from vl_models.trunk import Trunk, TrunkSpec
+
 TRUNKS = ("single_stream", "vilbert", "vlbert")
 
 
-def build_trunk(name: str, *args, **kwargs):
-    """Builds the trunk of module `vl_models.<name>`.
+def build_trunk(model: ConfigDict, spec: TrunkSpec) -> Trunk:
+    """Builds the trunk of module `vl_models.<model.name>`.
+
+    Args:
+      model: `config.model`.
+      spec: what the data, the streams and the run say of it.
 
     Raises:
-      ValueError: no trunk of that name; lists the known ones.
+      ValueError: no trunk of that name (lists the known ones), or sizes that do not fit together.
     """
-    if name not in TRUNKS:
-        raise ValueError(f"config.model.name must be one of {sorted(TRUNKS)}, found {name!r}")
-    return importlib.import_module(f"vl_models.{name}").build(*args, **kwargs)
+    if model.name not in TRUNKS:
+        raise ValueError(f"config.model.name must be one of {sorted(TRUNKS)}, found {model.name!r}")
+    return importlib.import_module(f"vl_models.{model.name}").build(model, spec)

@@ -1,16 +1,18 @@
 """Dropout that is a function of (key, position): the same on any mesh, and nearly free.
 
-A mask takes one hash an element, which XLA fuses into the product it belongs to. JAX's Threefry, as
-independent of the mesh, is computed apart from it and took 7 % of a BERT-base step on a CPU; JAX's
-faster generators draw other masks on another mesh.
+A mask takes one hash per element, which XLA fuses into the product it belongs to. JAX's Threefry,
+as independent of the mesh, is computed apart from it and took 7 % of a BERT-base step on a CPU;
+JAX's faster generators draw other masks on another mesh.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Key, Shaped, UInt32
 
 
-def _mix(x: jax.Array) -> jax.Array:
+def _mix(x: UInt32[Array, "*any"]) -> UInt32[Array, "*any"]:
     """A bijection of uint32 that flips each output bit for about half of all flipped input bits.
 
     Multipliers and shifts: "lowbias32" of C. Wellons' search for integer hash functions (2018).
@@ -20,7 +22,7 @@ def _mix(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
-def random_words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def random_words(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     """Random uint32 of a shape, each a function of the key and of its own position.
 
     Positions are mixed twice, with another word of the key before each time: the masks of two keys
@@ -45,7 +47,7 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: Shaped[Array, "*any"], *, train: bool) -> Shaped[Array, "*any"]:
         """Args: x: any shape; train: whether it is on (needs the random stream "dropout")."""
         if not train or not self.rate:
             return x

@@ -1,23 +1,30 @@
 """How boxes and features become vectors: geometry and appearance embeddings."""
 
+from collections.abc import Mapping
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Bool, Float, Int, Key
 
 from vl_models.dropout import Dropout
 from vl_models.layers import LayerSizes, dense, layer_norm
 
 
-def geometry_embedding(boxes: jax.Array, image_size: jax.Array, width: int) -> jax.Array:
+def geometry_embedding(
+    boxes: Float[Array, "N R 4"], image_size: Float[Array, "N 2"], width: int
+) -> Float[Array, "N R width"]:
     """Sines and cosines of box centre and size (VL-BERT, released code, base 1000).
 
     Args:
-      boxes: [N, R, 4] xyxy in pixels.
-      image_size: [N, 2] (height, width) in pixels.
+      boxes: xyxy in pixels.
+      image_size: (height, width) in pixels.
       width: of the embedding, a multiple of 8; the original's is 2048 (256 wavelengths).
 
     Returns:
-      [N, R, width] float32: for each of centre x, centre y, width, height in percent of the image,
+      float32: for each of centre x, centre y, width, height in percent of the image,
       all sines, then all cosines, of p / 1000^(i / (width / 8)).
     """
     count = width // 8
@@ -31,7 +38,9 @@ def geometry_embedding(boxes: jax.Array, image_size: jax.Array, width: int) -> j
     return waves.reshape(*boxes.shape[:-1], width)
 
 
-def torch_linear_init(key, shape, dtype=jnp.float32):
+def torch_linear_init(
+    key: Key[Array, ""], shape: tuple[int, int], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "width_in width_out"]:
     """PyTorch's default for Linear: U(-1/√fan_in, 1/√fan_in), for kernels [in, out]."""
     limit = shape[0] ** -0.5
     return jax.random.uniform(key, shape, dtype, -limit, limit)
@@ -51,14 +60,26 @@ class RegionEmbedding(nn.Module):
     geometry_dim: int
 
     @nn.compact
-    def __call__(self, regions, boxes, image_size, region_mask, region_masked, *, train: bool):
+    def __call__(
+        self,
+        regions: Float[Array, "N R F"],
+        boxes: Float[Array, "N R 4"],
+        image_size: Float[Array, "N 2"],
+        region_mask: Bool[Array, "N R"],
+        region_masked: Bool[Array, "N R"] | None,
+        *,
+        train: bool,
+    ) -> Float[Array, "N R D"]:
         """Args:
-          regions: [N, R, F]; boxes: [N, R, 4] pixels; image_size: [N, 2]; region_mask: bool [N, R].
-          region_masked: bool [N, R] or None: regions whose appearance is hidden.
+          regions: appearance features.
+          boxes: xyxy in pixels.
+          image_size: (height, width) in pixels.
+          region_mask: True at real regions.
+          region_masked: regions whose appearance is hidden.
           train: whether dropout is on.
 
         Returns:
-          [N, R, D], zero at padded rows.
+          States, zero at padded rows.
         """
         sizes = self.sizes
         appearance = regions.astype(sizes.dtype)
@@ -82,15 +103,17 @@ class RegionEmbedding(nn.Module):
         return jnp.where(region_mask[..., None], nn.relu(x), 0)
 
 
-def location(boxes: jax.Array, image_size: jax.Array) -> jax.Array:
+def location(
+    boxes: Float[Array, "N R 4"], image_size: Float[Array, "N 2"]
+) -> Float[Array, "N R 5"]:
     """ViLBERT's five numbers of a box: corners and area as shares of the image.
 
     Args:
-      boxes: [N, R, 4] xyxy in pixels.
-      image_size: [N, 2] (height, width) in pixels.
+      boxes: xyxy in pixels.
+      image_size: (height, width) in pixels.
 
     Returns:
-      [N, R, 5] float32: x1/w, y1/h, x2/w, y2/h, area/(w·h).
+      float32: x1/w, y1/h, x2/w, y2/h, area/(w·h).
     """
     x1, y1, x2, y2 = jnp.moveaxis(boxes.astype(jnp.float32), -1, 0)
     h, w = (image_size[:, i, None].astype(jnp.float32) for i in (0, 1))
@@ -108,8 +131,8 @@ class LocatedRegions(nn.Module):
     segments: int = 0
 
     @nn.compact
-    def __call__(self, rows, *, train: bool):
-        """Args: rows: the image keys of a batch, [N, R, …]. Returns: [N, R, D]."""
+    def __call__(self, rows: Mapping[str, Array], *, train: bool) -> Float[Array, "N R D"]:
+        """Args: rows: the image keys of a batch, [N, R, …]; train: whether dropout is on."""
         sizes, regions = self.sizes, rows["regions"].astype(self.sizes.dtype)
         h, w = rows["image_size"][:, 0], rows["image_size"][:, 1]
         whole = jnp.stack([jnp.zeros_like(w), jnp.zeros_like(h), w, h], axis=-1)
@@ -127,8 +150,10 @@ class LocatedRegions(nn.Module):
         return x.astype(sizes.dtype)
 
 
-def _still_at_zero(looked_up, ids):
-    """No gradient where the id is 0: [..., D], int [...] → [..., D]."""
+def _still_at_zero(
+    looked_up: Float[Array, "*rows D"], ids: Int[Array, "*rows"]
+) -> Float[Array, "*rows D"]:
+    """No gradient where the id is 0."""
     return jnp.where((ids == 0)[..., None], jax.lax.stop_gradient(looked_up), looked_up)
 
 
@@ -149,10 +174,10 @@ class TextEmbedding(nn.Module):
     tasks: int = 0
     padding_rows: bool = False
 
-    def setup(self):
+    def setup(self) -> None:
         init = nn.initializers.normal(self.sizes.init_range)
 
-        def table(rows):
+        def table(rows: int) -> nn.Embed:
             return nn.Embed(rows, self.sizes.hidden, embedding_init=init)
 
         self.word = table(self.vocab_size)
@@ -163,8 +188,15 @@ class TextEmbedding(nn.Module):
         self.norm = layer_norm()
         self.dropout = Dropout(self.sizes.dropout)
 
-    def __call__(self, text_ids, segment_ids, task_id=None, *, train: bool):
-        """int [N, T] ids → [N, T, D]; with task ids int [N] → [N, T + 1, D], the task's row at 1.
+    def __call__(
+        self,
+        text_ids: Int[Array, "N T"],
+        segment_ids: Int[Array, "N T"],
+        task_id: Int[Array, " N"] | None = None,
+        *,
+        train: bool,
+    ) -> Float[Array, "N L D"]:
+        """Embeds tokens: L = T, or with task ids T + 1, the task's row at 1.
 
         The task's row has neither position nor segment; the other tokens keep theirs.
         """

@@ -6,12 +6,15 @@ residual sums before a norm are float32; matrix products run in `dtype`.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Bool, Float, Int, Shaped
 
 from vl_models.dropout import Dropout
 
@@ -45,15 +48,15 @@ class LayerSizes:
     intermediate: int
     dropout: float = 0.0
     init_range: float = 0.02
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: str = "none"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.remat not in REMAT:
             raise ValueError(f"config.remat must be one of {sorted(REMAT)}, found {self.remat!r}")
 
 
-def rematerialised(run: Callable, policy: str) -> Callable:
+def rematerialised(run: Callable[..., Any], policy: str) -> Callable[..., Any]:
     """`run(module, *arrays)` whose activations the backward pass computes again, by REMAT."""
     return run if policy == "none" else nn.remat(run, policy=REMAT[policy])
 
@@ -81,54 +84,59 @@ def layer_norm(name: str | None = None, gain: float = 1.0) -> nn.LayerNorm:
 
 
 @jax.custom_vjp
-def gelu(x: jax.Array) -> jax.Array:
+def gelu(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
     """Exact GELU, x Φ(x) with Φ by erf as in the originals; worked out in float32."""
     return _gelu(x)[0]
 
 
-def _normal_below(x):
-    """Φ(x). jax.nn.gelu takes erfc, three times as dear on a CPU; sums round its digits away."""
+def _normal_cdf(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
+    """Φ(x) by erf.
+
+    jax.nn.gelu takes erfc, which costs three times as much on a CPU, and whose extra digits are
+    lost to rounding in the sums that follow.
+    """
     return 0.5 * (1 + jax.lax.erf(x * 0.5**0.5))
 
 
-def _gelu(x):
+def _gelu(x: Float[Array, "*any"]) -> tuple[Float[Array, "*any"], Float[Array, "*any"]]:
     wide = x.astype(jnp.float32)
-    return (wide * _normal_below(wide)).astype(x.dtype), x
+    return (wide * _normal_cdf(wide)).astype(x.dtype), x
 
 
-def _gelu_gradient(x, gradient):
+def _gelu_gradient(
+    x: Float[Array, "*any"], gradient: Float[Array, "*any"]
+) -> tuple[Float[Array, "*any"]]:
     """Φ(x) + x φ(x), from the input alone: nothing else is kept for the backward pass."""
     wide = x.astype(jnp.float32)
-    slope = _normal_below(wide) + wide * jnp.exp(-0.5 * wide**2) * (2 * math.pi) ** -0.5
+    slope = _normal_cdf(wide) + wide * jnp.exp(-0.5 * wide**2) * (2 * math.pi) ** -0.5
     return ((gradient * slope).astype(x.dtype),)
 
 
 gelu.defvjp(_gelu, _gelu_gradient)
 
 
-def gather_rows(x: jax.Array, index: jax.Array) -> jax.Array:
-    """Rows x[n, index[n, g]]: [N, S, D] and int[N, G] → [N, G, D]."""
+def gather_rows(x: Float[Array, "N S D"], index: Int[Array, "N G"]) -> Float[Array, "N G D"]:
+    """Rows x[n, index[n, g]]."""
     return jnp.take_along_axis(x, index[..., None], axis=1)
 
 
-def check_capture(capture) -> None:
-    """Raises ValueError where a trunk is asked to return something it does not have."""
-    unknown = set(capture) - {"attention", "hidden"}
-    if unknown:
-        raise ValueError(f"capture must be among 'attention', 'hidden', found {unknown}")
+# Static (text index k, image index m) of each pair of an example.
+Pairs = tuple[tuple[int, int], ...]
+FIRST_PAIR: Pairs = ((0, 0),)
 
-
-# Keys of a stream batch that have one entry a text (axis K) and one an image (axis M).
+# Keys of a stream batch that have one entry per text (axis K) and one per image (axis M).
 BY_TEXT = ("text_ids", "text_mask", "segment_ids", "token_region")
 BY_IMAGE = ("regions", "boxes", "image_size", "region_mask", "region_masked")
 
 
-def flatten_entries(batch, keys):
+def flatten_entries(batch: Mapping[str, Array], keys: Sequence[str]) -> dict[str, Array]:
     """[B, K or M, …] → [B·K or B·M, …] for the given keys that the batch has."""
     return {k: batch[k].reshape(-1, *batch[k].shape[2:]) for k in keys if k in batch}
 
 
-def pick_entries(x, index, entries: int):
+def pick_entries(
+    x: Shaped[Array, "rows ..."], index: Sequence[int], entries: int
+) -> Shaped[Array, "pairs ..."]:
     """Rows of pairs: [B·entries, …] → [B·P, …] with entry index[p] of each example."""
     if tuple(index) == tuple(range(entries)):
         return x
@@ -136,7 +144,7 @@ def pick_entries(x, index, entries: int):
     return x.reshape(-1, *x.shape[2:])
 
 
-def expand_pairs(batch, pairs):
+def expand_pairs(batch: Mapping[str, Array], pairs: Pairs) -> dict[str, Array]:
     """Rows of (text, image) pairs: [B, K, …] and [B, M, …] → {key: [B·P, …]}.
 
     Args:
@@ -165,23 +173,31 @@ class Attention(nn.Module):
     inner: int | None = None
 
     @nn.compact
-    def __call__(self, x, context, context_mask, *, train: bool, gate_by=None):
+    def __call__(
+        self,
+        x: Float[Array, "N L D"],
+        context: Float[Array, "N S Dc"],
+        context_mask: Bool[Array, "N S"],
+        *,
+        train: bool,
+        gate_by: Float[Array, "N Dg"] | None = None,
+    ) -> tuple[Float[Array, "N L D"], Float[Array, "N heads L S"]]:
         """Args:
-          x: [N, L, D] queries and residual.
-          context: [N, S, D'] keys and values.
-          context_mask: bool [N, S], True where a key may be seen.
+          x: queries and residual.
+          context: keys and values.
+          context_mask: True where a key may be seen.
           train: whether dropout is on.
-          gate_by: [N, D''] or None: scales queries and keys by 1 + sigmoid of a linear map of it
+          gate_by: where given, scales queries and keys by 1 + sigmoid of a linear map of it
             (12-in-1's dynamic attention).
 
         Returns:
-          [N, L, D] and the attention probabilities [N, heads, L, S] before dropout.
+          States and the attention probabilities before dropout.
         """
         sizes = self.sizes
         inner = self.inner or sizes.hidden
         width = inner // sizes.heads
 
-        def split(name, states):
+        def split(name: str, states: Array) -> Array:
             projected = dense(inner, sizes, name)(states)
             if gate_by is not None and name != "value":
                 gate = 1 + nn.sigmoid(dense(inner, sizes, f"{name}_gate")(gate_by))
@@ -200,12 +216,12 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with GELU between, residual and norm: [N, L, D] → [N, L, D]."""
+    """Two linear layers with GELU between, residual and norm."""
 
     sizes: LayerSizes
 
     @nn.compact
-    def __call__(self, x, *, train: bool):
+    def __call__(self, x: Float[Array, "N L D"], *, train: bool) -> Float[Array, "N L D"]:
         sizes = self.sizes
         inner = gelu(dense(sizes.intermediate, sizes, "intermediate")(x))
         out = dense(sizes.hidden, sizes, "output")(inner)
@@ -218,12 +234,21 @@ class Layer(nn.Module):
 
     sizes: LayerSizes
 
-    def setup(self):
+    def setup(self) -> None:
         self.attention = Attention(self.sizes)
         self.mlp = FeedForward(self.sizes)
 
-    def __call__(self, x, mask, *, train: bool, gate_by=None):
-        def run(layer, x, mask, gate_by):
+    def __call__(
+        self,
+        x: Float[Array, "N L D"],
+        mask: Bool[Array, "N L"],
+        *,
+        train: bool,
+        gate_by: Float[Array, "N Dg"] | None = None,
+    ) -> tuple[Float[Array, "N L D"], Float[Array, "N heads L L"]]:
+        def run(
+            layer: "Layer", x: Array, mask: Array, gate_by: Array | None
+        ) -> tuple[Array, Array]:
             x, probs = layer.attention(x, x, mask, train=train, gate_by=gate_by)
             return layer.mlp(x, train=train), probs
 
@@ -231,7 +256,7 @@ class Layer(nn.Module):
 
 
 class Pooler(nn.Module):
-    """act(W h₀ + b) of the first position: [N, L, D] → [N, width].
+    """act(W h₀ + b) of the first position.
 
     Attributes:
       width: of the output; None: D.
@@ -240,9 +265,9 @@ class Pooler(nn.Module):
 
     sizes: LayerSizes
     width: int | None = None
-    activation: Callable = jnp.tanh
+    activation: Callable[[Array], Array] = jnp.tanh
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: Float[Array, "N L D"]) -> Float[Array, "N width"]:
         width = self.width or self.sizes.hidden
         return self.activation(dense(width, self.sizes, "dense")(x[:, 0]))

@@ -3,40 +3,29 @@
 Unlike VL-BERT, text has no visual embedding, regions have no position, and nothing is packed.
 """
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import Array
+from ml_collections import ConfigDict
 
 from vl_models import embeddings, layers
+from vl_models.trunk import TrunkSpec, check_capture, run_layers
 
 
-def build(
-    model,
-    *,
-    vocab_size: int,
-    feature_dim: int,
-    text_only: bool,
-    masked_regions: bool,
-    dtype,
-    remat: str = "none",
-):
-    """The trunk of a config (`config.model`). `feature_dim` is read off the batch.
+def build(model: ConfigDict, spec: TrunkSpec) -> "SingleStream":
+    """The trunk of a config (`config.model`). A masked region is a zero feature.
 
     Raises:
       ValueError: text-only rows, which this model does not have.
     """
-    del feature_dim, masked_regions  # a masked region is a zero feature
-    if text_only:
+    if spec.text_only:
         raise ValueError("single_stream has no rows without an image: take the text stream out")
-    sizes = layers.LayerSizes(
-        hidden=model.hidden,
-        heads=model.heads,
-        intermediate=model.intermediate,
-        dropout=model.dropout,
-        init_range=model.init_range,
-        dtype=dtype,
-        remat=remat,
+    return SingleStream(
+        spec.layer_sizes(model, model), model.layers, spec.vocab_size, model.positions
     )
-    return SingleStream(sizes, model.layers, vocab_size, model.positions)
 
 
 class SingleStream(nn.Module):
@@ -54,6 +43,7 @@ class SingleStream(nn.Module):
     positions: int
 
     packs = False  # whether rows are text | regions | [END] without gaps
+    fixed = ()  # every parameter trains
 
     @property
     def pooled_width(self) -> int:
@@ -65,7 +55,7 @@ class SingleStream(nn.Module):
         """Of the region states: one stream has one width."""
         return self.sizes
 
-    def setup(self):
+    def setup(self) -> None:
         self.embeddings = embeddings.TextEmbedding(
             self.sizes, self.vocab_size, self.positions, padding_rows=True
         )
@@ -74,8 +64,14 @@ class SingleStream(nn.Module):
         self.pooler = layers.Pooler(self.sizes)
 
     def __call__(
-        self, batch, *, train: bool, max_length: int | None = None, pairs=((0, 0),), capture=()
-    ):
+        self,
+        batch: Mapping[str, Array],
+        *,
+        train: bool,
+        max_length: int | None = None,
+        pairs: layers.Pairs = layers.FIRST_PAIR,
+        capture: Collection[str] = (),
+    ) -> dict[str, Any]:
         """Runs the trunk on B·P rows (N).
 
         Args:
@@ -93,24 +89,16 @@ class SingleStream(nn.Module):
           ValueError: unknown capture name.
         """
         del max_length
-        layers.check_capture(capture)
+        check_capture(capture)
         rows = layers.expand_pairs(batch, pairs)
         text = self.embeddings(rows["text_ids"], rows["segment_ids"], train=train)
         x = jnp.concatenate([text, self.regions(rows, train=train)], axis=1)
         mask = jnp.concatenate([rows["text_mask"], rows["region_mask"]], axis=1)
-        attention, hidden = [], [x]
-        for layer in self.layer:
-            x, probs = layer(x, mask, train=train)
-            attention.append(probs)
-            hidden.append(x)
+        x, seen = run_layers(self.layer, x, mask, train=train)
         out = dict(
             text=x[:, : text.shape[1]],
             regions=x[:, text.shape[1] :],
             pooled=self.pooler(x),
             word_embedding=self.embeddings.word.embedding,
         )
-        if "attention" in capture:
-            out["attention"] = tuple(attention)
-        if "hidden" in capture:
-            out["hidden"] = tuple(hidden)
-        return out
+        return out | {name: seen[name] for name in capture}

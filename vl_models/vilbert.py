@@ -6,42 +6,35 @@ attention and task tokens.
 """
 
 import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float
+from ml_collections import ConfigDict
 
 from vl_models import embeddings, layers
 from vl_models.dropout import Dropout
+from vl_models.trunk import TrunkSpec, check_capture
 
 FUSIONS = {"mul": jnp.multiply, "sum": jnp.add}
 
 
-def build(
-    model,
-    *,
-    vocab_size: int,
-    feature_dim: int,
-    text_only: bool,
-    masked_regions: bool,
-    dtype,
-    remat: str = "none",
-):
-    """The trunk of a config (`config.model`). `feature_dim` is read off the batch.
+def build(model: ConfigDict, spec: TrunkSpec) -> "ViLBert":
+    """The trunk of a config (`config.model`). A masked region is a zero feature.
 
     Raises:
       ValueError: connections that do not fit the layers, an unknown fusion, or text-only rows.
     """
-    del feature_dim, masked_regions  # a masked region is a zero feature
-    if text_only:
+    if spec.text_only:
         raise ValueError("vilbert has no rows without an image: set config.streams.text off")
     check(model)
-    common = dict(dropout=model.dropout, init_range=model.init_range, dtype=dtype, remat=remat)
     return ViLBert(
-        sizes=layers.LayerSizes(model.hidden, model.heads, model.intermediate, **common),
-        region_sizes=layers.LayerSizes(
-            model.image.hidden, model.image.heads, model.image.intermediate, **common
-        ),
+        sizes=spec.layer_sizes(model, model),
+        region_sizes=spec.layer_sizes(model.image, model),
         connect_width=model.connect.hidden,
         connect_heads=model.connect.heads,
         text_layers=model.layers,
@@ -49,7 +42,7 @@ def build(
         text_at=tuple(model.connect.text_at),
         image_at=tuple(model.connect.image_at),
         coattention=model.connect.coattention,
-        vocab_size=vocab_size,
+        vocab_size=spec.vocab_size,
         positions=model.positions,
         fusion=model.fusion,
         dynamic_attention=model.dynamic_attention,
@@ -59,7 +52,7 @@ def build(
     )
 
 
-def check(model) -> None:
+def check(model: ConfigDict) -> None:
     """Raises ValueError where the schedule of connections does not fit the streams."""
     text_at, image_at = tuple(model.connect.text_at), tuple(model.connect.image_at)
     if model.fusion not in FUSIONS:
@@ -88,8 +81,8 @@ class Connection(nn.Module):
     width: int
     heads: int
 
-    def setup(self):
-        def attention(sizes):
+    def setup(self) -> None:
+        def attention(sizes: layers.LayerSizes) -> layers.Attention:
             sizes = dataclasses.replace(sizes, heads=self.heads)
             return layers.Attention(sizes, inner=self.width)
 
@@ -98,10 +91,24 @@ class Connection(nn.Module):
         self.text_mlp = layers.FeedForward(self.sizes)
         self.image_mlp = layers.FeedForward(self.image_sizes)
 
-    def __call__(self, text, image, text_mask, image_mask, *, train: bool):
-        """[N, T, D], [N, R, Dv] → the same, and both maps of probabilities (text→image first)."""
+    def __call__(
+        self,
+        text: Float[Array, "N T D"],
+        image: Float[Array, "N R Dv"],
+        text_mask: Bool[Array, "N T"],
+        image_mask: Bool[Array, "N R"],
+        *,
+        train: bool,
+    ) -> tuple[
+        Float[Array, "N T D"],
+        Float[Array, "N R Dv"],
+        tuple[Float[Array, "N heads T R"], Float[Array, "N heads R T"]],
+    ]:
+        """Both streams' states, and both maps of probabilities (text → image first)."""
 
-        def run(layer, text, image, text_mask, image_mask):
+        def run(
+            layer: "Connection", text: Array, image: Array, text_mask: Array, image_mask: Array
+        ) -> tuple[Array, Array, tuple[Array, Array]]:
             seen, to_image = layer.text_attention(text, image, image_mask, train=train)
             read, to_text = layer.image_attention(image, text, text_mask, train=train)
             text, image = layer.text_mlp(seen, train=train), layer.image_mlp(read, train=train)
@@ -109,6 +116,55 @@ class Connection(nn.Module):
 
         run = layers.rematerialised(run, self.sizes.remat)
         return run(self, text, image, text_mask, image_mask)
+
+
+@dataclasses.dataclass
+class _Stream:
+    """One stream of a trunk on its way up, and what can be captured of it.
+
+    Attributes:
+      stack: all its layers, first to last.
+      fixed: how many of the first ones do not train.
+      entries: texts (K) or images (M) of an example.
+      states: [B·entries, L, D], after `repeat` [B·P, L, D].
+      mask: True at real positions, like the states without D.
+      attention: probabilities per layer, [N, heads, L, L].
+      hidden: input and output states of the layers that have run.
+    """
+
+    stack: Sequence[layers.Layer]
+    fixed: int
+    entries: int
+    states: Array
+    mask: Array
+    attention: list[Array] = dataclasses.field(default_factory=list)
+    hidden: list[Array] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.hidden = [self.states]
+
+    def run_to(self, stop: int, *, train: bool, gate: "_Stream | None" = None) -> None:
+        """Runs the layers from where the stream is to before layer `stop`.
+
+        Args:
+          stop: number of a layer.
+          train: whether dropout is on.
+          gate: the stream whose mean state gates the attention, one row per row of this one.
+        """
+        for number in range(len(self.attention), stop):
+            gate_by = _mean(gate.states, gate.mask) if gate else None
+            self.states, probs = self.stack[number](
+                self.states, self.mask, train=train, gate_by=gate_by
+            )
+            self.attention.append(probs)
+            self.hidden.append(self.states)
+            if number + 1 == self.fixed:
+                self.states = jax.lax.stop_gradient(self.states)
+
+    def repeat(self, index: Sequence[int]) -> None:
+        """From one row per text or image to one per pair: entry index[p] of each example."""
+        self.states = layers.pick_entries(self.states, index, self.entries)
+        self.mask = layers.pick_entries(self.mask, index, self.entries)
 
 
 class ViLBert(nn.Module):
@@ -152,7 +208,7 @@ class ViLBert(nn.Module):
             out.append(r"trunk/regions/.*")
         return tuple(out)
 
-    def setup(self):
+    def setup(self) -> None:
         self.embeddings = embeddings.TextEmbedding(
             self.sizes, self.vocab_size, self.positions, tasks=self.tasks
         )
@@ -169,11 +225,17 @@ class ViLBert(nn.Module):
         self.fused_dropout = Dropout(self.sizes.dropout)
 
     def __call__(
-        self, batch, *, train: bool, max_length: int | None = None, pairs=((0, 0),), capture=()
-    ):
+        self,
+        batch: Mapping[str, Array],
+        *,
+        train: bool,
+        max_length: int | None = None,
+        pairs: layers.Pairs = layers.FIRST_PAIR,
+        capture: Collection[str] = (),
+    ) -> dict[str, Any]:
         """Runs the trunk; texts and images become B·P pairs (N) at the first connection.
 
-        What lies below it runs once a text and once an image, however many pairs share them.
+        What lies below it runs once per text and once per image, however many pairs share them.
 
         Args:
           batch: stream batch (see input_pipeline.schema); `task_id` [B] with task tokens.
@@ -188,71 +250,74 @@ class ViLBert(nn.Module):
           word_embedding [V, D]; attention: {"text", "image", "connection": tuples}.
 
         Raises:
-          ValueError: unknown capture name.
+          ValueError: unknown capture name, or no `task_id` where there are task tokens.
         """
         del max_length
-        layers.check_capture(capture)
+        check_capture(capture)
         texts, images = zip(*pairs, strict=True)
-        entries = batch["text_ids"].shape[1], batch["regions"].shape[1]
-        rows = layers.flatten_entries(batch, layers.BY_TEXT)
-        if self.tasks and "task_id" not in batch:
-            raise ValueError(
-                "config.model.tasks > 0 needs `task_id` in the batch; pre-training has none"
-            )
-        task_id = jnp.repeat(batch["task_id"], entries[0]) if self.tasks else None
-        text_mask = rows["text_mask"]
-        if self.tasks:
-            text_mask = jnp.pad(text_mask, ((0, 0), (1, 0)), constant_values=True)
-        text = self.embeddings(rows["text_ids"], rows["segment_ids"], task_id, train=train)
-        rows = layers.flatten_entries(batch, layers.BY_IMAGE)
-        image_mask = rows["region_mask"]
-        image = self.regions(rows, train=train)
+        text, image = self._embed_text(batch, train), self._embed_regions(batch, train)
+        gate = text if self.dynamic_attention else None
+        connection = []
 
-        maps = {"text": [], "image": [], "connection": []}
-        hidden = {"text": [text], "image": [image]}
-
-        def run_text(text, first, last):
-            for i in range(first, last):
-                text, probs = self.layer[i](text, text_mask, train=train)
-                maps["text"].append(probs)
-                hidden["text"].append(text)
-                if i + 1 == self.fixed_text_layers:
-                    text = jax.lax.stop_gradient(text)
-            return text
-
-        def run_image(image, first, last, text):
-            for i in range(first, last):
-                gate_by = _mean(text, text_mask) if self.dynamic_attention else None
-                image, probs = self.image_layer[i](image, image_mask, train=train, gate_by=gate_by)
-                maps["image"].append(probs)
-                hidden["image"].append(image)
-                if i + 1 == self.fixed_image_layers:
-                    image = jax.lax.stop_gradient(image)
-            return image
-
-        def pick(x, index, which):
-            return layers.pick_entries(x, index, entries[which])
-
-        text_done, image_done = 0, 0
+        text.run_to(self.text_at[0], train=train)
+        if gate:  # makes even the first image layers depend on the text
+            text.repeat(texts)
+            image.repeat(images)
+            image.run_to(self.image_at[0], train=train, gate=gate)
+        else:
+            image.run_to(self.image_at[0], train=train)
+            text.repeat(texts)
+            image.repeat(images)
         for k, (text_at, image_at) in enumerate(zip(self.text_at, self.image_at, strict=True)):
-            text = run_text(text, text_done, text_at)
-            if k == 0 and self.dynamic_attention:
-                # The gate makes even the first image layers depend on the text.
-                text, text_mask = pick(text, texts, 0), pick(text_mask, texts, 0)
-                image, image_mask = pick(image, images, 1), pick(image_mask, images, 1)
-            image = run_image(image, image_done, image_at, text)
-            if k == 0 and not self.dynamic_attention:
-                text, text_mask = pick(text, texts, 0), pick(text_mask, texts, 0)
-                image, image_mask = pick(image, images, 1), pick(image_mask, images, 1)
+            text.run_to(text_at, train=train)
+            image.run_to(image_at, train=train, gate=gate)
             if self.coattention:
-                text, image, probs = self.connection[k](
-                    text, image, text_mask, image_mask, train=train
+                text.states, image.states, probs = self.connection[k](
+                    text.states, image.states, text.mask, image.mask, train=train
                 )
-                maps["connection"].append(probs)
-            text_done, image_done = text_at, image_at
-        image = run_image(image, image_done, self.image_layers, text)
-        text = run_text(text, text_done, self.text_layers)
+                connection.append(probs)
+        image.run_to(self.image_layers, train=train, gate=gate)
+        text.run_to(self.text_layers, train=train)
 
+        seen = dict(
+            attention=dict(
+                text=tuple(text.attention),
+                image=tuple(image.attention),
+                connection=tuple(connection),
+            ),
+            hidden=dict(text=tuple(text.hidden), image=tuple(image.hidden)),
+        )
+        out = self._outputs(text.states, image.states, train)
+        return out | {name: seen[name] for name in capture}
+
+    def _embed_text(self, batch: Mapping[str, Array], train: bool) -> _Stream:
+        """The text stream below its first layer, one row per text, task token included."""
+        entries = batch["text_ids"].shape[1]
+        rows = layers.flatten_entries(batch, layers.BY_TEXT)
+        mask, task_id = rows["text_mask"], None
+        if self.tasks:
+            if "task_id" not in batch:
+                raise ValueError(
+                    "config.model.tasks > 0 needs `task_id` in the batch; pre-training has none"
+                )
+            task_id = jnp.repeat(batch["task_id"], entries)
+            mask = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
+        states = self.embeddings(rows["text_ids"], rows["segment_ids"], task_id, train=train)
+        return _Stream(self.layer, self.fixed_text_layers, entries, states, mask)
+
+    def _embed_regions(self, batch: Mapping[str, Array], train: bool) -> _Stream:
+        """The image stream below its first layer, one row per image."""
+        rows = layers.flatten_entries(batch, layers.BY_IMAGE)
+        states = self.regions(rows, train=train)
+        entries = batch["regions"].shape[1]
+        return _Stream(
+            self.image_layer, self.fixed_image_layers, entries, states, rows["region_mask"]
+        )
+
+    def _outputs(
+        self, text: Float[Array, "N L D"], image: Float[Array, "N R Dv"], train: bool
+    ) -> dict[str, Array]:
+        """What `__call__` returns of both streams' last states."""
         pooled_text, pooled_image = self.text_pooler(text), self.image_pooler(image)
         fused = FUSIONS[self.fusion](pooled_text, pooled_image)
         out = dict(
@@ -266,14 +331,10 @@ class ViLBert(nn.Module):
         if self.tasks:
             out["task_token"] = text[:, 1]
             out["text"] = jnp.concatenate([text[:, :1], text[:, 2:]], axis=1)
-        if "attention" in capture:
-            out["attention"] = {name: tuple(probs) for name, probs in maps.items()}
-        if "hidden" in capture:
-            out["hidden"] = {name: tuple(states) for name, states in hidden.items()}
         return out
 
 
-def _mean(x, mask):
-    """Mean over real positions: [N, T, D], bool [N, T] → [N, D]."""
+def _mean(x: Float[Array, "N T D"], mask: Bool[Array, "N T"]) -> Float[Array, "N D"]:
+    """Mean over real positions."""
     weights = mask.astype(x.dtype)[..., None]
     return (x * weights).sum(1) / weights.sum(1)

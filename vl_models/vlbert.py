@@ -4,57 +4,36 @@ A row of the sequence is `text | regions | [END]`, packed without gaps. Every wo
 whole image (or the region it refers to) as its visual embedding; every region carries its own.
 """
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float, Int, Shaped
+from ml_collections import ConfigDict
 
 from vl_models import embeddings, layers
 from vl_models.dropout import Dropout
+from vl_models.trunk import TrunkSpec, check_capture, run_layers
 
 REGION_SEGMENT = 2  # segments 0 and 1 are BERT's A and B
 
 
-def build(
-    model,
-    *,
-    vocab_size: int,
-    feature_dim: int,
-    text_only: bool,
-    masked_regions: bool,
-    dtype,
-    remat: str = "none",
-):
-    """The trunk of a config.
-
-    Args:
-      model: `config.model`.
-      vocab_size: V.
-      feature_dim: F of the region store.
-      text_only: whether rows without an image occur (adds their visual embedding).
-      masked_regions: whether regions are ever masked (adds what stands in for them).
-      dtype: of matrix products.
-      remat: key of `layers.REMAT`.
-    """
-    sizes = layers.LayerSizes(
-        hidden=model.hidden,
-        heads=model.heads,
-        intermediate=model.intermediate,
-        dropout=model.dropout,
-        init_range=model.init_range,
-        dtype=dtype,
-        remat=remat,
-    )
+def build(model: ConfigDict, spec: TrunkSpec) -> "VLBert":
+    """The trunk of a config (`config.model`)."""
     return VLBert(
-        sizes=sizes,
+        sizes=spec.layer_sizes(model, model),
         num_layers=model.layers,
-        vocab_size=vocab_size,
+        vocab_size=spec.vocab_size,
         positions=model.positions,
-        feature_dim=feature_dim,
+        feature_dim=spec.feature_dim,
         geometry_dim=model.geometry_dim,
         text_visual_gain=model.text_visual_gain,
         region_visual_gain=model.region_visual_gain,
         with_pooler=model.pooler,
-        text_only=text_only,
-        masked_regions=masked_regions,
+        text_only=spec.text_only,
+        masked_regions=spec.masked_regions,
     )
 
 
@@ -69,11 +48,11 @@ class TextTables(nn.Module):
     text_only: bool
     masked_regions: bool
 
-    def setup(self):
+    def setup(self) -> None:
         init = nn.initializers.normal(self.sizes.init_range)
         hidden = self.sizes.hidden
 
-        def table(rows):
+        def table(rows: int) -> nn.Embed:
             return nn.Embed(rows, hidden, embedding_init=init)
 
         self.word = table(self.vocab_size)
@@ -106,6 +85,7 @@ class VLBert(nn.Module):
     masked_regions: bool
 
     packs = True  # whether rows are text | regions | [END] without gaps
+    fixed = ()  # every parameter trains
 
     @property
     def pooled_width(self) -> int:
@@ -117,7 +97,7 @@ class VLBert(nn.Module):
         """Of the region states: one stream has one width."""
         return self.sizes
 
-    def setup(self):
+    def setup(self) -> None:
         self.embeddings = TextTables(
             self.sizes,
             self.vocab_size,
@@ -134,14 +114,20 @@ class VLBert(nn.Module):
         self.embedding_dropout = Dropout(self.sizes.dropout)
 
     def __call__(
-        self, batch, *, train: bool, max_length: int | None = None, pairs=((0, 0),), capture=()
-    ):
+        self,
+        batch: Mapping[str, Array],
+        *,
+        train: bool,
+        max_length: int | None = None,
+        pairs: layers.Pairs = layers.FIRST_PAIR,
+        capture: Collection[str] = (),
+    ) -> dict[str, Any]:
         """Runs the trunk on B·P rows (N).
 
         Args:
           batch: stream batch (see input_pipeline.schema); without `regions` its rows are text only.
           train: whether dropout is on.
-          max_length: most text tokens + regions a row of `batch` has, at least T; L is one more,
+          max_length: most text tokens + regions of a row of `batch`, at least T; L is one more,
             for [END]. None: T + R.
           pairs: static ((text index, image index), …) of each example.
           capture: what to return beside: "attention", "hidden".
@@ -154,7 +140,7 @@ class VLBert(nn.Module):
         Raises:
           ValueError: unknown capture name.
         """
-        layers.check_capture(capture)
+        check_capture(capture)
         rows = layers.expand_pairs(batch, pairs)
         text_mask = rows["text_mask"]
         text_length = text_mask.sum(-1, dtype=jnp.int32)
@@ -165,13 +151,7 @@ class VLBert(nn.Module):
             region_length = jnp.zeros_like(text_length)
             x, index = self._embed_text(rows)
         x, mask = self._finish_embedding(x, index, rows, text_length, region_length, train)
-
-        attention, hidden = [], [x]
-        for layer in self.layer:
-            x, probs = layer(x, mask, train=train)
-            attention.append(probs)
-            hidden.append(x)
-
+        x, seen = run_layers(self.layer, x, mask, train=train)
         out = {"text": x[:, : text_mask.shape[1]], "word_embedding": self.embeddings.word.embedding}
         if "regions" in rows:
             slots = jnp.arange(rows["region_mask"].shape[1])
@@ -180,14 +160,16 @@ class VLBert(nn.Module):
             out["regions"] = jnp.where(rows["region_mask"][..., None], states, 0)
         if self.with_pooler:
             out["pooled"] = self.pooler(x)
-        if "attention" in capture:
-            out["attention"] = tuple(attention)
-        if "hidden" in capture:
-            out["hidden"] = tuple(hidden)
-        return out
+        return out | {name: seen[name] for name in capture}
 
-    def _embed_pair(self, rows, text_length, max_length, train):
-        """Token + visual embedding of text and regions, packed: [N, L, D], and the slot index."""
+    def _embed_pair(
+        self,
+        rows: Mapping[str, Array],
+        text_length: Int[Array, " N"],
+        max_length: int | None,
+        train: bool,
+    ) -> tuple[Float[Array, "N L D"], Int[Array, "1 L"]]:
+        """Token + visual embedding of text and regions, packed, and the slot index."""
         tables = self.embeddings
         h, w = rows["image_size"][:, 0], rows["image_size"][:, 1]
         # "image as a box" (released code)
@@ -223,7 +205,9 @@ class VLBert(nn.Module):
         )
         return x, index
 
-    def _embed_text(self, rows):
+    def _embed_text(
+        self, rows: Mapping[str, Array]
+    ) -> tuple[Float[Array, "N L D"], Int[Array, "1 L"]]:
         """The same for rows without an image: their visual embedding is one learned vector."""
         if not self.text_only:
             raise ValueError("a batch without regions needs a trunk built with text_only=True")
@@ -232,7 +216,15 @@ class VLBert(nn.Module):
         length = text.shape[1] + 1
         return _fit(text, length), jnp.arange(length)[None]
 
-    def _finish_embedding(self, x, index, rows, text_length, region_length, train):
+    def _finish_embedding(
+        self,
+        x: Float[Array, "N L D"],
+        index: Int[Array, "1 L"],
+        rows: Mapping[str, Array],
+        text_length: Int[Array, " N"],
+        region_length: Int[Array, " N"],
+        train: bool,
+    ) -> tuple[Float[Array, "N L D"], Bool[Array, "N L"]]:
         """Adds [END], positions and segments, then norm and dropout; also the packed mask."""
         tables = self.embeddings
         text_length, end = text_length[:, None], (text_length + region_length)[:, None]
@@ -247,7 +239,7 @@ class VLBert(nn.Module):
         return x.astype(self.sizes.dtype), index <= end
 
 
-def _fit(x, length: int):
-    """Cuts or zero-pads axis 1 of [N, T, …] to `length`."""
+def _fit(x: Shaped[Array, "N T *rest"], length: int) -> Shaped[Array, "N {length} *rest"]:
+    """Cuts or zero-pads axis 1 to `length`."""
     x = x[:, :length]
     return jnp.pad(x, [(0, 0), (0, length - x.shape[1])] + [(0, 0)] * (x.ndim - 2))

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from checkpoints import sources, transfer
 from configs import models
 from vl_models import vilbert
+from vl_models.trunk import TrunkSpec
 
 FOLDER = pathlib.Path(os.environ.get("VL_BERT_DIR", "bert"))
 
@@ -40,11 +41,13 @@ def test_hidden_states_of_a_real_bert():
     block.connect.update(coattention=False, text_at=(4, 5))
     trunk = vilbert.build(
         block,
-        vocab_size=about["vocab_size"],
-        feature_dim=4,
-        text_only=False,
-        masked_regions=False,
-        dtype=jnp.float32,
+        TrunkSpec(
+            vocab_size=about["vocab_size"],
+            feature_dim=4,
+            text_only=False,
+            masked_regions=False,
+            dtype=jnp.float32,
+        ),
     )
     ids, mask = golden["in/input_ids"].astype(np.int32), golden["in/attention_mask"] > 0
     size = len(ids)

@@ -79,10 +79,14 @@ def target(model="vlbert", layers=2, positions=32):
     if model == "vilbert":
         block["connect"]["text_at"] = (layers - 1,)
     block = ConfigDict(block)
-    trunk = vl_models.build_trunk(
-        model, block, vocab_size=len(MINE), feature_dim=6, text_only=False,
-        masked_regions=False, dtype=np.float32,
-    )  # fmt: skip
+    spec = vl_models.TrunkSpec(
+        vocab_size=len(MINE),
+        feature_dim=6,
+        text_only=False,
+        masked_regions=False,
+        dtype=np.float32,
+    )
+    trunk = vl_models.build_trunk(block, spec)
     ids = np.zeros((1, 1, 4), np.int32)
     batch = dict(
         text_ids=ids, text_mask=ids == 0, segment_ids=ids,

@@ -14,6 +14,7 @@ from input_pipeline.schema import SpecialIds
 from objectives.model import MultiTaskModel
 from vl_models import heads, loading, single_stream
 from vl_models.published import translate
+from vl_models.trunk import TrunkSpec
 
 
 def test_outputs_and_gradients():
@@ -29,11 +30,13 @@ def test_outputs_and_gradients():
     )
     trunk = single_stream.build(
         model,
-        vocab_size=meta["vocab_size"],
-        feature_dim=2048,
-        text_only=False,
-        masked_regions=False,
-        dtype=jnp.float32,
+        TrunkSpec(
+            vocab_size=meta["vocab_size"],
+            feature_dim=2048,
+            text_only=False,
+            masked_regions=False,
+            dtype=jnp.float32,
+        ),
     )
     state = golden.state_dict(dict(translate.ALIASES["single_stream"]))
     flat = translate.from_torch("single_stream", state)
@@ -41,7 +44,7 @@ def test_outputs_and_gradients():
     shapes = jax.eval_shape(
         lambda key: trunk.init(key, batch, train=False)["params"], jax.random.key(0)
     )
-    loading.merge(shapes, loading.flatten(params["trunk"]))
+    golden_files.fitted(shapes, loading.flatten(params["trunk"]))
 
     def outputs(params):
         out = trunk.apply({"params": params["trunk"]}, batch, train=False)

@@ -14,6 +14,7 @@ from input_pipeline.schema import SpecialIds
 from objectives.model import MultiTaskModel
 from vl_models import embeddings, heads, layers, loading, vilbert
 from vl_models.published import translate
+from vl_models.trunk import TrunkSpec
 
 # arguments: parameters of the published trunk, pre-training model and task model (without the task
 # table), dead ones included.
@@ -84,11 +85,13 @@ def small_trunk(**changes):
         block[last] = value
     return vilbert.build(
         config,
-        vocab_size=50,
-        feature_dim=12,
-        text_only=False,
-        masked_regions=False,
-        dtype=jnp.float32,
+        TrunkSpec(
+            vocab_size=50,
+            feature_dim=12,
+            text_only=False,
+            masked_regions=False,
+            dtype=jnp.float32,
+        ),
     )
 
 

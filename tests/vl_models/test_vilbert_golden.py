@@ -14,6 +14,7 @@ from input_pipeline.schema import SpecialIds
 from objectives.model import MultiTaskModel
 from vl_models import heads, layers, loading, vilbert
 from vl_models.published import translate
+from vl_models.trunk import TrunkSpec
 
 ALIASES = dict(translate.ALIASES["vilbert"])
 
@@ -50,11 +51,13 @@ def model_config(meta):
 def make_trunk(meta):
     return vilbert.build(
         model_config(meta),
-        vocab_size=meta["vocab_size"],
-        feature_dim=meta["v_feature_size"],
-        text_only=False,
-        masked_regions=False,
-        dtype=jnp.float32,
+        TrunkSpec(
+            vocab_size=meta["vocab_size"],
+            feature_dim=meta["v_feature_size"],
+            text_only=False,
+            masked_regions=False,
+            dtype=jnp.float32,
+        ),
     )
 
 
@@ -207,7 +210,7 @@ def test_task_outputs_and_gradients(path):
     shapes = jax.eval_shape(
         lambda key: trunk.init(key, batch, train=False)["params"], jax.random.key(0)
     )
-    loading.merge(shapes, loading.flatten(params["trunk"]))  # every parameter, no other
+    golden_files.fitted(shapes, loading.flatten(params["trunk"]))
 
     def loss_fn(params):
         outputs = task_outputs(trunk, params, batch)
