@@ -1,4 +1,4 @@
-"""One line now and then about long work: how far, how fast, how much longer; and atomic writing."""
+"""Progress lines of long work, with rate and remaining time; and atomic writing of files."""
 
 import contextlib
 import os
@@ -15,9 +15,11 @@ from core.errors import DataError
 
 
 class Progress:
-    """Prints `label: done/total, rate, time left` to stderr at most every `every` seconds."""
+    """Writes `label: done/total, rate, time left` to stderr, at most every `every` seconds."""
 
-    def __init__(self, label: str, total: float | None = None, *, unit: str = "rows", every=10.0):
+    def __init__(
+        self, label: str, total: float | None = None, *, unit: str = "rows", every: float = 10.0
+    ):
         self.label, self.total, self.unit, self.every = label, total, unit, every
         self.done = 0
         self.start = self.last = time.monotonic()

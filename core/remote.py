@@ -130,7 +130,7 @@ def refuse(place: str | os.PathLike, what: str, fix: str) -> None:
         )
 
 
-def _gcs():
+def _gcs() -> fsspec.AbstractFileSystem:
     if importlib.util.find_spec("gcsfs") is None:
         raise DataError(
             f"{SCHEME} paths need the package gcsfs",

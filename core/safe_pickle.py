@@ -19,7 +19,7 @@ import pickle
 import pickletools
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -43,12 +43,12 @@ class _Call:
     def __init__(self, function: Callable | None):
         self._function = function
 
-    def __call__(self, *args):
+    def __call__(self, *args: object) -> object:
         if self._function is None:
             raise _Refused("a call of numpy.ndarray")
         return self._function(*args)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: object) -> None:
         raise _Refused("a change of a function")
 
 
@@ -57,13 +57,13 @@ class _Dtype:
 
     __slots__ = ("value",)
 
-    def __init__(self, name, align=False, copy=True):
+    def __init__(self, name: str | bytes, align: object = False, copy: object = True):
         name = _text(name)
         if not _DTYPE.fullmatch(name):
             raise _Refused(f"numpy.dtype {name!r}")
         self.value = np.dtype("O" if "O" in name else name)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple) -> None:
         # (version, byte order, subarray, names, fields, item size, alignment, flags): all but the
         # byte order follows from the name in a dtype without fields.
         order, subarray, names, fields, size = state[1:6]
@@ -79,10 +79,10 @@ class _Value:
 
     __slots__ = ("value",)
 
-    def __init__(self, value=None):
+    def __init__(self, value: np.ndarray | np.generic | None = None):
         self.value = value
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, is_fortran, data = state if len(state) == 5 else (0, *state)
         self.value = _array(data, dtype, shape, "F" if is_fortran else "C")
 
@@ -91,7 +91,7 @@ def _text(value: str | bytes) -> str:
     return value.decode("ascii") if isinstance(value, bytes) else value
 
 
-def _bytes(value=b"") -> bytes | bytearray:
+def _bytes(value: object = b"") -> bytes | bytearray:
     """Bytes of an array; Python 2 wrote them as a string (see `_Unpickler`)."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape")
@@ -100,7 +100,7 @@ def _bytes(value=b"") -> bytes | bytearray:
     return value
 
 
-def _array(data, dtype, shape, order: str) -> np.ndarray:
+def _array(data: object, dtype: object, shape: object, order: str) -> np.ndarray:
     """A writable array of checked size."""
     if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
         raise ValueError("an array without dtype or shape")
@@ -123,35 +123,37 @@ def _array(data, dtype, shape, order: str) -> np.ndarray:
 _NDARRAY = _Call(None)
 
 
-def _reconstruct(kind, shape, dtype) -> _Value:
+def _reconstruct(kind: object, shape: object, dtype: object) -> _Value:
     if kind is not _NDARRAY:
         raise _Refused("a subclass of numpy.ndarray")
     return _Value()  # empty in a real pickle, too: its state follows
 
 
-def _frombuffer(data, dtype, shape, order, axis_order=None) -> _Value:
+def _frombuffer(
+    data: object, dtype: object, shape: object, order: str, axis_order: tuple | None = None
+) -> _Value:
     array = _array(data, dtype, shape, "C" if order == "K" else order)
     return _Value(array if order != "K" or axis_order is None else array.transpose(axis_order))
 
 
-def _scalar(dtype, data) -> _Value:
+def _scalar(dtype: object, data: object) -> _Value:
     if isinstance(dtype, _Dtype) and dtype.value.hasobject:
         raise _Refused("a numpy scalar of an object")
     return _Value(_array(data, dtype, (), "C")[()])
 
 
-def _encode(text, encoding="latin1", errors="strict") -> bytes:
+def _encode(text: str, encoding: str = "latin1", errors: str = "strict") -> bytes:
     if encoding not in ("latin1", "latin-1"):  # what Python 3 writes for bytes in protocol 0 to 2
         raise _Refused(f"_codecs.encode to {encoding!r}")
     return text.encode("latin1")
 
 
-def _bytearray(data=b"", encoding="latin1") -> bytearray:
+def _bytearray(data: str | bytes = b"", encoding: str = "latin1") -> bytearray:
     return bytearray(_encode(data, encoding) if isinstance(data, str) else _bytes(data))
 
 
 def _container(kind: type) -> Callable:
-    def make(items=()):
+    def make(items: object = ()) -> object:
         if type(items) not in (list, tuple, dict, set, frozenset):
             raise ValueError(f"{kind.__name__} of {type(items).__name__}")
         return kind(items)
@@ -198,12 +200,12 @@ class _Unpickler(pickle.Unpickler):
         # Python 2 strings hold text or an array's bytes; this decoding loses neither.
         super().__init__(io.BytesIO(data), encoding="utf-8", errors="surrogateescape")
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) not in _NAMES:
             raise _Refused(f"{module}.{name}")
         return _NAMES[module, name]
 
-    def persistent_load(self, pid):
+    def persistent_load(self, pid: object) -> NoReturn:
         raise _Refused(f"the persistent id {pid!r}")
 
 
@@ -290,7 +292,7 @@ def load_npy(source: str | os.PathLike | io.BufferedIOBase, where: str) -> Any:
       DataError: unreadable, cut short, a structured dtype, or what `loads` refuses.
     """
 
-    def fail(found):
+    def fail(found: object) -> DataError:
         return DataError(
             "not a readable .npy file",
             where=where,

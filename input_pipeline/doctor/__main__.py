@@ -69,7 +69,7 @@ def parser_of(layout: str) -> argparse.ArgumentParser:
     add("--checkpoint", default="", help="a run: may its model read these features?")
     add("--pictures", default="", help="folder of the images themselves")
     add("--sheet", default="", help="PNG file to draw boxes on pictures to; needs --pictures")
-    add("--class_names", default="", help="one name a line, for --sheet")
+    add("--class_names", default="", help="one name per line, for --sheet")
     one = commands.add_parser("verify", help="check every record of a store")
     one.add_argument("store", help="folder(s), comma-separated")
     one.add_argument("--checkpoint", default="", help="a run: may its model read the store?")
@@ -110,9 +110,9 @@ def _inspect(args: argparse.Namespace, options: dict) -> int:
         sheet = Sheet(pictures, names, source.background_class)
     result = examine(source, args.images, pictures, sheet)
     if saved:
-        finding = against_checkpoint(*saved, source, result.facts)
+        finding = against_checkpoint(*saved, source, result.statistics)
         if finding:
-            result = Examination(result.facts, [finding, *result.findings])
+            result = Examination(result.statistics, [finding, *result.findings])
     print(report.text(result))
     if args.json:
         result.write(args.json)

@@ -94,7 +94,7 @@ class BoxStats:
                 return other, unit, True
         return kind, unit, False
 
-    def facts(self) -> dict:
+    def statistics(self) -> dict:
         """Everything counted, as JSON."""
         kind, unit, swapped = self.reading()
         return {

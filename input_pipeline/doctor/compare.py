@@ -1,21 +1,25 @@
 """`compare`: are these the same features, the same detector's, or another's?
 
-Regions of an image are matched one to one so that the sum of their IoU is largest, in shares of
-the image: sizes may differ. From the matched regions follows, in this order:
+Regions of an image are matched one to one so that the sum of their IoU is largest, with boxes as
+shares of the image, since sizes may differ. The verdict is the first that holds:
 
-  same features           boxes agree (AGREE of all regions match at IoU > SAME_BOX), and 99 % of
-                          the features differ by a relative error <= SAME
-  same features, rounded  the same with <= ROUNDED: another dtype; int8 errs by about 0.02
+  same features
+      boxes agree (MIN_SAME_BOXES of all regions match at IoU > SAME_BOX_IOU), and 99 % of the
+      features differ by a relative error <= SAME_ERROR
+  same features, rounded
+      the same with <= ROUNDED_ERROR: another dtype; int8 errs by about 0.02
   same boxes, different features
-  same detector, other regions   boxes do not agree, but where they do (IoU > SAME_BOX, at least
-                          FEW matches) the median cosine is >= ALIKE: other thresholds or counts
-  different detector      else, also where the sizes of the features differ
+  same detector, other regions
+      boxes do not agree, but where they do (IoU > SAME_BOX_IOU, at least MIN_MATCHES matches) the
+      median cosine is >= SAME_DETECTOR_COSINE: other thresholds or counts
+  different detector
+      else, also where the sizes of the features differ
 """
 
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -27,19 +31,19 @@ from input_pipeline.doctor.sources import LayoutSource, Sample, StoreSource
 from input_pipeline.importers.settings import IDS
 from input_pipeline.regions.boxes import iou
 
-SAME_BOX, MATCH = 0.95, 0.5  # IoU
-AGREE = 0.99
-SAME, ROUNDED = 1e-4, 0.05  # relative error |a - b| / |a|; bfloat16 errs by 0.002
-ALIKE, FEW = 0.95, 20
+SAME_BOX_IOU, MATCH_IOU = 0.95, 0.5
+MIN_SAME_BOXES = 0.99
+SAME_ERROR, ROUNDED_ERROR = 1e-4, 0.05  # relative error |a - b| / |a|; bfloat16 errs by 0.002
+SAME_DETECTOR_COSINE, MIN_MATCHES = 0.95, 20
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 SAME_VERDICTS = ("same features", "same features, rounded")
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """`facts` is JSON; `verdict` one of those in the module's docstring."""
+    """`statistics` is JSON; `verdict` one of those in the module's docstring."""
 
-    facts: dict
+    statistics: dict
     verdict: str
 
     @property
@@ -49,11 +53,16 @@ class Comparison:
 
     def write(self, path: str) -> None:
         """Writes everything as JSON."""
-        value = {"verdict": self.verdict, **self.facts}
+        value = {"verdict": self.verdict, **self.statistics}
         pathlib.Path(path).write_text(json.dumps(value, indent=2) + "\n")
 
 
-def pairs(a, b, images: int | None, ids: str = "as_is"):
+def pairs(
+    a: StoreSource | LayoutSource,
+    b: StoreSource | LayoutSource,
+    images: int | None,
+    ids: str = "as_is",
+) -> Iterator[tuple[Sample, Sample]]:
     """Yields (sample of a, sample of b) of the images that both have.
 
     Args:
@@ -119,11 +128,11 @@ def compare(
         rows, columns = linear_sum_assignment(-table)
         found = table[rows, columns]
         overlaps.append(found)
-        matched += int((found > MATCH).sum())
-        agree += int((found > SAME_BOX).sum())
-        in_order += int(((found > SAME_BOX) & (rows == columns)).sum())
+        matched += int((found > MATCH_IOU).sum())
+        agree += int((found > SAME_BOX_IOU).sum())
+        in_order += int(((found > SAME_BOX_IOU) & (rows == columns)).sum())
         if x.features.shape[1] == y.features.shape[1]:
-            good = found > MATCH
+            good = found > MATCH_IOU
             u, v = x.features[rows[good]], y.features[columns[good]]
             norms = np.linalg.norm(u, axis=1), np.linalg.norm(v, axis=1)
             some = (norms[0] > 0) & (norms[1] > 0)
@@ -131,7 +140,7 @@ def compare(
             cosines.append((dots[some] / (norms[0] * norms[1])[some]).astype(np.float64))
             ratios.append((norms[1] / np.where(norms[0] > 0, norms[0], 1))[some])
             errors.append(np.linalg.norm(u - v, axis=1) / np.maximum(norms[0], 1e-12))
-            close.append((found[good] > SAME_BOX)[some])
+            close.append((found[good] > SAME_BOX_IOU)[some])
     if not count:
         raise DataError(
             "the two share no image",
@@ -144,7 +153,7 @@ def compare(
         np.concatenate(v) if v else np.zeros(0) for v in (cosines, ratios, errors, close)
     )
     overlap = np.concatenate(overlaps)
-    facts = {
+    statistics = {
         "a": a.name,
         "b": b.name,
         "images": count,
@@ -161,18 +170,18 @@ def compare(
         "relative_error": _quantiles(error),
     }
     alike = cosine[near.astype(bool)] if len(near) else cosine
-    return Comparison(facts, _verdict(facts, alike))
+    return Comparison(statistics, _verdict(statistics, alike))
 
 
-def _verdict(facts: dict, alike: np.ndarray) -> str:
-    if facts["dim"][0] != facts["dim"][1] or facts["relative_error"] is None:
+def _verdict(statistics: dict, alike: np.ndarray) -> str:
+    if statistics["dim"][0] != statistics["dim"][1] or statistics["relative_error"] is None:
         return "different detector"
-    if facts["same_box"] >= AGREE:
-        error = facts["relative_error"]["0.99"]
-        if error <= ROUNDED:  # NaN is no such thing
-            return SAME_VERDICTS[error > SAME]
+    if statistics["same_box"] >= MIN_SAME_BOXES:
+        error = statistics["relative_error"]["0.99"]
+        if error <= ROUNDED_ERROR:  # NaN is no such thing
+            return SAME_VERDICTS[error > SAME_ERROR]
         return "same boxes, different features"
-    if len(alike) >= FEW and np.median(alike) >= ALIKE:
+    if len(alike) >= MIN_MATCHES and np.median(alike) >= SAME_DETECTOR_COSINE:
         return "same detector, other regions"
     return "different detector"
 
@@ -185,14 +194,14 @@ def _quantiles(values: np.ndarray) -> dict[str, float] | None:
     }
 
 
-def _example(source) -> str:
+def _example(source: StoreSource | LayoutSource) -> str:
     first = next((s for s in source.samples(1) if isinstance(s, Sample)), None)
     return repr(first.image_id) if first else "none"
 
 
 def table(result: Comparison) -> str:
     """Both side by side, what matched, and the verdict."""
-    f, lines = result.facts, []
+    f, lines = result.statistics, []
     for side, name in enumerate("ab"):
         lines.append((name.upper(), f[name]))
         lines.append(("", f"{f['regions'][side]:,} regions, {f['dim'][side]} x {f['dtype'][side]}, "
@@ -206,7 +215,7 @@ def table(result: Comparison) -> str:
         ("images", f"{f['images']:,} compared"
          + (f", {f['other_image_size']:,} of another size" if f["other_image_size"] else "")),
         ("boxes", f"mean IoU of matched regions {f['mean_iou']:.3f}; {f['matched']:.1%} of the "
-         f"regions match at IoU > {MATCH}, {f['same_box']:.1%} at > {SAME_BOX}, of which "
+         f"regions match at IoU > {MATCH_IOU}, {f['same_box']:.1%} at > {SAME_BOX_IOU}, of which "
          f"{f['same_order']:.1%} at the same place in the order"),
     ]  # fmt: skip
     for name in ("cosine", "norm_ratio", "relative_error"):

@@ -11,6 +11,7 @@ from core.errors import DataError
 from core.progress import Progress
 from input_pipeline.doctor.boxes import BoxStats
 from input_pipeline.doctor.findings import LEVELS, Finding, verdict
+from input_pipeline.doctor.sheet import Pictures, Sheet
 from input_pipeline.doctor.sources import LayoutSource, Sample, StoreSource
 from input_pipeline.doctor.values import ClassStats, FeatureStats, order_shares
 from input_pipeline.regions.spec import FeatureSpec
@@ -24,11 +25,11 @@ class Examination:
     """What was found.
 
     Attributes:
-      facts: JSON, see `examine`.
+      statistics: JSON, see `examine`.
       findings: what is worth saying, the worst first.
     """
 
-    facts: dict
+    statistics: dict
     findings: list[Finding]
 
     @property
@@ -41,21 +42,24 @@ class Examination:
         value = {
             "verdict": self.verdict,
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
-            **self.facts,
+            **self.statistics,
         }
         pathlib.Path(path).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def examine(
-    source: StoreSource | LayoutSource, images: int | None = None, pictures=None, sheet=None
+    source: StoreSource | LayoutSource,
+    images: int | None = None,
+    pictures: Pictures | None = None,
+    sheet: Sheet | None = None,
 ) -> Examination:
     """Looks at images of a source.
 
     Args:
       source: of `sources.open_source`.
       images: how many, evenly spread; None: all.
-      pictures: `sheet.Pictures`, whose sizes are compared with those stored.
-      sheet: `sheet.Sheet` that is shown the images that have a picture.
+      pictures: whose sizes are compared with those stored.
+      sheet: draws images that have a picture.
     """
     boxes, features, classes = BoxStats(), FeatureStats(), ClassStats()
     orders: collections.Counter[str] = collections.Counter()
@@ -88,7 +92,7 @@ def examine(
                 sheet.add(found)
     best = max(orders, key=orders.get, default=None)
     order = best if neighbours and orders[best] >= SORTED * neighbours else None
-    facts = {
+    statistics = {
         "source": source.name,
         "kind": "region store" if isinstance(source, StoreSource) else source.layout,
         "total": source.total,
@@ -109,11 +113,11 @@ def examine(
             "height": [int(min(heights, default=0)), int(max(heights, default=0))],
             "width": [int(min(widths, default=0)), int(max(widths, default=0))],
         },
-        "features": features.facts(),
-        "boxes": boxes.facts(),
-        "classes": classes.facts(),
+        "features": features.statistics(),
+        "boxes": boxes.statistics(),
+        "classes": classes.statistics(),
     }
-    facts["looks_like"] = hints(facts)
+    statistics["looks_like"] = hints(statistics)
     global_feature = source.spec.global_feature if source.spec else ""
     findings = _of_images(errors, ids, counts, heights, widths, other_sizes)
     if counts:
@@ -123,7 +127,9 @@ def examine(
     if neighbours and order is None:
         findings.append(Finding("note", "unsorted", "regions are in no order that the numbers show:"
                                 " where max_regions cuts, order='stored' keeps any"))  # fmt: skip
-    return Examination(facts, sorted(findings, key=lambda finding: LEVELS.index(finding.level)))
+    return Examination(
+        statistics, sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+    )
 
 
 def _keys(sample: Sample, background: int | None, kind: str) -> dict[str, np.ndarray]:
@@ -139,10 +145,17 @@ def _keys(sample: Sample, background: int | None, kind: str) -> dict[str, np.nda
     return keys
 
 
-def _of_images(errors, ids, counts, heights, widths, other_sizes) -> list[Finding]:
+def _of_images(
+    errors: list[str],
+    ids: collections.Counter[str],
+    counts: list[int],
+    heights: list[int],
+    widths: list[int],
+    other_sizes: list[tuple[str, tuple[int, int], tuple[int, int]]],
+) -> list[Finding]:
     out = []
 
-    def say(level, name, text):
+    def say(level: str, name: str, text: str) -> None:
         out.append(Finding(level, name, text))
 
     if errors:
@@ -168,13 +181,17 @@ def _of_images(errors, ids, counts, heights, widths, other_sizes) -> list[Findin
     return out
 
 
-def hints(facts: dict) -> list[str]:
+def hints(statistics: dict) -> list[str]:
     """Extractors whose output looks like this; never more than likely."""
-    dims, counts, classes = facts["features"]["dim"], facts["regions"], facts["classes"]["count"]
+    dims, counts, classes = (
+        statistics["features"]["dim"],
+        statistics["regions"],
+        statistics["classes"]["count"],
+    )
     if len(dims) != 1:
         return []
     dim, low, high = dims[0], counts["min"], counts["max"]
-    positive, out = facts["features"]["negatives"] == 0, []
+    positive, out = statistics["features"]["negatives"] == 0, []
     fixed = f"fixed {high}" if low == high else f"{low} to {high}"
     genome = {1601: "with", 1600: "without"}.get(classes)
     if dim == 2048 and positive and genome:
@@ -198,7 +215,7 @@ def hints(facts: dict) -> list[str]:
 
 
 def against_checkpoint(
-    saved: FeatureSpec, where: str, source: StoreSource | LayoutSource, facts: dict
+    saved: FeatureSpec, where: str, source: StoreSource | LayoutSource, statistics: dict
 ) -> Finding | None:
     """What keeps a trained model from reading these features.
 
@@ -206,10 +223,13 @@ def against_checkpoint(
     """
     here = source.spec
     if here is None:
-        classes, dims = facts["classes"]["count"], facts["features"]["dim"] or [saved.feature_dim]
+        classes, dims = (
+            statistics["classes"]["count"],
+            statistics["features"]["dim"] or [saved.feature_dim],
+        )
         background = None
         if classes:
-            stated = facts["classes"].get("background")
+            stated = statistics["classes"].get("background")
             background = source.background_class if stated is None else stated
         here = dataclasses.replace(
             saved,

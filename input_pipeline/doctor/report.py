@@ -17,15 +17,16 @@ def _background(classes: dict, stated: int | None) -> str:
 
 
 def text(result: Examination) -> str:
-    """All facts and findings, a line each, the verdict last."""
-    facts = result.facts
-    f, b, c, r = (facts[key] for key in ("features", "boxes", "classes", "regions"))
-    pixels, spec = facts["pixels"], facts["spec"]
-    seen = "all of them" if facts["all"] else "evenly spread"
+    """All statistics and findings, one per line, the verdict last."""
+    statistics = result.statistics
+    f, b, c, r = (statistics[key] for key in ("features", "boxes", "classes", "regions"))
+    pixels, spec = statistics["pixels"], statistics["spec"]
+    unreadable = statistics["unreadable"]
+    seen = "all of them" if statistics["all"] else "evenly spread"
     lines = [
-        ("source", f"{facts['source']}: {facts['kind']}"),
-        ("looked at", f"{facts['images']:,} images of {facts['total']}, {seen}"
-         + (f"; {facts['unreadable']:,} more cannot be read" if facts["unreadable"] else "")),
+        ("source", f"{statistics['source']}: {statistics['kind']}"),
+        ("looked at", f"{statistics['images']:,} images of {statistics['total']}, {seen}"
+         + (f"; {unreadable:,} more cannot be read" if unreadable else "")),
     ]  # fmt: skip
     if spec:
         lines.append(("stated", ", ".join(f"{name}={value!r}" for name, value in spec.items())))
@@ -34,7 +35,7 @@ def text(result: Examination) -> str:
     shares = ", ".join(f"{name} {share:.0%}" for name, share in r["falling"].items())
     lines += [
         ("regions", f"{r['count']:,}; " + (f"always {r['min']}" if r["min"] == r["max"] else
-         f"{r['min']} to {r['max']}, mean {r['mean']:.1f}") + " an image"),
+         f"{r['min']} to {r['max']}, mean {r['mean']:.1f}") + " per image"),
         ("order", f"{order} (neighbours that do not rise: {shares})"),
         ("images", f"height {pixels['height'][0]} to {pixels['height'][1]}, width "
          f"{pixels['width'][0]} to {pixels['width'][1]} pixels"),
@@ -46,7 +47,7 @@ def text(result: Examination) -> str:
         ("repeats", f"{f['equal_regions']:,} regions equal to another of their image, "
          f"{f['equal_images']:,} images to another"),
     ]  # fmt: skip
-    whole, images = f["whole_image"], facts["images"]
+    whole, images = f["whole_image"], statistics["images"]
     lines.append(("whole image", f"stored in {whole['stored']:,} of {images:,}, the mean of the "
                   f"regions in {whole['equal_to_mean']:,}"))  # fmt: skip
     if b["range"]:
@@ -64,11 +65,11 @@ def text(result: Examination) -> str:
         lines += [
             ("classes", f"{c['count']:,}; {c['best_somewhere']:,} are best somewhere; sums {sums}; "
              f"{c['mass_kept']:.2%} of the probability kept"),
-            ("background", _background(c, facts["background_class"])),
+            ("background", _background(c, statistics["background_class"])),
         ]  # fmt: skip
     else:
         lines.append(("classes", "none: masked regions cannot be trained by class"))
-    for hint in facts["looks_like"]:
+    for hint in statistics["looks_like"]:
         lines.append(("looks like", hint))
     for finding in result.findings:
         lines.append((finding.level, finding.text))

@@ -74,7 +74,7 @@ def _opened(path: pathlib.Path) -> Iterator[Image.Image]:
 
 
 def class_names(path: str) -> list[str]:
-    """Names, one a line; of several for one class, separated by commas, the first."""
+    """Names, one per line; of several for one class, separated by commas, the first."""
     try:
         lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -163,7 +163,15 @@ class Sheet:
         sheet.save(path)
         return len(chosen)
 
-    def _cell(self, image_id, height, width, count, boxes, labels) -> Image.Image:
+    def _cell(
+        self,
+        image_id: str,
+        height: int,
+        width: int,
+        count: int,
+        boxes: np.ndarray,
+        labels: list[str],
+    ) -> Image.Image:
         cell = Image.new("RGB", (CELL, PICTURE_HEIGHT + STRIP), "#303134")
         with _opened(self._pictures.find(image_id)) as file:
             picture = ImageOps.exif_transpose(file).convert("RGB")

@@ -12,7 +12,7 @@ from core import remote
 from core.errors import DataError
 from core.spacing import evenly_spaced
 from input_pipeline import importers
-from input_pipeline.importers.base import Layout, Part
+from input_pipeline.importers.base import Item, Layout, Part
 from input_pipeline.importers.plan import stamp
 from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.regions.store import RegionStore, split_paths
@@ -182,7 +182,7 @@ class LayoutSource:
             if not left:
                 return
 
-    def _read(self, part, count: int | None = None) -> Iterator[Sample | DataError]:
+    def _read(self, part: Part, count: int | None = None) -> Iterator[Sample | DataError]:
         try:
             for number, (where, raw) in enumerate(self.reader.entries(part)):
                 if number == count:
@@ -196,7 +196,7 @@ class LayoutSource:
             yield error
 
 
-def _sample(where: str, item) -> Sample:
+def _sample(where: str, item: Item) -> Sample:
     features, boxes = np.asarray(item.features), np.asarray(item.boxes, np.float64)
     probs = None if item.class_probs is None else np.asarray(item.class_probs, np.float32)
     shapes = {"features": features, "boxes": boxes, "class_probs": probs}

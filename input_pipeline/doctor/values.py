@@ -20,7 +20,7 @@ def order_shares(values: dict[str, np.ndarray]) -> dict[str, tuple[int, int]]:
 
 
 class FeatureStats:
-    """Collects what features look like; keeps 8 bytes a region and little more."""
+    """Collects what features look like; keeps 8 bytes per region and little more."""
 
     def __init__(self):
         self.dims: dict[int, int] = {}
@@ -80,7 +80,7 @@ class FeatureStats:
         if other != sample.image_id:
             self.same.append((other, sample.image_id))
 
-    def facts(self) -> dict:
+    def statistics(self) -> dict:
         """Everything counted, as JSON."""
         norms = np.concatenate(self.norms) if self.norms else np.zeros(1)
         return {
@@ -106,7 +106,7 @@ class FeatureStats:
         """What is wrong with the features; `global_feature` as the spec states it, or empty."""
         out, n = [], max(self.regions, 1)
 
-        def say(level, name, text):
+        def say(level: str, name: str, text: str) -> None:
             out.append(Finding(level, name, text))
 
         if len(self.dims) > 1:
@@ -193,7 +193,7 @@ class ClassStats:
         is_end = first in (0, self.count - 1) and first == self.mass.argmax()
         return int(first) if clear and is_end else None
 
-    def facts(self) -> dict:
+    def statistics(self) -> dict:
         """Everything counted, as JSON."""
         if not self.regions:
             return {"count": self.count}
@@ -216,7 +216,7 @@ class ClassStats:
         """What is wrong with the distributions; `stated`: background column of spec or layout."""
         out = []
 
-        def say(level, name, text):
+        def say(level: str, name: str, text: str) -> None:
             out.append(Finding(level, name, text))
 
         if self.without and self.widths:

@@ -25,7 +25,7 @@ def check_record(store: RegionStore, row: int) -> dict[str, np.ndarray]:
     """
     record = store.read(row)
 
-    def fail(what, expected, found):
+    def fail(what: str, expected: object, found: object) -> DataError:
         return DataError(
             what,
             where=store.where(row),

@@ -1,4 +1,4 @@
-"""Bottom-up-attention's .tsv files, LXMERT's and ViLBERT's too: one image a line, in base64.
+"""Bottom-up-attention's .tsv files, LXMERT's and ViLBERT's too: one image per line, in base64.
 
 Columns are separated by tabs; there is no header. Their order is told from their number and from
 which of them is the whole number `num_boxes`:
@@ -92,7 +92,7 @@ class Layout:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Options of this layout."""
-        parser.add_argument("--feature_dim", type=int, default=2048, help="numbers a region")
+        parser.add_argument("--feature_dim", type=int, default=2048, help="numbers per region")
         parser.add_argument("--num_classes", type=int, default=1601, help="columns of cls_prob")
         parser.add_argument(
             "--float_dtype", default="float32", choices=list(FLOATS), help="of the base64 arrays"

@@ -98,7 +98,7 @@ def captions(files: Sequence[str]) -> Iterator[tuple[str, str]]:
       DataError: naming file and key: what cannot be read, a caption that is empty or not UTF-8.
     """
     layout = Layout(files)
-    for part in layout.parts(sys.maxsize):  # one a file
+    for part in layout.parts(sys.maxsize):  # one per file
         for where, (_, value) in layout.entries(part):
             record = _record(where, value)
             text = record["caption"]

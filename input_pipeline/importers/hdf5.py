@@ -19,7 +19,7 @@ joined: n boxes in all, those of image i in rows pos_boxes[i, 0] : pos_boxes[i, 
   pos_boxes [N, 2], image_features [n, F], image_bb [n, 4] or spatial_features [n, 4 or more],
   cls_prob [n, C]; ids and sizes as above
 
-groups: a group an image, named by its id, with
+groups: a group per image, named by its id, with
 
   features [n, F], boxes (bboxes, bbox) [n, 4] xyxy in pixels, and optional img_h and img_w
   (image_h, image_w), num_boxes, cls_prob [n, C]

@@ -6,7 +6,7 @@ Keys of a file with N images, n boxes in all, F features and C classes:
   hw        [N, 2] integer   height and width of the image in pixels
   offset    [N + 1] integer  boxes of image i are offset[i] : offset[i + 1]
   boxes     [n, 4] float     xyxy in pixels of the image
-  feat      [n + N, F] float one row more an image than boxes: image i's rows are
+  feat      [n + N, F] float one more row per image than boxes: image i's rows are
                              offset[i] + i : offset[i + 1] + i + 1, the first is the whole image
   cls_prob  [n, C] float     class distribution of each box, column 0 = background; optional, but
                              in all files or in none. Rows in half precision may sum to 1 +- 1e-2
@@ -96,7 +96,7 @@ def head(path: str) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """Checks the arrays of a file by their headers.
 
     Returns:
-      {key: array} of the small ones, {key: numbers a row} of the large ones.
+      {key: array} of the small ones, {key: numbers per row} of the large ones.
 
     Raises:
       DataError: naming file and key: unreadable, missing, of the wrong shape or kind.

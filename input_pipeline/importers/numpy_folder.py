@@ -1,4 +1,4 @@
-"""Region features in folders of one .npy or .npz file an image (subfolders too).
+"""Region features in folders of one .npy or .npz file per image (subfolders too).
 
   python -m input_pipeline.importers numpy_folder FOLDER... --out STORE --detector NAME
 

@@ -1,4 +1,4 @@
-"""The folder of an unfinished import: what it was begun with, and who is at it."""
+"""The folder of an unfinished import: its plan, and a lock for the process that works on it."""
 
 import contextlib
 import fcntl
@@ -48,7 +48,7 @@ def claimed(partial: pathlib.Path, plan: dict) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DataError(
-                "another process is at this import",
+                "another process works on this import",
                 where=str(partial),
                 expected="one import into a store at a time",
                 found="a lock held by another process",
@@ -59,7 +59,7 @@ def claimed(partial: pathlib.Path, plan: dict) -> Iterator[None]:
             _compare(json.loads(path.read_text()), plan, partial)
         elif set(os.listdir(partial)) - {"lock", ".plan.json"}:
             raise DataError(
-                "a folder in the way of an import is not one's",
+                "a folder in the place of an unfinished import is something else",
                 where=str(partial),
                 expected="no such folder, or one with a plan.json",
                 found=sorted(os.listdir(partial))[:10],

@@ -126,7 +126,7 @@ def _npz(where: str, value: bytes) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _fractions(where: str, value, n: int) -> np.ndarray:
+def _fractions(where: str, value: object, n: int) -> np.ndarray:
     """x1 y1 x2 y2 of `norm_bb` as float32 [n, 4], after a check of what the columns mean."""
     columns = fields.floats(value, where, "norm_bb", (n, None)).astype(np.float32)
     wrong = None

@@ -1,4 +1,4 @@
-"""LMDBs of ViLBERT and of 12-in-1: one pickled dictionary an image.
+"""LMDBs of ViLBERT and of 12-in-1: one pickled dictionary per image.
 
   python -m input_pipeline.importers vilbert_lmdb COCO_trainval_resnext152.lmdb --out STORE
 

@@ -1,4 +1,4 @@
-"""VinVL's and Oscar's region features: .tsv files, one image a line.
+"""VinVL's and Oscar's region features: .tsv files, one image per line.
 
   python -m input_pipeline.importers vinvl_tsv features.tsv --sizes hw.tsv --out STORE
 
@@ -87,7 +87,7 @@ class Layout:
             boxes, features = self._of_rows(where, record, height, width)
         return Item(image_id, height, width, boxes, features)
 
-    def _of_objects(self, where: str, objects) -> tuple[np.ndarray, np.ndarray]:
+    def _of_objects(self, where: str, objects: object) -> tuple[np.ndarray, np.ndarray]:
         """(boxes [n, 4], features [n, F]) of a list of objects."""
         if not isinstance(objects, list) or not all(isinstance(o, dict) for o in objects):
             raise fields.bad_field(where, "objects", "a list of objects", type(objects))
@@ -114,7 +114,9 @@ class Layout:
             features[i] = fields.base64_array(value, at, "feature", (width,))[: self.feature_dim]
         return boxes, features
 
-    def _of_rows(self, where: str, record: dict, height: int, width: int):
+    def _of_rows(
+        self, where: str, record: dict, height: int, width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(boxes [n, 4], features [n, F]) of one array of all regions."""
         n, value = (fields.pick(record, (key,), where) for key in ("num_boxes", "features"))
         n = fields.integer(n, where, "num_boxes", 0)
@@ -132,7 +134,7 @@ class Layout:
         return shares * np.asarray([width, height, width, height], np.float64), rows[:, :-POSITION]
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

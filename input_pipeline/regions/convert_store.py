@@ -126,7 +126,7 @@ def convert(folders: str, out: str, *, dtype: str | None = None, top_k: int | No
       folders: a store, or several with commas, which become one.
       out: folder to write.
       dtype: of the new features; None: unchanged.
-      top_k: class probabilities kept a region; None: unchanged.
+      top_k: class probabilities kept per region; None: unchanged.
 
     Returns:
       The error of the new features against those of `folders`.
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("store", help="folder(s), comma-separated")
     parser.add_argument("out", help="folder of the new store; must not exist")
     parser.add_argument("--dtype", choices=sorted(DTYPES), help="of the features; default: as is")
-    parser.add_argument("--top_k", type=int, help="class probabilities a region; default: as is")
+    parser.add_argument("--top_k", type=int, help="class probabilities per region; default: as is")
     args = parser.parse_args(argv)
     try:
         error = convert(args.store, args.out, dtype=args.dtype, top_k=args.top_k)

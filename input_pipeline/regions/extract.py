@@ -40,7 +40,7 @@ class Regions:
 
 
 class Extractor(Protocol):
-    """A model. It is made once a process, without arguments but those of --extractor_options.
+    """A model. It is made once per process, without arguments but those of --extractor_options.
 
     Attributes:
       name: of model, weights and preprocessing, for the feature spec. Features of different names
@@ -91,7 +91,7 @@ def grid_boxes(rows: int, columns: int, height: int, width: int) -> np.ndarray:
     return np.stack([left, top, right, bottom], -1).reshape(-1, 4).astype(np.float32)
 
 
-@functools.lru_cache(maxsize=1)  # a model is loaded once a process, however often it is asked for
+@functools.lru_cache(maxsize=1)  # a model is loaded once per process, however often it is asked for
 def load(name: str, options: str = "") -> Extractor:
     """The extractor of a "module:Class".
 

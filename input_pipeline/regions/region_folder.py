@@ -4,6 +4,7 @@ import io
 import json
 import os
 import weakref
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -19,7 +20,7 @@ from input_pipeline.regions.region_writer import (
 from input_pipeline.regions.spec import FeatureSpec
 
 
-def _load_json(path: remote.Path):
+def _load_json(path: remote.Path) -> Any:
     try:
         return json.loads(remote.local(path).read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -89,7 +90,7 @@ class Folder:
         else:
             self.files.extend(os.open(self.path / name, os.O_RDONLY) for name in names)
 
-    def _broken(self, file: str, expected, found) -> DataError:
+    def _broken(self, file: str, expected: object, found: object) -> DataError:
         return DataError(
             "a region store is damaged",
             where=str(self.path / file),

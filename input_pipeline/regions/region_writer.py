@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+from collections.abc import Callable
+from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -28,6 +30,10 @@ INDEX_FIELDS = {
 }
 
 
+# fail(what, expected, found) makes the error of a bad value.
+Fail = Callable[[str, object, object], DataError]
+
+
 def content_fingerprint(spec: FeatureSpec, index: dict[str, np.ndarray]) -> str:
     """Hex digest of what a store holds, whatever its shards are."""
     digest = xxhash.xxh3_128(spec.checksum().encode())
@@ -36,14 +42,14 @@ def content_fingerprint(spec: FeatureSpec, index: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def check_boxes(boxes: np.ndarray, height: int, width: int, fail) -> np.ndarray:
+def check_boxes(boxes: np.ndarray, height: int, width: int, fail: Fail) -> np.ndarray:
     """Checks xyxy pixel boxes against their image and clips the tolerated overhang.
 
     Args:
       boxes: [n, 4].
       height: of the image.
       width: of the image.
-      fail: fail(what, expected, found) makes the error.
+      fail: makes the error.
 
     Returns:
       float32 [n, 4] within [0, width] x [0, height].
@@ -69,7 +75,7 @@ def check_boxes(boxes: np.ndarray, height: int, width: int, fail) -> np.ndarray:
     return np.clip(boxes, 0, limit)
 
 
-def check_probs(probs: np.ndarray, fail) -> np.ndarray:
+def check_probs(probs: np.ndarray, fail: Fail) -> np.ndarray:
     """Checks class distributions [n, C] and returns them as float32 rows that sum to 1."""
     probs = np.asarray(probs, np.float32)
     sums = probs.sum(1, dtype=np.float64)
@@ -173,7 +179,12 @@ class RegionWriter:
         self._temporary = self._stack.__enter__()
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
         try:
             if self._file:
                 self._file.close()
@@ -215,7 +226,12 @@ class RegionWriter:
         spec = self.spec
         where = f"{source or self.folder}, image {image_id!r}"
 
-        def fail(what, expected, found, fix="correct or leave out this image"):
+        def fail(
+            what: str,
+            expected: object,
+            found: object,
+            fix: str = "correct or leave out this image",
+        ) -> DataError:
             return DataError(what, where=where, expected=expected, found=found, fix=fix)
 
         if not isinstance(image_id, str) or not image_id:
@@ -278,7 +294,7 @@ class RegionWriter:
           DataError: an id added twice; features not finite, as given or in the store's dtype.
         """
 
-        def fail(what, expected, found):
+        def fail(what: str, expected: object, found: object) -> DataError:
             fix = "correct or leave out this image"
             return DataError(what, where=where, expected=expected, found=found, fix=fix)
 

@@ -1,6 +1,6 @@
 """What a region store's features are: the spec that travels with them, and the record's layout.
 
-Features are kept as floats of 32 or 16 bits, or as int8 with one float32 scale a region:
+Features are kept as floats of 32 or 16 bits, or as int8 with one float32 scale per region:
 x ~ scale * q with scale = max|x| / 127, symmetric, so that a zero stays exactly zero.
 """
 
@@ -35,8 +35,8 @@ class FeatureSpec:
       background_class: column of the background class, None where there is none.
       box_convention: "xyxy_pixels".
       global_feature: row 0 is the float32 "mean" of all regions, or "stored" as given.
-      dtype: of the features on disk and in batches; "int8" brings a scale a region.
-      top_k: class probabilities kept a region; the others are lumped into one rest.
+      dtype: of the features on disk and in batches; "int8" adds a scale per region.
+      top_k: class probabilities kept per region; the others are summed into one remainder.
       max_regions: most regions an image may have, row 0 not counted.
     """
 
@@ -50,7 +50,7 @@ class FeatureSpec:
     top_k: int = 16
     max_regions: int = 100
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field, options in (
             ("box_convention", BOX_CONVENTIONS),
             ("global_feature", GLOBAL_FEATURES),
@@ -96,7 +96,7 @@ class FeatureSpec:
 
     @property
     def kept_classes(self) -> int:
-        """k: probabilities stored a region, 0 without distributions."""
+        """k: probabilities stored per region, 0 without distributions."""
         return min(self.top_k, self.num_classes)
 
     def to_dict(self) -> dict:

@@ -1,4 +1,4 @@
-"""Region store: one record an image, read at random by row, hash-checked at every read.
+"""Region store: one record per image, read at random by row, hash-checked at every read.
 
 A store is a folder: `spec.json` (what the features are), `manifest.json` (records and bytes of
 each shard), `index.npz` (id, place, size and hash of each record) and flat shards. Flat shards
@@ -138,7 +138,7 @@ class RegionStore:
         return f"{file}, image {self.keys[row]!r} (row {row}, byte {self._offset[row]})"
 
     def _buffer(self, nbytes: int) -> np.ndarray:
-        """One buffer a thread: a fresh one a record would cost page faults a record."""
+        """One buffer per thread: a new one per record would cost page faults at each."""
         buffer = getattr(self._scratch, "buffer", None)
         if buffer is None or len(buffer) < nbytes:
             buffer = self._scratch.buffer = np.empty(nbytes, np.uint8)
@@ -248,7 +248,14 @@ class RegionStore:
             fetched.update((row, found[self._place(row)]) for row in wanted)
         return fetched
 
-    def _fill(self, out, place: tuple[int, int], record, size: int, order: str) -> None:
+    def _fill(
+        self,
+        out: dict[str, np.ndarray],
+        place: tuple[int, int],
+        record: dict[str, np.ndarray],
+        size: int,
+        order: str,
+    ) -> None:
         """Copies one record into the first `size` rows at out[...][place]."""
         # numpy moves 16-bit integers faster than it moves bfloat16.
         integers = f"u{self.spec.np_dtype.itemsize}"

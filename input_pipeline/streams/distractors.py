@@ -1,7 +1,7 @@
-"""What a caption and its image are told from in four-way retrieval (ViLBERT section 3.2).
+"""Negatives for four-way retrieval (ViLBERT section 3.2).
 
-Beside each pair come a caption of a random other image, a random other image, and a caption of an
-image that looks alike. The latter, a hard negative, is drawn from a pool of the nearest images
+Each pair gets a caption of a random other image, a random other image, and a caption of a similar
+image. The latter, a hard negative, is drawn from a pool of the nearest images
 (`python -m input_pipeline.streams.hard_negatives`) while training; in evaluation and without a pool
 it is another random image's.
 """
@@ -19,7 +19,7 @@ RANDOM = "random"
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """Rows of the table, int64 [B] each: two texts, and one whose image is another one."""
+    """Rows of the table, int64 [B] each: two wrong texts, and one of the wrong image."""
 
     texts: tuple[np.ndarray, np.ndarray]
     image: np.ndarray
@@ -73,7 +73,9 @@ class Distractors:
             self.fingerprint = pool.fingerprint
             self._near = self._join(pool, kind, np.unique(images), store)
 
-    def _join(self, pool, path: str, images: np.ndarray, store: RegionStore) -> np.ndarray:
+    def _join(
+        self, pool: hard_negatives.Pool, path: str, images: np.ndarray, store: RegionStore
+    ) -> np.ndarray:
         """int64 [groups, k]: the groups of texts of each group's neighbours, padded with -1."""
         group_of = np.full(len(store) + 1, -1, np.int64)  # the last one: no such image
         group_of[images] = np.arange(len(images))

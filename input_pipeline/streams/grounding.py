@@ -1,21 +1,25 @@
-"""From boxes of a data set's own to regions of the store: what texts mention, label or offer.
+"""Matches boxes of a data set to regions of the store: mentions, labels and candidates.
 
 Data sets refer to objects by boxes (VCR's objects, RefCOCO's candidates, Visual7W's choices). A
-store may hold exactly these, others from a detector, or both one after the other: each box stands
-for the region that overlaps it most, so nothing depends on the order of the regions or on how many
-were kept.
+store may hold exactly these, others from a detector, or both one after the other: each box is
+matched to the region that overlaps it most, so nothing depends on the order of the regions or on
+how many were kept.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
 from core.errors import DataError
 from input_pipeline.streams import overlap
 
-SHOWS = 0.5  # overlap from which a region shows an object
-IS = 0.8  # overlap from which a region is a candidate box, rounded on its way at most
+NameOf = Callable[[int], str]
+
+MIN_OBJECT_IOU = 0.5  # a region with less does not show the object
+MIN_CANDIDATE_IOU = 0.8  # below 1, since files round their boxes
 
 
-def ground(batch: dict[str, np.ndarray], convention: str, name_of) -> None:
+def ground(batch: dict[str, np.ndarray], convention: str, name_of: NameOf) -> None:
     """Replaces boxes of the data set by arrays over regions, in place.
 
     In pixels of the original image, so before boxes are scaled, mirrored or clamped. Takes
@@ -45,9 +49,9 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of) -> None:
             batch["candidate_mask"] = found
     if "object_boxes" not in batch:
         return
-    rows = overlap.match(boxes[:, 0], mask[:, 0], _boxes(batch, "object_boxes"), SHOWS)
+    rows = overlap.match(boxes[:, 0], mask[:, 0], _boxes(batch, "object_boxes"), MIN_OBJECT_IOU)
     if "token_region" in batch:
-        # Number 0 is no object, and means the whole image.
+        # Number 0 stands for the whole image.
         of_number = np.concatenate([np.zeros_like(rows[:, :1]), rows], 1)
         numbers = batch["token_region"]
         taken = np.take_along_axis(of_number[:, None], numbers.astype(np.int64), 2)
@@ -56,16 +60,18 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of) -> None:
         batch["region_label"] = _labels(mask, rows, batch.pop("object_classes"))
 
 
-def _boxes(batch, key: str) -> np.ndarray:
+def _boxes(batch: dict[str, np.ndarray], key: str) -> np.ndarray:
     """[B, O, 4] of a flat array."""
     flat = batch.pop(key)
     return flat[:, : flat.shape[1] // 4 * 4].reshape(len(flat), -1, 4)
 
 
-def _candidates(batch, candidates: np.ndarray, name_of) -> np.ndarray:
+def _candidates(
+    batch: dict[str, np.ndarray], candidates: np.ndarray, name_of: NameOf
+) -> np.ndarray:
     """bool [B, M, R]: regions that are candidates."""
     mask = batch["region_mask"]
-    rows = overlap.match(batch["boxes"][:, 0], mask[:, 0], candidates, IS)
+    rows = overlap.match(batch["boxes"][:, 0], mask[:, 0], candidates, MIN_CANDIDATE_IOU)
     lost = np.flatnonzero(candidates.any((1, 2)) & ~rows.any(1))
     if lost.size:
         i = int(lost[0])
@@ -85,7 +91,7 @@ def _candidates(batch, candidates: np.ndarray, name_of) -> np.ndarray:
 def _labels(mask: np.ndarray, rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """int32 [B, M, R]: class of the object a region shows, 0 for the whole image, else -1."""
     out = np.full(mask.shape, -1, np.int32)
-    # In falling order, so that the first of objects that share a region gives its class.
+    # In descending order, so that the first of several objects of one region sets its class.
     for n in range(rows.shape[1] - 1, -1, -1):
         np.put_along_axis(out[:, 0], rows[:, n : n + 1], classes[:, n : n + 1], axis=1)
     out[..., 0] = 0

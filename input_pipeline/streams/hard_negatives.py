@@ -1,4 +1,4 @@
-"""Images that look alike: the pool that hard negatives of image retrieval are drawn from.
+"""Hard negatives of image retrieval: for each image a pool of similar images.
 
   python -m input_pipeline.streams.hard_negatives STORE --out=pool.npz --images=flickr30k:train \\
       --manual_dir=flickr30k_files
@@ -71,7 +71,7 @@ def nearest(points: np.ndarray, count: int, progress: Progress) -> np.ndarray:
     Args:
       points: float64 [N, F].
       count: below N.
-      progress: hears of each point that is done.
+      progress: counts the points that are done.
     """
     # Distances come from products, |b|² - 2ab; around their centre these lose the fewest digits.
     points = points - points.mean(0)
@@ -185,7 +185,7 @@ def load(path: str | os.PathLike) -> Pool:
     return _pool(images.tolist(), near, str(arrays["store"]))
 
 
-def _images(args, store: RegionStore) -> list[str]:
+def _images(args: argparse.Namespace, store: RegionStore) -> list[str]:
     """Ids of the images that the command line names."""
     if not args.images:
         return store.keys

@@ -1,7 +1,8 @@
-"""How much of a text and its regions fits a row, and what happens to boxes on the way."""
+"""Sizes of batches, truncation of texts and regions to them, and transforms of boxes."""
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -13,7 +14,9 @@ FLIPS = ("off", "boxes", "boxes_and_words")
 PIECE_KEYS = ("text_ids", "segment_ids", "word_starts", "probe_mask", "token_region")
 
 
-def joint_lengths(text: np.ndarray, regions: np.ndarray, limit: int):
+def joint_lengths(
+    text: np.ndarray, regions: np.ndarray, limit: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Lengths after VL-BERT's joint truncation (its `truncate` loop, in closed form).
 
     The loop drops, while text + regions > limit, one region if there are more regions than
@@ -24,7 +27,7 @@ def joint_lengths(text: np.ndarray, regions: np.ndarray, limit: int):
     Args:
       text: int [...] tokens, [CLS] and [SEP] included.
       regions: int [...], whole image included.
-      limit: of both together, [END] not counted; at least 4, so that 2 tokens and 1 region stay.
+      limit: max_length, [END] not counted; at least 4, so that 2 tokens and 1 region stay.
 
     Returns:
       (text, regions), each at most as before.
@@ -38,7 +41,7 @@ def cut_text(arrays: dict[str, np.ndarray], lengths: np.ndarray, pad: int) -> No
 
     Args:
       arrays: text arrays [B, K, T].
-      lengths: int [B], most tokens a text of the example may have; at least 2.
+      lengths: int [B], limit of tokens of a text of the example; at least 2.
       pad: id of [PAD].
     """
     mask = arrays["text_mask"]
@@ -55,7 +58,7 @@ def cut_text(arrays: dict[str, np.ndarray], lengths: np.ndarray, pad: int) -> No
 
 
 def narrow(arrays: dict[str, np.ndarray], width: int) -> None:
-    """Takes padding off texts, in place: T becomes `width`, which no text is longer than."""
+    """Trims the padding of texts to T = `width`, in place; no text is longer."""
     for key, array in arrays.items():
         if FIELDS[key].axes.endswith(" T") and array.shape[-1] > width:
             arrays[key] = np.ascontiguousarray(array[..., :width])
@@ -75,7 +78,7 @@ def sizes(options: ConfigDict) -> tuple[Bucket, ...]:
     return *(Bucket(*bucket) for bucket in options.buckets), own
 
 
-def shape_of(batch) -> tuple[int, int]:
+def shape_of(batch: Mapping[str, np.ndarray]) -> tuple[int, int]:
     """(T, R) of a stream batch; R is 0 without images."""
     regions = batch["region_mask"].shape[-1] if "region_mask" in batch else 0
     return batch["text_ids"].shape[-1], regions
@@ -98,7 +101,9 @@ def smallest(buckets: tuple[Bucket, ...], tokens: np.ndarray, regions: np.ndarra
     return np.argmax(fits, axis=0)
 
 
-def resized(height: np.ndarray, width: np.ndarray, short: int, long: int):
+def resized(
+    height: np.ndarray, width: np.ndarray, short: int, long: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Image sizes scaled to a short side, or less where the long side would pass its limit.
 
     Integer arithmetic, rounded down, as the original's int(): 1920x816 becomes 1000x425.
@@ -144,13 +149,13 @@ def transform_boxes(
     right, bottom = size[..., 1, None] - 1, size[..., 0, None] - 1
     if flip is not None and flip.any():
         x1, x2 = boxes[..., 0].copy(), boxes[..., 2].copy()
-        turned = flip[:, None, None]
-        boxes[..., 0] = np.where(turned, right - x2, x1)
-        boxes[..., 2] = np.where(turned, right - x1, x2)
+        mirrored = flip[:, None, None]
+        boxes[..., 0] = np.where(mirrored, right - x2, x1)
+        boxes[..., 2] = np.where(mirrored, right - x1, x2)
     np.clip(boxes[..., 0::2], 0, right[..., None], out=boxes[..., 0::2])
     np.clip(boxes[..., 1::2], 0, bottom[..., None], out=boxes[..., 1::2])
     real = batch["region_mask"].copy()
-    real[..., 0] = False  # the whole image's box is the trunk's to make
+    real[..., 0] = False  # the trunk makes the box of the whole image
     boxes[~real] = 0
 
 
@@ -164,16 +169,16 @@ def swap_words(arrays: dict[str, np.ndarray], flip: np.ndarray, left: int, right
       right: id of the piece "right".
     """
     ids, starts = arrays["text_ids"], arrays["word_starts"]
-    # Whole words only: in "leftover" the piece goes on.
-    alone = starts.copy()
-    alone[..., :-1] &= starts[..., 1:] | ~arrays["text_mask"][..., 1:]
-    alone &= flip[:, None, None]
-    was_left, was_right = alone & (ids == left), alone & (ids == right)
+    # Whole words only: in "leftover" other pieces follow.
+    whole_word = starts.copy()
+    whole_word[..., :-1] &= starts[..., 1:] | ~arrays["text_mask"][..., 1:]
+    whole_word &= flip[:, None, None]
+    was_left, was_right = whole_word & (ids == left), whole_word & (ids == right)
     ids[was_left] = right
     ids[was_right] = left
 
 
-def check_options(name: str, options) -> None:
+def check_options(name: str, options: ConfigDict) -> None:
     """Checks what a stream block of the config says about lengths, buckets and boxes.
 
     Raises:
@@ -203,7 +208,7 @@ def check_options(name: str, options) -> None:
     _check_buckets(where, options)
 
 
-def check_without_images(where: str, options, other_image: bool) -> None:
+def check_without_images(where: str, options: ConfigDict, other_image: bool) -> None:
     """Raises DataError where a stream of plain text is to do what needs images.
 
     Args:
@@ -228,10 +233,10 @@ def check_without_images(where: str, options, other_image: bool) -> None:
         )
 
 
-def _check_buckets(where: str, options) -> None:
+def _check_buckets(where: str, options: ConfigDict) -> None:
     names = "max_text", "max_regions", "max_length"
 
-    def refuse(what: str, expected: str, found):
+    def refuse(what: str, expected: str, found: object) -> NoReturn:
         raise DataError(
             what,
             where=f"{where}.buckets",

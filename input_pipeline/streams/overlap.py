@@ -35,7 +35,7 @@ def region_iou(
 
 
 def match(
-    boxes: np.ndarray, region_mask: np.ndarray, objects: np.ndarray, least: float
+    boxes: np.ndarray, region_mask: np.ndarray, objects: np.ndarray, min_iou: float
 ) -> np.ndarray:
     """The region that shows each object: the one that overlaps its box most.
 
@@ -43,7 +43,7 @@ def match(
       boxes: [B, R, 4] xyxy; row 0, the whole image, shows none.
       region_mask: bool [B, R].
       objects: [B, O, 4] boxes, zeros at padding.
-      least: overlap (both end pixels counted) below which a region does not show the object.
+      min_iou: overlap (both end pixels counted) below which a region does not show the object.
 
     Returns:
       int64 [B, O] rows of `boxes`, the first of several alike; 0 where no region shows the object.
@@ -52,5 +52,5 @@ def match(
     found[~np.broadcast_to(region_mask[:, None], found.shape)] = 0
     found[..., 0] = 0
     best = found.argmax(-1)
-    there = np.take_along_axis(found, best[..., None], -1)[..., 0] >= least
+    there = np.take_along_axis(found, best[..., None], -1)[..., 0] >= min_iou
     return np.where(there & objects.any(-1), best, 0)

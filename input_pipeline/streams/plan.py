@@ -138,7 +138,9 @@ class TrainingPlan:
             counters = positions[start : start + _CHUNK]
             text, regions = self._lengths(self._rows_at(counters), counters)
             bucket[start : start + _CHUNK] = limits.smallest(self._buckets, text, regions)
-        places, buckets = sampling.alike(self._settings.seed, self._name, first, batch_size, bucket)
+        places, buckets = sampling.batches_by_bucket(
+            self._settings.seed, self._name, first, batch_size, bucket
+        )
         return positions[places], buckets
 
 

@@ -5,7 +5,7 @@ positions d*B to d*B + B - 1. Every n positions make an epoch, in which each exa
 Hosts take slices of a batch, so the order does not depend on how many of them share it, and a
 run goes on anywhere by knowing its draw.
 
-Only raw bits of a counter-based generator are used: numpy keeps those the same for ever, while
+Only raw bits of a counter-based generator are used: numpy keeps those the same forever, while
 `Generator.permutation` may change with a release.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from core.errors import DataError
 
 CYCLE = 10_000  # positions over which a mixture has exactly its shares
-WINDOW = 64  # most draws within which examples alike in size are brought together
+WINDOW = 64  # draws at most within which examples of one bucket are batched together
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _lock = threading.Lock()
 
@@ -31,7 +31,7 @@ def _key(seed: int, name: str) -> int:
 
 
 def random_bits(seed: int, name: str, counters: np.ndarray) -> np.ndarray:
-    """Independent uint64 numbers, one a counter (splitmix64's finaliser).
+    """Independent uint64 numbers, one per counter (splitmix64's finaliser).
 
     Args:
       seed: of the run.
@@ -70,13 +70,13 @@ def _order(seed: int, stream: str, epoch: int, n: int, block: int) -> np.ndarray
 
 
 def order(seed: int, stream: str, epoch: int, n: int, block: int = 0) -> np.ndarray:
-    """Permutation [n] of one epoch; with block > 1, whole blocks of neighbours are shuffled."""
-    with _lock:  # else each reading thread would sort the same epoch
+    """Permutation [n] of one epoch; with block > 1, blocks of neighbours are shuffled whole."""
+    with _lock:  # else each reading thread would shuffle the same epoch
         return _order(seed, stream, epoch, n, block)
 
 
 def rows_at(seed: int, stream: str, positions: np.ndarray, n: int, block: int = 0) -> np.ndarray:
-    """Rows int64 of a source of n examples at endless positions, each once an epoch."""
+    """Rows int64 of a source of n examples at endless positions, each once per epoch."""
     positions = np.asarray(positions, np.int64)
     rows, epochs = np.empty_like(positions), positions // n
     for epoch in np.unique(epochs).tolist():
@@ -120,21 +120,23 @@ def shares(weights: tuple[float, ...]) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def _cycle(seed: int, stream: str, cycle: int, weights: tuple[float, ...]):
-    """(source int64 [CYCLE], how often it came before within the cycle int64 [CYCLE])."""
+def _cycle(
+    seed: int, stream: str, cycle: int, weights: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(source int64 [CYCLE], its earlier occurrences within the cycle int64 [CYCLE])."""
     counts = shares(weights)
     source = np.repeat(np.arange(len(counts)), counts)
     source = source[_shuffled(seed, f"{stream}/mixture", cycle, CYCLE)]
-    before = np.empty(CYCLE, np.int64)
+    earlier = np.empty(CYCLE, np.int64)
     for s in range(len(counts)):
-        before[source == s] = np.arange(counts[s])
-    return source, before
+        earlier[source == s] = np.arange(counts[s])
+    return source, earlier
 
 
 def mixture(
     seed: int, stream: str, positions: np.ndarray, weights: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Deals endless positions to several sources.
+    """Distributes endless positions over several sources.
 
     Args:
       seed: of the run.
@@ -144,17 +146,17 @@ def mixture(
 
     Returns:
       (source int64 [B], position within that source int64 [B]); each source's positions count up
-      without a gap, so that its examples come once an epoch of its own.
+      without a gap, so that its examples come once per epoch of its own.
     """
     positions = np.asarray(positions, np.int64)
     counts, cycles = shares(tuple(weights)), positions // CYCLE
     source, within = np.empty_like(positions), np.empty_like(positions)
     for cycle in np.unique(cycles).tolist():
         here = cycles == cycle
-        sources, before = _cycle(seed, stream, cycle, tuple(weights))
+        sources, earlier = _cycle(seed, stream, cycle, tuple(weights))
         at = positions[here] % CYCLE
         source[here] = sources[at]
-        within[here] = cycle * counts[sources[at]] + before[at]
+        within[here] = cycle * counts[sources[at]] + earlier[at]
     return source, within
 
 
@@ -198,10 +200,12 @@ def window_of(draw: int, batch: int, epoch: int) -> tuple[int, int]:
     return first + start, stop - start
 
 
-def alike(seed: int, stream: str, first: int, batch: int, bucket: np.ndarray):
+def batches_by_bucket(
+    seed: int, stream: str, first: int, batch: int, bucket: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Cuts a window into batches of examples that fit the same bucket.
 
-    What does not fill a batch of its bucket goes into one of the next bigger bucket.
+    What does not fill a batch of its bucket goes into one of the next larger bucket.
 
     Args:
       seed: of the run.

@@ -18,7 +18,7 @@ from input_pipeline.texts.tokenizer import Tokenizer
 FORMAT = 3
 CHUNK = 4096  # rows tokenised at a time
 EMPTY = "no text"  # reason of a Skipped
-COLUMNS = {  # file name: dtype, one entry a ...
+COLUMNS = {  # file name: dtype, one entry per ...
     "ids": np.int32,  # piece
     "word_starts": np.bool_,  # piece
     "probe": np.bool_,  # piece; absent where no row marks words
@@ -55,14 +55,14 @@ class Row:
       image_id: image the text belongs to, None for plain text.
       text: as written.
       text_id: unique name, for messages and predictions.
-      probe: (start, end) characters of words that only the image can tell.
+      probe: (start, end) characters of words that only the image determines.
       mentions: (start, end, n), characters that name object n of the image, from 0.
       more_images: images beside `image_id`; every row of a table has as many.
       follows: whether it belongs to the example of a row before it, as the choices of a question
         do, and is none itself.
       source: number of the corpus in a mixture.
       foreign: names of texts of other images that are false of this one.
-      values: what a task is to learn from the row, {key of the batch: numbers}; every example of
+      values: training targets of the row, {key of the batch: numbers}; every example of
         a table has the same keys, the lengths may differ.
     """
 
@@ -91,21 +91,26 @@ def fingerprint(source: str, tokenizer: Tokenizer) -> str:
     return xxhash.xxh3_128_hexdigest(f"{FORMAT} {source} {tokenizer.fingerprint}".encode())
 
 
-def _marks(row: Row, spans: list[tuple[int, int]], marked, what: str) -> list[int]:
-    """A number a piece: that of the stretch it is in, else 0.
+def _span_ids(
+    row: Row,
+    pieces: list[tuple[int, int]],
+    spans: Iterable[tuple[int, int, int]],
+    what: str,
+) -> list[int]:
+    """Per piece, the id of its span, else 0.
 
     Args:
       row: of the text.
-      spans: (start, end) of its pieces.
-      marked: (start, end, number) stretches.
-      what: they are called in messages.
+      pieces: (start, end) of its pieces, in characters.
+      spans: (start, end, id) in characters.
+      what: spans are called in messages.
 
     Raises:
-      DataError: a stretch without a piece.
+      DataError: a span without a piece.
     """
-    marks = [0] * len(spans)
-    for start, end, number in marked:
-        hits = [i for i, (a, b) in enumerate(spans) if a < end and b > start]
+    ids = [0] * len(pieces)
+    for start, end, span_id in spans:
+        hits = [i for i, (a, b) in enumerate(pieces) if a < end and b > start]
         if not hits:
             raise DataError(
                 f"a {what} covers no word",
@@ -114,8 +119,8 @@ def _marks(row: Row, spans: list[tuple[int, int]], marked, what: str) -> list[in
                 found=(start, end),
             )
         for i in hits:
-            marks[i] = number
-    return marks
+            ids[i] = span_id
+    return ids
 
 
 class _Columns:
@@ -138,7 +143,7 @@ class _Columns:
         self._files[name] = (self._folder / f"{name}.bin").open("wb")
         self._hashes[name], self.counts[name] = xxhash.xxh3_64(), 0
 
-    def _add(self, name: str, values) -> None:
+    def _add(self, name: str, values: Sequence | np.ndarray) -> None:
         data = np.asarray(values, column_dtype(name)).tobytes()
         self._files[name].write(data)
         self._hashes[name].update(data)
@@ -160,14 +165,15 @@ class _Columns:
         self._add("word_starts", [start for item in encoded for start in item.word_starts])
         texts = [(row, item.spans) for row, item in zip(rows, encoded, strict=True)]
         probes = (
-            _marks(row, spans, [(*at, 1) for at in row.probe], "probe span") for row, spans in texts
-        )
-        mentions = (
-            _marks(row, spans, [(a, b, n + 1) for a, b, n in row.mentions], "mention")
+            _span_ids(row, spans, [(*at, 1) for at in row.probe], "probe span")
             for row, spans in texts
         )
-        self._add("probe", [mark for marks in probes for mark in marks])
-        self._add("mentions", [mark for marks in mentions for mark in marks])
+        mentions = (
+            _span_ids(row, spans, [(a, b, n + 1) for a, b, n in row.mentions], "mention")
+            for row, spans in texts
+        )
+        self._add("probe", [span_id for ids in probes for span_id in ids])
+        self._add("mentions", [span_id for ids in mentions for span_id in ids])
         self._add("offsets", pieces + np.cumsum(lengths, dtype=np.int64))
         first = self.counts["source"]
         self._foreign.update((first + i, row.foreign) for i, row in enumerate(rows) if row.foreign)

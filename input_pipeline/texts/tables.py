@@ -113,7 +113,7 @@ class TextTable:
         """
         place, folder = remote.path(folder), remote.mirror(folder)
 
-        def broken(file, expected, found):
+        def broken(file: str, expected: object, found: object) -> DataError:
             return DataError(
                 "a tokenised table is damaged",
                 where=str(place / file),

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import xxhash
 from tokenizers import Tokenizer as Backend
@@ -53,7 +53,7 @@ class Tokenizer:
             raise DataError(
                 "a vocabulary has a piece twice",
                 where=f"{where}, line {pieces.index(twice) + 1}",
-                expected="one line a piece",
+                expected="one line per piece",
                 found=repr(twice),
                 fix="take the vocabulary that the checkpoint came with",
             )
@@ -119,7 +119,7 @@ class Tokenizer:
         return " ".join(names[i] for i in ids if i != self.special.pad).replace(" ##", "")
 
 
-def _normalizer():
+def _normalizer() -> normalizers.BertNormalizer:
     return normalizers.BertNormalizer(lowercase=True)
 
 
@@ -162,7 +162,7 @@ def train_wordpiece(texts: Iterable[str], size: int, path: str | os.PathLike) ->
     head = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     normalizer, splitter = _normalizer(), pre_tokenizers.BertPreTokenizer()
 
-    def words():
+    def words() -> Iterator[str]:
         for text in texts:
             for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)):
                 yield word

@@ -73,7 +73,7 @@ def kind_of(file: h5py.File, path: str) -> str:
     raise DataError(
         "an HDF5 file of no known kind",
         where=path,
-        expected="features or image_features, a group an image, or datasets ID_features",
+        expected="features or image_features, a group per image, or datasets ID_features",
         found=f"{len(file)} keys: {list(file)[:10]}",
         fix="see `python -m input_pipeline.importers hdf5 --help`",
     )

@@ -35,7 +35,7 @@ def count_parts(file: int, sizes: Sequence[int], size: int, names: Sequence[str]
     Args:
       file: number of the input file.
       sizes: bytes of each record.
-      size: wanted bytes a part.
+      size: wanted bytes per part.
       names: of the records; that of a part's first becomes its key (see `check_key`).
     """
     parts, start, total = [], 0, 0

@@ -12,6 +12,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import BinaryIO, NoReturn
 
 from core.errors import DataError
 
@@ -32,7 +33,7 @@ def list_files(folder: str, suffixes: Sequence[str]) -> list[tuple[str, int]]:
         no such file.
     """
 
-    def fail(error: OSError):
+    def fail(error: OSError) -> NoReturn:
         raise DataError(
             "a folder cannot be read", where=str(error.filename), found=str(error)
         ) from error
@@ -121,7 +122,7 @@ class ZipMembers(Sequence):
     def __len__(self) -> int:
         return len(self._at)
 
-    def __getitem__(self, number):
+    def __getitem__(self, number: int) -> str:
         with open(self.path, "rb") as file:
             file.seek(self._at[number])
             return self._entry(file, self._at[number])[1]
@@ -148,7 +149,7 @@ class ZipMembers(Sequence):
                     )
                 yield where, name, data
 
-    def _broken(self, found) -> DataError:
+    def _broken(self, found: object) -> DataError:
         return DataError(
             "not a readable zip",
             where=self.path,
@@ -157,7 +158,7 @@ class ZipMembers(Sequence):
             fix="check the path, or copy the file again",
         )
 
-    def _directory(self, file) -> tuple[int, int]:
+    def _directory(self, file: BinaryIO) -> tuple[int, int]:
         """(offset, bytes) of the directory, which stands at the end of the archive."""
         total = file.seek(0, os.SEEK_END)
         start = max(0, total - _END.size - 2**16)  # a comment of up to 64 kB follows the record
@@ -184,7 +185,7 @@ class ZipMembers(Sequence):
             raise self._broken(f"a directory of {size} bytes at {offset}, but it ends at {end}")
         return offset, size
 
-    def _entry(self, file, at: int) -> tuple[tuple, str, bytes]:
+    def _entry(self, file: BinaryIO, at: int) -> tuple[tuple, str, bytes]:
         """(fields, name, extra fields) of the directory's entry at the file's position."""
         data = file.read(_ENTRY.size)
         if len(data) < _ENTRY.size or data[:4] != b"PK\x01\x02":
@@ -215,7 +216,7 @@ def _places(entry: tuple, extra: bytes) -> tuple[int, int, int]:
     return tuple(places)
 
 
-def _unpack(file, entry: tuple, name: str, extra: bytes) -> bytes:
+def _unpack(file: BinaryIO, entry: tuple, name: str, extra: bytes) -> bytes:
     """The bytes of a member; raises ValueError or zlib.error where they are not as promised."""
     flags, method, checksum = entry[3], entry[4], entry[7]
     unpacked, packed, offset = _places(entry, extra)

@@ -7,7 +7,7 @@ depending on a flag keys and texts are strings or bytes: everything here is read
 
 import math
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 import msgpack
 import numpy as np
@@ -35,7 +35,7 @@ def _decode(record: dict) -> Any:
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-def _refuse(code: int, data: bytes):
+def _refuse(code: int, data: bytes) -> NoReturn:
     raise ValueError(f"an extension of type {code}, which is refused")
 
 

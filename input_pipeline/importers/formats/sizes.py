@@ -13,6 +13,7 @@ For height and width also image_h, image_w, image_height, image_width, img_h and
 import argparse
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from core.errors import DataError
@@ -22,6 +23,7 @@ HEIGHT = ("height", "image_h", "image_height", "img_h")
 WIDTH = ("width", "image_w", "image_width", "img_w")
 
 Sizes = dict[str, tuple[int, int]]
+Entries = Iterator[tuple[str, list[str], tuple[int, int]]]  # (where, names, size) of images
 
 
 def add_argument(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +118,7 @@ def _object(value: Any, where: str) -> dict:
     return value
 
 
-def _from_json(path: str):
+def _from_json(path: str) -> Entries:
     with open(path, "rb") as file:
         value = fields.json_value(file.read(), path)
     if not isinstance(value.get("images"), list):
@@ -136,7 +138,7 @@ def _from_json(path: str):
         yield where, names, size_of(record, where)
 
 
-def _text_lines(path: str):
+def _text_lines(path: str) -> Iterator[tuple[str, str]]:
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             where = f"{path}:{number}"
@@ -150,14 +152,14 @@ def _text_lines(path: str):
                 yield where, text
 
 
-def _from_jsonl(path: str):
+def _from_jsonl(path: str) -> Entries:
     for where, text in _text_lines(path):
         record = fields.json_value(text, where)
         name = fields.image_id(fields.pick(record, ("id", "image_id"), where), where)
         yield where, [name], size_of(record, where)
 
 
-def _from_tsv(path: str):
+def _from_tsv(path: str) -> Entries:
     for where, text in _text_lines(path):
         name, *cells = text.split("\t")
         if len(cells) == 2:

@@ -101,8 +101,8 @@ def checkpoint(folder, spec, step=20):
     """What a run leaves behind of its features."""
     meta = folder / "checkpoints" / str(step) / "meta"
     meta.mkdir(parents=True)
-    facts = {"facts": {"feature_spec": spec.to_dict()}, "step": step}
-    (meta / "metadata").write_text(json.dumps(facts))
+    metadata = {"facts": {"feature_spec": spec.to_dict()}, "step": step}
+    (meta / "metadata").write_text(json.dumps(metadata))
     return str(folder)
 
 

@@ -75,7 +75,7 @@ def test_verdict(tmp_path, change, verdict):
     change(arrays)
     result = compare(raw(tmp_path, "a", made()), raw(tmp_path, "b", arrays))
     assert result.verdict == verdict
-    assert result.facts["images"] == 20
+    assert result.statistics["images"] == 20
     assert result.same == (verdict in ("same features", "same features, rounded"))
 
 
@@ -84,22 +84,22 @@ def test_same_detector_other_regions(tmp_path):
     arrays["boxes"][::3] = arrays["boxes"][::3] * 0.5  # within their images still
     result = compare(raw(tmp_path, "a", made()), raw(tmp_path, "b", arrays))
     assert result.verdict == "same detector, other regions"
-    assert 0.5 < result.facts["same_box"] < 0.8
+    assert 0.5 < result.statistics["same_box"] < 0.8
 
 
 def test_figures(tmp_path):
     arrays = made()
     _scaled(arrays)
-    facts = compare(raw(tmp_path, "a", made()), raw(tmp_path, "b", arrays)).facts
-    assert facts["mean_iou"] == pytest.approx(1)
-    assert facts["matched"] == facts["same_box"] == facts["same_order"] == 1
-    assert facts["cosine"]["0.5"] == pytest.approx(1)
-    assert facts["norm_ratio"]["0.5"] == pytest.approx(2)
-    assert facts["relative_error"]["0.99"] == pytest.approx(1)
+    statistics = compare(raw(tmp_path, "a", made()), raw(tmp_path, "b", arrays)).statistics
+    assert statistics["mean_iou"] == pytest.approx(1)
+    assert statistics["matched"] == statistics["same_box"] == statistics["same_order"] == 1
+    assert statistics["cosine"]["0.5"] == pytest.approx(1)
+    assert statistics["norm_ratio"]["0.5"] == pytest.approx(2)
+    assert statistics["relative_error"]["0.99"] == pytest.approx(1)
     turned = made()
     _reordered(turned)
-    facts = compare(raw(tmp_path, "a", made()), raw(tmp_path, "c", turned)).facts
-    assert (facts["same_box"], facts["same_order"]) == (1, 0)
+    statistics = compare(raw(tmp_path, "a", made()), raw(tmp_path, "c", turned)).statistics
+    assert (statistics["same_box"], statistics["same_order"]) == (1, 0)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
@@ -109,13 +109,13 @@ def test_stores_and_files(tmp_path, dtype):
     (tmp_path / "n").mkdir()
     narrow = open_source([store_of(tmp_path / "n", made(), dtype=dtype)])
     assert compare(plain, narrow, images=7).verdict == "same features, rounded"
-    assert compare(plain, narrow, images=7).facts["images"] == 7
+    assert compare(plain, narrow, images=7).statistics["images"] == 7
     file = raw(tmp_path, "a", made())
     for pair in ((file, plain), (plain, file)):
         result = compare(*pair)
         assert result.verdict == "same features"
-        assert result.facts["a"] == pair[0].name
-    assert compare(file, narrow).facts["dtype"] == [["float32"], [dtype]]
+        assert result.statistics["a"] == pair[0].name
+    assert compare(file, narrow).statistics["dtype"] == [["float32"], [dtype]]
 
 
 def test_command_and_ids(tmp_path, capsys):

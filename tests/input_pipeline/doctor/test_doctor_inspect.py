@@ -51,22 +51,24 @@ def test_sound(tmp_path):
     result = look(tmp_path, made())
     assert names(result) == set()
     assert result.verdict == "sound"
-    facts = result.facts
-    assert facts["images"] == IMAGES
-    assert facts["all"]
-    assert facts["boxes"]["convention"] == "xyxy_pixels"
-    assert facts["boxes"]["fits"]["xyxy_pixels"] == 1
-    assert facts["classes"]["background"] == 0
-    assert facts["classes"]["count"] == C
-    assert facts["regions"]["min"] == facts["regions"]["max"] == REGIONS
-    assert facts["features"]["dtype"] == ["float32"]
-    assert facts["features"]["dim"] == [F]
-    assert 0.4 < facts["features"]["zeros"] < 0.6
-    assert facts["features"]["negatives"] == 0
+    statistics = result.statistics
+    assert statistics["images"] == IMAGES
+    assert statistics["all"]
+    assert statistics["boxes"]["convention"] == "xyxy_pixels"
+    assert statistics["boxes"]["fits"]["xyxy_pixels"] == 1
+    assert statistics["classes"]["background"] == 0
+    assert statistics["classes"]["count"] == C
+    assert statistics["regions"]["min"] == statistics["regions"]["max"] == REGIONS
+    assert statistics["features"]["dtype"] == ["float32"]
+    assert statistics["features"]["dim"] == [F]
+    assert 0.4 < statistics["features"]["zeros"] < 0.6
+    assert statistics["features"]["negatives"] == 0
     regions = np.delete(made()["feat"], np.arange(IMAGES) * (REGIONS + 1), axis=0)
     norms = np.linalg.norm(regions, axis=1)
-    assert facts["features"]["norm_mean"] == pytest.approx(norms.mean(), rel=1e-5)
-    assert facts["features"]["norm_quantiles"]["0.5"] == pytest.approx(np.median(norms), rel=1e-5)
+    assert statistics["features"]["norm_mean"] == pytest.approx(norms.mean(), rel=1e-5)
+    assert statistics["features"]["norm_quantiles"]["0.5"] == pytest.approx(
+        np.median(norms), rel=1e-5
+    )
     assert names(result, "note") == {"unsorted"}
 
 
@@ -219,7 +221,7 @@ def test_order(tmp_path, key, order):
         for name in ("boxes", "cls_prob"):
             arrays[name][rows] = arrays[name][rows][by]
     result = look(tmp_path, arrays)
-    assert result.facts["regions"]["order"] == order
+    assert result.statistics["regions"]["order"] == order
     assert names(result, "note") == set()
 
 
@@ -247,9 +249,12 @@ def test_store(tmp_path, dtype):
     source = open_source([store_of(tmp_path, arrays, dtype=dtype, top_k=3)])
     result = examine(source)
     assert names(result) == set()
-    assert result.facts["features"]["dtype"] == [dtype]
-    assert result.facts["classes"]["background"] == 0
-    assert result.facts["features"]["whole_image"] == {"stored": IMAGES, "equal_to_mean": IMAGES}
+    assert result.statistics["features"]["dtype"] == [dtype]
+    assert result.statistics["classes"]["background"] == 0
+    assert result.statistics["features"]["whole_image"] == {
+        "stored": IMAGES,
+        "equal_to_mean": IMAGES,
+    }
     _normalised(arrays)
     (tmp_path / "b").mkdir()
     result = examine(open_source([store_of(tmp_path / "b", arrays, dtype=dtype)]))
@@ -282,12 +287,12 @@ def test_fifth_number_of_boxes():
     assert finding.text == (
         "boxes have 5 numbers, not 4; the fifth is the share of the image's area"
     )
-    assert stats.facts()["columns"] == [5]
+    assert stats.statistics()["columns"] == [5]
 
 
 def test_sample_is_spread(tmp_path):
     result = look(tmp_path, made(), images=5)
-    assert (result.facts["images"], result.facts["all"]) == (5, False)
+    assert (result.statistics["images"], result.statistics["all"]) == (5, False)
     source = open_source([store_of(tmp_path, made())])
     seen = [sample.image_id for sample in source.samples(3)]
     assert seen == ["val/000.jpg", "val/009.jpg", "val/019.jpg"]
@@ -336,7 +341,7 @@ def test_bad_record_among_sound_ones(tmp_path):
     (tmp_path / "a.tsv").write_text("\n".join(lines) + "\n")
     options = {"feature_dim": F, "num_classes": 0, "float_dtype": "float32"}
     result = examine(open_source([str(tmp_path / "a.tsv")], "bottom_up_tsv", options))
-    assert result.facts["images"] == 3
+    assert result.statistics["images"] == 3
     assert "unreadable" in names(result)
     finding = next(f for f in result.findings if f.name == "unreadable")
     assert "image '2'" in finding.text
@@ -359,9 +364,9 @@ def test_hints(tmp_path):
     arrays = made()
     arrays["feat"] = np.maximum(rng.standard_normal((len(arrays["feat"]), 2048)), 0)
     del arrays["cls_prob"]
-    assert "bottom-up attention" in look(tmp_path, arrays).facts["looks_like"][0]
+    assert "bottom-up attention" in look(tmp_path, arrays).statistics["looks_like"][0]
     arrays["feat"] -= 1
-    assert look(tmp_path, arrays).facts["looks_like"] == []
+    assert look(tmp_path, arrays).statistics["looks_like"] == []
 
 
 def test_percent_never_hides_anything():
@@ -374,7 +379,7 @@ def test_percent_never_hides_anything():
 def test_random_toy_store_has_no_background(tmp_path):
     """Distributions without any structure claim nothing."""
     result = examine(open_source([write_store(tmp_path / "s")]))
-    assert result.facts["classes"]["background"] is None
+    assert result.statistics["classes"]["background"] is None
     assert "background" not in names(result)
     assert image(0)["boxes"].max() < 80
 
@@ -384,10 +389,14 @@ def test_real_features():
     source = open_source([str(REAL / "bottom_up" / "train2014_obj36.tsv")])
     found = sheets.Pictures(str(REAL / "bottom_up" / "images"))
     result = examine(source, None, found)
-    assert (source.layout, result.verdict, result.facts["images"]) == ("bottom_up_tsv", "sound", 10)
-    assert "bottom-up attention" in result.facts["looks_like"][0]
+    assert (source.layout, result.verdict, result.statistics["images"]) == (
+        "bottom_up_tsv",
+        "sound",
+        10,
+    )
+    assert "bottom-up attention" in result.statistics["looks_like"][0]
     files = [str(REAL / "regions" / f"coco_{name}.npz") for name in ("mini", "extra")]
     result = examine(open_source(files), 60)
     assert result.verdict == "sound"
-    assert result.facts["classes"]["background"] == 0
-    assert "COCO" in result.facts["looks_like"][0]
+    assert result.statistics["classes"]["background"] == 0
+    assert "COCO" in result.statistics["looks_like"][0]

@@ -7,7 +7,7 @@ from made_data import SPEC, image, write_images, write_store
 from core.errors import DataError
 from input_pipeline.doctor.verify import verify
 from input_pipeline.regions import FeatureSpec, RegionStore, remote_shards
-from input_pipeline.regions.remote_shards import spans
+from input_pipeline.regions.remote_shards import coalesce
 
 IMAGES = 40
 
@@ -65,7 +65,7 @@ def test_int8_records_of_odd_lengths_are_the_same(tmp_path, bucket):
 
 
 def test_far_records_are_asked_for_one_by_one_and_at_the_same_time(stores, bucket, monkeypatch):
-    monkeypatch.setattr(remote_shards, "GAP", 0)
+    monkeypatch.setattr(remote_shards, "MAX_GAP", 0)
     monkeypatch.setattr(bucket.server, "delay", 0.3)
     there = stores[1]
     rows = np.arange(0, IMAGES, 2).reshape(-1, 1)  # neighbours of none
@@ -154,15 +154,15 @@ def test_an_unfinished_store_is_none(bucket):
 
 
 def test_close_places_are_joined_up_to_a_size(monkeypatch):
-    monkeypatch.setattr(remote_shards, "GAP", 10)
-    monkeypatch.setattr(remote_shards, "LARGEST", 100)
+    monkeypatch.setattr(remote_shards, "MAX_GAP", 10)
+    monkeypatch.setattr(remote_shards, "MAX_RANGE", 100)
     places = [(0, 0, 20), (0, 30, 20), (0, 61, 9), (1, 70, 5), (0, 0, 20), (1, 75, 90), (1, 165, 1)]
-    assert spans(places) == [
+    assert coalesce(places) == [
         ((0, 0, 50), [(0, 0, 20), (0, 30, 20)]),
         ((0, 61, 9), [(0, 61, 9)]),
         ((1, 70, 96), [(1, 70, 5), (1, 75, 90), (1, 165, 1)]),
     ]
-    assert spans([(0, 0, 60), (0, 60, 50)]) == [
+    assert coalesce([(0, 0, 60), (0, 60, 50)]) == [
         ((0, 0, 60), [(0, 0, 60)]),
         ((0, 60, 50), [(0, 60, 50)]),
     ]

@@ -187,7 +187,7 @@ def test_each_place_of_a_window_is_used_once():
     rng = np.random.default_rng(0)
     for draws, batch, kinds in itertools.product((1, 2, 64), (1, 5), (1, 2, 4)):
         bucket = rng.integers(0, kinds, draws * batch)
-        places, buckets = sampling.alike(0, "s", 0, batch, bucket)
+        places, buckets = sampling.batches_by_bucket(0, "s", 0, batch, bucket)
         assert places.shape == (draws, batch)
         assert sorted(places.ravel()) == list(range(draws * batch))
         assert (bucket[places] <= buckets[:, None]).all()
