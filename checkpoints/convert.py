@@ -10,6 +10,7 @@ starts from any of them with `--config.init=SOURCE`; it prints what was taken an
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from checkpoints import checkpoint, published_model, share, sources, transfer
 from core import remote
 from core.errors import DataError
 from core.progress import atomic_file
+from vl_models.heads import HeadSpec
 from vl_models.published import translate
 
 
@@ -64,14 +66,8 @@ def to_folder(
       SourceError: no whole model, or an answer list of another length than the head.
       DataError: the folder exists.
     """
+    specs = _named(source, answers) if answers else dict(source.heads)
     answers = answers or source.answers
-    for path in ("heads/vqa/classifier/bias", "heads/vqa/classifier_bias"):
-        count = source.arrays[path].size if path in source.arrays else None
-        if answers and count not in (None, len(answers)):
-            raise sources.SourceError(
-                f"{source.place}: the answer head has {count} answers, the list {len(answers)}\n"
-                "  fix: give the list that the checkpoint was trained with"
-            )
     config = dict(source.config) or {
         "model": published_model.block(source, heads=heads, image_heads=image_heads)
     }
@@ -83,9 +79,30 @@ def to_folder(
         answers=answers,
         step=source.step,
         origin=f"{source.place} ({source.kind})",
+        heads=specs,
     )
     share.write(folder, shared)
     return shared
+
+
+def _named(source: sources.Source, answers: Sequence[str]) -> dict[str, HeadSpec]:
+    """The source's heads; those with an output per answer of the list have its names.
+
+    Raises:
+      SourceError: there are heads of answers, and none has as many as the list.
+    """
+    out = dict(source.heads)
+    of_answers = {n: spec for n, spec in out.items() if spec.named_by == "answers"}
+    counts = {name: spec.options["outputs"] for name, spec in of_answers.items()}
+    if counts and len(answers) not in counts.values():
+        raise sources.SourceError(
+            f"{source.place}: the answer heads have {counts} answers, the list {len(answers)}\n"
+            "  fix: give the list that the checkpoint was trained with"
+        )
+    for name, spec in of_answers.items():
+        if counts[name] == len(answers):
+            out[name] = dataclasses.replace(spec, names=tuple(answers))
+    return out
 
 
 def to_torch(source: sources.Source, path: str) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """A checkpoint as a folder that explains itself: to keep, to send, to open anywhere.
 
-config.json         model block, objectives, step, where it came from
+config.json         model block, objectives, heads, step, where it came from
 model.safetensors   parameters under our names, as they are
 vocab.txt           word pieces by id
 answers.json        answer list of the answer heads, where there is one
@@ -19,6 +19,8 @@ import numpy as np
 
 from core import remote
 from core.progress import atomic_folder
+from vl_models.heads import HeadSpec
+from vl_models.heads import specs as head_specs
 
 FORMAT = 1
 CONFIG, WEIGHTS, VOCAB, ANSWERS, SPEC, CARD = (
@@ -43,6 +45,7 @@ class Shared:
       answers: answer list, None without one.
       step: of training, None where unknown.
       origin: where the parameters came from.
+      heads: {head: how it is built}; {} in folders of before.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -52,6 +55,7 @@ class Shared:
     answers: Sequence[str] | None
     step: int | None
     origin: str
+    heads: Mapping[str, HeadSpec] = dataclasses.field(default_factory=dict)
 
 
 def is_folder(path: pathlib.Path) -> bool:
@@ -86,6 +90,7 @@ def write(folder: str | os.PathLike, shared: Shared) -> None:
                 "origin": shared.origin,
                 "facts": facts,
                 "config": dict(shared.config),
+                "heads": {name: spec.to_dict() for name, spec in shared.heads.items()},
             },
         )
         arrays = {name: np.asarray(array, order="C") for name, array in shared.arrays.items()}
@@ -127,6 +132,7 @@ def read(folder: str | os.PathLike) -> Shared:
         answers=get(ANSWERS),
         step=about["step"],
         origin=about["origin"],
+        heads=head_specs(about.get("heads", {})),
     )
 
 

@@ -12,6 +12,9 @@ import numpy as np
 from checkpoints import checkpoint, share
 from core import remote
 from vl_models import loading
+from vl_models.heads import HeadSpec
+from vl_models.heads import specs as head_specs
+from vl_models.published import heads as published_heads
 from vl_models.published import translate
 
 # Files that hold a state dict, the safe format first.
@@ -42,6 +45,8 @@ class Source:
       config: a run's whole config, {} where unknown.
       facts: what the source says of its data (feature spec), {} where unknown.
       step: of training, None where unknown.
+      heads: {head: how it is built}; {} where neither the checkpoint nor its kind says so, as in
+        runs and folders of before.
     """
 
     place: str
@@ -54,6 +59,20 @@ class Source:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     step: int | None = None
+    heads: Mapping[str, HeadSpec] = dataclasses.field(default_factory=dict)
+
+    def names_of(self, head: str, named_by: str) -> Sequence[str] | None:
+        """What the outputs of a head are called, by number; None where that is unknown.
+
+        Args:
+          head: its name.
+          named_by: the list that they are of, "answers" or "labels"; where the source does not
+            describe its heads, it has one of each.
+        """
+        if head in self.heads and self.heads[head].names:
+            return self.heads[head].names
+        listed = {"answers": self.answers, "labels": self.facts.get("labels")}
+        return listed.get(named_by) or None
 
 
 def open_source(place: str, *, kind: str = "", vocab: str = "") -> Source:
@@ -99,6 +118,7 @@ def _from_run(place) -> Source:
         config=meta.get("config", {}),
         facts=facts,
         step=meta["step"],
+        heads=head_specs(meta.get("heads", {})),
     )
 
 
@@ -114,6 +134,7 @@ def _from_folder(place, path: pathlib.Path) -> Source:
         config=shared.config,
         facts=shared.facts,
         step=shared.step,
+        heads=shared.heads,
     )
 
 
@@ -131,6 +152,7 @@ def _published(place, state, folder: remote.Path, kind: str, vocab: str) -> Sour
         names=found.names,
         dropped=found.dropped,
         pieces=_pieces(folder, kind, vocab),
+        heads=published_heads.specs(kind, found.arrays),
     )
 
 

@@ -10,17 +10,41 @@ import numpy as np
 
 from checkpoints.sources import Source, SourceError
 from runtime import paths
+from vl_models.heads import HeadSpec
 
-# Tables with one row a word piece, and answer heads with one column an answer: (path, axis).
-_BY_PIECE = ((r"trunk/embeddings/word/embedding", 0), (r"heads/masked_language/bias", 0))
-_BY_ANSWER = (
-    (r"heads/(vqa|gqa)/classifier/kernel", 1),
-    (r"heads/(vqa|gqa)/classifier/bias", 0),
-)
+_WORDS = "trunk/embeddings/word/embedding"
 _SEGMENTS = "trunk/embeddings/segment/embedding"
 _POSITIONS = "trunk/embeddings/position/embedding"
 _ROBERTA_FIRST_POSITION = 2  # RoBERTa counts positions from its padding id on
 _TEXT_ONLY = ("bert", "roberta")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Listed:
+    """An axis of an array whose entries have names.
+
+    Attributes:
+      axis: of the array.
+      what: its entries are, for the report.
+      mine: their names in the model, None where unknown.
+      theirs: the same in the source.
+    """
+
+    axis: int
+    what: str
+    mine: Sequence[str] | None
+    theirs: Sequence[str] | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether both lists are known and are not the same."""
+        return bool(self.mine and self.theirs) and list(self.mine) != list(self.theirs)
+
+    @property
+    def taken_as_same(self) -> bool:
+        """Whether the model's list is known and the source's is not."""
+        return bool(self.mine) and not self.theirs
+
 
 # Parameters that a text model has and a model here does not take from it: {model: (path, why)}.
 _NOT_TAKEN = {
@@ -69,19 +93,19 @@ def fit(
     *,
     model: str,
     pieces: Sequence[str] | None = None,
-    answers: Sequence[str] | None = None,
+    heads: Mapping[str, HeadSpec] | None = None,
     warm_start: Mapping[str, str] | None = None,
 ) -> Fitted:
     """Fits a source into the parameters of a model.
 
-    Word tables and answer heads are mapped by word piece and by answer where the lists differ.
+    Word tables are mapped by word piece, heads by the names of their outputs, where these differ.
 
     Args:
       source: see `sources.open_source`.
       shapes: nested dict of arrays or shapes, the model's.
       model: name of the trunk's module.
       pieces: the model's vocabulary by id.
-      answers: the model's answer list.
+      heads: {head: how the model's is built, and what its outputs are called}.
       warm_start: {path prefix of ours: path prefix of the source}, parameters that start as a
         copy of others where the source has none of their own.
 
@@ -100,6 +124,7 @@ def fit(
                     taken_by_warm_start[path] = given[copied]
                     copies[copied] = path
     arrays, known = {}, {}
+    listed = _listed_arrays(source, pieces, heads or {})
     for path, (name, array) in given.items():
         note = _not_taken(source.kind, model, path)
         if path in copies and path not in target:
@@ -108,7 +133,7 @@ def fit(
             note = note or "the model has no such parameter"
             report.append(Line("dropped", "", name, array.shape, note))
             continue
-        array, mask, note, problem = _adapt(source, path, array, target[path], pieces, answers)
+        array, mask, note, problem = _adapt(source, path, array, target[path], listed.get(path))
         if problem:
             problems.append(problem)
             continue
@@ -159,17 +184,26 @@ def _not_taken(kind: str, model: str, path: str) -> str:
     return ""
 
 
-def _adapt(source: Source, path: str, array, target, pieces, answers):
+def _listed_arrays(source: Source, pieces, heads: Mapping[str, HeadSpec]) -> dict[str, _Listed]:
+    """{path: the axis whose entries have names} of the arrays that have one."""
+    words = _Listed(0, "word pieces", pieces, source.pieces)
+    out = {_WORDS: words}
+    for head, spec in heads.items():
+        for part, axis in spec.output_axes.items():
+            if spec.tied:
+                out[f"heads/{head}/{part}"] = dataclasses.replace(words, axis=axis)
+            elif spec.named_by:
+                theirs = source.names_of(head, spec.named_by)
+                out[f"heads/{head}/{part}"] = _Listed(axis, spec.named_by, spec.names, theirs)
+    return out
+
+
+def _adapt(source: Source, path: str, array, target, listed: _Listed | None):
     """(array, mask of known entries or None, note, problem or "")."""
     if source.kind == "roberta" and path == _POSITIONS:
         array = array[_ROBERTA_FIRST_POSITION:]
-    for patterns, mine, theirs, what in (
-        (_BY_PIECE, pieces, source.pieces, "word pieces"),
-        (_BY_ANSWER, answers, source.answers, "answers"),
-    ):
-        for pattern, axis in patterns:
-            if re.fullmatch(pattern, path) and mine and theirs and list(mine) != list(theirs):
-                return _by_name(path, array, target, axis, theirs, mine, what)
+    if listed and listed.differs:
+        return _by_name(path, array, target, listed)
     rows, wanted = array.shape[0] if array.ndim else 0, tuple(target.shape)
     if array.shape[1:] == wanted[1:] and array.ndim:
         if path == _SEGMENTS and source.kind in _TEXT_ONLY and rows < wanted[0]:
@@ -178,22 +212,21 @@ def _adapt(source: Source, path: str, array, target, pieces, answers):
             return array[: wanted[0]], None, f"the first {wanted[0]} of {rows} positions", ""
     if tuple(array.shape) != wanted:
         problem = f"{path}: {tuple(array.shape)} in the source, {wanted} in the model"
-        if any(re.fullmatch(pattern, path) for pattern, _ in _BY_PIECE):
+        if listed and listed.what == "word pieces":
             problem += (
                 "; rows are mapped by word piece where both vocabularies are known: name the "
                 "source's (--config.init_vocab=vocab.txt)"
             )
         return array, None, "", problem
     note = ""
-    if pieces and not source.pieces and any(re.fullmatch(p, path) for p, _ in _BY_PIECE):
-        note = "the source's vocabulary is unknown; taken to be the same"
-    if answers and not source.answers and any(re.fullmatch(p, path) for p, _ in _BY_ANSWER):
-        note = "the source's answer list is unknown; taken to be the same"
+    if listed and listed.taken_as_same:
+        note = f"the source's list of {listed.what} is unknown; taken to be the same"
     return array, None, note, ""
 
 
-def _by_name(path, array, target, axis, theirs, mine, what):
+def _by_name(path, array, target, listed: _Listed):
     """Rows (or columns) moved to where the same name stands in the model's list."""
+    axis, mine, theirs, what = listed.axis, listed.mine, listed.theirs, listed.what
     rest = [n for i, n in enumerate(array.shape) if i != axis]
     wanted = [n for i, n in enumerate(target.shape) if i != axis]
     if rest != wanted or array.shape[axis] < len(theirs):

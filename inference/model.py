@@ -11,7 +11,13 @@ from ml_collections import ConfigDict
 
 import vl_models
 from checkpoints import published_model, sources
-from vl_models import heads, loading
+from input_pipeline.regions.spec import FeatureSpec
+from input_pipeline.schema import SpecialIds
+from objectives import base, instances
+from vl_models import loading
+from vl_models.heads import HeadSpec
+from vl_models.published import heads as published_heads
+from vl_models.published import translate
 
 
 class Model:
@@ -24,6 +30,7 @@ class Model:
       answers: answer list of the answer heads, None where unknown.
       facts: what it says of its data, such as the feature spec.
       heads: names of its heads.
+      head_specs: {head: how it is built and what its outputs are called}.
     """
 
     def __init__(
@@ -34,7 +41,20 @@ class Model:
         pieces: Sequence[str] | None = None,
         answers: Sequence[str] | None = None,
         facts: Mapping[str, Any] | None = None,
+        heads: Mapping[str, HeadSpec] | None = None,
     ):
+        """Builds the trunk by its arrays and the heads by their specs.
+
+        Args:
+          arrays: {our path: array}.
+          config: see `config`; a run's whole config rebuilds heads that `heads` does not say.
+          pieces, answers, facts: see above.
+          heads: {head: how it is built}; empty for runs and folders of before, whose heads are
+            rebuilt from their config or, without one, as those of the published model.
+
+        Raises:
+          SourceError: a head that nothing says how to build.
+        """
         arrays = {path: np.asarray(array, np.float32) for path, array in arrays.items()}
         self.config, self.pieces, self.answers = ConfigDict(dict(config)), pieces, answers
         self.facts = dict(facts or {})
@@ -50,6 +70,30 @@ class Model:
                 masked_regions="trunk/embeddings/mask_token" in arrays,
                 dtype=jnp.float32,
             ),
+        )
+        self.head_specs = dict(heads or self._heads_of_before(arrays))
+        unknown = sorted(set(self.heads) - set(self.head_specs))
+        if unknown:
+            raise sources.SourceError(
+                f"nothing says how the heads {unknown} are built: expected them in the "
+                f"checkpoint's heads, which has {sorted(self.head_specs)}"
+            )
+        self._modules = {name: self.head_specs[name].build(self.trunk) for name in self.heads}
+
+    def _heads_of_before(self, arrays) -> dict[str, HeadSpec]:
+        """The heads of a run or folder that was saved before these said how theirs are built."""
+        if not self.heads:
+            return {}
+        if "objectives" not in self.config:  # a folder made from a published file
+            kind = translate.kind_for(self.config.model.name, arrays)
+            return published_heads.specs(kind, arrays)
+        spec = self.facts["feature_spec"]
+        return instances.saved_heads(
+            self.config.to_dict(),
+            self.trunk,
+            SpecialIds(**self.facts["special"]),
+            FeatureSpec.from_dict(spec, "the checkpoint's facts"),
+            base.OutputLists(answers=self.answers or (), labels=self.facts.get("labels", ())),
         )
 
     @functools.cached_property
@@ -87,7 +131,7 @@ class Model:
 
         Args:
           name: one of `heads`.
-          states: what it reads; "masked_language" also takes the word table.
+          states: what it reads (`HeadSpec.reads`); a tied one also takes the word table.
 
         Raises:
           ValueError: no such head; lists those there are.
@@ -95,30 +139,7 @@ class Model:
         if name not in self.heads:
             raise ValueError(f"no head {name!r} in this checkpoint, it has {self.heads}")
         params = self.params["heads"][name]
-        return np.asarray(self._head(name, params).apply({"params": params}, *states))
-
-    def _head(self, name: str, params):
-        """The module of a head, told by its parameters."""
-        sizes = self.trunk.region_sizes if name in _OF_REGIONS else self.trunk.sizes
-        if name == "masked_language":
-            return heads.MaskedLanguageHead(sizes)
-        if "transform_direction" in params:
-            width, outputs = (params[f"{n}_bias"].size for n in ("transform", "classifier"))
-            return heads.WeightNormClassifier(sizes, outputs, width)
-        outputs = params["classifier"]["bias"].size
-        if "transform" not in params:
-            return heads.Linear(sizes, outputs)
-        norm = "norm" in params
-        # Heads without norm are VL-BERT's: those of regions, and its "2fc".
-        activation = "relu" if name in _OF_TEXTS and not norm else "gelu"
-        width = params["transform"]["bias"].size
-        return heads.Classifier(sizes, outputs, width, norm=norm, activation=activation)
-
-
-# Heads that VL-BERT can have with two layers.
-_OF_TEXTS = ("vqa", "gqa", "choice", "ranking")
-# Heads on the states of regions, which are a stream of their own in ViLBERT.
-_OF_REGIONS = ("masked_region", "grounding", "object_class")
+        return np.asarray(self._modules[name].apply({"params": params}, *map(jnp.asarray, states)))
 
 
 def load(place: str, *, vocab: str = "") -> Model:
@@ -134,5 +155,10 @@ def load(place: str, *, vocab: str = "") -> Model:
     source = sources.open_source(place, vocab=vocab)
     config = dict(source.config) or {"model": published_model.block(source)}
     return Model(
-        source.arrays, config, pieces=source.pieces, answers=source.answers, facts=source.facts
+        source.arrays,
+        config,
+        pieces=source.pieces,
+        answers=source.answers,
+        facts=source.facts,
+        heads=source.heads,
     )

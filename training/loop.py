@@ -296,6 +296,7 @@ class _Run:
             skips=self.skips.state(),
             goodput=self.ledger.state(),
             facts=self.parts.facts,
+            heads={name: spec.to_dict() for name, spec in self.parts.task.head_specs.items()},
             config=runfolder.plain(self.config),
         )
 

@@ -20,7 +20,7 @@ def _fit(config, maker, parts, *, begin: bool):
         maker.params,
         model=config.model.name,
         pieces=parts.facts.get("pieces"),
-        answers=parts.facts.get("answers"),
+        heads=parts.task.head_specs,
         warm_start=parts.task.warm_start if begin else None,
     )
     if begin:

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 import inference
 from checkpoints import convert, published_model, sources, transfer
+from vl_models.heads import HeadSpec
 from vl_models.published import translate
 
 WIDE, DEEP = 48, 3
@@ -119,7 +120,8 @@ def test_answer_heads_are_mapped_by_answer():
         "trunk": {"a": np.zeros(1)},
         "heads": {"vqa": {"classifier": {"kernel": np.zeros((2, 2)), "bias": np.zeros(2)}}},
     }
-    fitted = transfer.fit(source, shapes, model="vlbert", answers=["red", "blue"])
+    mine = {"vqa": HeadSpec("linear", "text", dict(outputs=2), "answers", ("red", "blue"))}
+    fitted = transfer.fit(source, shapes, model="vlbert", heads=mine)
     assert fitted.arrays["heads/vqa/classifier/kernel"].tolist() == [[2, 0], [5, 0]]
     assert fitted.known["heads/vqa/classifier/bias"].tolist() == [True, False]
     start = {"heads/vqa/transform": "heads/masked_language/transform"}
@@ -129,7 +131,7 @@ def test_answer_heads_are_mapped_by_answer():
         names={path: path for path in (*source.names, "heads/masked_language/transform/kernel")},
     )
     shapes["heads"]["vqa"]["transform"] = {"kernel": np.zeros((2, 2))}
-    fitted = transfer.fit(warm, shapes, model="vlbert", answers=["red", "blue"], warm_start=start)
+    fitted = transfer.fit(warm, shapes, model="vlbert", heads=mine, warm_start=start)
     assert np.array_equal(fitted.arrays["heads/vqa/transform/kernel"], np.eye(2))
     assert "warm start from heads/masked_language/transform" in transfer.table(fitted.report)
     assert not [line for line in fitted.report if line.fate == "dropped"]

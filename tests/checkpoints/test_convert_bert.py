@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from checkpoints import sources, transfer
 from configs import models
+from vl_models.heads import HeadSpec
 from vl_models.published import translate
 
 WIDE = 48
@@ -56,6 +57,7 @@ def bert(pieces, width=WIDE, layers=2, seed=0):
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 THEIRS = [*SPECIALS, "cat", "dog", "##s", "red"]
+HEADS = {"masked_language": HeadSpec("tied_decoder", "text")}
 MINE = [*SPECIALS, "red", "cat", "boat"]
 
 
@@ -108,7 +110,7 @@ def test_bert_into_vlbert_with_another_vocabulary(bert_folder):
     source = sources.open_source(str(bert_folder))
     assert source.kind == "bert"
     fresh = target()
-    fitted = transfer.fit(source, fresh, model="vlbert", pieces=MINE)
+    fitted = transfer.fit(source, fresh, model="vlbert", pieces=MINE, heads=HEADS)
     params = transfer.place(fitted, fresh)
     state = bert(THEIRS)
 
@@ -143,7 +145,7 @@ def test_bert_into_vlbert_with_another_vocabulary(bert_folder):
 
 def test_bert_into_vilbert_leaves_the_image_side_alone(bert_folder):
     source = sources.open_source(str(bert_folder))
-    fitted = transfer.fit(source, target("vilbert"), model="vilbert", pieces=MINE)
+    fitted = transfer.fit(source, target("vilbert"), model="vilbert", pieces=MINE, heads=HEADS)
     taken = {path.split("/")[1] for path in fitted.arrays}
     assert taken == {"embeddings", "layer_0", "layer_1", "masked_language"}
     assert "ViLBERT's poolers are others" in transfer.table(fitted.report)
@@ -169,7 +171,7 @@ def test_bare_encoder_and_roberta(tmp_path):
     source = sources.open_source(str(folder))
     assert source.kind == "roberta"
     fresh = target()
-    fitted = transfer.fit(source, fresh, model="vlbert", pieces=MINE)
+    fitted = transfer.fit(source, fresh, model="vlbert", pieces=MINE, heads=HEADS)
     words = fitted.arrays["trunk/embeddings/word/embedding"]
     table = state["bert.embeddings.word_embeddings.weight"].astype(np.float32)
     assert np.array_equal(words[MINE.index("cat")], table[pieces.index("Ġcat")])
@@ -183,19 +185,23 @@ def test_bare_encoder_and_roberta(tmp_path):
 def test_what_does_not_fit_is_named_with_the_sizes_that_would(bert_folder):
     source = sources.open_source(str(bert_folder))
     with pytest.raises(sources.SourceError, match=r"layers: 2 in the source, 3 in the model") as no:
-        transfer.fit(source, target(layers=3), model="vlbert", pieces=MINE)
+        transfer.fit(source, target(layers=3), model="vlbert", pieces=MINE, heads=HEADS)
     assert "--config.model.hidden=48 --config.model.layers=2" in str(no.value)
     unknown = dataclasses.replace(source, pieces=None)
     with pytest.raises(sources.SourceError, match=r"\(9, 48\) in the source, \(8, 48\) in the mod"):
-        transfer.fit(unknown, target(), model="vlbert", pieces=MINE)
+        transfer.fit(unknown, target(), model="vlbert", pieces=MINE, heads=HEADS)
     less = dict(source.arrays)
     del less["trunk/layer_0/attention/query/bias"]
     with pytest.raises(sources.SourceError, match="which has others of its module"):
         transfer.fit(
-            dataclasses.replace(source, arrays=less), target(), model="vlbert", pieces=MINE
+            dataclasses.replace(source, arrays=less),
+            target(),
+            model="vlbert",
+            pieces=MINE,
+            heads=HEADS,
         )
     nothing = {"heads/vqa/classifier/bias": np.zeros(3)}
     names = dict.fromkeys(nothing, "x")
     empty = dataclasses.replace(source, arrays=nothing, names=names)
     with pytest.raises(sources.SourceError, match="no parameter of the trunk"):
-        transfer.fit(empty, target(), model="vlbert", pieces=MINE)
+        transfer.fit(empty, target(), model="vlbert", pieces=MINE, heads=HEADS)

@@ -239,7 +239,7 @@ def test_two_layer_choice_head():
         "classifier": {"kernel": np.array([[2.0], [3], [5]]), "bias": np.array([0.5])},
     }
     # ReLU of (1, 1, -5), then 2 + 3 + 0 + 0.5.
-    states = np.array([[1.0, 2.0]], np.float32)
+    states = jax.numpy.asarray([[1.0, 2.0]])
     assert head.apply({"params": params}, states).tolist() == [[5.5]]
     wide = choices(classifier="2fc", head_init="random").head(trunk).build(trunk)
     assert jax.eval_shape(wide.init, jax.random.key(0), states)["params"]["transform"][

@@ -18,7 +18,7 @@ class FakeTask:
     def __init__(self, dropout: float = 0.0):
         self._dropout = dropout
         self.loss_scale = {"captions/words": 1.0, "text/words": 0.5}
-        self.warm_start = {}
+        self.warm_start, self.head_specs = {}, {}
 
     def initial_values(self, arrays, known):
         return {}

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -100,7 +100,7 @@ def kind_of(names: Iterable[str]) -> str:
 
 
 def kind_for(model: str, paths: Iterable[str]) -> str:
-    """The published kind of a trunk that has names for all of our paths.
+    """The published kind of a trunk that has names for all of our paths, and no half heads.
 
     Args:
       model: name of the trunk's module.
@@ -109,16 +109,26 @@ def kind_for(model: str, paths: Iterable[str]) -> str:
     Raises:
       KeyError: none has; names the paths that the nearest kind lacks.
     """
-    lacking = {}
-    for kind in RULES:
-        if kind == model or kind.startswith(f"{model}_"):
-            lacking[kind] = [p for p in paths if _find(RULES[kind], "ours", p) is None]
-            if not lacking[kind]:
-                return kind
+    paths = list(paths)
+    lacking = {
+        kind: [p for p in paths if _find(RULES[kind], "ours", p) is None]
+        for kind in RULES
+        if kind == model or kind.startswith(f"{model}_")
+    }
+    fitting = [kind for kind, found in lacking.items() if not found]
+    if fitting:
+        return min(fitting, key=lambda kind: _absent(kind, paths))
     if not lacking:
         raise KeyError(f"no published names for model {model!r}, known: {sorted(RULES)}")
     kind = min(lacking, key=lambda name: len(lacking[name]))
     raise KeyError(f"no published {kind} name for {', '.join(sorted(lacking[kind]))}")
+
+
+def _absent(kind: str, paths: Sequence[str]) -> int:
+    """How many arrays of the heads that `paths` are of the kind has beside these."""
+    heads = {path.split("/")[1] for path in paths if path.startswith("heads/")}
+    ours = [rule.ours for rule in RULES[kind] if rule.ours.startswith("heads/")]
+    return sum(path.split("/")[1] in heads and path not in paths for path in ours)
 
 
 def translate(kind: str, state: Mapping[str, np.ndarray]) -> Translated:
