@@ -73,7 +73,7 @@ def atomic_folder(
       folder: the final path, of this machine or gs://; its parents are made.
       keep_existing: a folder that is there already is kept and the new one dropped (for caches,
         which another process may have finished first); else it is an error at the start.
-      last: the file that tells a complete folder on gs://, where folders cannot be renamed.
+      last: the file that marks a complete folder on gs://, where folders cannot be renamed.
 
     Raises:
       DataError: `folder` exists and `keep_existing` is False.
@@ -88,7 +88,7 @@ def atomic_folder(
             fix="remove it or choose another path",
         )
     if remote.is_remote(folder):
-        # Of two that made the same, the second one writes the same objects again.
+        # Of two writers of the same contents the second overwrites equal objects.
         with remote.new_folder(folder, last=last) as temporary:
             yield temporary
         return

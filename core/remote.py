@@ -1,16 +1,16 @@
 """Files on Google Cloud Storage (gs://bucket/…) beside those of this machine.
 
-`path` gives a pathlib.Path, or for gs:// an epath.Path, which reads and writes the same way. What
-cannot be read there, since libraries map it or seek in it, is copied once into `cache()`: `local`
-a file, `mirror` a folder. A copy is taken again when the object is another one (its generation).
-Records of region stores are read in place, see `remote_shards`.
+`path` returns a pathlib.Path, or for gs:// an epath.Path, which reads and writes the same way.
+Files that libraries memory-map or seek in are copied once into `cache()`: `local` copies a file,
+`mirror` a folder. A copy is refreshed when the object's generation has changed. Records of region
+stores are read in place, see `remote_shards`.
 
-An object is written whole or not at all, but a folder is no such thing there: those that must be
-complete have a file that is uploaded last (`new_folder`).
+Objects are written atomically, folders are not: those that must be complete have a file that is
+uploaded last (`new_folder`).
 
 All of this goes through gcsfs, whether or not TensorFlow is installed, and so do Orbax' small files
-and JAX's compilation cache. It repeats what fails for a moment (429, 5xx, a lost connection) five
-times in half a minute, then the error is raised.
+and JAX's compilation cache. It retries transient errors (429, 5xx, a lost connection) five times in
+half a minute, then the error is raised.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 
-# epath would take TensorFlow where it is installed: seconds to import for what needs none of it.
+# epath would import TensorFlow where it is installed, which takes seconds and is not needed.
 os.environ.setdefault("EPATH_USE_TF", "false")
-# gcsfs would ask another service, over gRPC, for the kind of each bucket, time and again where that
-# cannot be reached. Zonal buckets alone need it.
+# gcsfs would query another service, over gRPC, for the kind of each bucket, and retry where that
+# cannot be reached. Only zonal buckets need it.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 import fsspec
@@ -38,9 +38,11 @@ from core.errors import DataError
 
 SCHEME = "gs://"
 CACHE = "VL_CACHE"  # environment variable: folder of this machine for copies
-# What it last saw in a folder may have been changed since, by other hosts or by tensorstore.
+# Cached listings would miss changes by other hosts and by tensorstore.
 fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
-logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # a traceback for each error that we report
+logging.getLogger("gcsfs").setLevel(
+    logging.CRITICAL
+)  # logs a traceback for each error that is reported here
 logging.getLogger("fsspec").setLevel(logging.CRITICAL)
 
 Path = pathlib.Path | epath.Path
@@ -71,7 +73,7 @@ def path(place: str | os.PathLike) -> Path:
 
 
 def absolute(place: str | os.PathLike) -> Path:
-    """The same in full."""
+    """A path object of any place, absolute."""
     place = path(place)
     return place if is_remote(place) else place.absolute()
 
@@ -88,7 +90,7 @@ def require(place: str | os.PathLike, what: str, *, write: bool = False) -> None
     Args:
       place: any path.
       what: the setting it comes from, for the message.
-      write: also make an object there, and remove it.
+      write: also check that an object can be written.
 
     Raises:
       DataError: gcsfs is not installed, no such bucket, no permission.
@@ -172,7 +174,7 @@ def mirror(
 
     Args:
       folder: any.
-      keep: whether a file is wanted, by its path in the folder; asked of remote ones only.
+      keep: whether a file is wanted, by its path in the folder; called for remote ones only.
 
     Raises:
       DataError: it cannot be read or kept.
@@ -212,11 +214,11 @@ def working_copy(place: str | os.PathLike) -> pathlib.Path:
 
 
 def _copied(url: str, objects: Mapping[str, Mapping]) -> pathlib.Path:
-    """This machine's copy of the objects {name below `url`: what the bucket says of it}."""
+    """This machine's copy of the objects {name below `url`: metadata of the object}."""
     target = working_copy(url)
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target.parent / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be at it: wait, and find it done
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be copying: wait for its result
         notes = target.parent / "generations.json"
         known = json.loads(notes.read_text()) if notes.exists() else {}
         wanted = {name: str(info["generation"]) for name, info in objects.items()}
@@ -233,7 +235,7 @@ def _copied(url: str, objects: Mapping[str, Mapping]) -> pathlib.Path:
                 copy.replace(target / name)
         if "" not in wanted:
             target.mkdir(exist_ok=True)
-            for name in known.keys() - wanted.keys():  # it is gone there
+            for name in known.keys() - wanted.keys():  # deleted in the bucket
                 (target / name).unlink(missing_ok=True)
         if wanted != known:
             written = notes.with_suffix(".tmp")
@@ -290,7 +292,7 @@ def new_folder(folder: str | os.PathLike, *, last: str) -> Iterator[pathlib.Path
 
     Args:
       folder: gs://.
-      last: the file by which a complete folder is told, uploaded after all others.
+      last: the file that marks a complete folder, uploaded after all others.
     """
     (cache() / "new").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache() / "new") as scratch:

@@ -5,8 +5,8 @@
   python -m input_pipeline.doctor verify STORE        # re-reads and checks every record
   python -m input_pipeline.doctor coverage STORE captions.jsonl      # or vqa:train --manual_dir DIR
 
-`inspect` looks at a sample (`--images N`, `--images all`) and assumes nothing that the numbers can
-tell: box convention, background column, order of the regions. `--pictures DIR --sheet OUT.png`
+`inspect` looks at a sample (`--images N`, `--images all`) and infers from the
+numbers: box convention, background column, order of the regions. `--pictures DIR --sheet OUT.png`
 draws boxes on pictures, `--checkpoint RUN` asks whether a trained model may read these features,
 `--json OUT` writes everything for machines.
 

@@ -17,9 +17,21 @@ from input_pipeline.doctor.sources import LayoutSource, open_source
 from input_pipeline.doctor.verify import coverage, verify
 from input_pipeline.importers.settings import IDS
 
-IMAGES = 300  # looked at unless told
-OWN = {"command", "paths", "a", "b", "layout", "images", "ids", "json", "checkpoint", "pictures",
-       "sheet", "class_names"}  # fmt: skip
+DEFAULT_IMAGES = 300
+OWN = {
+    "command",
+    "paths",
+    "a",
+    "b",
+    "layout",
+    "images",
+    "ids",
+    "json",
+    "checkpoint",
+    "pictures",
+    "sheet",
+    "class_names",
+}
 
 
 def _images(text: str) -> int | None:
@@ -58,7 +70,10 @@ def parser_of(layout: str) -> argparse.ArgumentParser:
     for command in (inspect, compare):
         command.add_argument("--layout", default="", help="of raw files; else the one that fits")
         command.add_argument(
-            "--images", type=_images, default=IMAGES, help=f"how many, or all; default {IMAGES}"
+            "--images",
+            type=_images,
+            default=DEFAULT_IMAGES,
+            help=f"how many, or all; default {DEFAULT_IMAGES}",
         )
         command.add_argument("--json", default="", help="file to write everything to")
         if layout:

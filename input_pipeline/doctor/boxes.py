@@ -1,4 +1,4 @@
-"""Which convention boxes follow, told from the numbers alone."""
+"""The convention that boxes follow, inferred from their values."""
 
 import collections
 
@@ -9,7 +9,7 @@ from input_pipeline.doctor.sources import Sample
 
 FORMATS = ("xyxy", "xywh")
 UNITS = ("pixels", "shares")  # shares: of the image's width and height, 0 to 1
-TOLERANCE = 1.0  # pixels a box may stick out, as the writer of a store allows
+TOLERANCE = 1.0  # pixels that a box may exceed its image by, as RegionWriter allows
 UNIT_LIMIT = 1.01  # largest share, with room for rounding
 FITS = 0.99  # share of boxes that must fit a reading
 MARGIN = 0.02  # by which an unusual reading must fit better than xyxy
@@ -134,34 +134,55 @@ class BoxStats:
             fifth = "; the fifth is the share of the image's area" if self.fifth_is_area else ""
             say("broken", "box_columns", f"boxes have {numbers} numbers, not 4{fifth}")
         if unit == "shares":
-            say("broken", "boxes_normalised",
+            say(
+                "broken",
+                "boxes_normalised",
                 f"boxes look normalised to 0..1: {percent(self.as_shares, self.boxes)} of them are "
-                f"within, the largest number is {self.high:.3f}; pixels are wanted")  # fmt: skip
+                f"within, the largest number is {self.high:.3f}; pixels are wanted",
+            )
         if kind == "xywh":
-            say("broken", "boxes_xywh",
+            say(
+                "broken",
+                "boxes_xywh",
                 f"boxes look like x, y, width, height: read so, {fit:.1%} lie inside their images, "
                 f"read as two corners {self.share('xyxy', unit, swapped):.1%} (x2 >= x1 and "
-                f"y2 >= y1 in {self.ordered['xyxy'] / self.boxes:.1%})")  # fmt: skip
+                f"y2 >= y1 in {self.ordered['xyxy'] / self.boxes:.1%})",
+            )
         if swapped:
-            say("suspicious", "swapped_size",
+            say(
+                "suspicious",
+                "swapped_size",
                 f"height and width of images look swapped: with the two exchanged {fit:.1%} of the "
-                f"boxes lie inside, as stored {straight:.1%}")  # fmt: skip
+                f"boxes lie inside, as stored {straight:.1%}",
+            )
         elif (outside := self.boxes - self.fits[kind, unit, swapped]) > 0:
-            say("broken", "boxes_outside",
+            say(
+                "broken",
+                "boxes_outside",
                 f"{outside:,} boxes ({percent(outside, self.boxes)}) have swapped corners or stick "
                 f"out of their images by more than {TOLERANCE:g} px, first "
-                f"{self.misfit[kind, unit, swapped]}")  # fmt: skip
+                f"{self.misfit[kind, unit, swapped]}",
+            )
         if empty := self.empty[kind]:
-            say("suspicious", "boxes_without_area",
-                f"{empty:,} boxes ({percent(empty, self.boxes)}) lack width or height")  # fmt: skip
+            say(
+                "suspicious",
+                "boxes_without_area",
+                f"{empty:,} boxes ({percent(empty, self.boxes)}) lack width or height",
+            )
         across, down = np.median(self.reach, axis=0)
         if (kind, unit, swapped) == ("xyxy", "pixels", False) and min(across, down) < LOW_REACH:
-            say("suspicious", "boxes_low_reach",
+            say(
+                "suspicious",
+                "boxes_low_reach",
                 f"boxes reach only to {across:.0%} of the width and {down:.0%} of the height of "
-                "their images (medians): boxes of another scale?")  # fmt: skip
+                "their images (medians): boxes of another scale?",
+            )
         if self.first_is_whole > 0.9 * self.images:
             share = percent(self.first_is_whole, self.images)
-            say("suspicious", "first_region_is_image",
+            say(
+                "suspicious",
+                "first_region_is_image",
                 f"region 0 is the whole image in {share} of the images: models add that region "
-                "themselves")  # fmt: skip
+                "themselves",
+            )
         return out

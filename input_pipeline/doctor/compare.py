@@ -84,7 +84,7 @@ def pairs(
         for sample in a.find(wanted, id_of):
             yield sample, _sound(b.read(rows[id_of(sample.image_id)]))
         return
-    # A raw file cannot be asked for an image: its sample comes first, the other one is searched.
+    # A raw file has no index: its sample is read first and looked up in the other source.
     flip = isinstance(a, StoreSource)
     raw, other = (b, a) if flip else (a, b)
     held = {id_of(found.image_id): found for found in map(_sound, raw.samples(images))}
@@ -204,13 +204,23 @@ def table(result: Comparison) -> str:
     f, lines = result.statistics, []
     for side, name in enumerate("ab"):
         lines.append((name.upper(), f[name]))
-        lines.append(("", f"{f['regions'][side]:,} regions, {f['dim'][side]} x {f['dtype'][side]}, "
-                      f"classes {f['classes'][side]}"))  # fmt: skip
+        lines.append(
+            (
+                "",
+                f"{f['regions'][side]:,} regions, {f['dim'][side]} x {f['dtype'][side]}, "
+                f"classes {f['classes'][side]}",
+            )
+        )
     stated_a, stated_b = f["stated"]
     if stated_a and stated_b:
         differing = [key for key in stated_a if stated_a[key] != stated_b[key]]
-        lines.append(("stated", ", ".join(f"{k}: {stated_a[k]!r} / {stated_b[k]!r}"
-                                          for k in differing) or "the same spec"))  # fmt: skip
+        lines.append(
+            (
+                "stated",
+                ", ".join(f"{k}: {stated_a[k]!r} / {stated_b[k]!r}" for k in differing)
+                or "the same spec",
+            )
+        )
     lines += [
         ("images", f"{f['images']:,} compared"
          + (f", {f['other_image_size']:,} of another size" if f["other_image_size"] else "")),

@@ -1,4 +1,4 @@
-"""`inspect`: what a store or a raw file holds, told from a sample of its numbers."""
+"""`inspect`: what a store or a raw file holds, inferred from a sample of its values."""
 
 import collections
 import dataclasses
@@ -125,15 +125,21 @@ def examine(
         findings += features.findings(global_feature)
         findings += classes.findings(source.background_class)
     if neighbours and order is None:
-        findings.append(Finding("note", "unsorted", "regions are in no order that the numbers show:"
-                                " where max_regions cuts, order='stored' keeps any"))  # fmt: skip
+        findings.append(
+            Finding(
+                "note",
+                "unsorted",
+                "regions are in no order that the numbers show:"
+                " where max_regions cuts, order='stored' keeps any",
+            )
+        )
     return Examination(
         statistics, sorted(findings, key=lambda finding: LEVELS.index(finding.level))
     )
 
 
 def _keys(sample: Sample, background: int | None, kind: str) -> dict[str, np.ndarray]:
-    """What regions may be sorted by: {name: [n]}."""
+    """Keys that regions may be sorted by: {name: [n]}."""
     corner, far = sample.boxes[:, :2], sample.boxes[:, 2:4]
     size = far if kind == "xywh" else far - corner
     keys = {"box area": np.prod(size, axis=1)}
@@ -165,8 +171,11 @@ def _of_images(
         say("broken", "no_images", "not a single image could be read")
     repeated = [key for key, n in ids.items() if n > 1]
     if repeated:
-        say("broken", "repeated_ids",
-            f"{len(repeated):,} image ids occur more than once, first {repeated[0]!r}")  # fmt: skip
+        say(
+            "broken",
+            "repeated_ids",
+            f"{len(repeated):,} image ids occur more than once, first {repeated[0]!r}",
+        )
     if (empty := sum(n == 0 for n in counts)) > 0:
         say("broken", "no_regions", f"{empty:,} images have no region")
     if counts and min(*heights, *widths) < 1:
@@ -174,10 +183,13 @@ def _of_images(
     if other_sizes:
         image_id, picture, stored = other_sizes[0]
         swapped = sum(a == b[::-1] for _, a, b in other_sizes)
-        say("suspicious", "picture_size",
+        say(
+            "suspicious",
+            "picture_size",
             f"{len(other_sizes):,} pictures have another size than stored, {swapped:,} of them "
             f"height and width swapped; first {image_id!r}: picture {picture[0]}x{picture[1]}, "
-            f"stored {stored[0]}x{stored[1]} (height x width)")  # fmt: skip
+            f"stored {stored[0]}x{stored[1]} (height x width)",
+        )
     return out
 
 
@@ -195,8 +207,10 @@ def hints(statistics: dict) -> list[str]:
     fixed = f"fixed {high}" if low == high else f"{low} to {high}"
     genome = {1601: "with", 1600: "without"}.get(classes)
     if dim == 2048 and positive and genome:
-        out.append(f"bottom-up attention (Visual Genome, 1,600 classes {genome} background), "
-                   f"{fixed} regions")  # fmt: skip
+        out.append(
+            f"bottom-up attention (Visual Genome, 1,600 classes {genome} background), "
+            f"{fixed} regions"
+        )
     elif dim == 2048 and positive and not classes and (low == high or 10 <= low <= high <= 100):
         out.append(f"bottom-up attention (Anderson et al.), {fixed} regions, without classes")
     if dim == 2048 and positive and low == high == 100:
@@ -219,7 +233,7 @@ def against_checkpoint(
 ) -> Finding | None:
     """What keeps a trained model from reading these features.
 
-    Raw files have no spec: size and classes, which the numbers tell, are compared.
+    Raw files have no spec: feature size and number of classes are compared.
     """
     here = source.spec
     if here is None:

@@ -1,4 +1,4 @@
-"""What the doctor says: findings, and the verdict that follows from them."""
+"""Findings of the doctor, and the verdict that follows from them."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -8,11 +8,11 @@ LEVELS = ("broken", "suspicious", "note")
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing worth saying of region features.
+    """One observation about region features.
 
     Attributes:
       level: "broken" (import or training would refuse it, or learn from nonsense), "suspicious"
-        (nothing refuses it, but sound features are not like this), or "note".
+        (accepted, but unusual for sound features), or "note".
       name: short and stable, for machines.
       text: the evidence, for people.
     """

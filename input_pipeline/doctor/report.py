@@ -1,4 +1,4 @@
-"""The text of an examination."""
+"""An examination as text."""
 
 from input_pipeline.doctor.examine import Examination
 
@@ -12,8 +12,8 @@ def _background(classes: dict, stated: int | None) -> str:
         f"{classes['present_last']:.0%}"
     )
     said = "none" if stated is None else f"column {stated}"
-    told = "cannot be told" if found is None else f"looks like column {found}"
-    return f"stated {said}, {told} ({evidence})"
+    guess = "cannot be determined" if found is None else f"looks like column {found}"
+    return f"stated {said}, {guess} ({evidence})"
 
 
 def text(result: Examination) -> str:

@@ -104,10 +104,10 @@ def names_by_column(names: Sequence[str], classes: int, background: int | None) 
     raise DataError(
         "class names and classes disagree",
         where="--class_names",
-        expected=f"{classes} names" + (f", or {classes - 1} without the background's"
-                                       if background is not None else ""),
+        expected=f"{classes} names"
+        + (f", or {classes - 1} without the background's" if background is not None else ""),
         found=f"{len(names)} names",
-    )  # fmt: skip
+    )
 
 
 class Sheet:
@@ -201,8 +201,9 @@ class Sheet:
                 continue
             taken.append((x, y, x + wide, y + 17))
             draw.rectangle(taken[-1], fill=colour)
-            draw.text((x + 3, y), labels[i], fill="black" if colour in DARK_TEXT else "white",
-                      font=font)  # fmt: skip
+            draw.text(
+                (x + 3, y), labels[i], fill="black" if colour in DARK_TEXT else "white", font=font
+            )
         size = f"  {width}x{height}, {count} regions"
         name = image_id
         while draw.textlength(name + size, font=font) > CELL - 12 and len(name) > 4:

@@ -1,4 +1,4 @@
-"""What the doctor looks at: images of a region store, or of raw files of an importer's layout."""
+"""Samples of images, of a region store or of raw files of an importer's layout."""
 
 import argparse
 import dataclasses
@@ -17,7 +17,7 @@ from input_pipeline.importers.plan import stamp
 from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.regions.store import RegionStore, split_paths
 
-STRETCHES = 64  # places of a raw file that a sample is read at
+MAX_RANGES = 64  # ranges of a raw file that a sample is read from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,13 +158,13 @@ class LayoutSource:
         if count is not None and self._images is not None and count >= self._images:
             count = None
         left = count
-        stretches = STRETCHES if count is None else min(STRETCHES, count)
-        parts = self._parts(stretches)
-        if count is not None:  # a layout has a part a file at least, which may be many
-            self.cut = len(parts) > stretches
-            parts = [parts[i] for i in evenly_spaced(len(parts), stretches)]
+        ranges = MAX_RANGES if count is None else min(MAX_RANGES, count)
+        parts = self._parts(ranges)
+        if count is not None:  # a layout has at least one part per file
+            self.cut = len(parts) > ranges
+            parts = [parts[i] for i in evenly_spaced(len(parts), ranges)]
         for number, part in enumerate(parts):
-            # What earlier stretches were short of is taken from the later ones.
+            # Later ranges make up for what earlier ones were short of.
             quota = None if left is None else -(-left // (len(parts) - number))
             for found in self._read(part, quota):
                 left = None if left is None else left - 1

@@ -1,4 +1,4 @@
-"""What the numbers of features and class distributions look like."""
+"""Statistics of features and class distributions."""
 
 import numpy as np
 import xxhash
@@ -9,9 +9,9 @@ from input_pipeline.regions.region_writer import SUM_TOLERANCE
 
 QUANTILES = (0.0, 0.01, 0.25, 0.5, 0.75, 0.99, 1.0)
 MEAN_TOLERANCE = 0.05  # relative; int8 is off by 0.02, another feature by far more
-DUPLICATES = 0.01  # share of regions with an equal one in their image, above which it is suspicious
-HUGE = 1e4  # no feature of a detector is larger; misread bytes are
-PRESENT = 0.01  # probability from which a class counts as present in a region
+MAX_DUPLICATES = 0.01  # share of regions with an equal one in their image
+MAX_FEATURE = 1e4  # no feature of a detector is larger; misread bytes are
+PRESENT_PROBABILITY = 0.01  # above it a class counts as present in a region
 
 
 def order_shares(values: dict[str, np.ndarray]) -> dict[str, tuple[int, int]]:
@@ -20,7 +20,7 @@ def order_shares(values: dict[str, np.ndarray]) -> dict[str, tuple[int, int]]:
 
 
 class FeatureStats:
-    """Collects what features look like; keeps 8 bytes per region and little more."""
+    """Collects statistics of features in about 8 bytes per region."""
 
     def __init__(self):
         self.dims: dict[int, int] = {}
@@ -46,21 +46,21 @@ class FeatureStats:
         if not finite.all():
             self.not_finite += int((~finite).sum())
             self.first.setdefault("not_finite", sample.where)
-        sound = x[finite]
-        if sound.size:
+        valid = x[finite]
+        if valid.size:
             # In float64: misread bytes can be as large as float32 goes.
-            norms = np.sqrt(np.einsum("ij,ij->i", sound, sound, dtype=np.float64))
+            norms = np.sqrt(np.einsum("ij,ij->i", valid, valid, dtype=np.float64))
             self.norms.append(norms)
-            self.numbers += sound.size
-            self.zeros += int((sound == 0).sum())
-            self.negatives += int((sound < 0).sum())
-            self.low, self.high = min(self.low, sound.min()), max(self.high, sound.max())
+            self.numbers += valid.size
+            self.zeros += int((valid == 0).sum())
+            self.negatives += int((valid < 0).sum())
+            self.low, self.high = min(self.low, valid.min()), max(self.high, valid.max())
             if (norms == 0).any():
                 self.empty_rows += int((norms == 0).sum())
                 self.first.setdefault("zero", sample.where)
         if sample.whole is not None:
             self.with_whole += 1
-            with np.errstate(invalid="ignore"):  # infinite features are told elsewhere
+            with np.errstate(invalid="ignore"):  # infinite features are counted above
                 mean = x.mean(0, dtype=np.float64)
                 off = np.linalg.norm(sample.whole.astype(np.float64) - mean)
             self.whole_is_mean += bool(off <= MEAN_TOLERANCE * np.linalg.norm(mean))
@@ -112,34 +112,58 @@ class FeatureStats:
         if len(self.dims) > 1:
             say("broken", "dims", f"features have several sizes: {sorted(self.dims)}")
         if self.not_finite:
-            say("broken", "not_finite", f"features of {self.not_finite:,} regions have NaN or "
-                f"infinity, first in {self.first['not_finite']}")  # fmt: skip
+            say(
+                "broken",
+                "not_finite",
+                f"features of {self.not_finite:,} regions have NaN or "
+                f"infinity, first in {self.first['not_finite']}",
+            )
         if self.empty_rows:
-            say("suspicious", "zero_features", f"features of {self.empty_rows:,} regions "
+            say(
+                "suspicious",
+                "zero_features",
+                f"features of {self.empty_rows:,} regions "
                 f"({percent(self.empty_rows, n)}) are all zero, first in {self.first['zero']}: "
-                "padding rows?")  # fmt: skip
-        if self.numbers and max(-self.low, self.high) > HUGE:
-            say("suspicious", "huge_values", f"values go from {self.low:.3g} to {self.high:.3g}: "
-                "bytes read in another order or type?")  # fmt: skip
-        if self.equal > DUPLICATES * n:
-            say("suspicious", "equal_regions", f"{self.equal:,} regions ({percent(self.equal, n)}) "
+                "padding rows?",
+            )
+        if self.numbers and max(-self.low, self.high) > MAX_FEATURE:
+            say(
+                "suspicious",
+                "huge_values",
+                f"values go from {self.low:.3g} to {self.high:.3g}: "
+                "bytes read in another order or type?",
+            )
+        if self.equal > MAX_DUPLICATES * n:
+            say(
+                "suspicious",
+                "equal_regions",
+                f"{self.equal:,} regions ({percent(self.equal, n)}) "
                 f"have the features of another region of their image, {self.equal_boxes:,} its box "
-                f"too; first in {self.first['equal']}")  # fmt: skip
+                f"too; first in {self.first['equal']}",
+            )
         if self.same:
             a, b = self.same[0]
-            say("suspicious", "equal_images", f"{len(self.same):,} images have exactly the "
-                f"features of another, first {b!r} those of {a!r}")  # fmt: skip
+            say(
+                "suspicious",
+                "equal_images",
+                f"{len(self.same):,} images have exactly the "
+                f"features of another, first {b!r} those of {a!r}",
+            )
         if global_feature == "mean" and self.whole_is_mean < self.with_whole:
-            say("broken", "whole_is_no_mean", f"the spec says that row 0 is the mean of the "
+            say(
+                "broken",
+                "whole_is_no_mean",
+                f"the spec says that row 0 is the mean of the "
                 f"regions; it is not in {self.with_whole - self.whole_is_mean:,} of "
-                f"{self.with_whole:,} images")  # fmt: skip
+                f"{self.with_whole:,} images",
+            )
         if self.norms and np.abs(np.concatenate(self.norms) - 1).max() < 0.01:
             say("note", "unit_norm", "all features have length 1: they were normalised")
         return out
 
 
 class ClassStats:
-    """Collects what class distributions look like."""
+    """Collects statistics of class distributions."""
 
     def __init__(self):
         self.regions = self.without = self.bad_sums = self.negative = 0
@@ -172,7 +196,7 @@ class ClassStats:
             self.low = min(self.low, np.nanmin(sums))
             self.high = max(self.high, np.nanmax(sums))
         self.mass += np.nan_to_num(p).sum(0, dtype=np.float64)
-        self.present += (p > PRESENT).sum(0)
+        self.present += (p > PRESENT_PROBABILITY).sum(0)
         self.best += np.bincount(np.nan_to_num(p).argmax(1), minlength=p.shape[1])
         self.mass_kept += float(np.sum(1 - np.nan_to_num(sample.rest)))
 
@@ -184,7 +208,7 @@ class ClassStats:
     def background(self) -> int | None:
         """First or last column, if it is the one that nearly every region gives some probability.
 
-        A class of objects is absent from most regions; a detector's doubt is in nearly all.
+        A class of objects is absent from most regions; the background has some probability in most.
         """
         if self.count < 3 or not self.regions:
             return None
@@ -220,8 +244,11 @@ class ClassStats:
             out.append(Finding(level, name, text))
 
         if self.without and self.widths:
-            say("broken", "classes_missing", f"{self.without:,} images have no class distributions "
-                "and others have")  # fmt: skip
+            say(
+                "broken",
+                "classes_missing",
+                f"{self.without:,} images have no class distributions and others have",
+            )
         if len(self.widths) > 1:
             say("broken", "classes_count", f"distributions over {sorted(self.widths)} classes")
         if self.bad_sums or self.negative:
@@ -229,15 +256,21 @@ class ClassStats:
             first = self.first.get("sums") or self.first["negative"]
             logits = " (logits, and no softmax?)" if self.negative > 0.5 * self.regions else ""
             sums = f"{self.low:.3f} to {self.high:.3f}" if np.isfinite(self.low) else "NaN"
-            say("broken", "class_sums",
+            say(
+                "broken",
+                "class_sums",
                 f"{n:,} class distributions ({percent(n, self.regions)}) have negative values or "
-                f"do not sum to 1{logits}: sums {sums}, first {first}")  # fmt: skip
+                f"do not sum to 1{logits}: sums {sums}, first {first}",
+            )
         found = self.background()
         if self.regions and found is not None and found != stated:
             said = "no column is stated" if stated is None else f"column {stated} is stated"
             share = percent(self.present[found], self.regions)
-            say("suspicious", "background",
+            say(
+                "suspicious",
+                "background",
                 f"the background looks like column {found} of {self.count} (mean probability "
                 f"{self.mass[found] / self.regions:.3f}, present in {share} of the regions), but "
-                f"{said}")  # fmt: skip
+                f"{said}",
+            )
         return out

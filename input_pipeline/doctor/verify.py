@@ -50,10 +50,10 @@ def check_record(store: RegionStore, row: int) -> dict[str, np.ndarray]:
     if store.spec.kept_classes:
         probs, rest, ids = record["probs"], record["rest"], record["class_ids"]
         sums = probs.sum(1) + rest
-        sound = (np.abs(sums - 1) <= SUM_TOLERANCE) & (probs >= 0).all(1) & (rest >= 0)
-        sound &= (np.diff(probs, axis=1) <= 0).all(1)
-        sound &= ((ids >= 0) & (ids < store.spec.num_classes)).all(1)
-        bad = np.flatnonzero(~sound)
+        valid = (np.abs(sums - 1) <= SUM_TOLERANCE) & (probs >= 0).all(1) & (rest >= 0)
+        valid &= (np.diff(probs, axis=1) <= 0).all(1)
+        valid &= ((ids >= 0) & (ids < store.spec.num_classes)).all(1)
+        bad = np.flatnonzero(~valid)
         if bad.size:
             raise fail(
                 f"the class distribution of region {bad[0]} is broken",
@@ -98,15 +98,21 @@ def verify(folders: str, checkpoint: str = "") -> int:
     print(
         f"regions    {counts.sum():,}; {counts.min()} to {counts.max()}, mean {counts.mean():.1f}"
     )
-    print(f"pixels     {store.heights.min()}x{store.widths.min()} to "
-          f"{store.heights.max()}x{store.widths.max()} (height x width)")  # fmt: skip
-    print(f"features   {spec.feature_dim} x {spec.dtype} from {spec.detector!r}; "
-          f"whole image: {spec.global_feature}")  # fmt: skip
+    print(
+        f"pixels     {store.heights.min()}x{store.widths.min()} to "
+        f"{store.heights.max()}x{store.widths.max()} (height x width)"
+    )
+    print(
+        f"features   {spec.feature_dim} x {spec.dtype} from {spec.detector!r}; "
+        f"whole image: {spec.global_feature}"
+    )
     if spec.kept_classes:
         seen = f"{np.count_nonzero(classes):,} of {spec.num_classes:,} classes come first somewhere"
         mass = f"{np.mean(kept):.4f}" if kept else "unknown"
-        print(f"classes    {spec.num_classes:,}, best {spec.kept_classes} kept; probability kept "
-              f"{mass} on average; {seen}")  # fmt: skip
+        print(
+            f"classes    {spec.num_classes:,}, best {spec.kept_classes} kept; probability kept "
+            f"{mass} on average; {seen}"
+        )
     else:
         print("classes    none: masked regions cannot be trained, masked words and alignment can")
     return len(errors)

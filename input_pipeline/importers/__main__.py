@@ -71,7 +71,7 @@ def parser_of(layout: str) -> argparse.ArgumentParser:
         ),
         "--needs": dict(
             default="",
-            help="tell how many images of these there are: JSONL, .txt of ids, DATASET:SPLIT",
+            help="report how many images of these there are: JSONL, .txt of ids, DATASET:SPLIT",
         ),
         "--needs_key": dict(default="image_id", help="key of the id in a JSONL file of --needs"),
         "--manual_dir": dict(default="", help="official files of --needs DATASET:SPLIT"),
@@ -86,8 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0].startswith("-"):
         helped = bool({"-h", "--help"} & set(argv))
-        print(overview() if helped else f"error: the layout comes first\n{overview()}",
-              file=sys.stdout if helped else sys.stderr)  # fmt: skip
+        print(
+            overview() if helped else f"error: the layout comes first\n{overview()}",
+            file=sys.stdout if helped else sys.stderr,
+        )
         return 0 if helped else 2
     try:
         options = vars(parser_of(argv[0]).parse_args(argv[1:]))
@@ -102,15 +104,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         if done.skipped:
             print(f"left out {done.skipped:,} bad images: see {out}/skipped.jsonl")
         if not done.spec.num_classes:
-            print("no class distributions: masked regions cannot be trained by class, "
-                  "masked words and alignment can")  # fmt: skip
+            print(
+                "no class distributions: masked regions cannot be trained by class, "
+                "masked words and alignment can"
+            )
         if needs:
             coverage.report(RegionStore.open(out), images, needs)
     except (DataError, KeyboardInterrupt) as error:
         stopped = isinstance(error, KeyboardInterrupt)
         notes = "\n".join(getattr(error, "__notes__", ()))
-        print("stopped" if stopped else f"error: {error}", *filter(None, [notes]), sep="\n",
-              file=sys.stderr)  # fmt: skip
+        print(
+            "stopped" if stopped else f"error: {error}",
+            *filter(None, [notes]),
+            sep="\n",
+            file=sys.stderr,
+        )
         return 130 if stopped else 1
     return 0
 

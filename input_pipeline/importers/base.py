@@ -1,4 +1,4 @@
-"""What a reader of a region-feature layout is. One file beside this one = one layout.
+"""The interface of a reader of region features. One file beside this one = one layout.
 
 A layout's module has a docstring that describes the files, and a class `Layout`. The driver
 (`importers.run`) cuts its files into parts, reads parts in several processes, checks and writes
@@ -15,7 +15,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A stretch of one input file that is read on its own, always in the same order.
+    """A range of one input file that is read independently, always in the same order.
 
     Attributes:
       file: number of the input file.
@@ -65,10 +65,10 @@ class Layout(Protocol):
     background_class: int | None
 
     def __init__(self, files: Sequence[str], **options: Any):
-        """Opens nothing heavy; `options` are those of `add_arguments`.
+        """Opens no large files; `options` are those of `add_arguments`.
 
         Raises:
-          DataError: an input that is not of this layout, as far as its first bytes tell.
+          DataError: an input whose first bytes are not of this layout.
         """
 
     @staticmethod

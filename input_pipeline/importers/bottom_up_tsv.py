@@ -1,6 +1,6 @@
 """Bottom-up-attention's .tsv files, LXMERT's and ViLBERT's too: one image per line, in base64.
 
-Columns are separated by tabs; there is no header. Their order is told from their number and from
+Columns are separated by tabs; there is no header. Their order follows from their number and from
 which of them is the whole number `num_boxes`:
 
    6  image_id image_w image_h num_boxes boxes features
@@ -123,8 +123,9 @@ class Layout:
         row = dict(zip(order, cells, strict=True))
         image_id = fields.image_id(_unwrap(row["image_id"]), where)
         where = f"{where}, image {image_id!r}"
-        height, width, n = (self._number(row, name, where)
-                            for name in ("image_h", "image_w", "num_boxes"))  # fmt: skip
+        height, width, n = (
+            self._number(row, name, where) for name in ("image_h", "image_w", "num_boxes")
+        )
         return Item(
             image_id=image_id,
             height=height,
@@ -166,16 +167,22 @@ class Layout:
                 where=where,
                 expected=f"{n * width * itemsize} bytes = {n} boxes x {width} x {self._dtype.name}",
                 found=f"{len(data)} bytes" + self._guess(name, len(data), n),
-                fix={"features": "set --feature_dim or --float_dtype if all lines are like this",
-                     "cls_prob": "set --num_classes or --float_dtype if all lines are like this",
-                     "boxes": "set --float_dtype if all lines are like this"}[name]
+                fix={
+                    "features": "set --feature_dim or --float_dtype if all lines are like this",
+                    "cls_prob": "set --num_classes or --float_dtype if all lines are like this",
+                    "boxes": "set --float_dtype if all lines are like this",
+                }[name]
                 + "; else the line is damaged: copy the file again, or leave it out",
-            )  # fmt: skip
+            )
         return np.frombuffer(data, self._dtype).reshape(n, width)
 
     def _guess(self, name: str, nbytes: int, n: int) -> str:
-        fits = [f"{n} x {nbytes // n // size} {dtype}"
-                for dtype, size in (("float32", 4), ("float16", 2), ("float64", 8))
-                if n and nbytes and nbytes % (n * size) == 0
-                and (name != "boxes" or nbytes == n * size * 4)]  # fmt: skip
+        fits = [
+            f"{n} x {nbytes // n // size} {dtype}"
+            for dtype, size in (("float32", 4), ("float16", 2), ("float64", 8))
+            if n
+            and nbytes
+            and nbytes % (n * size) == 0
+            and (name != "boxes" or nbytes == n * size * 4)
+        ]
         return f", which would be {' or '.join(fits)}" if fits else ""

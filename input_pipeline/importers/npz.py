@@ -63,8 +63,10 @@ class _Member:
     def __init__(self, file: zipfile.ZipFile, key: str):
         self.stream = file.open(f"{key}.npy")
         version = np.lib.format.read_magic(self.stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0}.get(version)  # fmt: skip
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
         if read is None:
             raise ValueError(f"unknown version {version} of {key}.npy")
         self.shape, fortran, self.dtype = read(self.stream)
@@ -206,8 +208,13 @@ class Layout:
                 probs.skip(before)
             for i in range(part.start, part.stop):
                 n = offset[i + 1] - offset[i]
-                raw = (str(small["paths"][i]), small["hw"][i].tolist(), boxes.rows(n),
-                       feat.rows(n + 1), probs.rows(n) if probs else None)  # fmt: skip
+                raw = (
+                    str(small["paths"][i]),
+                    small["hw"][i].tolist(),
+                    boxes.rows(n),
+                    feat.rows(n + 1),
+                    probs.rows(n) if probs else None,
+                )
                 yield f"{path}, image number {i}", raw
 
     def parse(self, where: str, raw: tuple) -> Item:

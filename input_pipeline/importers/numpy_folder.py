@@ -43,7 +43,7 @@ BOX_FORMATS = ("xyxy", "xywh")
 FEATURES = ("features", "x")
 BOXES = ("bbox", "boxes", "bboxes")
 COUNT = ("num_boxes", "num_bbox")
-SINGLE, PAIRS, JSON, NPZ = ".npy", "_info.npy", ".json", ".npz"  # kinds, by the tell-tale suffix
+SINGLE, PAIRS, JSON, NPZ = ".npy", "_info.npy", ".json", ".npz"  # kinds, by their suffix
 
 
 class Layout:
@@ -202,9 +202,15 @@ def _load_npz(where: str, data: bytes) -> dict[str, Any]:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             record = {name: file[name] for name in file.files if name in wanted}
     except (
-        OSError, ValueError, EOFError, KeyError, AttributeError, NotImplementedError,
-        zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        AttributeError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise DataError(
             "not a readable .npz file",
             where=where,

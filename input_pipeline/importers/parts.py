@@ -52,7 +52,7 @@ class Task:
     """A part to import.
 
     Attributes:
-      parts: stretches of the input, one after the other.
+      parts: consecutive ranges of the input.
       folder: to write.
       elsewhere: {image id: origin} of images that earlier parts have.
     """

@@ -21,8 +21,12 @@ def stamp(path: str) -> tuple[str, int, int]:
             stat = os.stat(path)
             return path, stat.st_size, stat.st_mtime_ns
         # LMDB's readers touch its lock file.
-        stats = [os.stat(os.path.join(folder, name)) for folder, _, names in os.walk(path)
-                 for name in names if name != "lock.mdb"]  # fmt: skip
+        stats = [
+            os.stat(os.path.join(folder, name))
+            for folder, _, names in os.walk(path)
+            for name in names
+            if name != "lock.mdb"
+        ]
     except OSError as error:
         raise DataError(
             "an input cannot be read",
@@ -82,12 +86,12 @@ def _compare(old: dict, new: dict, partial: pathlib.Path) -> None:
         return
     was, now = _flat(old), _flat(new)
     changed = [name for name in {**was, **now} if was.get(name) != now.get(name)]
-    told = [name for name in changed if name != "parts"] or changed
+    named = [name for name in changed if name != "parts"] or changed
     raise DataError(
-        f"an unfinished import was begun with other input or options: {', '.join(told[:5])}",
+        f"an unfinished import was begun with other input or options: {', '.join(named[:5])}",
         where=str(partial),
-        expected=", ".join(f"{name}={was.get(name)!r}" for name in told[:5]) + " as it was begun",
-        found=", ".join(f"{name}={now.get(name)!r}" for name in told[:5]),
+        expected=", ".join(f"{name}={was.get(name)!r}" for name in named[:5]) + " as it was begun",
+        found=", ".join(f"{name}={now.get(name)!r}" for name in named[:5]),
         fix=f"repeat the command as it was, or remove {partial} to start anew",
     )
 

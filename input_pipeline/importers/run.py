@@ -133,7 +133,7 @@ class _Import:
         Args:
           job: what all parts share.
           reader: of the input, in this process.
-          groups: stretches of the input that each become a part of the import.
+          groups: ranges of the input that each become a part of the import.
           partial: the folder.
           workers: processes.
         """

@@ -7,7 +7,7 @@
 
 A database is a folder with data.mdb. Keys are names of .npz files; the key `__keys__` lists them
 in JSON. A value is msgpack with arrays as msgpack-numpy writes them, or, in folders that end in
-`_compressed`, a whole .npz file; both are told apart value by value. Keys of a value:
+`_compressed`, a whole .npz file; both are distinguished value by value. Keys of a value:
 
   features     [n, F]
   norm_bb      [n, 6]  x1 y1 x2 y2 w h, divided by the width and height of the image; more columns

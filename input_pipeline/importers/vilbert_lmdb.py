@@ -14,8 +14,8 @@ them. A value has
                       never has it)
 
 where 12-in-1 stores numbers and arrays (of any float type), and the first ViLBERT the row of
-bottom-up attention's TSV file: all text, arrays as base64 of float32. Both are told apart value by
-value. Pickles are read with `safe_pickle`, which runs nothing.
+bottom-up attention's TSV file: all text, arrays as base64 of float32. Each value
+shows which it is. Pickles are read with `safe_pickle`, which runs nothing.
 
 `--id_from` says what an image is called: `both` demands that record and key agree; where a
 conversion renamed the keys alone, choose `key` (what ViLBERT's own reader goes by) or `record`.

@@ -102,7 +102,7 @@ def target_spec(spec: FeatureSpec, dtype: str | None, top_k: int | None) -> Feat
             )
         if min(top_k, spec.num_classes) > spec.kept_classes:
             raise DataError(
-                "class probabilities that were not kept cannot come back",
+                "class probabilities that were not kept cannot be restored",
                 where="--top_k",
                 expected=f"1 to {spec.kept_classes}, which the store has",
                 found=top_k,
@@ -120,7 +120,7 @@ def target_spec(spec: FeatureSpec, dtype: str | None, top_k: int | None) -> Feat
 
 
 def convert(folders: str, out: str, *, dtype: str | None = None, top_k: int | None = None) -> Error:
-    """Writes store `out` from a store; row 0 is converted as it stands, not worked out again.
+    """Writes store `out` from a store; row 0 is converted like the others, not recomputed.
 
     Args:
       folders: a store, or several with commas, which become one.
@@ -168,15 +168,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     before, after = (store.nbytes / len(store) / 1e3 for store in (old, new))
     print(f"{args.out}: {len(new):,} images, {after:.1f} kB each (from {before:.1f} kB)")
-    print(f"{old.spec.dtype} -> {new.spec.dtype}: relative error {error.relative:.3g} (RMS), "
-          f"largest error {error.largest:.3g}, mean cosine {error.cosine:.6f}")  # fmt: skip
+    print(
+        f"{old.spec.dtype} -> {new.spec.dtype}: relative error {error.relative:.3g} (RMS), "
+        f"largest error {error.largest:.3g}, mean cosine {error.cosine:.6f}"
+    )
     if error.kept_mass:
         mean, least = error.kept_mass
-        print(f"class probability kept by the best {new.spec.kept_classes} of "
-              f"{new.spec.num_classes}: {mean:.4f} on average, {least:.4f} at least")  # fmt: skip
+        print(
+            f"class probability kept by the best {new.spec.kept_classes} of "
+            f"{new.spec.num_classes}: {mean:.4f} on average, {least:.4f} at least"
+        )
     if PRECISION[new.spec.dtype] > PRECISION[old.spec.dtype]:
-        print(f"note: {new.spec.dtype} cannot restore what {old.spec.dtype} had lost; for better "
-              "features import them again")  # fmt: skip
+        print(
+            f"note: {new.spec.dtype} cannot restore what {old.spec.dtype} had lost; for better "
+            "features import them again"
+        )
     return 0
 
 

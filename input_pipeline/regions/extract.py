@@ -24,7 +24,7 @@ from core.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class Regions:
-    """What a model finds in a picture of H x W pixels.
+    """Regions of a picture of H x W pixels.
 
     Attributes:
       boxes: [n, 4] xyxy in pixels of the picture as it was handed over, n >= 1.

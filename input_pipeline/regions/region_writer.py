@@ -79,7 +79,7 @@ def check_probs(probs: np.ndarray, fail: Fail) -> np.ndarray:
     """Checks class distributions [n, C] and returns them as float32 rows that sum to 1."""
     probs = np.asarray(probs, np.float32)
     sums = probs.sum(1, dtype=np.float64)
-    # NaN fails the comparison too, which is why it is written this way round.
+    # Negated, so that NaN fails as well.
     bad = np.flatnonzero(~((np.abs(sums - 1) <= SUM_TOLERANCE) & (probs >= -1e-6).all(1)))
     if bad.size:
         row = probs[bad[0]]
@@ -93,7 +93,7 @@ def check_probs(probs: np.ndarray, fail: Fail) -> np.ndarray:
 
 
 def keep_top(probs: np.ndarray, k: int) -> dict[str, np.ndarray]:
-    """The k largest probabilities of each row, largest first, and the rest lumped into one.
+    """The k largest probabilities of each row, largest first, and the sum of the rest.
 
     Args:
       probs: float32 [n, C], rows sum to 1.
@@ -269,7 +269,7 @@ class RegionWriter:
         if spec.num_classes:
             views.update(keep_top(check_probs(class_probs, fail), spec.kept_classes))
         features = features.astype(np.float32)
-        # The mean is of the features as they came, not of what the store's dtype leaves of them.
+        # The mean is of the features as given, before they are rounded to the store's dtype.
         top = features.mean(0) if global_feature is None else np.asarray(global_feature, np.float32)
         views["rows"] = np.concatenate([top[None], features])
         self.add_checked(image_id, views, height, width, where=where)
@@ -277,7 +277,7 @@ class RegionWriter:
     def add_checked(
         self, image_id: str, arrays: dict[str, np.ndarray], height: int, width: int, *, where: str
     ) -> np.ndarray:
-        """Appends one image whose boxes and distributions are sound already.
+        """Appends one image whose boxes and distributions are valid already.
 
         Args:
           image_id: unique name.

@@ -1,4 +1,4 @@
-"""What a region store's features are: the spec that travels with them, and the record's layout.
+"""The spec of a region store's features, and the binary layout of its records.
 
 Features are kept as floats of 32 or 16 bits, or as int8 with one float32 scale per region:
 x ~ scale * q with scale = max|x| / 127, symmetric, so that a zero stays exactly zero.
@@ -197,16 +197,18 @@ class FeatureSpec:
             if not self.scaled:
                 return {"features": rows.astype(self.np_dtype)}
             scales = np.abs(rows).max(1) / np.float32(INT8_MAX)
-            sound = np.isfinite(scales) & (scales > 0)
-            whole = np.rint(rows / np.where(sound, scales, 1)[:, None])
+            valid = np.isfinite(scales) & (scales > 0)
+            whole = np.rint(rows / np.where(valid, scales, 1)[:, None])
             # A scale among the smallest floats is coarse itself: the quotient may exceed 127.
-            whole = np.clip(np.where(sound[:, None], whole, 0), -INT8_MAX, INT8_MAX)
+            whole = np.clip(np.where(valid[:, None], whole, 0), -INT8_MAX, INT8_MAX)
         return {"features": whole.astype(np.int8), "scales": scales}
 
     def decode(self, record: dict[str, np.ndarray]) -> np.ndarray:
         """float32 [n + 1, F] features of a record (see `split_record`), whatever their dtype."""
         features = record["features"].astype(np.float32)
         if self.scaled:
-            with np.errstate(invalid="ignore"):  # an infinite scale is told by its NaN
+            with np.errstate(
+                invalid="ignore"
+            ):  # an infinite scale decodes to NaN, which checks find
                 features *= record["scales"][:, None]
         return features

@@ -156,7 +156,7 @@ class RegionStore:
         buffer = self._buffer(self._nbytes[row])
         file = self._folders[self._folder_of[row]].files[self._shard[row]]
         # preadv into a buffer, not a memory map: a file cut while it is open gives a short read
-        # and not a killed process, and the interpreter lock is free while the disk works.
+        # and not a killed process, and the GIL is released while the disk works.
         size = os.preadv(file, [buffer], self._offset[row])
         return self._record(row, buffer[:size])
 
@@ -209,7 +209,7 @@ class RegionStore:
         """
         check_order(order, self.spec)
         limit = out["regions"].shape[2]
-        fetched = self._announce(rows)
+        fetched = self._prefetch(rows)
         counts = self.counts[rows]
         sizes = np.minimum(counts + 1, limit if keep is None else np.minimum(keep, limit))
         out["num_detected"][...] = counts
@@ -217,24 +217,24 @@ class RegionStore:
         out["image_size"][..., 0] = self.heights[rows]
         out["image_size"][..., 1] = self.widths[rows]
         out["region_mask"][...] = np.arange(limit) < sizes[..., None]
-        # Many short calls that drop and retake the interpreter lock cost threads more than they
-        # gain: with one thread at a time in here a batch takes half the CPU time. Waiting for the
-        # disk overlaps all the same, since records are announced before.
+        # Many short calls that release and take the GIL cost threads more than they gain: with one
+        # thread at a time in here a batch takes half the CPU time. Waiting for the disk overlaps
+        # all the same, since records are prefetched.
         with self._lock:
-            for at in np.argsort(rows, axis=None, kind="stable"):  # rows lie on disk in their order
+            for at in np.argsort(rows, axis=None, kind="stable"):  # the order on disk
                 place = np.unravel_index(at, rows.shape)
                 row = int(rows[place])
                 record = self._record(row, fetched[row]) if row in fetched else self.read(row)
                 self._fill(out, place, record, int(sizes[place]), order)
 
-    def _announce(self, rows: np.ndarray) -> dict[int, np.ndarray]:
-        """Tells the system of all reads to come, so that a cold disk serves many at a time.
+    def _prefetch(self, rows: np.ndarray) -> dict[int, np.ndarray]:
+        """Prefetches records: local ones into the page cache, remote ones by concurrent reads.
 
         Returns:
-          {row: uint8 array} of remote records; these are waited for together, before any is used.
+          {row: uint8 array} of remote records, all of them read.
         """
         remote_rows: dict = {}  # {RemoteShards: rows}
-        advise = getattr(os, "posix_fadvise", None)  # not on every system; reading works without
+        advise = getattr(os, "posix_fadvise", None)  # not on every system; reading works without it
         for row in rows.ravel().tolist():
             folder = self._folders[self._folder_of[row]]
             if folder.shards:

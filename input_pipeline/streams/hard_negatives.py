@@ -30,7 +30,7 @@ from input_pipeline.regions.store import RegionStore
 
 FORMAT = 1
 NEIGHBOURS = 100  # of an image, as in ViLBERT's pool
-BLOCK = 2**24  # distances worked out at a time
+BLOCK = 2**24  # distances computed at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,8 +194,10 @@ def _images(args: argparse.Namespace, store: RegionStore) -> list[str]:
         rows = store.rows_of(images)
         kept = [image for image, row in zip(images, rows, strict=True) if row >= 0]
         if len(kept) < len(images):
-            print(f"{args.images}: {len(images) - len(kept):,} of {len(images):,} images are not "
-                  "in the store and left out")  # fmt: skip
+            print(
+                f"{args.images}: {len(images) - len(kept):,} of {len(images):,} images are not "
+                "in the store and left out"
+            )
         return kept
     return images
 
@@ -232,8 +234,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DataError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1
-    print(f"{args.out}: {args.neighbours} neighbours of each of {len(pool.images):,} images; "
-          f"config.streams.<name>.distractors={args.out}")  # fmt: skip
+    print(
+        f"{args.out}: {args.neighbours} neighbours of each of {len(pool.images):,} images; "
+        f"config.streams.<name>.distractors={args.out}"
+    )
     return 0
 
 

@@ -15,7 +15,7 @@ def region_iou(
     """Overlap of each region with the box a text refers to, the whole image (row 0) included.
 
     In pixels of the original image: before boxes are scaled, mirrored or clamped. VL-BERT measures
-    its training targets after that, which can tell apart only what is a pixel away from a half.
+    its training targets after that, which differs only within a pixel of the threshold.
 
     Args:
       boxes: [B, M, R, 4] xyxy; row 0 is not read.
@@ -46,7 +46,7 @@ def match(
       min_iou: overlap (both end pixels counted) below which a region does not show the object.
 
     Returns:
-      int64 [B, O] rows of `boxes`, the first of several alike; 0 where no region shows the object.
+      int64 [B, O] rows of `boxes`, the first of equal ones; 0 where no region shows the object.
     """
     found = iou(objects[:, :, None], boxes[:, None], "plus_one")  # [B, O, R]
     found[~np.broadcast_to(region_mask[:, None], found.shape)] = 0

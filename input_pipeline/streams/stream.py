@@ -77,7 +77,7 @@ class Stream:
           assemble: makes the text arrays of examples.
           tokenizer: of the source's table.
           settings: how the stream goes through its examples.
-          other_image: bring a second image (M = 2), another example's, for the visual gain.
+          other_image: add a second image (M = 2), another example's, for the visual gain.
 
         Raises:
           DataError: an option that is unknown or does not fit the data.

@@ -107,7 +107,7 @@ def names_of(file: h5py.File, path: str, kind: str, id_file: str) -> list[str]:
     """Image ids by row, or those that groups and datasets are named by.
 
     Raises:
-      DataError: no images, or ids from nowhere or from two places.
+      DataError: no images, or ids that are missing or given twice.
     """
     ids = column(file, IDS)
     keyed = {"groups": "", "keys": "_features"}.get(kind)

@@ -244,5 +244,5 @@ def test_one_import_at_a_time(tmp_path):
     path = unfinished(tmp_path)
     with open(tmp_path / "s.partial" / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="another process is at this import"):
+        with pytest.raises(DataError, match="another process works on this import"):
             convert(path, tmp_path / "s", part_size=EVEN)

@@ -162,7 +162,7 @@ def test_conversions_that_cannot_be_are_refused(tmp_path, capsys):
     before = leftovers(tmp_path)
     for source, options, message in (
         (store, {"dtype": "int4"}, r"unknown dtype.*'bfloat16', 'float32', 'float16', 'int8'"),
-        (store, {"top_k": 4}, r"cannot come back.*--top_k.*1 to 3.*found: 4.*import"),
+        (store, {"top_k": 4}, r"cannot be restored.*--top_k.*1 to 3.*found: 4.*import"),
         (store, {"top_k": 0}, r"keeps none of them"),
         (store, {"dtype": "bfloat16", "top_k": 3}, r"nothing to convert.*'bfloat16'"),
         (store, {}, r"nothing to convert"),
@@ -175,7 +175,7 @@ def test_conversions_that_cannot_be_are_refused(tmp_path, capsys):
     with pytest.raises(DataError, match="exists already"):
         convert_store.convert(store, bare, dtype="int8")
     assert convert_store.main([store, str(tmp_path / "out"), "--top_k", "9"]) == 1
-    assert "cannot come back" in capsys.readouterr().err
+    assert "cannot be restored" in capsys.readouterr().err
     assert leftovers(tmp_path) == before
 
 
