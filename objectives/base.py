@@ -279,6 +279,27 @@ class Objective:
         raise NotImplementedError
 
 
+def able(objectives: Sequence[Objective], ability: Ability, stream: str) -> list[Objective]:
+    """Those of a stream's objectives that can be asked for something.
+
+    Args:
+      objectives: of the stream.
+      ability: what is asked.
+      stream: its name.
+
+    Raises:
+      ConfigError: none can.
+    """
+    found = [objective for objective in objectives if ability in objective.abilities]
+    if not found:
+        raise ConfigError(
+            f"none of a stream's objectives {ability.value}",
+            where=f"config.streams.{stream}.objectives",
+            found=", ".join(objective.name for objective in objectives) or "none at all",
+        )
+    return found
+
+
 def assemble_caption(table, rows: np.ndarray, special: SpecialIds, max_text: int) -> dict:
     """[CLS] pieces [SEP], cut to `max_text` with [SEP] kept, one segment.
 

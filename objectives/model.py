@@ -116,10 +116,6 @@ class MultiTaskModel:
         """Those of all streams."""
         return [objective for found in self.streams.values() for objective in found]
 
-    def able(self, stream: str, ability: base.Ability) -> list[base.Objective]:
-        """The objectives of a stream that can be asked for something."""
-        return [one for one in self.streams[stream] if ability in one.abilities]
-
     def block(self, stream: str):
         """The stream's part of the config."""
         return self._blocks[stream]

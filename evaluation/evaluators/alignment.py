@@ -9,28 +9,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from core.errors import ConfigError
 from evaluation import bootstrap
+from objectives import base
 
 
 class Evaluator:
-    """Needs a stream with `negatives=True` and a model with an alignment head."""
+    """Needs a stream with `negatives=True` and an objective that judges pairs."""
 
     other_image = False
 
     def __init__(self, block, task, stream, place, seed):
         name = block.stream
-        if "alignment" not in {one.name for one in task.streams[name]}:
-            raise ConfigError(
-                f"the alignment evaluator needs the objective in config.streams.{name}.objectives"
-            )
+        objective = base.able(task.streams[name], base.Ability.JUDGE_PAIRS, name)[0]
         self._stream, self._place, self._seed = stream, place, seed
 
         @jax.jit
         def step(params, batch):
             outputs = task.outputs(params, name, batch, pairs=((0, 0), (1, 0)))
-            logits = task.head(params, "alignment")(outputs["pooled"])
-            match = jnp.argmax(logits, -1).reshape(-1, 2) == 1
+            logits = task.head(params, objective.head_name)(outputs["pooled"])
+            match = objective.pair_matches(logits).reshape(-1, 2)
             right = jnp.stack([match[:, 0], ~match[:, 1]], -1)
             return right, batch["_weight"] > 0, batch["image_key"][:, 0]
 

@@ -28,9 +28,9 @@ from core.errors import ConfigError
 from core.progress import Progress
 from evaluation import ranks, score_file, submissions
 from input_pipeline.streams import sampling
+from objectives import base
 from runtime import sharding
 
-HEADS = ("choice", "alignment")
 TEXT_KEYS = ("text_ids", "text_mask", "segment_ids")
 IMAGE_KEYS = ("regions", "region_scale", "boxes", "region_mask", "image_size")
 IN_FLIGHT = 2  # steps dispatched ahead of the one whose scores are fetched
@@ -58,11 +58,11 @@ class Split:
 class Evaluator:
     """Needs a stream of captions and a head that scores pairs.
 
-    `config.evals.<name>`: batch_size, texts a step, over all devices; images, images a step; head,
-    "choice" (four-way retrieval) or "alignment" (zero-shot: log-odds of a match); first, images of
-    the split that are ranked, with their texts, 0 for all; folds, parts that these are cut into,
-    in order, each ranked by itself (COCO 1k: 5), metrics averaged; top, images written of each
-    text.
+    `config.evals.<name>`: batch_size, texts per step, over all devices; images, images per step;
+    head, name of an objective of the stream that scores pairs (four-way retrieval's scores, or
+    zero-shot the log-odds of a match); first, images of the split that are ranked, with their
+    texts, 0 for all; folds, parts that these are cut into, in order, each ranked by itself (COCO
+    1k: 5), metrics averaged; top, images written of each text.
     """
 
     other_image = False
@@ -83,7 +83,8 @@ class Evaluator:
         for field in ("images", "folds", "top"):
             if block[field] < 1:
                 raise ConfigError(f"config.evals: {field} must be at least 1, found {block[field]}")
-        self._head_name = _head_name(block, task)
+        self._scorer = _scorer(block, task)
+        self._head_name = self._scorer.head_name
         self._step = jax.jit(self._scores, static_argnames="shards")
 
     def run(self, params) -> dict[str, float]:
@@ -235,9 +236,7 @@ class Evaluator:
         if "pooled" not in outputs:
             raise ConfigError("ranking reads the pooled state: set config.model.pooler=True")
         logits = self._task.head(params, self._head_name)(outputs["pooled"])
-        # Alignment: class 1 is a match.
-        score = logits[:, 0] if self._block.head == "choice" else logits[:, 1] - logits[:, 0]
-        score = score.reshape(shards * count, width)
+        score = self._scorer.pair_scores(logits).reshape(shards * count, width)
         return jax.lax.with_sharding_constraint(score, jax.sharding.PartitionSpec())
 
     def _save(self, split: Split, folds, scores: np.ndarray, image_ranks: dict[int, int]) -> None:
@@ -262,27 +261,24 @@ class Evaluator:
         say(f"rankings: {path}")
 
 
-def _head_name(block, task) -> str:
-    """Name of the head's parameters.
+def _scorer(block, task) -> base.Objective:
+    """The objective of the stream whose head ranks.
 
     Raises:
-      ValueError: an unknown head, or one that the stream's objectives do not have.
+      ConfigError: the stream has no such objective, or it scores no pairs.
     """
-    if block.head not in HEADS:
-        raise ConfigError(f"config.evals: head must be one of {HEADS}, found {block.head!r}")
-    found = {one.name: one for one in task.streams[block.stream]}
+    found = {
+        one.name: one
+        for one in base.able(task.streams[block.stream], base.Ability.SCORE_PAIRS, block.stream)
+    }
     if block.head not in found:
         raise ConfigError(
-            f"ranking with head={block.head!r} needs that objective in "
-            f"config.streams.{block.stream}.objectives, found {sorted(found)}"
+            "ranking needs an objective that scores pairs of a caption and an image",
+            where="config.evals.*.head",
+            expected=f"one of {sorted(found)}, of config.streams.{block.stream}.objectives",
+            found=repr(block.head),
         )
-    objective = found[block.head]
-    if block.head == "choice" and objective.block.pairs != "retrieval":
-        raise ConfigError(
-            "ranking needs config.objectives.choice.pairs='retrieval', found "
-            f"{objective.block.pairs!r}: the texts of other tasks are no captions"
-        )
-    return objective.head_name
+    return found[block.head]
 
 
 def _folds(split: Split, count: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 from core.errors import ConfigError
 from evaluation import bootstrap
 from input_pipeline.schema import TEXT_KEYS
-from objectives import masking
+from objectives import base, masking
 
 WORDS = ("probe", "all")
 LONGEST = 6  # pieces; longer words are not drawn
@@ -61,7 +61,8 @@ def fill(task, params, stream: str, batch, keys, special, *, probe: bool):
     outputs = task.outputs(params, stream, masked, pairs=((0, 0), (0, 1)))
     index = jnp.repeat(positions, 2, axis=0)[..., None]
     states = jnp.take_along_axis(outputs["text"], index, axis=1)
-    logits = task.head(params, "masked_language")(states, outputs["word_embedding"])
+    objective = base.able(task.streams[stream], base.Ability.FILL_WORDS, stream)[0]
+    logits = task.head(params, objective.head_name)(states, outputs["word_embedding"])
     return chosen, targets, weights, logits.reshape(ids.shape[0], 2, LONGEST, -1)
 
 

@@ -5,14 +5,18 @@ import types
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+import objectives
 from evaluation.evaluators import alignment
+from objectives import options
 
 
 class FixedTask:
     """Says "match" where the first token is even."""
 
-    streams = types.MappingProxyType({"captions": [types.SimpleNamespace(name="alignment")]})
+    objective = objectives.build("alignment", ConfigDict(options.of("alignment")), None)
+    streams = types.MappingProxyType({"captions": [objective]})
 
     def outputs(self, params, stream, batch, pairs):
         assert pairs == ((0, 0), (1, 0))
