@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 
 from core.errors import DataError
-from input_pipeline.texts.table_writer import Row, Skipped
+from input_pipeline.texts.rows import Row, Skipped
 
 # Modules beside the data sets that are not one themselves.
 _HELPERS = ("reading", "records")

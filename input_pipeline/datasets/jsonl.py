@@ -30,7 +30,7 @@ from input_pipeline.datasets.reading import (
 from input_pipeline.datasets.reading.answers import AnswerVocabulary
 from input_pipeline.datasets.reading.rows import rows_of
 from input_pipeline.regions.store import split_paths
-from input_pipeline.texts.table_writer import Row, Skipped
+from input_pipeline.texts.rows import Row, Skipped
 
 
 def prepare(data_config) -> Prepared:

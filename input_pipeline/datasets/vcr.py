@@ -22,7 +22,7 @@ from input_pipeline.datasets.reading import files as official_files
 from input_pipeline.datasets.reading import official
 from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.records import MultipleChoice, ObjectBox, Token
-from input_pipeline.texts.table_writer import Skipped
+from input_pipeline.texts.rows import Skipped
 
 SPLITS = ("train", "val", "test")
 OPTIONS = ("on_missing",)

@@ -15,7 +15,7 @@ from core.errors import DataError
 from input_pipeline import datasets
 from input_pipeline.datasets.reading import files, official, rows
 from input_pipeline.regions.store import split_paths
-from input_pipeline.texts.table_writer import Skipped
+from input_pipeline.texts.rows import Skipped
 
 MODES = ("error", "report", "drop")
 

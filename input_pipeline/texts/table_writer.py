@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import xxhash
@@ -13,11 +13,11 @@ from core.errors import DataError
 from core.progress import Progress, atomic_folder
 from core.strings import unpack_strings
 from input_pipeline.schema import FIELDS
+from input_pipeline.texts.rows import EMPTY, Row, Skipped
 from input_pipeline.texts.tokenizer import Tokenizer
 
 FORMAT = 3
 CHUNK = 4096  # rows tokenised at a time
-EMPTY = "no text"  # reason of a Skipped
 COLUMNS = {  # file name: dtype, one entry per ...
     "ids": np.int32,  # piece
     "word_starts": np.bool_,  # piece
@@ -45,45 +45,6 @@ def column_dtype(name: str) -> np.dtype:
     if name.startswith(VALUE):
         return np.dtype(FIELDS[name.removeprefix(VALUE)].dtype)
     return np.dtype(np.int64 if name.startswith(VALUE_ENDS) else COLUMNS[name])
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One text.
-
-    Attributes:
-      image_id: image the text belongs to, None for plain text.
-      text: as written.
-      text_id: unique name, for messages and predictions.
-      probe: (start, end) characters of words that only the image determines.
-      mentions: (start, end, n), characters that name object n of the image, from 0.
-      more_images: images beside `image_id`; every row of a table has as many.
-      follows: whether it belongs to the example of a row before it, as the choices of a question
-        do, and is none itself.
-      source: number of the corpus in a mixture.
-      foreign: names of texts of other images that are false of this one.
-      values: training targets of the row, {key of the batch: numbers}; every example of
-        a table has the same keys, the lengths may differ.
-    """
-
-    image_id: str | None
-    text: str
-    text_id: str
-    probe: tuple[tuple[int, int], ...] = ()
-    mentions: tuple[tuple[int, int, int], ...] = ()
-    more_images: tuple[str, ...] = ()
-    follows: bool = False
-    source: int = 0
-    foreign: tuple[str, ...] = ()
-    values: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Skipped:
-    """A row that is left out (data.on_missing=skip): its name and why."""
-
-    text_id: str
-    reason: str
 
 
 def fingerprint(source: str, tokenizer: Tokenizer) -> str:

@@ -11,12 +11,11 @@ import xxhash
 from core import remote
 from core.errors import DataError
 from core.strings import unpack_strings
+from input_pipeline.texts.rows import Row, Skipped
 from input_pipeline.texts.table_writer import (
     FORMAT,
     VALUE,
     VALUE_ENDS,
-    Row,
-    Skipped,
     column_dtype,
     fingerprint,
     write_table,

@@ -14,7 +14,7 @@ from core.ids import number_of
 from input_pipeline import datasets
 from input_pipeline.datasets.reading import text_corpus
 from input_pipeline.regions.store import RegionStore
-from input_pipeline.texts.table_writer import Skipped
+from input_pipeline.texts.rows import Skipped
 
 SHOWN = 20  # missing images printed
 FEW = 0.1  # share of images found, below which ids are thought to be written in another way

@@ -30,7 +30,7 @@ from input_pipeline.datasets.records import (
     Statement,
     Token,
 )
-from input_pipeline.texts.table_writer import EMPTY, Skipped
+from input_pipeline.texts.rows import EMPTY, Skipped
 
 CAPTIONS = ("captions", "retrieve")
 TASKS = (*CAPTIONS, "classify", "choices", "ground", "questions")

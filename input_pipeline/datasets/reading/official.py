@@ -23,7 +23,7 @@ from input_pipeline.datasets import Prepared
 from input_pipeline.datasets.reading import answer_list, builder, rows, text_corpus, vocabulary
 from input_pipeline.datasets.records import MultipleChoice, Question
 from input_pipeline.regions.store import split_paths
-from input_pipeline.texts.table_writer import Row, Skipped
+from input_pipeline.texts.rows import Row, Skipped
 
 # What official files are called; pictures and features beside them stay on gs://.
 _ANNOTATIONS = (".json", ".jsonl", ".txt", ".tsv", ".csv", ".token", ".p", ".pkl", ".gz")

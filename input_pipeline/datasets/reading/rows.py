@@ -14,7 +14,7 @@ from input_pipeline.datasets.records import (
     Question,
     Statement,
 )
-from input_pipeline.texts.table_writer import Row
+from input_pipeline.texts.rows import Row
 
 CHOICES = ("answers", "rationales")  # what is to be chosen in VCR, `data.task`
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import xxhash
 
 from input_pipeline.datasets.reading import files
-from input_pipeline.texts.table_writer import Row
+from input_pipeline.texts.rows import Row
 
 
 def lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:

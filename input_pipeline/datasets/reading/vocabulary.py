@@ -9,7 +9,7 @@ from core import remote
 from core.console import say
 from input_pipeline.datasets.reading import text_corpus
 from input_pipeline.regions.store import split_paths
-from input_pipeline.texts.table_writer import Row, Skipped
+from input_pipeline.texts.rows import Row, Skipped
 from input_pipeline.texts.tokenizer import train_wordpiece
 
 

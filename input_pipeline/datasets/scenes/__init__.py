@@ -18,7 +18,7 @@ from input_pipeline.datasets.reading import answer_list
 from input_pipeline.datasets.reading.rows import rows_of
 from input_pipeline.datasets.scenes import graph
 from input_pipeline.datasets.scenes.settings import Settings
-from input_pipeline.texts.table_writer import Row
+from input_pipeline.texts.rows import Row
 
 
 def prepare(data_config) -> Prepared:

@@ -13,7 +13,7 @@ from input_pipeline import datasets
 from input_pipeline.datasets import coco_captions, conceptual_captions, records
 from input_pipeline.datasets.reading import builder
 from input_pipeline.streams import pipeline
-from input_pipeline.texts.table_writer import Row
+from input_pipeline.texts.rows import Row
 
 ROOT = pathlib.Path(__file__).parents[3]
 

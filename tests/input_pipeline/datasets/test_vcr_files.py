@@ -10,7 +10,7 @@ from core.errors import DataError
 from input_pipeline.datasets import vcr
 from input_pipeline.datasets.reading import spoken
 from input_pipeline.datasets.records import MultipleChoice, ObjectBox, Token
-from input_pipeline.texts.table_writer import Skipped
+from input_pipeline.texts.rows import Skipped
 
 REAL = pathlib.Path(
     os.environ.get("VL_DATA_DIR_REAL", pathlib.Path(__file__).parents[4] / "shared" / "data")

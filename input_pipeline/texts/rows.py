@@ -1,0 +1,45 @@
+"""The rows of a table of texts, before they are tokenised."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+EMPTY = "no text"  # reason of a Skipped
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One text.
+
+    Attributes:
+      image_id: image the text belongs to, None for plain text.
+      text: as written.
+      text_id: unique name, for messages and predictions.
+      probe: (start, end) characters of words that only the image determines.
+      mentions: (start, end, n), characters that name object n of the image, from 0.
+      more_images: images beside `image_id`; every row of a table has as many.
+      follows: whether it belongs to the example of a row before it, as the choices of a question
+        do, and is none itself.
+      source: number of the corpus in a mixture.
+      foreign: names of texts of other images that are false of this one.
+      values: training targets of the row, {key of the batch: numbers}; every example of
+        a table has the same keys, the lengths may differ.
+    """
+
+    image_id: str | None
+    text: str
+    text_id: str
+    probe: tuple[tuple[int, int], ...] = ()
+    mentions: tuple[tuple[int, int, int], ...] = ()
+    more_images: tuple[str, ...] = ()
+    follows: bool = False
+    source: int = 0
+    foreign: tuple[str, ...] = ()
+    values: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """A row that is left out (data.on_missing=skip): its name and why."""
+
+    text_id: str
+    reason: str
