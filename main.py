@@ -14,6 +14,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from core.console import say
+from core.errors import UserError
+from core.flags import parse
 from runtime import cluster
 from training import loop
 from training.planning import topology
@@ -44,13 +46,13 @@ def main(argv):
         planned = values.config.dry_run.topology if values.mode == "dry_run" else ""
         topology.prepare(planned)  # devices that need not be there
         cluster.join(False if planned else values.multihost)
-        with cluster.guard(loop.USERS):
+        with cluster.guard():
             workdir = runfolder.opened(workdir)
             say(f"run folder: {workdir}")
             loop.run(values.config, workdir, values.mode)
-    except loop.USERS as error:  # the message says it all; a traceback would hide it
+    except UserError as error:  # the message says it all; a traceback would hide it
         sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

@@ -14,13 +14,14 @@ from etils import epath
 
 from checkpoints import digests
 from core import remote
+from core.errors import UserError
 from runtime import paths
 
 FOLDER = "checkpoints"
 ITEMS = ("params", "opt_state")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be used; the message says which, why and what to do."""
 
 

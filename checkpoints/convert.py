@@ -17,8 +17,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from checkpoints import checkpoint, published_model, share, sources, transfer
+from checkpoints import published_model, share, sources, transfer
 from core import remote
+from core.console import command, say
 from core.errors import DataError
 from core.progress import atomic_file
 from vl_models.heads import HeadSpec
@@ -127,8 +128,9 @@ def to_torch(source: sources.Source, path: str) -> dict[str, np.ndarray]:
     return state
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit status."""
+@command
+def main(argv: Sequence[str]) -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(
         prog="python -m checkpoints.convert",
         description=__doc__,
@@ -144,30 +146,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--heads", type=int, default=0, help="attention heads, 0: as released")
     parser.add_argument("--image_heads", type=int, default=0, help="the same of the image stream")
     args = parser.parse_args(argv)
-    try:
-        source = sources.open_source(args.source, kind=args.kind, vocab=args.vocab)
-        print(show(source))
-        if args.out:
-            to_folder(
-                source,
-                args.out,
-                answers=_answers(args.answers),
-                spec=_json(args.feature_spec),
-                heads=args.heads,
-                image_heads=args.image_heads,
-            )
-            print(f"wrote {args.out}")
-        if args.torch:
-            state = to_torch(source, args.torch)
-            print(f"wrote {args.torch}: {len(state)} arrays")
-    except (sources.SourceError, checkpoint.CheckpointError, DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    source = sources.open_source(args.source, kind=args.kind, vocab=args.vocab)
+    say(show(source))
+    if args.out:
+        to_folder(
+            source,
+            args.out,
+            answers=_answers(args.answers),
+            spec=_json(args.feature_spec),
+            heads=args.heads,
+            image_heads=args.image_heads,
+        )
+        say(f"wrote {args.out}")
+    if args.torch:
+        state = to_torch(source, args.torch)
+        say(f"wrote {args.torch}: {len(state)} arrays")
 
 
 def _json(path: str | None):
-    return json.loads(remote.path(path).read_text(encoding="utf-8")) if path else None
+    if not path:
+        return None
+    try:
+        return json.loads(remote.path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError("no readable JSON file", where=path, found=str(error)) from error
 
 
 def _answers(path: str | None) -> list[str] | None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from core import remote
+from core.errors import DataError
 from core.progress import atomic_folder
 from vl_models.heads import HeadSpec
 from vl_models.heads import specs as head_specs
@@ -108,13 +109,13 @@ def read(folder: str | os.PathLike) -> Shared:
     """Reads a folder written by `write`.
 
     Raises:
-      ValueError: a folder of another format or version.
+      DataError: a folder of another format or version.
     """
     from safetensors.numpy import load_file
 
     folder = remote.mirror(folder)
     if not is_folder(folder):
-        raise ValueError(
+        raise DataError(
             f"{folder} is no shared checkpoint: expected {CONFIG} of format 'vl-models {FORMAT}'"
         )
     about = json.loads((folder / CONFIG).read_text())

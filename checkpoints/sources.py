@@ -11,6 +11,7 @@ import numpy as np
 
 from checkpoints import checkpoint, share
 from core import remote
+from core.errors import UserError
 from vl_models import loading
 from vl_models.heads import HeadSpec
 from vl_models.heads import specs as head_specs
@@ -25,7 +26,7 @@ _INNER = ("state_dict", "model_state_dict", "model")
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-class SourceError(ValueError):
+class SourceError(UserError):
     """Parameters that cannot be opened; the message says which, why and what to do."""
 
 

@@ -37,7 +37,12 @@ def parse_arg(arg: str | None, **choices) -> ConfigDict:
                 raise ValueError(f"config argument {name!r} must be true or false, found {text!r}")
             values[name] = text == "true"
         else:
-            values[name] = kind(text)
+            try:
+                values[name] = kind(text)
+            except ValueError:
+                raise ValueError(
+                    f"config argument {name!r} must be a number ({kind.__name__}), found {text!r}"
+                ) from None
     for name, known in allowed.items():
         if values[name] not in known:
             raise ValueError(

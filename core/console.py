@@ -1,6 +1,12 @@
 """The one way to speak to whoever started the program."""
 
+import functools
 import sys
+from collections.abc import Callable, Sequence
+
+from core.errors import UserError
+
+INTERRUPTED = 130  # exit status after Ctrl-C
 
 _muted = False
 
@@ -20,3 +26,29 @@ def mute() -> None:
     """Makes `say` silent: this process is not the first of its job."""
     global _muted
     _muted = True
+
+
+def command(main: Callable[[Sequence[str]], int | None]) -> Callable[..., int]:
+    """Decorates the `main` of a command line, so that it ends with a message and a status.
+
+    Args:
+      main: main(argv), without the program's name → exit status, None for 0.
+
+    Returns:
+      main(argv=None) → exit status. A `UserError` is told on stderr without its traceback, with
+      the notes that were added to it, and gives 1; so does Ctrl-C, which gives 130. Other
+      exceptions are bugs and pass.
+    """
+
+    @functools.wraps(main)
+    def run(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(list(sys.argv[1:] if argv is None else argv)) or 0
+        except UserError as error:
+            warn("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]))
+            return 1
+        except KeyboardInterrupt as error:
+            warn("\n".join(["stopped", *getattr(error, "__notes__", ())]))
+            return INTERRUPTED
+
+    return run

@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 
 from core import remote
 from core.console import say
+from core.errors import ConfigError
 from core.progress import Progress
 from core.spacing import evenly_spaced
 from evaluation import submissions
@@ -41,11 +42,11 @@ class Predictor:
         """Arguments as evaluators have them.
 
         Raises:
-          ValueError: the stream's first objective predicts nothing.
+          ConfigError: the stream's first objective predicts nothing.
         """
         objective = task.streams[name][0]
         if not objective.predicts:
-            raise ValueError(f"stream {name!r}: its first objective, {objective.name!r}, predicts "
+            raise ConfigError(f"stream {name!r}: its first objective, {objective.name!r}, predicts "
                              "nothing")  # fmt: skip
         self.name, self.stream = name, stream
         self._objective, self._place = objective, place

@@ -15,9 +15,11 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from core import remote
+from core.console import command, say
+from core.errors import DataError
 from core.progress import atomic_file
 
 CHOICES = 4
@@ -37,11 +39,11 @@ def read(path: str | os.PathLike) -> Iterator[dict]:
     """The lines of a file of predictions.
 
     Raises:
-      ValueError: no such file, or a line that is no prediction.
+      DataError: no such file, or a line that is no prediction.
     """
     path = remote.path(path)
     if not path.is_file():
-        raise ValueError(
+        raise DataError(
             f"no file of predictions: {path}\n  fix: python main.py --mode=predict writes "
             "WORKDIR/predictions/<split>.jsonl"
         )
@@ -51,7 +53,7 @@ def read(path: str | os.PathLike) -> Iterator[dict]:
                 row = json.loads(line)
                 row["id"]
             except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(
+                raise DataError(
                     f"{path}:{number} is no prediction: expected an object with an id, found "
                     f"{line[:60]!r}"
                 ) from error
@@ -67,10 +69,10 @@ def _json_list(items: Iterable[Mapping]) -> Iterator[str]:
 
 
 def _chosen(rows: Iterable[dict]) -> Iterator[dict]:
-    """The same rows; raises ValueError where one is no prediction of a choice."""
+    """The same rows; raises DataError where one is no prediction of a choice."""
     for row in rows:
         if "choice" not in row:
-            raise ValueError(
+            raise DataError(
                 f"prediction {row['id']!r} is of another task: expected a choice and its "
                 f"probabilities, found {sorted(row)}\n  fix: name predictions of configs/vcr.py"
             )
@@ -180,13 +182,13 @@ def _by_question(rows) -> dict[str, list[float]]:
     """{annot_id: sixteen probabilities of rationales}, from a row an answer.
 
     Raises:
-      ValueError: a question without the rows of all four answers.
+      DataError: a question without the rows of all four answers.
     """
     found: dict[str, dict[int, list[float]]] = {}
     for row in rows:
         given = CONDITION.fullmatch(row["id"])
         if not given:
-            raise ValueError(
+            raise DataError(
                 f"prediction {row['id']!r} is of the right answer's rationales alone, but the "
                 "leaderboard wants those of all four answers\n  fix: predict the split test, "
                 "whose labels are unknown, with --config.data.task=rationales"
@@ -194,7 +196,7 @@ def _by_question(rows) -> dict[str, list[float]]:
         found.setdefault(given[1], {})[int(given[2])] = row["probabilities"]
     for name, by_answer in found.items():
         if sorted(by_answer) != list(range(CHOICES)):
-            raise ValueError(
+            raise DataError(
                 f"question {name!r} needs rationales for {CHOICES} answers, found those for "
                 f"{sorted(by_answer)}"
             )
@@ -202,10 +204,10 @@ def _by_question(rows) -> dict[str, list[float]]:
 
 
 def _require_same(answers, rationales) -> None:
-    """Raises ValueError where two runs did not predict the same questions."""
+    """Raises DataError where two runs did not predict the same questions."""
     only = [sorted(set(answers) - set(rationales)), sorted(set(rationales) - set(answers))]
     if any(only) or not answers:
-        raise ValueError(
+        raise DataError(
             "answers and rationales are not of the same questions:\n  "
             f"{len(only[0])} with answers alone {only[0][:5]}, {len(only[1])} with rationales "
             f"alone {only[1][:5]}, {len(answers)} with answers\n  fix: predict the same split twice"
@@ -216,7 +218,7 @@ def leaderboard(answers: Iterable[dict], rationales: Iterable[dict]) -> Iterator
     """VCR's file: a question a line, probabilities of its answers and of 16 rationales.
 
     Raises:
-      ValueError: predictions of other questions, or of too few rationales.
+      DataError: predictions of other questions, or of too few rationales.
     """
     first = {row["id"]: row["probabilities"] for row in answers}
     second = _by_question(rationales)
@@ -230,14 +232,14 @@ def joint_accuracy(answers: Iterable[dict], rationales: Iterable[dict]) -> dict[
     """{"Q→A", "QA→R", "Q→AR"}, 0 to 1; the last: both right, the rationale given the right answer.
 
     Raises:
-      ValueError: predictions of other questions, or without labels.
+      DataError: predictions of other questions, or without labels.
     """
     right: list[dict[str, bool]] = []
     for rows in (answers, rationales):
         right.append({})
         for row in rows:
             if "label" not in row:
-                raise ValueError(
+                raise DataError(
                     f"prediction {row['id']!r} has no label, so it is neither right nor wrong\n"
                     "  fix: predict a split with labels (--config.data.eval_split=val)"
                 )
@@ -248,31 +250,28 @@ def joint_accuracy(answers: Iterable[dict], rationales: Iterable[dict]) -> dict[
     return dict(zip(("Q→A", "QA→R", "Q→AR"), shares, strict=True))
 
 
-def main(argv: list[str] | None = None) -> None:
+@command
+def main(argv: Sequence[str]) -> None:
     """The commands of this module's docstring."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("vcr", "the leaderboard's file"), ("vcr-joint", "accuracy of two runs")):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("--answers", required=True, help="predictions with task=answers")
-        command.add_argument("--rationales", required=True, help="those with task=rationales")
+        one = commands.add_parser(name, help=text)
+        one.add_argument("--answers", required=True, help="predictions with task=answers")
+        one.add_argument("--rationales", required=True, help="those with task=rationales")
     commands.choices["vcr"].add_argument("--out", required=True, help="file to write")
     args = parser.parse_args(argv)
-    try:
-        if args.command == "vcr":
-            with text_file(args.out) as file:
-                file.writelines(
-                    leaderboard(_chosen(read(args.answers)), _chosen(read(args.rationales)))
-                )
-            print(args.out)
-            return
-        found = joint_accuracy(_chosen(read(args.answers)), _chosen(read(args.rationales)))
-        print("\n".join(f"{name:<5}{100 * value:6.2f} %" for name, value in found.items()))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    answers, rationales = _chosen(read(args.answers)), _chosen(read(args.rationales))
+    if args.command == "vcr":
+        with text_file(args.out) as file:
+            file.writelines(leaderboard(answers, rationales))
+        say(args.out)
+        return
+    found = joint_accuracy(answers, rationales)
+    say("\n".join(f"{name:<5}{100 * value:6.2f} %" for name, value in found.items()))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 import jax
 
 from core import console
-from core.errors import ConfigError
+from core.errors import ConfigError, UserError
 from runtime import coordination
 
 HEARTBEAT_SECONDS = 60
@@ -31,7 +31,7 @@ LAST_SECONDS = 24 * 3600  # to wait, at the end, for processes that still work
 _FAILED = "cluster/failed"
 _STOPPED = "cluster/stopped"
 _numbers = itertools.count()  # of meetings: all processes come to the same ones in the same order
-_ending = threading.Lock()  # whoever holds it ends this process
+_exit_lock = threading.Lock()
 
 
 def join(multihost: bool | None) -> None:
@@ -78,13 +78,11 @@ def _has_tpu(devices: pathlib.Path = pathlib.Path("/dev")) -> bool:
 
 
 @contextlib.contextmanager
-def guard(users: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
+def guard() -> Iterator[None]:
     """Context of a process' whole work: where it or another process fails, all of them exit 1.
 
-    Nothing to do for a process that is alone: errors pass.
-
-    Args:
-      users: errors whose message says it all; of others the traceback is told.
+    The others are told the message of a `UserError`, of other exceptions the traceback. Nothing to
+    do for a process that is alone: errors pass.
     """
     client = coordination.client()
     if client is None:
@@ -96,7 +94,7 @@ def guard(users: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
         yield
         client.wait_at_barrier("cluster/done", 1000 * LAST_SECONDS)
     except BaseException as error:
-        text = f"error: {error}" if isinstance(error, users) else traceback.format_exc()
+        text = f"error: {error}" if isinstance(error, UserError) else traceback.format_exc()
         end(f"{_name()} failed:\n{text}")
     done.set()
 
@@ -132,7 +130,7 @@ def told_by_first(text: str) -> str:
 
 def end(text: str) -> None:
     """Ends this process and, if it is the first to fail, leaves `text` to the others. No return."""
-    if not _ending.acquire(blocking=False):
+    if not _exit_lock.acquire(blocking=False):
         time.sleep(LAST_SECONDS)  # another thread is about to end the process
     client = coordination.client()
     if client is not None:
@@ -145,7 +143,7 @@ def end(text: str) -> None:
 
 def stop(text: str) -> None:
     """Ends this process and all others with exit code 0, as asked from outside. No return."""
-    if not _ending.acquire(blocking=False):
+    if not _exit_lock.acquire(blocking=False):
         time.sleep(LAST_SECONDS)
     client = coordination.client()
     if client is not None:
@@ -181,7 +179,7 @@ def _watch(client, done: threading.Event) -> None:
     while not done.wait(POLL_SECONDS):
         stopped = _stopped(client)
         text = stopped or _failure(client)
-        if text and not done.is_set() and _ending.acquire(blocking=False):
+        if text and not done.is_set() and _exit_lock.acquire(blocking=False):
             _exit(text, code=0 if stopped else 1)
 
 
@@ -189,6 +187,7 @@ def _exit(text: str, code: int = 1) -> None:
     together = coordination.client() is not None
     if together:
         text = f"{text.rstrip()}\n{_name()} ends with the job"
+    # Whichever process it is: `say` would be silent in all but the first.
     print(text, file=sys.stderr if code else sys.stdout, flush=True)
     sys.stdout.flush()
     if together and coordination.process_id() == 0:

@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 
+from core.errors import ConfigError
+
 
 def path_of(keys) -> str:
     """A JAX key path as "a/b/c"."""
@@ -38,14 +40,14 @@ def matching(patterns: Sequence[str], paths: Iterable[str], *, where: str) -> li
       where: config field the patterns come from.
 
     Raises:
-      ValueError: a pattern matches nothing; names some of the paths there are.
+      ConfigError: a pattern matches nothing; names some of the paths there are.
     """
     paths, found = list(paths), []
     for pattern in patterns:
         found.append({path for path in paths if re.fullmatch(pattern, path)})
         if not found[-1]:
             shown = sorted(paths)[:: max(1, len(paths) // 8)]
-            raise ValueError(
+            raise ConfigError(
                 f"{where}: the regex {pattern!r} matches no parameter path as a whole; "
                 f"the {len(paths)} paths look like " + ", ".join(shown)
             )

@@ -16,10 +16,9 @@ import time
 import jax
 import numpy as np
 
-from checkpoints import checkpoint, sources
 from core import remote
 from core.console import say
-from core.errors import ConfigError, DataError
+from core.errors import ConfigError
 from evaluation import evaluate
 from runtime import compile_cache, sharding, signals, tracing, watchdog
 from training import modes, starts
@@ -41,10 +40,6 @@ from training.state import StateMaker
 from training.step import make_train_step
 
 MODES = ("train", "eval", "predict", "dry_run")
-# Errors that a user can mend.
-USERS = (
-    ConfigError, DataError, checkpoint.CheckpointError, disk.DiskError, sources.SourceError,
-)  # fmt: skip
 
 
 def run(config, workdir, mode: str = "train") -> dict:

@@ -24,7 +24,7 @@ from jax.experimental import multihost_utils
 
 from core import remote
 from core.console import say
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
 from core.progress import Progress
 from evaluation import ranks, score_file, submissions
 from input_pipeline.streams import sampling
@@ -94,7 +94,7 @@ class Evaluator:
         text_retrieval_…: of the best of the texts that belong to an image. See `ranks` for ties.
 
         Raises:
-          ValueError: scores that are not finite, or fewer images than folds.
+          DataError, ConfigError: scores that are not finite, or fewer images than folds.
         """
         split = self._read()
         folds = _folds(split, self._block.folds)
@@ -120,7 +120,7 @@ class Evaluator:
         examples, owners, images = [], [], {}
         for batch in self._stream.batches(shard=(0, 1)):
             if "token_region" in batch:
-                raise ValueError(
+                raise ConfigError(
                     "ranking pairs texts with foreign images, but the words of this data set "
                     f"mention regions of their own: stream {self._block.stream!r}"
                 )
@@ -188,7 +188,7 @@ class Evaluator:
                 (rows, columns), out = pending.pop(0)
                 values = np.asarray(out)[: len(rows), : len(columns)]
                 if not np.isfinite(values).all():
-                    raise ValueError(f"ranking: scores of the model are not finite, {values}")
+                    raise DataError(f"ranking: scores of the model are not finite, {values}")
                 scores[np.ix_(rows, columns)] = values
                 if jax.process_index() == 0:
                     progress.add(values.size)

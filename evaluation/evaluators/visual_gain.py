@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
 from evaluation import bootstrap
 from input_pipeline.schema import TEXT_KEYS
 from objectives import base, masking
@@ -99,7 +99,7 @@ class Evaluator:
         """Accuracies (0 to 1), their difference in points, its 95 % interval, and the words seen.
 
         Raises:
-          ValueError: nothing to mask: no probe words on the split.
+          DataError: nothing to mask: no probe words on the split.
         """
         right, image = [], []
         for round_ in range(self._rounds):
@@ -117,7 +117,7 @@ class Evaluator:
                 image.append(key[drawn])
         right, image = np.concatenate(right).astype(float), np.concatenate(image)
         if not len(right):
-            raise ValueError(f"visual_gain: no word to mask in the split (words={self._words!r})")
+            raise DataError(f"visual_gain: no word to mask in the split (words={self._words!r})")
         own, other = right[:, 0], right[:, 1]
         low, high = bootstrap.interval(100 * (own - other), image, self._seed)
         return {

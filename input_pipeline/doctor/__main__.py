@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from core import remote
+from core.console import command, say
 from core.errors import DataError
 from input_pipeline import doctor, importers
 from input_pipeline.doctor import compare as comparison
@@ -67,18 +68,18 @@ def parser_of(layout: str) -> argparse.ArgumentParser:
     compare.add_argument(
         "--ids", default="as_is", choices=IDS, help="number: compare the last numbers in ids"
     )
-    for command in (inspect, compare):
-        command.add_argument("--layout", default="", help="of raw files; else the one that fits")
-        command.add_argument(
+    for one in (inspect, compare):
+        one.add_argument("--layout", default="", help="of raw files; else the one that fits")
+        one.add_argument(
             "--images",
             type=_images,
             default=DEFAULT_IMAGES,
             help=f"how many, or all; default {DEFAULT_IMAGES}",
         )
-        command.add_argument("--json", default="", help="file to write everything to")
+        one.add_argument("--json", default="", help="file to write everything to")
         if layout:
             importers.load(layout).Layout.add_arguments(
-                command.add_argument_group(f"options of {layout}")
+                one.add_argument_group(f"options of {layout}")
             )
     add = inspect.add_argument
     add("--checkpoint", default="", help="a run: may its model read these features?")
@@ -117,7 +118,7 @@ def _inspect(args: argparse.Namespace, options: dict) -> int:
     saved = saved_spec(args.checkpoint) if args.checkpoint else None
     source = open_source(args.paths, args.layout, options if args.layout else None)
     if isinstance(source, LayoutSource) and not args.layout:
-        print(f"layout      {source.layout} fits, and no other")
+        say(f"layout      {source.layout} fits, and no other")
     pictures = Pictures(args.pictures) if args.pictures else None
     sheet = None
     if args.sheet:
@@ -128,40 +129,36 @@ def _inspect(args: argparse.Namespace, options: dict) -> int:
         finding = against_checkpoint(*saved, source, result.statistics)
         if finding:
             result = Examination(result.statistics, [finding, *result.findings])
-    print(report.text(result))
+    say(report.text(result))
     if args.json:
         result.write(args.json)
     if sheet:
-        print(f"sheet       {sheet.draw(args.sheet)} pictures in {args.sheet}")
+        say(f"sheet       {sheet.draw(args.sheet)} pictures in {args.sheet}")
         if args.class_names and not sheet.named:
-            print("            regions are numbered: there are no classes to name")
+            say("            regions are numbered: there are no classes to name")
     return result.verdict != "sound"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Command line; returns the exit status."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--layout", default="")
-    try:
-        args = parser_of(early.parse_known_args(argv)[0].layout).parse_args(argv)
-        _require_folder(getattr(args, "json", ""))
-        options = {key: value for key, value in vars(args).items() if key not in OWN}
-        if args.command == "inspect":
-            return int(_inspect(args, options))
-        if args.command == "compare":
-            a, b = (open_source([p], args.layout, options or None) for p in (args.a, args.b))
-            result = comparison.compare(a, b, args.images, args.ids)
-            print(comparison.table(result))
-            if args.json:
-                result.write(args.json)
-            return int(not result.same)
-        if args.command == "verify":
-            return int(verify(args.store, args.checkpoint) > 0)
-        return int(coverage(args.store, args.annotations, args.image_id, args.manual_dir) > 0)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    args = parser_of(early.parse_known_args(argv)[0].layout).parse_args(argv)
+    _require_folder(getattr(args, "json", ""))
+    options = {key: value for key, value in vars(args).items() if key not in OWN}
+    if args.command == "inspect":
+        return int(_inspect(args, options))
+    if args.command == "compare":
+        a, b = (open_source([p], args.layout, options or None) for p in (args.a, args.b))
+        result = comparison.compare(a, b, args.images, args.ids)
+        say(comparison.table(result))
+        if args.json:
+            result.write(args.json)
+        return int(not result.same)
+    if args.command == "verify":
+        return int(verify(args.store, args.checkpoint) > 0)
+    return int(coverage(args.store, args.annotations, args.image_id, args.manual_dir) > 0)
 
 
 if __name__ == "__main__":

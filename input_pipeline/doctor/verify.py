@@ -1,9 +1,8 @@
 """`verify`: checks every record of a store. `coverage`: has it the images that a file needs?"""
 
-import sys
-
 import numpy as np
 
+from core.console import say, warn
 from core.errors import DataError
 from core.progress import Progress
 from input_pipeline.datasets.reading import coverage as of_annotations
@@ -91,30 +90,28 @@ def verify(folders: str, checkpoint: str = "") -> int:
                 classes += np.bincount(record["class_ids"][:, 0], minlength=len(classes))
         progress.add()
     for error in errors[:SHOWN]:
-        print(f"error: {error}", file=sys.stderr)
+        warn(f"error: {error}")
     counts, spec = store.counts, store.spec
-    print(f"store      {folders}  fingerprint {store.fingerprint}")
-    print(f"images     {len(store):,}, {len(errors):,} damaged")
-    print(
-        f"regions    {counts.sum():,}; {counts.min()} to {counts.max()}, mean {counts.mean():.1f}"
-    )
-    print(
+    say(f"store      {folders}  fingerprint {store.fingerprint}")
+    say(f"images     {len(store):,}, {len(errors):,} damaged")
+    say(f"regions    {counts.sum():,}; {counts.min()} to {counts.max()}, mean {counts.mean():.1f}")
+    say(
         f"pixels     {store.heights.min()}x{store.widths.min()} to "
         f"{store.heights.max()}x{store.widths.max()} (height x width)"
     )
-    print(
+    say(
         f"features   {spec.feature_dim} x {spec.dtype} from {spec.detector!r}; "
         f"whole image: {spec.global_feature}"
     )
     if spec.kept_classes:
         seen = f"{np.count_nonzero(classes):,} of {spec.num_classes:,} classes come first somewhere"
         mass = f"{np.mean(kept):.4f}" if kept else "unknown"
-        print(
+        say(
             f"classes    {spec.num_classes:,}, best {spec.kept_classes} kept; probability kept "
             f"{mass} on average; {seen}"
         )
     else:
-        print("classes    none: masked regions cannot be trained, masked words and alignment can")
+        say("classes    none: masked regions cannot be trained, masked words and alignment can")
     return len(errors)
 
 

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from core.errors import DataError
+from core.console import command, say, warn
 from input_pipeline.datasets.reading import coverage
 from input_pipeline.importers import known, load, run
 from input_pipeline.importers.settings import IDS, ON_BAD, ImportSettings
@@ -81,45 +81,33 @@ def parser_of(layout: str) -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Command line; returns the exit status."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0].startswith("-"):
-        helped = bool({"-h", "--help"} & set(argv))
-        print(
-            overview() if helped else f"error: the layout comes first\n{overview()}",
-            file=sys.stdout if helped else sys.stderr,
+        if {"-h", "--help"} & set(argv):
+            say(overview())
+            return 0
+        warn(f"error: the layout comes first\n{overview()}")
+        return 2
+    options = vars(parser_of(argv[0]).parse_args(argv[1:]))
+    files, out = options.pop("files"), options.pop("out")
+    needs, key = options.pop("needs"), options.pop("needs_key")
+    manual_dir = options.pop("manual_dir")
+    # Before hours of work, not after.
+    images = coverage.needed(needs, key, manual_dir) if needs else {}
+    common = {name: options.pop(name) for name in COMMON}
+    done = run.convert(argv[0], files, out, ImportSettings(options=options, **common))
+    say(f"wrote {out}: {done.images:,} images at {done.rate:,.0f}/s: {done.spec}")
+    if done.skipped:
+        say(f"left out {done.skipped:,} bad images: see {out}/skipped.jsonl")
+    if not done.spec.num_classes:
+        say(
+            "no class distributions: masked regions cannot be trained by class, masked words and "
+            "alignment can"
         )
-        return 0 if helped else 2
-    try:
-        options = vars(parser_of(argv[0]).parse_args(argv[1:]))
-        files, out = options.pop("files"), options.pop("out")
-        needs, key = options.pop("needs"), options.pop("needs_key")
-        manual_dir = options.pop("manual_dir")
-        # Before hours of work, not after.
-        images = coverage.needed(needs, key, manual_dir) if needs else {}
-        common = {name: options.pop(name) for name in COMMON}
-        done = run.convert(argv[0], files, out, ImportSettings(options=options, **common))
-        print(f"wrote {out}: {done.images:,} images at {done.rate:,.0f}/s: {done.spec}")
-        if done.skipped:
-            print(f"left out {done.skipped:,} bad images: see {out}/skipped.jsonl")
-        if not done.spec.num_classes:
-            print(
-                "no class distributions: masked regions cannot be trained by class, "
-                "masked words and alignment can"
-            )
-        if needs:
-            coverage.report(RegionStore.open(out), images, needs)
-    except (DataError, KeyboardInterrupt) as error:
-        stopped = isinstance(error, KeyboardInterrupt)
-        notes = "\n".join(getattr(error, "__notes__", ()))
-        print(
-            "stopped" if stopped else f"error: {error}",
-            *filter(None, [notes]),
-            sep="\n",
-            file=sys.stderr,
-        )
-        return 130 if stopped else 1
+    if needs:
+        coverage.report(RegionStore.open(out), images, needs)
     return 0
 
 

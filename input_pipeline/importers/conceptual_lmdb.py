@@ -24,6 +24,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
+from core.console import command, say
 from core.errors import DataError
 from core.progress import Progress
 from input_pipeline.importers.base import Item
@@ -146,21 +147,17 @@ def write_captions(files: Sequence[str], out: str | os.PathLike) -> int:
     return progress.done
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `--captions`; returns the exit status."""
+@command
+def main(argv: Sequence[str]) -> None:
+    """Command line of `--captions`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("files", nargs="+", help="databases")
     parser.add_argument("--captions", required=True, help="JSONL file to write")
     args = parser.parse_args(argv)
-    try:
-        count = write_captions(args.files, args.captions)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"wrote {args.captions}: {count:,} captions")
-    return 0
+    count = write_captions(args.files, args.captions)
+    say(f"wrote {args.captions}: {count:,} captions")
 
 
 if __name__ == "__main__":

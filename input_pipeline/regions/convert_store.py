@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from core.console import command, say
 from core.errors import DataError
 from core.progress import Progress
 from input_pipeline.regions.spec import DTYPES, FeatureSpec
@@ -150,8 +151,9 @@ def convert(folders: str, out: str, *, dtype: str | None = None, top_k: int | No
     return error
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit status."""
+@command
+def main(argv: Sequence[str]) -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -160,30 +162,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=sorted(DTYPES), help="of the features; default: as is")
     parser.add_argument("--top_k", type=int, help="class probabilities per region; default: as is")
     args = parser.parse_args(argv)
-    try:
-        error = convert(args.store, args.out, dtype=args.dtype, top_k=args.top_k)
-        old, new = RegionStore.open(args.store), RegionStore.open(args.out)
-    except DataError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 1
+    error = convert(args.store, args.out, dtype=args.dtype, top_k=args.top_k)
+    old, new = RegionStore.open(args.store), RegionStore.open(args.out)
     before, after = (store.nbytes / len(store) / 1e3 for store in (old, new))
-    print(f"{args.out}: {len(new):,} images, {after:.1f} kB each (from {before:.1f} kB)")
-    print(
+    say(f"{args.out}: {len(new):,} images, {after:.1f} kB each (from {before:.1f} kB)")
+    say(
         f"{old.spec.dtype} -> {new.spec.dtype}: relative error {error.relative:.3g} (RMS), "
         f"largest error {error.largest:.3g}, mean cosine {error.cosine:.6f}"
     )
     if error.kept_mass:
         mean, least = error.kept_mass
-        print(
+        say(
             f"class probability kept by the best {new.spec.kept_classes} of "
             f"{new.spec.num_classes}: {mean:.4f} on average, {least:.4f} at least"
         )
     if PRECISION[new.spec.dtype] > PRECISION[old.spec.dtype]:
-        print(
+        say(
             f"note: {new.spec.dtype} cannot restore what {old.spec.dtype} had lost; for better "
             "features import them again"
         )
-    return 0
 
 
 if __name__ == "__main__":

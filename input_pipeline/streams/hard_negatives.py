@@ -23,6 +23,7 @@ import numpy as np
 import xxhash
 
 from core import remote
+from core.console import command, say
 from core.errors import DataError
 from core.progress import Progress, atomic_file
 from input_pipeline.datasets.reading import coverage
@@ -194,7 +195,7 @@ def _images(args: argparse.Namespace, store: RegionStore) -> list[str]:
         rows = store.rows_of(images)
         kept = [image for image, row in zip(images, rows, strict=True) if row >= 0]
         if len(kept) < len(images):
-            print(
+            say(
                 f"{args.images}: {len(images) - len(kept):,} of {len(images):,} images are not "
                 "in the store and left out"
             )
@@ -202,8 +203,9 @@ def _images(args: argparse.Namespace, store: RegionStore) -> list[str]:
     return images
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit status."""
+@command
+def main(argv: Sequence[str]) -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(
         prog="python -m input_pipeline.streams.hard_negatives",
         description=__doc__,
@@ -219,26 +221,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--on_missing", choices=("error", "skip"), default="error")
     parser.add_argument("--neighbours", type=int, default=NEIGHBOURS, help="of each image")
     args = parser.parse_args(argv)
-    try:
-        if remote.path(args.out).exists():
-            raise DataError(
-                "the file exists already",
-                where=args.out,
-                expected="a path that is not there yet",
-                found="a file or folder",
-                fix="remove it or choose another path",
-            )
-        store = RegionStore.open(args.store)
-        pool = build(store, _images(args, store), args.neighbours)
-        save(pool, args.out)
-    except DataError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 1
-    print(
+    if remote.path(args.out).exists():
+        raise DataError(
+            "the file exists already",
+            where=args.out,
+            expected="a path that is not there yet",
+            found="a file or folder",
+            fix="remove it or choose another path",
+        )
+    store = RegionStore.open(args.store)
+    pool = build(store, _images(args, store), args.neighbours)
+    save(pool, args.out)
+    say(
         f"{args.out}: {args.neighbours} neighbours of each of {len(pool.images):,} images; "
         f"config.streams.<name>.distractors={args.out}"
     )
-    return 0
 
 
 if __name__ == "__main__":

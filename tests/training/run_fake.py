@@ -191,5 +191,5 @@ if __name__ == "__main__":
         hold_saves(options.pop("held"), folder / "held")
     if options.pop("stuck", None) == jax.process_index():
         options["at_draw"] = lambda draw: get_stuck(folder / "stuck")
-    with cluster.guard(loop.USERS):
+    with cluster.guard():
         run(workdir, made, slow=float(slow), **options)

@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 
 from core import remote
+from core.console import command, say, warn
 from runtime import coordination
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -288,14 +289,14 @@ def run(config, workdir: str, *, mode: str, seconds: float, least_gb: float) -> 
         if first:
             token.unlink(missing_ok=True)
     if first:
-        print(table(found))
-        print(f"versions: {found[0]['versions']}")
+        say(table(found))
+        say(f"versions: {found[0]['versions']}")
         changed = [str(p) for p, facts in found.items() if facts["commit"].endswith("+")]
         if changed:
-            print(f"note: changes that are not committed on process {', '.join(changed)}")
+            say(f"note: changes that are not committed on process {', '.join(changed)}")
         for problem in problems:
-            print(f"problem: {problem}", file=sys.stderr)
-        print(f"preflight: {len(problems)} problems" if problems else f"preflight: {count} ready")
+            warn(f"problem: {problem}")
+        say(f"preflight: {len(problems)} problems" if problems else f"preflight: {count} ready")
     return problems
 
 
@@ -308,8 +309,9 @@ def _same_folder(token: remote.Path) -> str:
     return "ok"
 
 
-def main(argv) -> None:
-    """The command line."""
+@command
+def main(argv: Sequence[str]) -> int:
+    """The command line; returns the exit status."""
     from absl import app, flags, logging
 
     from runtime import cluster
@@ -328,12 +330,14 @@ def main(argv) -> None:
         least_gb=values.free_gb,
     )
     sys.stdout.flush()
-    sys.exit(1 if problems else 0)
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":
     from absl import app, flags
     from ml_collections import config_flags
+
+    from core.flags import parse
 
     # As in main.py: TensorFlow's and Orbax' notices would bury the table.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -345,4 +349,4 @@ if __name__ == "__main__":
     flags.DEFINE_float("seconds", 600, "to wait for the slowest host", lower_bound=1)
     flags.DEFINE_float("free_gb", 5, "disk space that must be free, in GB", lower_bound=0)
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=parse)

@@ -10,11 +10,12 @@ import jax
 from etils import epath
 
 from checkpoints.checkpoint import FOLDER
+from core.errors import UserError
 
 _ERRORS = ("ENOSPC", "EDQUOT", "EROFS")  # no space, no quota, read-only
 
 
-class DiskError(ValueError):
+class DiskError(UserError):
     """The run folder cannot be written; the message says why and what to do."""
 
 

@@ -1,13 +1,13 @@
-"""When the loss is no number any more: stop, or leave the update out, and say where it began."""
+"""Non-finite losses: stop, or leave the update out, and say where it began."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from core.errors import ConfigError
+from core.errors import ConfigError, UserError
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(UserError):
     """The loss or its gradient is not a finite number."""
 
 

@@ -9,6 +9,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from core.console import say
 from core.errors import DataError
 from core.ids import number_of
 from input_pipeline import datasets
@@ -98,15 +99,15 @@ def report(store: RegionStore, images: dict[str, str], origin: str) -> int:
     missing = [key for key, row in zip(images, store.rows_of(list(images)), strict=True) if row < 0]
     found = len(images) - len(missing)
     share = f" ({100 * found / len(images):.1f} %)" if images else ""
-    print(f"{origin}: needs {len(images):,} images; {found:,}{share} are in the store, "
+    say(f"{origin}: needs {len(images):,} images; {found:,}{share} are in the store, "
           f"{len(missing):,} are missing")  # fmt: skip
-    print(f"store: {len(store):,} images, {len(store) - found:,} of them not needed")
+    say(f"store: {len(store):,} images, {len(store) - found:,} of them not needed")
     for key in missing[:SHOWN]:
-        print(f"  missing: {key!r} ({images[key]})")
+        say(f"  missing: {key!r} ({images[key]})")
     if len(missing) > SHOWN:
-        print(f"  ... and {len(missing) - SHOWN:,} more")
+        say(f"  ... and {len(missing) - SHOWN:,} more")
     if found < FEW * len(images) and (fix := _same_numbers(store.keys, images)):
-        print(f"fix: {fix}")
+        say(f"fix: {fix}")
     return len(missing)
 
 

@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import pathlib
-import sys
 from collections.abc import Iterable, Iterator
 
 import absl.logging
@@ -13,6 +12,7 @@ import tensorflow_datasets as tfds
 import xxhash
 
 from core import remote
+from core.console import warn
 from core.progress import Progress, atomic_folder
 from input_pipeline.datasets.scenes import (
     builder,
@@ -105,7 +105,7 @@ def _measure(options: settings.Settings) -> dict:
         for split in ("train", "validation")
     )
     table = probe.measure(train, validation)
-    print(f"probe words of scenes, % right:\n{probe.format_table(table)}", file=sys.stderr)
+    warn(f"probe words of scenes, % right:\n{probe.format_table(table)}")
     return table
 
 

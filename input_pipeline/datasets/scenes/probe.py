@@ -9,8 +9,10 @@ error: with few validation images the difference is chance, above all for sizes 
 """
 
 import argparse
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 
+from core.console import command, say
 from input_pipeline.datasets.scenes import captions as captions_lib
 from input_pipeline.datasets.scenes import graph
 
@@ -110,7 +112,8 @@ def sample(
     return [c for scene in scenes for c in captions_lib.captions(scene, seed)]
 
 
-def main() -> None:
+@command
+def main(argv: Sequence[str]) -> None:
     """Draws captions, measures, prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=4000)
@@ -118,12 +121,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--min-objects", type=int, default=2)
     parser.add_argument("--max-objects", type=int, default=4)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     limits = (args.min_objects, args.max_objects)
     train = sample(args.seed, "train", args.images, *limits)
     validation = sample(args.seed, "validation", args.validation, *limits)
-    print(format_table(measure(train, validation)))
+    say(format_table(measure(train, validation)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,8 +15,10 @@ how far left the box is and how large.
 import argparse
 import collections
 import itertools
+import sys
 from collections.abc import Iterable, Sequence
 
+from core.console import command, say
 from input_pipeline.datasets.records import MultipleChoice, Token
 from input_pipeline.datasets.scenes import (
     captions,
@@ -151,7 +153,8 @@ def sample(
     return [graph.draw(seed, split, i, min_objects, max_objects) for i in range(images)]
 
 
-def main() -> None:
+@command
+def main(argv: Sequence[str]) -> None:
     """Draws scenes, measures, prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=4000)
@@ -159,13 +162,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--min-objects", type=int, default=2)
     parser.add_argument("--max-objects", type=int, default=4)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     train, validation = (
         sample(args.seed, split, images, args.min_objects, args.max_objects)
         for split, images in (("train", args.images), ("validation", args.validation))
     )
-    print(probe.format_table(measure(train, validation, args.seed)))
+    say(probe.format_table(measure(train, validation, args.seed)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from checkpoints import checkpoint
+from core.errors import UserError
 from tests.training import fakes, run_fake
 from training import loop
 from training.run import disk, metrics
@@ -35,7 +36,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_data_is_opened(tmp_pa
     config = fakes.config()
     with pytest.raises(disk.DiskError, match=r"cannot write in the run folder .*file/run"):
         loop.run(config, tmp_path / "file" / "run")
-    assert issubclass(disk.DiskError, loop.USERS)  # main.py prints the message alone
+    assert issubclass(disk.DiskError, UserError)  # main.py prints the message alone
 
 
 def test_a_read_only_disk_is_refused(mounted):
