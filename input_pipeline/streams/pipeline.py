@@ -1,10 +1,12 @@
 """From a config to host batches: plans the streams and reads ahead with tf.data.
 
-Device placement is not done here, and nothing here needs jax. TensorFlow is imported by `iterate`
-alone.
+Device placement is not done here, and nothing here needs jax. TensorFlow is imported by
+`read_ahead` alone.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from input_pipeline.streams.data import Data
 from input_pipeline.streams.plan import DrawSettings
 from input_pipeline.streams.stream import Stream
 
-__all__ = ["Data", "Stream", "build_evaluation", "build_streams", "iterate"]
+__all__ = ["Data", "Stream", "build_evaluation", "build_streams", "iterate", "read_ahead"]
 
 
 def _stream(
@@ -151,80 +153,129 @@ def iterate(
     prefetch: int = 4,
     steps: int | None = None,
 ) -> Iterator[dict[str, dict[str, np.ndarray]]]:
-    """Reads batches ahead in threads of tf.data, in order.
+    """Batches of all streams, draw by draw; see `read_ahead`.
 
     Args:
       streams: {name: Stream}.
       start_draws: {name: draw of the first batch}, 0 where absent.
-      shard: (index, count) of hosts.
-      threads: batches read at the same time.
-      prefetch: batches that wait ready.
+      shard, threads, prefetch: as of `read_ahead`.
       steps: batches to bring, None: endless (evaluation: pass steps_per_epoch).
 
     Yields:
-      {name: stream batch}; the arrays are read-only, features in the store's dtype.
+      {name: stream batch}.
+    """
+    starts = {name: (start_draws or {}).get(name, 0) for name in streams}
+    counter = itertools.count() if steps is None else range(steps)
+    plan = ({name: start + step for name, start in starts.items()} for step in counter)
+    for _, batch in read_ahead(streams, plan, shard=shard, threads=threads, prefetch=prefetch):
+        yield batch
+
+
+def read_ahead(
+    streams: Mapping[str, Stream],
+    plan: Iterable[Mapping[str, int]],
+    *,
+    shard: tuple[int, int] = (0, 1),
+    threads: int = 4,
+    prefetch: int = 4,
+) -> Iterator[tuple[dict[str, int], dict[str, dict[str, np.ndarray]]]]:
+    """Reads the batches of a plan ahead, in threads of tf.data, in order.
+
+    Args:
+      streams: {name: Stream}.
+      plan: {name: draw} of each step, of the streams that take part in it.
+      shard: (index, count) of hosts.
+      threads: batches read at the same time.
+      prefetch: batches that wait ready.
+
+    Yields:
+      ({name: draw}, {name: stream batch}) of each step; the arrays are read-only, features in the
+      store's dtype.
 
     Raises:
       DataError: as raised by the stream, in the place of its batch.
     """
-    if not streams or threads < 1 or prefetch < 1 or steps == 0:
+    plan = iter(plan)
+    draws = next(plan, None)
+    if draws is None or not draws or threads < 1 or prefetch < 1:
         raise DataError(
             "nothing to iterate over",
-            expected="a stream, and threads, prefetch and steps of at least 1",
-            found=f"streams {sorted(streams)}, threads={threads}, prefetch={prefetch}, "
-            f"steps={steps}",
+            expected="a step, a stream, and threads and prefetch of at least 1",
+            found=f"streams {sorted(streams)}, first step {draws}, threads={threads}, "
+            f"prefetch={prefetch}",
         )
     tf = _tensorflow()
-    starts = {name: (start_draws or {}).get(name, 0) for name in streams}
-    failures: dict[int, Exception] = {}
+    first = {name: streams[name].batch(draw, shard) for name, draw in draws.items()}
+    # The arrays of every stream in one list; of a stream that takes no part, empty ones.
+    samples = {name: first.get(name) or streams[name].example(shard) for name in streams}
+    keys = [(name, key) for name, batch in samples.items() for key in batch]
+    nothing = {
+        (name, key): np.empty((0,) * array.ndim, array.dtype)
+        for name, batch in samples.items()
+        for key, array in batch.items()
+    }
+    dtypes = [tf.as_dtype(nothing[key].dtype) for key in keys]
+    steps, failures = _Steps(plan), {}
 
-    def read(step: int) -> dict[tuple[str, str], np.ndarray]:
-        return {
-            (name, key): array
-            for name, stream in streams.items()
-            for key, array in stream.batch(starts[name] + step, shard).items()
-        }
-
-    first = read(0)  # tells names and types of what follows
-    names = list(first)
-
-    def read_list(step) -> list[np.ndarray]:
+    def read(number: np.ndarray) -> list[np.ndarray]:
         try:
-            arrays = read(int(step))
-            return [arrays[name] for name in names]
+            arrays = dict(nothing)
+            for name, draw in steps.draws(int(number)).items():
+                batch = streams[name].batch(draw, shard)
+                arrays |= {(name, key): array for key, array in batch.items()}
+            return [number, *(arrays[key] for key in keys)]
         except Exception as error:  # tf.data would turn it into an error of its own
-            failures[int(step)] = error
+            failures[int(number)] = error
             raise
 
-    dtypes = [tf.as_dtype(array.dtype) for array in first.values()]
-    dataset = tf.data.Dataset.range(1, steps or np.iinfo(np.int64).max)
+    dataset = tf.data.Dataset.range(np.iinfo(np.int64).max)
     dataset = dataset.map(
-        lambda step: tf.numpy_function(read_list, [step], dtypes),
+        lambda number: tf.numpy_function(read, [number], [tf.int64, *dtypes]),
         num_parallel_calls=threads,
         deterministic=True,
     ).prefetch(prefetch)
     options = tf.data.Options()
     options.threading.private_threadpool_size = threads
     options.autotune.enabled = False
-    batches = dataset.with_options(options).as_numpy_iterator()
+    ready = dataset.with_options(options).as_numpy_iterator()
 
-    def nest(arrays) -> dict[str, dict[str, np.ndarray]]:
-        out: dict[str, dict[str, np.ndarray]] = {name: {} for name in streams}
-        for (name, key), array in zip(names, arrays, strict=True):
-            out[name][key] = array
-        return out
-
-    yield nest(first.values())
+    yield dict(draws), first
     while True:
         try:
-            arrays = next(batches)
-        except StopIteration:
-            return
+            number, *arrays = next(ready)
         except tf.errors.OpError:
             if not failures:
                 raise
             raise failures[min(failures)] from None
-        yield nest(arrays)
+        draws = steps.take(int(number))
+        if not draws:
+            return
+        batch: dict[str, dict[str, np.ndarray]] = {name: {} for name in draws}
+        for (name, key), array in zip(keys, arrays, strict=True):
+            if name in draws:
+                batch[name][key] = array
+        yield draws, batch
+
+
+class _Steps:
+    """A plan by the number of its steps, for threads that read them in any order."""
+
+    def __init__(self, plan: Iterator[Mapping[str, int]]):
+        self._plan, self._lock = plan, threading.Lock()
+        self._count, self._draws = 0, {}
+
+    def draws(self, number: int) -> dict[str, int]:
+        """{stream: draw} of a step; {} past the end of the plan."""
+        with self._lock:
+            while self._count <= number:
+                self._draws[self._count] = dict(next(self._plan, {}))
+                self._count += 1
+            return self._draws[number]
+
+    def take(self, number: int) -> dict[str, int]:
+        """The same, for the last time."""
+        with self._lock:
+            return self._draws.pop(number)
 
 
 def _tensorflow():

@@ -60,3 +60,18 @@ def test_errors_arrive_at_their_batch(tmp_path):
         next(batches)
     assert str(error.value) == want
     assert "example 'img5#" in want
+
+
+def test_streams_come_when_the_plan_says(streams):
+    plan = [{"text": 3}, {"captions": 0, "text": 4}, {"captions": 1}, {"text": 5}, {"captions": 2}]
+    got = list(pipeline.read_ahead(streams, iter(plan), threads=3, prefetch=2))
+    assert [draws for draws, _ in got] == plan
+    for draws, batch in got:
+        assert list(batch) == [name for name in streams if name in draws]
+        for name, draw in draws.items():
+            equal(batch[name], streams[name].batch(draw))
+
+
+def test_nothing_to_read_is_an_error(streams):
+    with pytest.raises(DataError, match="nothing to iterate over"):
+        next(pipeline.read_ahead(streams, iter([])))
