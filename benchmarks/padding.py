@@ -68,7 +68,7 @@ def main(_):
             for name, block in config.streams.items():
                 block.buckets = buckets[name] if before else ()
             parts = setup.build(config, mesh)
-            params = state.StateMaker(parts.task, config, parts.example, mesh).params
+            params = state.StateMaker(parts.model, config, parts.example, mesh).params
             kept, counts, real, slots, work = measure(
                 config, parts, parts.flops(params), flags.FLAGS.draws
             )

@@ -194,6 +194,8 @@ def run_block() -> dict:
         # products with parameters; "full": the whole layer.
         remat="none",
         mesh=dict(data=-1, fsdp=1, tensor=1),  # -1: all devices that are left
+        # Which streams take part in a step. "all": every one, always.
+        stream_schedule=dict(kind="all"),
         overfit=0,  # > 0: train on this many fixed examples
         log_every=50,
         eval_every=500,

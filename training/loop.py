@@ -10,21 +10,25 @@ needs XLA_FLAGS=--xla_gpu_deterministic_ops=true.
 """
 
 import contextlib
+import dataclasses
 import json
 import time
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
-import numpy as np
+from ml_collections import ConfigDict
 
 from core import remote
 from core.console import say
 from core.errors import ConfigError
 from evaluation import evaluate
 from runtime import compile_cache, sharding, signals, tracing, watchdog
-from training import modes, starts
+from training import modes, starts, stream_schedule
 from training.parts import Parts
 from training.run import (
     ahead,
+    best,
     disk,
     divergence,
     goodput,
@@ -33,10 +37,11 @@ from training.run import (
     plot,
     run_checkpoints,
     runfolder,
+    steps,
     throughput,
 )
 from training.run import summary as summaries
-from training.state import StateMaker
+from training.state import StateMaker, TrainState
 from training.step import make_train_step
 
 MODES = ("train", "eval", "predict", "dry_run")
@@ -78,16 +83,27 @@ def run(config, workdir, mode: str = "train") -> dict:
             return work(config, workdir, parts, mesh)
 
 
-def train(config, workdir: remote.Path, parts: Parts, mesh, stop, ledger) -> dict:
+def train(
+    config,
+    workdir: remote.Path,
+    parts: Parts,
+    mesh: jax.sharding.Mesh,
+    stop: signals.StopSignal,
+    ledger: goodput.Ledger,
+) -> dict:
     """The train mode; within `jax.set_mesh(mesh)`.
 
     Args:
-      stop: an entered `signals.StopSignal`.
-      ledger: a `goodput.Ledger`, in `startup`.
+      config: of the run.
+      workdir: its folder.
+      parts: see `setup.build`.
+      mesh: to train on.
+      stop: entered.
+      ledger: in `startup`.
     """
     sizes = {name: config.streams[name].batch_size for name in parts.example}
     sharding.check_batch_sizes(sizes, mesh, config.optimizer.accumulate)
-    maker = StateMaker(parts.task, config, parts.example, mesh)
+    maker = StateMaker(parts.model, config, parts.example, mesh)
     identity = runfolder.identity(config, parts.fingerprints)
     store = run_checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)
     with ledger.during("restoring"):
@@ -106,244 +122,261 @@ def train(config, workdir: remote.Path, parts: Parts, mesh, stop, ledger) -> dic
 
     unevaluated = meta.get("unevaluated", False)
     log = logs.Logs(config, workdir, after_step=start if found else -1, evaluated=not unevaluated)
-    run = _Run(config, workdir, parts, mesh, maker, store, log, stop, ledger, identity, meta)
+    run = Run(config, workdir, parts, mesh, stop, ledger)
+    trainer = Trainer(run, maker, store, log, meta | dict(identity=identity))
     try:
-        run.alive()
+        trainer.write_goodput()
         if unevaluated:  # SIGTERM came in between
-            run.evaluate(start, state.params)
-            store.amend(run.meta())
+            trainer.evaluate(state.params)
+            store.amend(trainer.meta())
         if start >= config.total_steps:
             say(f"step {start} of {config.total_steps} is done already; --mode=eval evaluates")
-            return run.finish(state.params)  # the summary may have been lost to a kill
+            return trainer.finish(state.params)  # the summary may have been lost to a kill
         if not found:
-            run.evaluate(0, state.params)
-        return run.finish(run.steps(state).params)
+            trainer.evaluate(state.params)
+        return trainer.finish(trainer.train(state).params)
     finally:
         with contextlib.ExitStack() as last:  # each of them, even where one fails
             last.callback(log.close)
             last.callback(store.close)
 
 
-class _Run:
-    """The counters of a run in progress."""
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run is made of; see `train`."""
+
+    config: ConfigDict
+    workdir: remote.Path
+    parts: Parts
+    mesh: jax.sharding.Mesh
+    stop: signals.StopSignal
+    ledger: goodput.Ledger
+
+
+class Trainer:
+    """Runs steps, logging, evaluations and checkpoints.
+
+    Attributes:
+      step: updates done.
+      draws: {stream: draw of its next batch}.
+    """
 
     def __init__(
-        self, config, workdir, parts, mesh, maker, store, log, stop, ledger, identity, meta
+        self,
+        run: Run,
+        maker: StateMaker,
+        store: run_checkpoints.Checkpoints,
+        log: logs.Logs,
+        meta: Mapping[str, Any],
     ):
-        self.config, self.workdir, self.parts, self.mesh = config, workdir, parts, mesh
-        self.store, self.log, self.stop, self.ledger = store, log, stop, ledger
-        self.identity = identity
+        """Begins at step 0, or where a checkpoint left off.
+
+        Args:
+          run: what is trained.
+          maker: of its state.
+          store: its checkpoints.
+          log: its metrics.
+          meta: of the checkpoint that is continued, or of a new run; with the run's `identity`.
+        """
+        config, parts = run.config, run.parts
+        self._run, self._store, self._log = run, store, log
         self.step, self.draws = meta["step"], dict(meta["draws"])
-        self.best, self.clock = meta["best"], metrics.Clock()
-        self.began, self.before = time.perf_counter(), meta["elapsed"]
-        self.first_step, self.stopped, self.steady = self.step, False, self.began
-        self.unevaluated = False  # whether an evaluation at this step was broken off
-        self.skips = divergence.Skips(config.optimizer.skip_nonfinite, meta.get("skips"))
-        self.results = ahead.Results(metrics.Window(meta["window"]), self.skips, store.steps)
-        self.compiled = set()  # sizes of batches that the step has been compiled for
-        self.sizes = {name: config.streams[name].batch_size for name in parts.example}
-        self.flops, self.peak = parts.flops(maker.params), throughput.peak(mesh.devices.ravel())
-        self.rate = maker.optimizer.rate
-        shardings = jax.tree.map(lambda x: x.sharding, maker.state)
-        self.train_step = make_train_step(
-            parts.task,
-            maker.optimizer,
-            mesh,
-            shardings,
-            seed=config.seed,
-            accumulate=config.optimizer.accumulate,
-            skip_nonfinite=bool(config.optimizer.skip_nonfinite),
+        self._identity = meta["identity"]
+        self._began, self._elapsed_before = time.perf_counter(), meta["elapsed"]
+        self._stopped = self._unevaluated = False  # the latter: an evaluation was broken off here
+        self._best = best.BestMetric(config.checkpoint.best, meta["best"])
+        self._schedule = stream_schedule.make(
+            config.stream_schedule, list(parts.example), meta.get("stream_schedule")
+        )
+        self._skips = divergence.Skips(config.optimizer.skip_nonfinite, meta.get("skips"))
+        window = metrics.Window(meta["window"])
+        self._results = ahead.Results(window, self._skips, store.steps)
+        self._clock = metrics.Clock()
+        self._peak = throughput.peak(run.mesh.devices.ravel())
+        self._learning_rate = maker.optimizer.rate
+        sizes = {name: config.streams[name].batch_size for name in parts.example}
+        self._run_step = steps.StepRunner(
+            make_train_step(
+                parts.model,
+                maker.optimizer,
+                run.mesh,
+                jax.tree.map(lambda x: x.sharding, maker.state),
+                seed=config.seed,
+                accumulate=config.optimizer.accumulate,
+                skip_nonfinite=bool(config.optimizer.skip_nonfinite),
+            ),
+            parts.flops(maker.params),
+            sizes,
+            self._clock,
+            run.ledger,
         )
         count = sum(x.size for x in jax.tree.leaves(maker.params))
         say(
             f"{count:,} parameters, {len(maker.optimizer.frozen)} arrays frozen; mesh "
-            f"{dict(mesh.shape)} of {mesh.devices.ravel()[0].device_kind}; batch {self.sizes}"
+            f"{dict(run.mesh.shape)} of {run.mesh.devices.ravel()[0].device_kind}; batch {sizes}"
         )
 
-    def steps(self, state):
-        """Trains to the last step or the stop signal; returns the state."""
-        config, total = self.config, self.config.total_steps
-        window = tracing.Window(config.profile, self.workdir / "profile")
-        host = self.parts.batches(self.draws)
-        feed = ahead.placed(host, self.draws, self.mesh, self.clock, self.ledger)
+    def train(self, state: TrainState) -> TrainState:
+        """Trains to the last step or the stop signal."""
+        config, total = self._run.config, self._run.config.total_steps
+        window = tracing.Window(config.profile, self._run.workdir / "profile")
+        batches = self._batches()
         with contextlib.closing(window):
-            while self.step < total and not self.stopped:
-                draws, ids, batch = next(feed)
+            while self.step < total and not self._stopped:
+                draws, ids, batch = next(batches)
                 window.step(self.step + 1, state)
-                state, out = self._step(state, batch, draws)
-                self.draws = {name: int(draw) + 1 for name, draw in draws.items()}
-                self.results.add(self.step, draws, ids, out)
-
+                state = self._update(state, draws, ids, batch)
                 last = self.step == total
-                self.stopped = self.stop.reached() and not last
+                self._stopped = self._run.stop.reached() and not last
                 if self.step % config.log_every == 0 or last:
-                    self._log()
+                    self._write_log()
                 improved = False
                 if self.step % config.eval_every == 0 or last:
-                    self.results.wait()
-                    improved = self.evaluate(self.step, state.params)
+                    self._results.wait()
+                    before = self._schedule.state()
+                    improved = self.evaluate(state.params)
+                    if self._schedule.state() != before:
+                        # What was read ahead may be of streams that take no part any more.
+                        batches = self._batches()
                 due = self.step % config.checkpoint.every == 0
-                if due or last or improved or self.stopped:
+                if due or last or improved or self._stopped:
                     self._save(state)
         return state
 
-    def _step(self, state, batch, draws):
-        """One step; a batch of new sizes is compiled for, which no figure of speed counts."""
-        sizes = tuple(x.shape for x in jax.tree.leaves(batch))
-        first, new = not self.compiled, sizes not in self.compiled
-        if new:
-            self.results.wait()  # what is under way is no part of the compilation
-        asked = time.perf_counter()
-        if new:
-            self.ledger.enter("startup")
-        state, out = self.train_step(state, batch, draws)
-        self.step += 1
-        if not new:
-            self.clock.step(self.flops(batch) if self.flops else 0.0)
-            return state, out
-        self.compiled.add(sizes)
-        jax.block_until_ready(out)
-        self.ledger.enter("steps")
-        seconds = time.perf_counter() - asked
-        say(f"{'first step' if first else 'step with new sizes'} with compilation: {seconds:.1f} s")
+    def _batches(self) -> Iterator[tuple[dict, dict, dict]]:
+        """(draws, example ids, placed batch) of each step from here on."""
+        plan = stream_schedule.plan(self._schedule, self.step, self.draws)
+        run = self._run
+        return ahead.placed(run.parts.batches(plan), run.mesh, self._clock, run.ledger)
+
+    def _update(self, state: TrainState, draws: dict, ids: dict, batch: dict) -> TrainState:
+        """One step; its results are looked at later."""
+        if self._run_step.is_new(batch):
+            self._results.wait()  # what is under way is no part of the compilation
+        first = not self._run_step.compiled
+        state, out = self._run_step(state, batch, draws)
         if first:
-            self.stop.protect()
-            self.steady = time.perf_counter()
-            self.clock.restart()
-        else:
-            self.steady += seconds
-            self._pause_since(asked)
-        return state, out
+            self._run.stop.protect()
+        self.step += 1
+        self.draws |= {name: int(draw) + 1 for name, draw in draws.items()}
+        self._results.add(self.step, draws, ids, out)
+        return state
 
-    def _log(self) -> None:
-        """Tells of the steps since the last log line."""
-        self.results.wait()
-        line = metrics.train_line(self.results.window, self.clock, self.sizes, self.peak)
+    def _write_log(self) -> None:
+        """Logs metrics since the last log line."""
+        self._results.wait()
+        total, skips = self._run.config.total_steps, self._skips
+        line = metrics.train_line(self._results.window, self._clock, self._peak)
         # A skipped update does not count in the schedule.
-        line["train/learning_rate"] = float(self.rate(self.step - self.skips.total))
-        if self.skips.limit:
-            line["train/skipped_updates"] = self.skips.total
-        done = self.step - self.first_step - 1  # the first one is mostly compilation
-        seconds = (time.perf_counter() - self.steady) / done if done else None
-        eta = None if seconds is None else seconds * (self.config.total_steps - self.step)
-        line |= self.ledger.figures()
-        say(metrics.console_line(self.step, self.config.total_steps, line, eta))
-        line |= {f"train/gradient_norm/{g}": float(v) for g, v in self.results.norms.items()}
-        self.log.write(self.step, line)
-        self.alive()
-        self.store.check()
-        self.results.window = metrics.Window()
-        self.clock.restart()
+        line["train/learning_rate"] = float(self._learning_rate(self.step - skips.total))
+        if skips.limit:
+            line["train/skipped_updates"] = skips.total
+        line |= self._run.ledger.figures()
+        eta = self._run_step.seconds_left(total - self.step)
+        say(metrics.console_line(self.step, total, line, eta))
+        norms = self._results.norms.items()
+        line |= {f"train/gradient_norm/{group}": float(norm) for group, norm in norms}
+        self._log.write(self.step, line)
+        self.write_goodput()
+        self._store.check()
+        self._results.window = metrics.Window()
+        self._clock.restart()
 
-    def evaluate(self, step: int, params) -> bool:
+    def evaluate(self, params) -> bool:
         """Runs every evaluator; returns whether the best metric improved."""
-        asked = time.perf_counter()
+        began, ledger = time.perf_counter(), self._run.ledger
         try:
-            with self.ledger.during("evaluation"):
-                values = evaluate.metrics_of(self.parts.evaluators, params)
+            with ledger.during("evaluation"):
+                values = evaluate.metrics_of(self._run.parts.evaluators, params)
         except signals.Stopped:
-            self.stopped = self.unevaluated = True
+            self._stopped = self._unevaluated = True
             return False
         if not values:
             return False
-        self.alive()
-        say(evaluate.lines(step, values))
-        self.log.write(step, values)
-        self._pause_since(asked)
-        return self._improved(step, values)
+        self.write_goodput()
+        say(evaluate.lines(self.step, values))
+        self._log.write(self.step, values)
+        self._clock.pause(time.perf_counter() - began)
+        self._schedule.evaluated(self.step, values)
+        return self._best.improved(self.step, values)
 
-    def _improved(self, step: int, values) -> bool:
-        """Whether the metric that `config.checkpoint.best` names did; keeps its value then."""
-        name = self.config.checkpoint.best
-        if not name:
-            return False
-        if name not in values:
-            raise ConfigError(
-                f"config.checkpoint.best must name a metric of config.evals, found {name!r}; "
-                f"there are {sorted(values)}"
-            )
-        value = values[name]
-        # There is no checkpoint of step 0 to be the best.
-        if not step or not np.isfinite(value) or (self.best and value <= self.best["value"]):
-            return False
-        self.best = dict(step=step, metric=name, value=value)
-        return True
+    def _save(self, state: TrainState) -> None:
+        self._results.wait()  # a state that is not finite is never saved
+        began = time.perf_counter()
+        with self._run.ledger.during("checkpoints"):
+            self._log.flush()  # a run that resumes from it does not log these lines again
+            self._store.save(state, self.meta())
+        self.write_goodput()
+        self._clock.pause(time.perf_counter() - began)
 
-    def _save(self, state) -> None:
-        self.results.wait()  # a state that is not finite is never saved
-        asked = time.perf_counter()
-        with self.ledger.during("checkpoints"):
-            self.log.flush()  # a run that resumes from it does not log these lines again
-            self.store.save(state, self.meta())
-        self.alive()
-        self._pause_since(asked)
-
-    def meta(self) -> dict:
-        """What a checkpoint says of the run as it is now."""
+    def meta(self) -> dict[str, Any]:
+        """What a checkpoint says of the run as it is now: JSON."""
+        parts = self._run.parts
         return dict(
             step=self.step,
             draws=self.draws,
-            identity=self.identity,
+            stream_schedule=self._schedule.state(),
+            identity=self._identity,
             elapsed=self._elapsed(),
-            best=self.best,
-            window=self.results.window.totals,
-            unevaluated=self.unevaluated,
-            skips=self.skips.state(),
-            goodput=self.ledger.state(),
-            facts=self.parts.facts,
-            heads={name: spec.to_dict() for name, spec in self.parts.task.head_specs.items()},
-            config=runfolder.plain(self.config),
+            best=self._best.record,
+            window=self._results.window.totals,
+            unevaluated=self._unevaluated,
+            skips=self._skips.state(),
+            goodput=self._run.ledger.state(),
+            facts=parts.data_metadata,
+            heads={name: spec.to_dict() for name, spec in parts.model.head_specs.items()},
+            config=runfolder.plain(self._run.config),
         )
 
-    def alive(self, *, finished: bool = False) -> None:
+    def write_goodput(self, *, finished: bool = False) -> None:
         """Writes down where the time went so far."""
         if jax.process_index() == 0:
-            self.ledger.write(self.workdir, finished=finished)
+            self._run.ledger.write(self._run.workdir, finished=finished)
 
-    def finish(self, params) -> dict:
+    def finish(self, params) -> dict[str, Any]:
         """Waits for the last checkpoint; writes the report; says where everything is."""
-        with self.ledger.during("checkpoints"):
-            self.store.wait()
-            self.log.flush()
-        self.alive(finished=not self.stopped)
-        if self.stopped:
+        run = self._run
+        with run.ledger.during("checkpoints"):
+            self._store.wait()
+            self._log.flush()
+        self.write_goodput(finished=not self._stopped)
+        summary = self._summary()
+        if self._stopped:
             say(f"stopped by a signal; step {self.step} is saved: the same command continues")
-            say(self.ledger.line())
-            return self.summary()
-        summary = self.summary()
+            say(run.ledger.line())
+            return summary
         if jax.process_index() == 0:
-            path = self.workdir / "summary.json"
+            path = run.workdir / "summary.json"
             path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
             say(summaries.table(summary))
-            say(self.ledger.line())
-            say(f"done: {path}, {plot.draw(self.workdir)}")
+            say(run.ledger.line())
+            say(f"done: {path}, {plot.draw(run.workdir)}")
         evaluate.write_report(
-            self.config,
-            self.workdir,
-            self.parts.predictors,
+            run.config,
+            run.workdir,
+            run.parts.predictors,
             params,
-            lambda: metrics.last_evaluation(self.workdir),
+            lambda: metrics.last_evaluation(run.workdir),
         )
         return summary
 
-    def summary(self) -> dict:
+    def _summary(self) -> dict[str, Any]:
         """Final figures; {} but on the first process."""
         if jax.process_index() != 0:
             return {}
-        lines = metrics.read(self.workdir / metrics.FILE)
-        names = {name.split("/")[1] for name in self.parts.task.loss_scale}
-        return summaries.collect(lines, sorted(names), self.parts.priors) | dict(
+        run = self._run
+        lines = metrics.read(run.workdir / metrics.FILE)
+        names = {name.split("/")[1] for name in run.parts.model.loss_scale}
+        return summaries.collect(lines, sorted(names), run.parts.priors) | dict(
             step=self.step,
-            total_steps=self.config.total_steps,
+            total_steps=run.config.total_steps,
             elapsed_seconds=round(self._elapsed(), 1),
-            goodput=self.ledger.summary(),
-            devices=f"{self.mesh.devices.size} × {self.mesh.devices.ravel()[0].device_kind}",
-            mesh=dict(self.mesh.shape),
-            best=self.best,
+            goodput=run.ledger.summary(),
+            devices=f"{run.mesh.devices.size} × {run.mesh.devices.ravel()[0].device_kind}",
+            mesh=dict(run.mesh.shape),
+            best=self._best.record,
         )
 
     def _elapsed(self) -> float:
-        return self.before + time.perf_counter() - self.began
-
-    def _pause_since(self, asked: float) -> None:
-        self.clock.pause(time.perf_counter() - asked)
+        """Seconds of the run so far, over all its attempts."""
+        return self._elapsed_before + time.perf_counter() - self._began

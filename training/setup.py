@@ -1,22 +1,20 @@
 """From a config to the parts of a run: opens the data, builds model, batches and evaluators."""
 
-import dataclasses
 import functools
-import hashlib
-import json
-import socket
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 
 import objectives
-from core.errors import ConfigError, DataError
+from core.errors import ConfigError
 from evaluation import evaluators, predict
 from input_pipeline.datasets.reading import pictures
-from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.streams import pipeline
 from objectives import base
 from objectives.model import MultiTaskModel
 from runtime import cluster, sharding, signals, watchdog
+from training import data_metadata
 from training.parts import Parts
 from training.run import throughput
 
@@ -68,97 +66,46 @@ def _shard() -> tuple[int, int]:
     return jax.process_index(), jax.process_count()
 
 
-def facts_of(data) -> dict:
-    """What a checkpoint must say of the data it was trained on: JSON."""
-    answers = data.prepared.answers
-    return dict(
-        feature_spec=data.spec.to_dict(),
-        special=dataclasses.asdict(data.special),
-        vocab=str(data.prepared.vocab),
-        vocab_fingerprint=data.tokenizer.fingerprint,
-        pieces=sorted(data.tokenizer.vocab, key=data.tokenizer.vocab.get),
-        answers=list(answers.labels) if answers else None,
-        labels=list(data.prepared.labels),
-    )
-
-
-def _digest(facts) -> str:
-    """Of what `facts_of` says, but for where the vocabulary lies."""
-    text = json.dumps({name: fact for name, fact in facts.items() if name != "vocab"})
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def check_facts(data, facts, where: str, vocabulary: bool = True) -> None:
-    """Compares `facts_of` a checkpoint with the data at hand, as far as it has any.
-
-    Args:
-      vocabulary: whether word pieces and answers must be the same, too; else they are mapped by
-        name.
-
-    Raises:
-      DataError: other features, vocabulary or answers; names both.
-    """
-    if "feature_spec" in facts:
-        saved = FeatureSpec.from_dict(facts["feature_spec"], where)
-        data.spec.require_match(saved, "config.data.regions", where)
-    if not vocabulary:
-        return
-    if facts["vocab_fingerprint"] != data.tokenizer.fingerprint:
-        raise DataError(
-            "the checkpoint was trained with another vocabulary: its word ids mean other words",
-            where=where,
-            expected=facts["vocab"],
-            found=str(data.prepared.vocab),
-            fix="--config.data.vocab=<the vocabulary of the checkpoint>",
-        )
-    here = facts_of(data)["answers"]
-    if facts.get("answers") != here:
-        raise DataError(
-            "the checkpoint was trained with another list of answers",
-            where=where,
-            expected=f"{len(facts.get('answers') or [])} answers, as in the checkpoint",
-            found=f"{len(here or [])} answers, in part others or in another order",
-            fix="--config.data.answers=<the list of the checkpoint>",
-        )
-    labels = list(data.prepared.labels)
-    if facts.get("labels", labels) != labels:
-        raise DataError(
-            "the checkpoint was trained with another list of classes",
-            where=where,
-            expected=facts["labels"][:20],
-            found=labels[:20],
-            fix="--config.data.answers=<the list of the checkpoint, a .json>",
-        )
-
-
-def _assembler(config, block):
-    """How the texts of a stream are laid out: as its first objective says."""
-    first = block.objectives[0]
-    own = config.objectives[first]
-    return objectives.of_block(first, own).assembler(own)
-
-
-def assemblers(config) -> dict:
-    """{stream: assemble function}."""
+def assemblers(config) -> dict[str, Callable[..., dict]]:
+    """{stream: assemble function}: a stream's texts are laid out as its first objective says."""
     return {
         name: _assembler(config, block) if block.images else base.assemble_plain
         for name, block in config.streams.items()
     }
 
 
-def build(config, mesh) -> Parts:
+def _assembler(config, block) -> Callable[..., dict]:
+    first = block.objectives[0]
+    return objectives.find(first).assembler(config.objectives[first])
+
+
+def assemblers(config) -> dict[str, Callable[..., dict]]:
+    """{stream: assemble function}: a stream's texts are laid out as its first objective says."""
+
+    def of(block) -> Callable[..., dict]:
+        if not block.images:
+            return base.assemble_plain
+        first = block.objectives[0]
+        return objectives.of_block(first, config.objectives[first]).assembler(
+            config.objectives[first]
+        )
+
+    return {name: of(block) for name, block in config.streams.items()}
+
+
+def build(config, mesh: jax.sharding.Mesh) -> Parts:
     """Opens what `config.data` names and builds what `config` describes.
 
     Raises:
-      DataError, ValueError: whatever does not exist or does not fit, before the first step; so
-        do data other than those of process 0.
+      UserError: whatever does not exist or does not fit, before the first step; so do data other
+        than those of process 0.
     """
     parts, digests = prepare(config, mesh)
-    require_same_data(digests)
+    data_metadata.require_same_on_all_processes(digests)
     return parts
 
 
-def prepare(config, mesh) -> tuple[Parts, dict[str, str]]:
+def prepare(config, mesh: jax.sharding.Mesh) -> tuple[Parts, dict[str, str]]:
     """As `build`, without a comparison between processes; also digests of what is read.
 
     Of several processes the first one prepares data sets and tables; the others find them on the
@@ -168,121 +115,128 @@ def prepare(config, mesh) -> tuple[Parts, dict[str, str]]:
       The parts, and {what: digest} of the examples of every stream and of the vocabulary.
     """
     with cluster.first_alone():
-        return _prepare(config, mesh)
+        setup = _Setup(config, mesh)
+        return setup.parts(), setup.digests
 
 
-def require_same_data(digests: dict[str, str]) -> None:
-    """Compares what this process reads with what process 0 does; all processes must call it.
+class _Setup:
+    """What the parts of a run are made of.
 
-    Args:
-      digests: {what: digest}, of everything that is shared out by row numbers.
-
-    Raises:
-      DataError: names what differs and the host.
+    Attributes:
+      digests: {what: digest} of everything that has been opened to be read.
     """
-    told = json.loads(cluster.told_by_first(json.dumps(digests)))
-    differing = [name for name in sorted({*told, *digests}) if told.get(name) != digests.get(name)]
-    if differing:
-        raise DataError(
-            "the processes of this job read different data",
-            where=f"process {jax.process_index()} on {socket.gethostname()}, {differing}",
-            expected="the digests of process 0: " + ", ".join(str(told.get(n)) for n in differing),
-            found=", ".join(str(digests.get(name)) for name in differing),
-            fix="give all hosts the same files: annotations, regions, vocabulary, list of answers",
+
+    def __init__(self, config, mesh: jax.sharding.Mesh):
+        sharding.check_processes(mesh)
+        self._config, self._mesh = config, mesh
+        # A split "train" among the evaluations is there to be compared with the training.
+        evaluated = {"eval", *(block.split for block in config.evals.values())} - {"train"}
+        self._data = pipeline.Data(config.data, evaluated)
+        self._assemble = assemblers(config)
+        self._streams = pipeline.build_streams(config, self._assemble, data=self._data)
+        self._model = self._build_model()
+        self._predicted = predict.streams_of(self._model)
+        # Asked for now, so that a folder that is not there is no surprise after training.
+        self._pictures = (
+            pictures.open_pictures(config.data, self._data.prepared) if self._predicted else None
+        )
+        self.digests = {f"streams.{n}": stream.fingerprint for n, stream in self._streams.items()}
+
+    def parts(self) -> Parts:
+        """The parts; evaluators are built now, predictors when they are asked for."""
+        config, data = self._config, self._data
+        metadata = data_metadata.of(data)
+        self.digests["vocabulary and answers"] = data_metadata.digest(metadata)
+        return Parts(
+            model=self._model,
+            example={name: stream.example(_shard()) for name, stream in self._streams.items()},
+            batches=self._batches,
+            fingerprints={name: stream.fingerprint for name, stream in self._streams.items()},
+            evaluators={name: self._evaluator(name, block) for name, block in config.evals.items()},
+            predictors=self._predictors,
+            data_metadata=metadata,
+            priors=data.prepared.priors,
+            check_data=functools.partial(data_metadata.require_same, data),
+            flops=throughput.of_model(config, self._model),
         )
 
+    def _build_model(self) -> MultiTaskModel:
+        config, data = self._config, self._data
+        answers = list(data.prepared.answers.labels) if data.prepared.answers else []
+        lists = base.OutputLists(
+            answers=answers,
+            answer_pieces=[text.ids for text in data.tokenizer.encode_batch(answers)],
+            labels=data.prepared.labels,
+        )
+        return MultiTaskModel(config, data.special, data.spec, dict.fromkeys(config.streams, lists))
 
-def _prepare(config, mesh) -> tuple[Parts, dict[str, str]]:
-    sharding.check_processes(mesh)
-    # A split "train" among the evaluations is there to be compared with the training.
-    evaluated = {"eval", *(block.split for block in config.evals.values())} - {"train"}
-    data = pipeline.Data(config.data, evaluated)
-    assemble = assemblers(config)
-    streams = pipeline.build_streams(config, assemble, data=data)
-    fingerprints = {name: stream.fingerprint for name, stream in streams.items()}
-    digests = {f"streams.{name}": digest for name, digest in fingerprints.items()}
-    answers = data.prepared.answers
-    listed = list(answers.labels) if answers else []
-    lists = base.OutputLists(
-        answers=listed,
-        answer_pieces=[text.ids for text in data.tokenizer.encode_batch(listed)],
-        labels=data.prepared.labels,
-    )
-    task = MultiTaskModel(config, data.special, data.spec, dict.fromkeys(config.streams, lists))
+    def _batches(
+        self, plan: Iterator[Mapping[str, int]]
+    ) -> Iterator[tuple[dict[str, int], dict[str, dict]]]:
+        return pipeline.read_ahead(
+            self._streams,
+            plan,
+            shard=_shard(),
+            threads=self._config.data.threads,
+            prefetch=self._config.data.prefetch,
+        )
 
-    def place(batch):
+    def _place(self, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
         watchdog.beat()  # evaluation moves on
         signals.check()
-        return sharding.place(batch, mesh)
+        return sharding.place(batch, self._mesh)
 
-    def build_evaluator(name, block):
-        sharding.check_batch_sizes(
-            {block.stream: block.batch_size}, mesh, 1, "config.evals." + name
+    def _evaluation_stream(
+        self, name: str, *, split: str, batch_size: int, other_image: bool = False, lookup=None
+    ) -> EvaluationStream:
+        """The examples of a split, laid out as a stream of the training is."""
+        data = self._data
+        stream = pipeline.build_evaluation(
+            self._config,
+            name,
+            self._assemble,
+            split=split,
+            batch_size=batch_size,
+            other_image=other_image,
+            data=data,
         )
-        kind = evaluators.load(block.evaluator)
-        if block.stream not in task.streams:
+        options = {} if lookup is None else dict(lookup=lookup)
+        return EvaluationStream(
+            stream, self._config.data, data.prepared, data.split_name(split), **options
+        )
+
+    def _evaluator(self, name: str, block):
+        sharding.check_batch_sizes(
+            {block.stream: block.batch_size}, self._mesh, 1, "config.evals." + name
+        )
+        if block.stream not in self._model.streams:
             raise ConfigError(
                 f"config.evals.{name} reads stream {block.stream!r}, but only "
-                f"{sorted(task.streams)} are on (batch_size > 0)"
+                f"{sorted(self._model.streams)} are on (batch_size > 0)"
             )
-        stream = pipeline.build_evaluation(
-            config,
+        kind = evaluators.load(block.evaluator)
+        stream = self._evaluation_stream(
             block.stream,
-            assemble,
             split=block.split,
             batch_size=block.batch_size,
             other_image=kind.other_image,
-            data=data,
         )
-        digests[f"evals.{name}"] = stream.fingerprint
-        return kind(
-            block,
-            task,
-            EvaluationStream(stream, config.data, data.prepared, data.split_name(block.split)),
-            place,
-            config.seed,
+        self.digests[f"evals.{name}"] = stream.stream.fingerprint
+        return kind(block, self._model, stream, self._place, self._config.seed)
+
+    def _predictor(self, name: str) -> predict.Predictor:
+        stream = self._evaluation_stream(
+            name,
+            split="eval",
+            batch_size=self._config.streams[name].batch_size,
+            lookup=self._pictures,
         )
+        return predict.Predictor(self._model, name, stream, self._place)
 
-    predicted = predict.streams_of(task)
-
-    # Asked for now, so that a folder that is not there is no surprise after training.
-    lookup = pictures.open_pictures(config.data, data.prepared) if predicted else None
-
-    def build_predictor(name):
-        stream = pipeline.build_evaluation(
-            config, name, assemble, batch_size=config.streams[name].batch_size, data=data
-        )
-        split = data.split_name("eval")
-        return predict.Predictor(
-            task, name, EvaluationStream(stream, config.data, data.prepared, split, lookup), place
-        )
-
-    def build_predictors():
+    def _predictors(self) -> dict[str, predict.Predictor]:
         with cluster.first_alone():  # nothing may have been read of the split yet
-            built = {name: build_predictor(name) for name in predicted}
-        require_same_data(
+            built = {name: self._predictor(name) for name in self._predicted}
+        data_metadata.require_same_on_all_processes(
             {f"predict.{name}": one.stream.stream.fingerprint for name, one in built.items()}
         )
         return built
-
-    facts = facts_of(data)
-    digests["vocabulary and answers"] = _digest(facts)
-    parts = Parts(
-        task=task,
-        example={name: stream.example(_shard()) for name, stream in streams.items()},
-        batches=lambda draws: pipeline.iterate(
-            streams,
-            draws,
-            shard=_shard(),
-            threads=config.data.threads,
-            prefetch=config.data.prefetch,
-        ),
-        fingerprints=fingerprints,
-        evaluators={name: build_evaluator(name, block) for name, block in config.evals.items()},
-        predictors=build_predictors,
-        facts=facts,
-        priors=data.prepared.priors,
-        check_features=functools.partial(check_facts, data),
-        flops=throughput.of_model(config, task),
-    )
-    return parts, digests

@@ -14,17 +14,17 @@ from training.state import StateMaker
 def _fit(config, maker, parts, *, begin: bool):
     """`config.init` fitted into the model, to begin a run or as it is; its report and source."""
     source = sources.open_source(config.init, vocab=config.init_vocab)
-    parts.check_features(source.facts, str(config.init), vocabulary=False)
+    parts.check_data(source.facts, str(config.init), vocabulary=False)
     fitted = transfer.fit(
         source,
         maker.params,
         model=config.model.name,
-        pieces=parts.facts.get("pieces"),
-        heads=parts.task.head_specs,
-        warm_start=parts.task.warm_start if begin else None,
+        pieces=parts.data_metadata.get("pieces"),
+        heads=parts.model.head_specs,
+        warm_start=parts.model.warm_start if begin else None,
     )
     if begin:
-        fitted = initial_values.add(fitted, source, maker.params, parts.task.initial_values)
+        fitted = initial_values.add(fitted, source, maker.params, parts.model.initial_values)
     step = "" if source.step is None else f" at step {source.step}"
     text = f"parameters from {config.init} ({source.kind}{step}):\n"
     return fitted, text + transfer.table(fitted.report), source
@@ -80,7 +80,7 @@ def trained(config, workdir: remote.Path, parts: Parts, mesh):
     Raises:
       CheckpointError: there is none of these.
     """
-    maker = StateMaker(parts.task, config, parts.example, mesh)
+    maker = StateMaker(parts.model, config, parts.example, mesh)
     own = (workdir / checkpoint.FOLDER).exists()
     source = workdir if own else config.init
     if not source:
@@ -90,7 +90,7 @@ def trained(config, workdir: remote.Path, parts: Parts, mesh):
         )
     if own:
         params, meta = checkpoint.load_params(source, maker.params)
-        parts.check_features(meta.get("facts", {}), str(source))
+        parts.check_data(meta.get("facts", {}), str(source))
         step = meta["step"]
     else:
         params, step = _as_it_is(config, maker, parts)

@@ -60,31 +60,29 @@ def parts(
     def own(x):
         return np.split(x, count)[process]
 
-    def batches(draws):
-        draw = dict(draws)
-        while True:
+    def batches(plan):
+        for draws in plan:
             time.sleep(slow)
-            at_draw(draw["captions"])
-            if [process, draw["captions"]] == fails:
+            at_draw(draws["captions"])
+            if [process, draws["captions"]] == fails:
                 raise OSError(f"the disk of process {process} is gone")
-            if [process, draw["captions"]] == hangs:
+            if [process, draws["captions"]] == hangs:
                 time.sleep(1000)
             found = {
-                name: fakes.batch(name, draw[name], config.streams[name].batch_size)
-                for name in draw
+                name: fakes.batch(name, draw, config.streams[name].batch_size)
+                for name, draw in draws.items()
             }
-            if draw["captions"] in broken_draws:
+            if draws["captions"] in broken_draws:
                 found["captions"]["_weight"][3] = float("nan")
-            yield jax.tree.map(own, found)
-            draw = {name: value + 1 for name, value in draw.items()}
+            yield draws, jax.tree.map(own, found)
 
     return Parts(
-        task=fakes.FakeTask(dropout=0.1),
+        model=fakes.FakeTask(dropout=0.1),
         example=jax.tree.map(own, fakes.batches(config, 0)),
         batches=batches,
         fingerprints={"captions": "aa", "text": "bb"},
         evaluators={"table": FakeEvaluator(at_batch, slow_evaluation)},
-        facts={"feature_spec": {"detector": "fake"}},
+        data_metadata={"feature_spec": {"detector": "fake"}},
     )
 
 

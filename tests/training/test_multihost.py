@@ -18,7 +18,7 @@ import pytest
 from checkpoints import checkpoint
 from checkpoints.checkpoint import FOLDER
 from runtime import cluster
-from training import loop, setup
+from training import data_metadata, loop
 from training.run import metrics
 from training.run.metrics import FILE
 
@@ -165,9 +165,9 @@ def leaves(tree):
 
 def test_processes_with_other_data_are_told_apart(monkeypatch):
     monkeypatch.setattr(cluster, "told_by_first", lambda text: '{"streams.text": "aa", "x": "b"}')
-    setup.require_same_data({"streams.text": "aa", "x": "b"})
+    data_metadata.require_same_on_all_processes({"streams.text": "aa", "x": "b"})
     with pytest.raises(setup.DataError, match=r"process 0 on .*\['x'\][^\0]*b[^\0]*found: c"):
-        setup.require_same_data({"streams.text": "aa", "x": "c"})
+        data_metadata.require_same_on_all_processes({"streams.text": "aa", "x": "c"})
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ def _opened(config, mesh):
     batch = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((hosts * len(x), *x.shape[1:]), x.dtype), parts.example
     )
-    return parts.task, batch, parts.flops
+    return parts.model, batch, parts.flops
 
 
 def _assumed(config, mesh):

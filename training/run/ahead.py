@@ -20,32 +20,31 @@ IN_FLIGHT = 2  # batches placed, and steps dispatched, ahead of the one whose lo
 
 
 def placed(
-    batches: Iterator[Mapping],
-    draws: Mapping[str, int],
-    mesh,
+    batches: Iterator[tuple[Mapping[str, int], Mapping]],
+    mesh: jax.sharding.Mesh,
     clock: metrics.Clock,
     ledger: goodput.Ledger,
 ) -> Iterator[tuple[dict, dict, dict]]:
     """(draws, example ids, placed batch) of each step, placing one batch ahead of its use.
 
+    Each is a dict by stream, of the streams that take part in the step.
+
     Args:
-      batches: host batches {stream: arrays}.
-      draws: {stream: draw} of the first of them; each goes up by one a step.
+      batches: ({stream: draw}, {stream: host arrays}) of each step.
       mesh: to place them on.
       clock, ledger: where the time counts that batches are waited for.
     """
-    draws, ready = dict(draws), collections.deque()
+    ready: collections.deque = collections.deque()
     while True:
         while len(ready) < IN_FLIGHT:
             asked = time.perf_counter()
             with ledger.during("input"):
-                batch = next(batches)
+                draws, batch = next(batches)
             clock.wait(time.perf_counter() - asked)
             ids = {name: np.asarray(arrays["example_index"]) for name, arrays in batch.items()}
             counters = {name: np.int32(draw) for name, draw in draws.items()}
             ready.append((counters, ids, sharding.place(batch, mesh)))
             watchdog.beat()
-            draws = {name: draw + 1 for name, draw in draws.items()}
         yield ready.popleft()
 
 

@@ -52,11 +52,17 @@ class Clock:
 
     def restart(self) -> None:
         self._start, self._paused, self._waited = time.perf_counter(), 0.0, 0.0
-        self.steps, self.operations = 0, 0.0
+        self.steps, self.examples, self.operations = 0, 0, 0.0
 
-    def step(self, operations: float) -> None:
-        """Counts a step, and the model operations it took (0 where they are not known)."""
+    def step(self, examples: int, operations: float) -> None:
+        """Counts a step.
+
+        Args:
+          examples: of its global batch, all streams together.
+          operations: of the model, 0 where they are not known.
+        """
         self.steps += 1
+        self.examples += examples
         self.operations += operations
 
     def pause(self, seconds: float) -> None:
@@ -194,13 +200,12 @@ def untimed(line: Mapping) -> dict:
     return {k: v for k, v in line.items() if k not in timed and not k.startswith("goodput/")}
 
 
-def train_line(window: Window, clock: Clock, sizes: Mapping[str, int], peak) -> dict:
+def train_line(window: Window, clock: Clock, peak: float | None) -> dict[str, float]:
     """The "train/…" values of a log line.
 
     Args:
       window: of the steps since the last line.
       clock: of the same steps.
-      sizes: {stream: examples of a global batch}.
       peak: operations a second of all devices together, or None where it is not known.
     """
     line = {}
@@ -210,9 +215,8 @@ def train_line(window: Window, clock: Clock, sizes: Mapping[str, int], peak) -> 
         else:
             line[f"train/{name}"] = value
     if clock.steps:
-        rate = clock.steps / clock.seconds()
-        line["train/examples_per_second"] = rate * sum(sizes.values())
-        line["train/seconds_per_step"] = 1 / rate
+        line["train/examples_per_second"] = clock.examples / clock.seconds()
+        line["train/seconds_per_step"] = clock.seconds() / clock.steps
         line["train/input_wait"] = clock.waited_share()
         if clock.operations and peak:
             line["train/mfu"] = clock.operations / clock.seconds() / peak

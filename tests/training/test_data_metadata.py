@@ -7,7 +7,7 @@ import pytest
 from core.errors import DataError
 from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.schema import SpecialIds
-from training import setup
+from training import data_metadata
 
 
 def data(vocab="a/vocab.txt", fingerprint="1", detector="one", answers=(), labels=()):
@@ -26,34 +26,38 @@ def data(vocab="a/vocab.txt", fingerprint="1", detector="one", answers=(), label
 
 
 def test_the_same_data_passes_wherever_its_vocabulary_lies():
-    here, saved = data(vocab="b/vocab.txt"), setup.facts_of(data())
-    assert {key for key, value in setup.facts_of(here).items() if saved[key] != value} == {"vocab"}
-    setup.check_facts(here, saved, "run")
+    here, saved = data(vocab="b/vocab.txt"), data_metadata.of(data())
+    assert {key for key, value in data_metadata.of(here).items() if saved[key] != value} == {
+        "vocab"
+    }
+    data_metadata.require_same(here, saved, "run")
 
 
 def test_another_vocabulary_is_refused_naming_both():
     with pytest.raises(DataError, match=r"another vocabulary(?s:.*)a/vocab.txt(?s:.*)b/vocab.txt"):
-        setup.check_facts(data("b/vocab.txt", "2"), setup.facts_of(data()), "run")
+        data_metadata.require_same(data("b/vocab.txt", "2"), data_metadata.of(data()), "run")
 
 
 def test_other_features_are_refused_naming_both():
     with pytest.raises(DataError, match=r"(?s)one.*two|two.*one"):
-        setup.check_facts(data(detector="two"), setup.facts_of(data()), "run")
+        data_metadata.require_same(data(detector="two"), data_metadata.of(data()), "run")
 
 
 def test_another_list_of_answers_is_refused_unless_it_is_to_be_mapped():
-    saved = setup.facts_of(data(answers=("yes", "no")))
-    setup.check_facts(data(answers=("yes", "no")), saved, "run")
+    saved = data_metadata.of(data(answers=("yes", "no")))
+    data_metadata.require_same(data(answers=("yes", "no")), saved, "run")
     other = data(answers=("no", "yes"))
     with pytest.raises(DataError, match=r"another list of answers(?s:.*)--config\.data\.answers"):
-        setup.check_facts(other, saved, "run")
-    setup.check_facts(other, saved, "run", vocabulary=False)
+        data_metadata.require_same(other, saved, "run")
+    data_metadata.require_same(other, saved, "run", vocabulary=False)
 
 
 def test_another_list_of_classes_is_refused():
-    saved = setup.facts_of(data(labels=("cat", "dog")))
-    setup.check_facts(data(labels=("cat", "dog")), saved, "run")
+    saved = data_metadata.of(data(labels=("cat", "dog")))
+    data_metadata.require_same(data(labels=("cat", "dog")), saved, "run")
     with pytest.raises(DataError, match=r"(?s)another list of classes.*\['cat', 'dog'\].*\['dog"):
-        setup.check_facts(data(labels=("dog", "cat")), saved, "run")
+        data_metadata.require_same(data(labels=("dog", "cat")), saved, "run")
     before = {key: value for key, value in saved.items() if key != "labels"}
-    setup.check_facts(data(labels=("dog", "cat")), before, "run")  # runs of before know none
+    data_metadata.require_same(
+        data(labels=("dog", "cat")), before, "run"
+    )  # runs of before know none

@@ -1,0 +1,45 @@
+"""The best value so far of the metric that decides which checkpoint is kept for good."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from core.errors import ConfigError
+
+
+class BestMetric:
+    """`config.checkpoint.best`, higher is better.
+
+    Attributes:
+      record: {"step", "metric", "value"} of the best evaluation, or None.
+    """
+
+    def __init__(self, name: str, record: dict[str, Any] | None):
+        """Begins anew, or goes on with the record of a checkpoint; an empty name: no metric."""
+        self._name, self.record = name, record
+
+    def improved(self, step: int, values: Mapping[str, float]) -> bool:
+        """Whether an evaluation is the best so far; it is the record then.
+
+        Args:
+          step: updates done. There is no checkpoint of step 0 to be the best.
+          values: {"evals/<name>/<metric>": value}.
+
+        Raises:
+          ConfigError: the metric is not among the values.
+        """
+        if not self._name:
+            return False
+        if self._name not in values:
+            raise ConfigError(
+                f"config.checkpoint.best must name a metric of config.evals, found {self._name!r}; "
+                f"there are {sorted(values)}"
+            )
+        value = values[self._name]
+        if not step or not np.isfinite(value):
+            return False
+        if self.record and value <= self.record["value"]:
+            return False
+        self.record = dict(step=step, metric=self._name, value=value)
+        return True
