@@ -1,4 +1,4 @@
-"""What a checkpoint says of the data it was trained on, and whether the data at hand are the same."""
+"""What a checkpoint says of its data, and whether the data at hand are the same."""
 
 import dataclasses
 import hashlib

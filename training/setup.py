@@ -68,19 +68,6 @@ def _shard() -> tuple[int, int]:
 
 def assemblers(config) -> dict[str, Callable[..., dict]]:
     """{stream: assemble function}: a stream's texts are laid out as its first objective says."""
-    return {
-        name: _assembler(config, block) if block.images else base.assemble_plain
-        for name, block in config.streams.items()
-    }
-
-
-def _assembler(config, block) -> Callable[..., dict]:
-    first = block.objectives[0]
-    return objectives.find(first).assembler(config.objectives[first])
-
-
-def assemblers(config) -> dict[str, Callable[..., dict]]:
-    """{stream: assemble function}: a stream's texts are laid out as its first objective says."""
 
     def of(block) -> Callable[..., dict]:
         if not block.images:

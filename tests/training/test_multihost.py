@@ -166,7 +166,7 @@ def leaves(tree):
 def test_processes_with_other_data_are_told_apart(monkeypatch):
     monkeypatch.setattr(cluster, "told_by_first", lambda text: '{"streams.text": "aa", "x": "b"}')
     data_metadata.require_same_on_all_processes({"streams.text": "aa", "x": "b"})
-    with pytest.raises(setup.DataError, match=r"process 0 on .*\['x'\][^\0]*b[^\0]*found: c"):
+    with pytest.raises(DataError, match=r"process 0 on .*\['x'\][^\0]*b[^\0]*found: c"):
         data_metadata.require_same_on_all_processes({"streams.text": "aa", "x": "c"})
 
 

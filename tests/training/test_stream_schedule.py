@@ -1,0 +1,95 @@
+"""Which streams take part in a step: draws count for those alone, and a resumed run agrees."""
+
+import itertools
+import json
+
+import jax
+import pytest
+
+from core import remote
+from core.errors import ConfigError
+from runtime import sharding, signals
+from tests.training import fakes, run_fake
+from training import loop, stream_schedule
+from training.run import goodput
+
+STEPS = 16
+
+
+class StopAtEvaluation:
+    """The text stream takes part in even steps, until the evaluation at step 6 stops it."""
+
+    def __init__(self, block, names, saved):
+        self._names, self._stopped = names, saved.get("stopped", False)
+
+    def streams(self, step):
+        both = step % 2 == 0 and not self._stopped
+        return self._names if both else ["captions"]
+
+    def evaluated(self, step, metrics):
+        self._stopped = self._stopped or step >= 6
+
+    def state(self):
+        return dict(stopped=self._stopped)
+
+
+@pytest.fixture
+def stopping(monkeypatch):
+    monkeypatch.setitem(stream_schedule.KINDS, "stopping", StopAtEvaluation)
+
+
+def train(folder, steps):
+    changes = {"stream_schedule.kind": "stopping", "checkpoint.every": 2, "log_every": 1}
+    config = fakes.config(total_steps=steps, **changes)
+    config.optimizer.schedule = "step"  # another number of steps, the same rate
+    mesh = sharding.make_mesh(config.mesh)
+    seen = []
+
+    def at_draw(draw):
+        seen.append(draw)
+
+    with jax.set_mesh(mesh), signals.StopSignal() as stop:
+        parts = run_fake.parts(config, at_draw=at_draw)
+        loop.train(config, remote.path(folder), parts, mesh, stop, goodput.Ledger())
+    meta = json.loads((folder / "checkpoints" / str(steps) / "meta" / "metadata").read_text())
+    return meta, run_fake.losses(folder)
+
+
+def test_draws_of_streams_that_take_part():
+    schedule = StopAtEvaluation({}, ["captions", "text"], {})
+    plan = stream_schedule.plan(schedule, 0, dict(captions=5, text=2))
+    assert list(itertools.islice(plan, 4)) == [
+        dict(captions=5, text=2), dict(captions=6), dict(captions=7, text=3), dict(captions=8),
+    ]  # fmt: skip
+
+
+def test_a_stream_that_stops_counts_no_batch_that_was_read_ahead(stopping, tmp_path):
+    meta, lines = train(tmp_path / "whole", STEPS)
+    # Steps 0, 2 and 4 have the text; the evaluation at step 6 ends it, though step 6 was read.
+    draws = meta.get("meta", meta)["draws"]
+    assert draws == dict(captions=STEPS, text=3)
+    with_text = [line["step"] for line in lines if "train/loss/text/words" in line]
+    assert with_text == [1, 3, 5]
+
+
+def test_a_run_resumed_in_the_middle_repeats_an_unbroken_one(stopping, tmp_path):
+    _, whole = train(tmp_path / "whole", STEPS)
+    for steps in (4, 10, STEPS):
+        _, lines = train(tmp_path / "parts", steps)
+    evaluated = {"evals/table/spread", "evals/table/constant"}
+    strip = [{k: v for k, v in line.items() if k not in evaluated} for line in lines]
+    plain = [{k: v for k, v in line.items() if k not in evaluated} for line in whole]
+    assert [line for line in strip if "train/loss" in line] == [
+        line for line in plain if "train/loss" in line
+    ]
+
+
+def test_an_unknown_schedule_is_refused():
+    with pytest.raises(ConfigError, match=r"(?s)config\.stream_schedule\.kind.*\['all'\].*'some'"):
+        stream_schedule.make(dict(kind="some"), ["captions"])
+
+
+def test_all_streams_always():
+    schedule = stream_schedule.make(dict(kind="all"), ["captions", "text"])
+    plan = stream_schedule.plan(schedule, 3, dict(captions=3, text=1))
+    assert list(itertools.islice(plan, 2)) == [dict(captions=3, text=1), dict(captions=4, text=2)]
