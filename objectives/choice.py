@@ -14,6 +14,7 @@ import numpy as np
 from core.errors import ConfigError, DataError
 from objectives import base, classification
 from vl_models.heads import HeadSpec
+from vl_models.published.heads import TWO_SEGMENTS
 
 # (text, image) of the four pairs of retrieval. Texts: the image's own caption, one of a random
 # other image, one of an image that looks alike (a hard negative). Images: its own, a random other.
@@ -21,9 +22,6 @@ RETRIEVAL = ((0, 0), (1, 0), (0, 1), (2, 0))
 _ALIGNMENT = "heads/alignment/classifier"
 _SEGMENTS = "trunk/embeddings/segment/embedding"
 _IMAGES = "trunk/regions/projection/kernel"
-# Heads of objectives whose texts have a second segment (VL-BERT's answers, anyone's choices), as
-# the published models and this project's configs call them.
-_TWO_SEGMENTS = {"vqa", "gqa", "choice", "ranking"}
 
 
 class Choice(classification.Classification):
@@ -128,7 +126,7 @@ class Choice(classification.Classification):
         That it saw another is told by the heads it has; BERT, which has no images, saw both.
         """
         heads_there = {path.split("/")[1] for path in arrays if path.startswith("heads/")}
-        trained = heads_there & _TWO_SEGMENTS or _IMAGES not in arrays
+        trained = heads_there & TWO_SEGMENTS or _IMAGES not in arrays
         if self.block.segment_b != "copy" or trained or _SEGMENTS not in arrays:
             return {}
         table = arrays[_SEGMENTS].copy()

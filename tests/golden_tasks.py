@@ -92,6 +92,7 @@ def check_published(golden, kind: str, task: MultiTaskModel, batch: dict) -> tup
     Returns:
       {objective: logits} and {objective: loss}.
     """
+    batch = jax.tree.map(jnp.asarray, batch)
     state = golden.state_dict(dict(translate.ALIASES[kind]))
     shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), {STREAM: batch}))
     params = golden_files.fitted(shapes, translate.from_torch(kind, state))

@@ -31,8 +31,9 @@ def test_published_outputs_loss_gradients_and_boxes():
     task = golden_tasks.task_of(golden, dict(grounding=VLBERT))
     expressions = golden_tasks.Texts([row[row > 0] for row in golden["in/expression"]])
     special, width = golden_tasks.special_of(golden), golden["in/expression"].shape[1] + 2
-    texts = base.assemble_caption(expressions, np.arange(3), special, width)
     label = golden["in/label"]
+    rows = np.arange(len(label))
+    texts = base.assemble_caption(expressions, rows, special, width)
     batch = golden_tasks.image_arrays(golden, padding=-2) | texts
     # An overlap of 0 everywhere would mean that the box is unknown.
     batch["region_iou"] = jnp.asarray(np.maximum(label, 0.01), jnp.float32)[:, None]
@@ -42,18 +43,20 @@ def test_published_outputs_loss_gradients_and_boxes():
     logits = logits["grounding"]
     golden.check_output("label_logits", logits)  # padded rows, too: the head of a zero state
 
-    def boxes_of(rows):
-        boxes = golden["in/boxes"][np.arange(len(rows)), rows, :4]
+    def boxes_of(chosen):
+        boxes = golden["in/boxes"][rows, chosen, :4]
         return boxes / golden["in/im_info"][:, [2, 3, 2, 3]]
 
-    # The original lets padded rows win (in the last two examples one does); here none can.
-    golden.check_output("pred_boxes", boxes_of(np.argmax(logits, -1)))
-    ours = np.asarray(grounding.best(logits, batch))
-    np.testing.assert_allclose(boxes_of(ours)[0], golden["out/pred_boxes"][0], rtol=2e-4)
-    assert ours.tolist() == [5, 0, 0]
-    assert np.all(label[np.arange(3), ours] >= 0)
+    # The original lets padded rows win; here none can.
+    theirs, ours = np.argmax(logits, -1), np.asarray(grounding.best(logits, batch))
+    golden.check_output("pred_boxes", boxes_of(theirs))
+    real = np.where(label >= 0, golden["out/label_logits"], -np.inf)
+    assert ours.tolist() == real.argmax(-1).tolist()
+    agreed = label[rows, theirs] >= 0
+    assert np.array_equal(ours[agreed], theirs[agreed])
     score, weight = task.streams["examples"][0].metrics(logits, batch)["grounding_accuracy"]
-    assert (float(score), float(weight)) == (1, 3)
+    assert float(score) == (label[rows, ours] >= 0.5).sum()
+    assert float(weight) == len(rows)
 
 
 LOGITS = np.asarray([[0.5, -1.0, 2.0, 9.0], [1.0, 0.3, -0.2, 0.1], [5.0, 5.0, 5.0, 5.0]])

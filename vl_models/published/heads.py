@@ -84,6 +84,10 @@ HEADS: Mapping[str, Mapping[str, Published]] = {
 }
 
 
+# Heads whose texts have a second segment: VL-BERT's answers, anyone's choices.
+TWO_SEGMENTS = frozenset({"vqa", "gqa", "choice", "ranking"})
+
+
 def specs(kind: str, arrays: Mapping[str, np.ndarray]) -> dict[str, HeadSpec]:
     """The heads that a published model's arrays hold.
 

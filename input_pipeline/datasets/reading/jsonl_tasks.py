@@ -194,7 +194,7 @@ class Reader:
                     "the lines have different numbers of choices",
                     f"{self._count}, as the first one",
                     len(choices),
-                    "give all of them as many (config.objectives.choice.choices)",
+                    "give all of them as many (option choices of their objective)",
                 )
             label = line.item[self._keys.label] if there else -1
             if there and (type(label) is not int or not 0 <= label < len(choices)):
