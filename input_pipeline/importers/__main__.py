@@ -3,7 +3,7 @@
   python -m input_pipeline.importers LAYOUT FILES... --out STORE [options]
   python -m input_pipeline.importers LAYOUT --help      # the layout's files and options
 
-A run that was stopped goes on where it was when the same command is given again.
+The same command resumes a run that was stopped.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 A layout's module has a docstring that describes the files, and a class `Layout`. The driver
 (`importers.run`) cuts its files into parts, reads parts in several processes, checks and writes
-every image, goes on after a kill, and reports progress and coverage.
+every image, resumes interrupted imports, and reports progress and coverage.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 """Drives an import: files of one layout -> one region store, in parallel, resumable.
 
 The input is cut into parts; each becomes a small store of its own in `OUT.partial/`, and all of
-them the store OUT at the end, by moving files. A run that was killed goes on where it was: the same
-command skips the parts that are finished. `plan.json` there says what they were made of; another
-input or option is refused. How the work is shared out changes nothing in the result. A store on
-gs:// is made on this machine (`remote.cache()`) and uploaded at the end.
+them the store OUT at the end, by moving files. The same command resumes an interrupted run: it
+skips finished parts. `plan.json` there records what they were made of; another input or option is
+refused. The number of parts and workers changes nothing in the result. A store on gs:// is made on
+this machine (`remote.cache()`) and uploaded at the end.
 """
 
 import argparse
@@ -164,7 +164,7 @@ class _Import:
             return
         error.add_note(
             f"  kept: {done} of {len(self._folders)} parts are finished in {self._partial}; the "
-            "same command goes on from there (a changed input starts anew: remove it first)"
+            "same command resumes there (a changed input starts anew: remove it first)"
         )
 
     def _import_missing(self) -> float:
