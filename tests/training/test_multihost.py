@@ -17,6 +17,7 @@ import pytest
 
 from checkpoints import checkpoint
 from checkpoints.checkpoint import FOLDER
+from core.errors import DataError
 from runtime import cluster
 from training import data_metadata, loop
 from training.run import metrics
