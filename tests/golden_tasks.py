@@ -95,7 +95,7 @@ def check_published(golden, kind: str, task: MultiTaskModel, batch: dict) -> tup
     batch = jax.tree.map(jnp.asarray, batch)
     state = golden.state_dict(dict(translate.ALIASES[kind]))
     shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), {STREAM: batch}))
-    params = golden_files.fitted(shapes, translate.from_torch(kind, state))
+    params = golden_files.fitted(shapes, translate.translate(kind, state).arrays)
     batch = task.corrupt(STREAM, batch, None)
 
     def loss_fn(params):
@@ -112,7 +112,7 @@ def check_published(golden, kind: str, task: MultiTaskModel, batch: dict) -> tup
     golden.check_loss("loss", loss)
     flat = {k: np.asarray(v) for k, v in loading.flatten(grads).items()}
     golden.check_gradients(translate.to_torch(kind, flat))
-    back = translate.to_torch(kind, translate.from_torch(kind, state))
+    back = translate.to_torch(kind, translate.translate(kind, state).arrays)
     assert sorted(back) == sorted(state)
     assert all(np.array_equal(back[name], value) for name, value in state.items())
     return logits, means

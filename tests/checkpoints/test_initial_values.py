@@ -258,7 +258,7 @@ def test_names_of_the_two_layer_choice_head():
     state |= {"final_mlp.1.weight": first, "final_mlp.1.bias": np.zeros(40, np.float32),
               "final_mlp.4.weight": last, "final_mlp.4.bias": np.zeros(1, np.float32)}  # fmt: skip
     assert translate.kind_of(state) == "vlbert_vcr_2fc"
-    arrays = translate.from_torch("vlbert_vcr_2fc", state)
+    arrays = translate.translate("vlbert_vcr_2fc", state).arrays
     assert arrays["heads/choice/transform/kernel"].shape == (hidden, 40)
     assert arrays["heads/choice/classifier/kernel"].shape == (40, 1)
     assert translate.kind_for("vlbert", arrays) == "vlbert_vcr_2fc"

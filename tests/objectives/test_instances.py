@@ -1,5 +1,6 @@
 """Objectives are instances: two of a kind in one run, their heads, losses and metrics by name."""
 
+import json
 import types
 
 import jax
@@ -11,7 +12,7 @@ import objectives
 from configs import common, models
 from core.errors import ConfigError
 from input_pipeline.schema import SpecialIds
-from objectives import base
+from objectives import base, instances
 from objectives.model import MultiTaskModel
 
 SPECIAL = SpecialIds(0, 1, 2, 3, 4, 40)
@@ -96,3 +97,20 @@ def test_streams_name_objectives_that_there_are():
         ConfigError, match=r"(?s)config\.streams\.one\.objectives\n.*found: 'other'"
     ):
         MultiTaskModel(configure(dict(one=("other",)), dict(mine=ENTAILMENT)), SPECIAL, SPEC)
+
+
+def test_heads_of_a_run_of_before_come_from_its_config():
+    config = configure(
+        dict(sentences=("classification",), captions=("masked_language",)),
+        dict(classification=ENTAILMENT | dict(head="entailment"), **common.objective_blocks()),
+    )
+    lists = base.OutputLists(labels=("no", "maybe", "yes"))
+    model = MultiTaskModel(config, SPECIAL, SPEC, dict.fromkeys(config.streams, lists))
+    saved = json.loads(json.dumps(config.to_dict()))
+    for name, block in saved["objectives"].items():
+        del block["kind"]  # blocks were of the kind that they were called by
+        if name != "classification":
+            del block["head"]
+    found = instances.saved_heads(saved, model.trunk, SPECIAL, SPEC, lists)
+    assert found == model.head_specs
+    assert sorted(found) == ["entailment", "masked_language"]

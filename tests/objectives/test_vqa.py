@@ -39,6 +39,7 @@ def test_published_outputs_loss_and_gradients(path):
     )
     batch["answer_ids"] = jnp.broadcast_to(jnp.arange(scores.shape[1]), scores.shape)
     batch["answer_scores"] = jnp.asarray(scores)
+    batch = jax.tree.map(jnp.asarray, batch)
     logits, means = golden_tasks.check_published(golden, kind, task, batch)
     golden.check_loss("ans_loss", means["vqa"])
     golden.check_output("label_logits", logits["vqa"])

@@ -39,7 +39,7 @@ def test_outputs_and_gradients():
         ),
     )
     state = golden.state_dict(dict(translate.ALIASES["single_stream"]))
-    flat = translate.from_torch("single_stream", state)
+    flat = translate.translate("single_stream", state).arrays
     params = loading.unflatten({path: jnp.asarray(x) for path, x in flat.items()})
     shapes = jax.eval_shape(
         lambda key: trunk.init(key, batch, train=False)["params"], jax.random.key(0)

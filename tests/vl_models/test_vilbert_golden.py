@@ -84,7 +84,7 @@ def make_batch(golden):
 
 def load(meta, state, model="vilbert", trunk=None, without=()):
     """{"trunk": …, "heads": …} through the converter, the trunk's tree checked against its own."""
-    flat = translate.from_torch(model, state)
+    flat = translate.translate(model, state).arrays
     dropped = [p for p in flat if any(p.startswith(w) for w in without)]
     return loading.unflatten({p: jnp.asarray(x) for p, x in flat.items() if p not in dropped})
 
@@ -227,7 +227,7 @@ def test_task_outputs_and_gradients(path):
 def test_round_trip_keeps_all_but_dead_weights():
     golden = golden_files.Golden(golden_files.files("vilbert_vl_tasks_dynamic.npz")[0])
     state = golden.state_dict(ALIASES)
-    back = translate.to_torch("vilbert", translate.from_torch("vilbert", state))
+    back = translate.to_torch("vilbert", translate.translate("vilbert", state).arrays)
     assert sorted(back) == sorted(state)
     for name, value in state.items():
         if "q_dense" in name:

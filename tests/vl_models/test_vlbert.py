@@ -63,7 +63,7 @@ def tiny_params(shapes):
     i = np.arange(16)
     state["object_linguistic_embeddings.weight"] = np.float32(0.02 * ((i % 5) - 2))[None]
     state["aux_text_visual_embedding.weight"] = np.float32(0.03 * ((i % 4) - 1.5))[None]
-    return golden_files.fitted(shapes, translate.from_torch("vlbert", state))
+    return golden_files.fitted(shapes, translate.translate("vlbert", state).arrays)
 
 
 def tiny_batch():

@@ -92,7 +92,7 @@ def test_outputs_losses_and_gradients(path):
     golden = golden_files.Golden(path)
     task = make_task(golden.meta, golden["in/boxes"].shape[-1] - 4)
     ties = dict(translate.ALIASES["vlbert"])
-    loaded = translate.from_torch("vlbert", golden.state_dict(ties))
+    loaded = translate.translate("vlbert", golden.state_dict(ties)).arrays
     batch = make_batch(golden)
 
     def objective(params):
@@ -160,7 +160,7 @@ def test_converter_round_trip_is_exact():
     golden = golden_files.Golden(golden_files.files("vlbert_pretrain*.npz")[0])
     state = golden.state_dict(dict(translate.ALIASES["vlbert"]))
     prefixed = {f"module.{name}": value for name, value in state.items()}
-    back = translate.to_torch("vlbert", translate.from_torch("vlbert", prefixed))
+    back = translate.to_torch("vlbert", translate.translate("vlbert", prefixed).arrays)
     assert sorted(back) == sorted(state)
     for name, value in state.items():
         assert np.array_equal(back[name], value), name
@@ -168,6 +168,6 @@ def test_converter_round_trip_is_exact():
 
 def test_unknown_published_name_is_named():
     with pytest.raises(KeyError, match=r"vlbert\.surprise"):
-        translate.from_torch("vlbert", {"vlbert.surprise": np.zeros(3)})
+        translate.translate("vlbert", {"vlbert.surprise": np.zeros(3)})
     with pytest.raises(KeyError, match="trunk/surprise"):
         translate.to_torch("vlbert", {"trunk/surprise": np.zeros(3)})

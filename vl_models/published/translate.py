@@ -176,11 +176,6 @@ def _nearest(rules, name: str) -> str:
     return f" (nearest known: {close[0]})" if close else ""
 
 
-def from_torch(kind: str, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """{our path: array} of a published state dict; arguments and errors as `translate`."""
-    return translate(kind, state).arrays
-
-
 def to_torch(kind: str, flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{our path: array} → published names and layout, with aliases and dead parameters.
 
