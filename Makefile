@@ -19,7 +19,7 @@ test-all: $(VENV)/ready
 	$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/ready
-	$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
+	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy
 
 format: $(VENV)/ready
 	$(RUN) -m ruff check --fix . ; $(RUN) -m ruff format .

@@ -10,6 +10,8 @@ import pkgutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ml_collections import ConfigDict
+
 from core.errors import ConfigError
 from objectives import options
 
@@ -44,7 +46,7 @@ def find(kind: str) -> type["base.Objective"]:
     return found
 
 
-def of_block(name: str, block: Mapping[str, Any]) -> type["base.Objective"]:
+def of_block(name: str, block: Mapping[str, Any] | ConfigDict) -> type["base.Objective"]:
     """The class of an instance, its options checked.
 
     Args:
@@ -58,6 +60,8 @@ def of_block(name: str, block: Mapping[str, Any]) -> type["base.Objective"]:
     return find(options.kind_of(name, block))
 
 
-def build(name: str, block: Mapping[str, Any], facts: "base.Facts") -> "base.Objective":
+def build(
+    name: str, block: Mapping[str, Any] | ConfigDict, facts: "base.Facts"
+) -> "base.Objective":
     """An objective of a config; arguments and errors as `of_block`."""
     return of_block(name, block)(name, block, facts)

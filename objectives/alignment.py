@@ -1,11 +1,16 @@
 """Does the caption belong to the image? (VL-BERT's relationship task, ViLBERT's alignment.)"""
 
+from typing import Any
+
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float
 
 from core.errors import ConfigError
 from input_pipeline.schema import TEXT_KEYS
 from objectives import base, losses, masking
 from vl_models.heads import HeadSpec
+from vl_models.trunk import Trunk
 
 
 class Alignment(base.Objective):
@@ -14,11 +19,11 @@ class Alignment(base.Objective):
     phase = base.Phase.SWAP_TEXTS
     abilities = frozenset({base.Ability.SCORE_PAIRS, base.Ability.JUDGE_PAIRS})
 
-    def head(self, trunk):
+    def head(self, trunk: Trunk) -> HeadSpec:
         del trunk
         return HeadSpec("linear", "pooled", dict(outputs=2))
 
-    def corrupt(self, batch, keys):
+    def corrupt(self, batch: base.Arrays, keys: base.Keys) -> dict[str, Any]:
         """Keeps the image's own caption (k = 0) or a foreign one (k = 1), K 2 → 1.
 
         Adds alignment_label int [B], 1 = match.
@@ -42,25 +47,27 @@ class Alignment(base.Objective):
                 out[key] = jnp.where(swap[:, None, None], other, own)
         return out
 
-    def weight(self, batch):
+    def weight(self, batch: base.Arrays) -> base.Scalar:
         return batch["_weight"].sum()
 
-    def logits(self, head, outputs, batch):
+    def logits(
+        self, head: base.Head, outputs: base.Arrays, batch: base.Arrays
+    ) -> Float[Array, "N 2"]:
         if "pooled" not in outputs:
             raise ConfigError(f"{self.name} reads the pooled state: set config.model.pooler=True")
         return head(outputs["pooled"])
 
-    def loss(self, logits, batch):
+    def loss(self, logits: Float[Array, "N 2"], batch: base.Arrays) -> base.Scalar:
         return (losses.cross_entropy(logits, batch["alignment_label"]) * batch["_weight"]).sum()
 
-    def metrics(self, logits, batch):
+    def metrics(self, logits: Float[Array, "N 2"], batch: base.Arrays) -> dict[str, base.Pair]:
         right = jnp.argmax(logits, -1) == batch["alignment_label"]
         weight = batch["_weight"]
         return {self.metric("accuracy"): ((right * weight).sum(), weight.sum())}
 
-    def pair_scores(self, logits):
+    def pair_scores(self, logits: Float[Array, "N outputs"]) -> Float[Array, " N"]:
         """Log-odds of a match; class 1 is one."""
         return logits[:, 1] - logits[:, 0]
 
-    def pair_matches(self, logits):
+    def pair_matches(self, logits: Float[Array, "N outputs"]) -> Bool[Array, " N"]:
         return jnp.argmax(logits, -1) == 1

@@ -3,15 +3,36 @@
 import dataclasses
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+from jax import Array
+from jaxtyping import Bool, Float, Key
+from ml_collections import ConfigDict
 
 from core.errors import ConfigError, DataError
 from input_pipeline.schema import FIELDS, SpecialIds
 from vl_models.heads import HeadSpec
+from vl_models.layers import Pairs
+from vl_models.trunk import Trunk
 
-Arrays = Mapping[str, Any]
+Arrays = Mapping[str, Any]  # of a stream batch, or the trunk's outputs
+Keys = Key[Array, " B"]  # one per row of a batch
+Scalar = Float[Array, ""]
+Pair = tuple[Scalar, Scalar]  # sum and weight of a mean
+Head = Callable[..., Float[Array, "..."]]  # holds its parameters and mode
+Assembler = Callable[..., dict[str, np.ndarray]]  # (table, rows, special, max_text) → text arrays
+
+
+@runtime_checkable
+class TextTable(Protocol):
+    """The tokenised texts of a stream; see `input_pipeline.texts.tables`."""
+
+    def gather(
+        self, rows: np.ndarray, width: int, /, *, cyclic: bool = False
+    ) -> dict[str, np.ndarray]: ...
+    def followers(self, rows: np.ndarray, /) -> np.ndarray: ...
+    def text_id(self, row: int, /) -> str: ...
 
 
 class Phase(enum.IntEnum):
@@ -120,19 +141,19 @@ class Objective:
     flip_invariant: bool = True
     hides_regions: bool = False
     predicts: bool = False
-    pairs: tuple[tuple[int, int], ...] | None = None
+    pairs: Pairs | None = None
     reads: tuple[str, ...] = ()
 
-    def __init_subclass__(cls):
+    def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.kind = cls.__module__.rpartition(".")[2]
 
-    def __init__(self, name: str, block: Any, facts: Facts):
+    def __init__(self, name: str, block: ConfigDict, facts: Facts):
         self.name, self.block, self.facts = name, block, facts
         self.head_name: str = block.get("head") or name  # configs of before may have no such field
 
     @classmethod
-    def assembler(cls, block) -> Callable[..., dict]:
+    def assembler(cls, block: ConfigDict) -> Assembler:
         """assemble(table, rows, special, max_text) → text arrays; the stream's first one says."""
         del block
         return assemble_caption
@@ -146,7 +167,7 @@ class Objective:
         """A metric's name: `<name>_<what>`; `short` stands for a name that is just its kind."""
         return f"{short if short and self.name == self.kind else self.name}_{what}"
 
-    def check_stream(self, stream: str, block: Any) -> None:
+    def check_stream(self, stream: str, block: ConfigDict) -> None:
         """Stream options that would spoil the objective silently are errors here.
 
         Args:
@@ -194,7 +215,7 @@ class Objective:
                 f"found {wrong}"
             )
 
-    def head(self, trunk) -> HeadSpec:
+    def head(self, trunk: Trunk) -> HeadSpec:
         """How its head is built; `trunk` tells the widths of what it reads."""
         raise NotImplementedError
 
@@ -226,32 +247,32 @@ class Objective:
         """
         return {}
 
-    def corrupt(self, batch: Arrays, keys) -> dict:
-        """The batch with inputs corrupted and targets added; `keys` key[B], one per row."""
+    def corrupt(self, batch: Arrays, keys: Keys) -> dict[str, Any]:
+        """The batch with inputs corrupted and targets added."""
         raise NotImplementedError
 
-    def weight(self, batch: Arrays):
-        """The loss's denominator, from the corrupted global batch alone: scalar."""
+    def weight(self, batch: Arrays) -> Scalar:
+        """The loss's denominator, from the corrupted global batch alone."""
         raise NotImplementedError
 
-    def logits(self, head: Callable, outputs: Arrays, batch: Arrays):
-        """Head applied where there are targets; `head(*arrays)` holds its parameters and mode."""
+    def logits(self, head: Head, outputs: Arrays, batch: Arrays) -> Float[Array, "..."]:
+        """Head applied where there are targets."""
         raise NotImplementedError
 
-    def loss(self, logits, batch: Arrays):
-        """The loss's numerator: scalar."""
+    def loss(self, logits: Float[Array, "..."], batch: Arrays) -> Scalar:
+        """The loss's numerator."""
         raise NotImplementedError
 
-    def metrics(self, logits, batch: Arrays) -> dict:
+    def metrics(self, logits: Float[Array, "..."], batch: Arrays) -> dict[str, Pair]:
         """{name: (sum, weight)}."""
         raise NotImplementedError
 
-    def measure(self, head: Callable, outputs: Arrays, batch: Arrays) -> tuple:
+    def measure(self, head: Head, outputs: Arrays, batch: Arrays) -> tuple[Scalar, dict[str, Pair]]:
         """(loss numerator, metrics) of the trunk's outputs, see `loss` and `metrics`."""
         logits = self.logits(head, outputs, batch)
         return self.loss(logits, batch), self.metrics(logits, batch)
 
-    def predictions(self, logits, batch: Arrays) -> dict:
+    def predictions(self, logits: Float[Array, "..."], batch: Arrays) -> dict[str, Array]:
         """What is predicted of each example, small arrays {key: [B, …]}; labels may be missing.
 
         Raises:
@@ -261,7 +282,7 @@ class Objective:
             f"objective {self.name!r} predicts nothing: it is there to learn from, not to use"
         )
 
-    def describe(self, row: Arrays, names: Sequence[str] = ()) -> dict:
+    def describe(self, row: Arrays, names: Sequence[str] = ()) -> dict[str, Any]:
         """One example's prediction as JSON values, with its `label` where that is known.
 
         Args:
@@ -270,12 +291,12 @@ class Objective:
         """
         raise NotImplementedError
 
-    def pair_scores(self, logits):
-        """How well the text and image of each pair fit, [N] from [N, outputs]: SCORE_PAIRS."""
+    def pair_scores(self, logits: Float[Array, "N outputs"]) -> Float[Array, " N"]:
+        """How well the text and image of each pair fit: SCORE_PAIRS."""
         raise NotImplementedError
 
-    def pair_matches(self, logits):
-        """Whether each pair belongs together, bool [N] from [N, outputs]: JUDGE_PAIRS."""
+    def pair_matches(self, logits: Float[Array, "N outputs"]) -> Bool[Array, " N"]:
+        """Whether each pair belongs together: JUDGE_PAIRS."""
         raise NotImplementedError
 
 
@@ -300,7 +321,9 @@ def able(objectives: Sequence[Objective], ability: Ability, stream: str) -> list
     return found
 
 
-def assemble_caption(table, rows: np.ndarray, special: SpecialIds, max_text: int) -> dict:
+def assemble_caption(
+    table: TextTable, rows: np.ndarray, special: SpecialIds, max_text: int
+) -> dict[str, np.ndarray]:
     """[CLS] pieces [SEP], cut to `max_text` with [SEP] kept, one segment.
 
     Args:
@@ -314,8 +337,8 @@ def assemble_caption(table, rows: np.ndarray, special: SpecialIds, max_text: int
     ids, length = columns["ids"], np.minimum(columns["lengths"], max_text - 2)
     size, slots = len(rows), np.arange(max_text)
 
-    def frame(inner, outer, dtype):
-        out = np.full((size, max_text), outer, dtype)
+    def frame(inner: np.ndarray, outer: int, dtype: type) -> np.ndarray:
+        out: np.ndarray = np.full((size, max_text), outer, dtype)
         out[:, 1:-1] = inner
         return out
 
@@ -327,7 +350,7 @@ def assemble_caption(table, rows: np.ndarray, special: SpecialIds, max_text: int
     starts = frame(columns["word_starts"], False, bool) & mask
     starts[:, 0] = True
     starts |= end
-    out = dict(
+    out: dict[str, np.ndarray] = dict(
         text_ids=text,
         text_mask=mask,
         segment_ids=np.zeros_like(text),
@@ -338,7 +361,9 @@ def assemble_caption(table, rows: np.ndarray, special: SpecialIds, max_text: int
     return {name: array[:, None] for name, array in out.items()}
 
 
-def assemble_plain(table, rows: np.ndarray, special: SpecialIds, max_text: int) -> dict:
+def assemble_plain(
+    table: TextTable, rows: np.ndarray, special: SpecialIds, max_text: int
+) -> dict[str, np.ndarray]:
     """`max_text` pieces from each row's start on through the following rows, no special tokens.
 
     VL-BERT's text-only corpus (released code): neither [CLS] nor [SEP], segment A.

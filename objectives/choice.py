@@ -6,15 +6,23 @@ Retrieval (ViLBERT §3.2): a caption and its image against three pairs that do n
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jaxtyping import Float
+from ml_collections import ConfigDict
 
 from core.errors import ConfigError, DataError
+from input_pipeline.schema import SpecialIds
 from objectives import base, classification
 from vl_models.heads import HeadSpec
+from vl_models.layers import Pairs
 from vl_models.published.heads import TWO_SEGMENTS
+from vl_models.trunk import Trunk
 
 # (text, image) of the four pairs of retrieval. Texts: the image's own caption, one of a random
 # other image, one of an image that looks alike (a hard negative). Images: its own, a random other.
@@ -48,33 +56,20 @@ class Choice(classification.Classification):
     whole_text = True  # the assembler cuts question and choice; regions never cost words
 
     @classmethod
-    def assembler(cls, block):
+    def assembler(cls, block: ConfigDict) -> base.Assembler:
         if block.pairs == "retrieval":
             return base.assemble_caption
         return functools.partial(assemble_choices, choices=block.choices)
 
-    @property
-    def predicts(self) -> bool:
-        """False for retrieval: negatives are resampled."""
-        return self.block.pairs == "texts"
+    def __init__(self, name: str, block: ConfigDict, facts: base.Facts):
+        super().__init__(name, block, facts)
+        self.choices = block.choices
+        if block.pairs == "retrieval":
+            self.predicts = False  # negatives are resampled
+            self.reads = ()  # the first pair is always the right one
+            self.abilities = frozenset({base.Ability.SCORE_PAIRS})  # other texts are no captions
 
-    @property
-    def choices(self) -> int:
-        """Texts per example."""
-        return self.block.choices
-
-    @property
-    def abilities(self) -> frozenset[base.Ability]:
-        """Of retrieval alone: the texts of other data sets are no captions."""
-        retrieval = self.block.pairs == "retrieval"
-        return frozenset({base.Ability.SCORE_PAIRS} if retrieval else ())
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Of retrieval the first pair is always the right one."""
-        return ("label",) if self.block.pairs == "texts" else ()
-
-    def _pairs(self):
+    def _pairs(self) -> Pairs:
         if self.block.pairs == "texts":
             return tuple((text, 0) for text in range(self.block.choices))
         if self.block.choices != len(RETRIEVAL):
@@ -84,7 +79,7 @@ class Choice(classification.Classification):
             )
         return RETRIEVAL
 
-    def head(self, trunk):
+    def head(self, trunk: Trunk) -> HeadSpec:
         block = self.block
         if block.classifier == "1fc":
             return HeadSpec("linear", "pooled", dict(outputs=1, dropout=block.dropout))
@@ -103,10 +98,12 @@ class Choice(classification.Classification):
         )
         return HeadSpec("classifier", "pooled", options)
 
-    def initial_values(self, arrays, known):
+    def initial_values(
+        self, arrays: base.Arrays, known: base.Arrays
+    ) -> dict[str, base.InitialValue]:
         return self._log_odds(arrays) | self._second_segment(arrays, known)
 
-    def _log_odds(self, arrays):
+    def _log_odds(self, arrays: base.Arrays) -> dict[str, base.InitialValue]:
         """A pair's score as log p(match) − log p(no match): the difference of their logits."""
         if self.block.head_init != "alignment" or f"{_ALIGNMENT}/kernel" not in arrays:
             return {}
@@ -120,7 +117,9 @@ class Choice(classification.Classification):
             )
         return out
 
-    def _second_segment(self, arrays, known):
+    def _second_segment(
+        self, arrays: base.Arrays, known: base.Arrays
+    ) -> dict[str, base.InitialValue]:
         """Captions are of one segment, so a model trained on them alone never saw the second.
 
         That it saw another is told by the heads it has; BERT, which has no images, saw both.
@@ -135,7 +134,7 @@ class Choice(classification.Classification):
         value = base.InitialValue(table, _SEGMENTS, note, known.get(_SEGMENTS), replaces=True)
         return {_SEGMENTS: value}
 
-    def corrupt(self, batch, keys):
+    def corrupt(self, batch: base.Arrays, keys: base.Keys) -> dict[str, Any]:
         """Adds retrieval's labels; mentions of regions that were cut off mean the whole image."""
         del keys  # nothing is hidden
         texts, images = (1 + max(numbers) for numbers in zip(*self.pairs, strict=True))
@@ -153,19 +152,21 @@ class Choice(classification.Classification):
             out["token_region"] = jnp.where(there & (row < mask.shape[-1]), row, 0)
         return out
 
-    def logits(self, head, outputs, batch):
+    def logits(
+        self, head: base.Head, outputs: base.Arrays, batch: base.Arrays
+    ) -> Float[Array, "B P"]:
         """[B, P], one per pair."""
         return head(self._pooled(outputs)).reshape(-1, len(self.pairs))
 
-    def pair_scores(self, logits):
+    def pair_scores(self, logits: Float[Array, "N outputs"]) -> Float[Array, " N"]:
         return logits[:, 0]
 
-    def predictions(self, logits, batch):
+    def predictions(self, logits: Float[Array, "B P"], batch: base.Arrays) -> dict[str, Array]:
         """Logits, and their softmax whatever the loss, as leaderboards want them: [B, P]."""
         probabilities = jax.nn.softmax(logits)
         return dict(logits=logits, probabilities=probabilities, label=batch["label"][:, 0])
 
-    def describe(self, row, names=()):
+    def describe(self, row: base.Arrays, names: Sequence[str] = ()) -> dict[str, Any]:
         """{"choice": number, "probabilities", "logits", "label"}; the last where it is known."""
         return dict(
             choice=int(row["logits"].argmax()),
@@ -174,7 +175,9 @@ class Choice(classification.Classification):
         ) | classification.known_label(row)
 
 
-def assemble_choices(table, rows: np.ndarray, special, max_text: int, *, choices: int) -> dict:
+def assemble_choices(
+    table: base.TextTable, rows: np.ndarray, special: SpecialIds, max_text: int, *, choices: int
+) -> dict[str, np.ndarray]:
     """[CLS] question [SEP] choice [SEP] for each choice of a question.
 
     What is too long is cut piece by piece off the end of the longer part, on a tie the choice.
@@ -212,7 +215,9 @@ def assemble_choices(table, rows: np.ndarray, special, max_text: int, *, choices
     return {key: np.stack([text[key] for text in texts], axis=1) for key in texts[0]}
 
 
-def _joined(first: dict, second: dict, special, max_text: int) -> dict:
+def _joined(
+    first: dict[str, np.ndarray], second: dict[str, np.ndarray], special: SpecialIds, max_text: int
+) -> dict[str, np.ndarray]:
     """Two texts in one row, each array [B, T]; see `assemble_choices`."""
     room, slots = max_text - 3, np.arange(max_text)
     one, two = first["lengths"][:, None], second["lengths"][:, None]
@@ -223,7 +228,7 @@ def _joined(first: dict, second: dict, special, max_text: int) -> dict:
     end = (slots == one + 1) | (slots == one + 2 + two)
     mask = slots <= one + 2 + two
 
-    def spread(key, outer):
+    def spread(key: str, outer: int) -> np.ndarray:
         a = first[key][:, np.clip(slots - 1, 0, room - 1)]
         b = np.take_along_axis(second[key], np.clip(slots - one - 2, 0, room - 1), axis=1)
         return np.where(in_first, a, np.where(in_second, b, outer)).astype(first[key].dtype)

@@ -4,12 +4,20 @@ As 12-in-1 has them: SNLI-VE's three relations from the fused state of image and
 true or false from the fused states of the sentence with each of two images, side by side.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+from ml_collections import ConfigDict
 
 from core.errors import ConfigError
 from objectives import base, losses
 from vl_models.heads import HeadSpec
+from vl_models.layers import Pairs
+from vl_models.trunk import Trunk
 
 
 class Classification(base.Objective):
@@ -30,17 +38,18 @@ class Classification(base.Objective):
     """
 
     predicts = True
-    reads = ("label",)
+    reads: tuple[str, ...] = ("label",)
+    pairs: Pairs
     named_by = "labels"
 
-    def __init__(self, name, block, facts):
+    def __init__(self, name: str, block: ConfigDict, facts: base.Facts):
         super().__init__(name, block, facts)
         self.pairs = self._pairs()
 
-    def _pairs(self):
+    def _pairs(self) -> Pairs:
         return tuple((0, image) for image in range(self.block.images))
 
-    def head(self, trunk):
+    def head(self, trunk: Trunk) -> HeadSpec:
         names = self.output_names
         classes = self.block.classes or len(names)
         if not classes:
@@ -54,27 +63,29 @@ class Classification(base.Objective):
         options |= dict(width=2 * trunk.pooled_width, norm=True)
         return HeadSpec("classifier", "pooled", options, self.named_by, names)
 
-    def corrupt(self, batch, keys):
+    def corrupt(self, batch: base.Arrays, keys: base.Keys) -> dict[str, Any]:
         del keys  # nothing is hidden
         self.need(batch, "label")
         self.need(batch, "text_ids", K=1)
         self.need(batch, "regions", M=self.block.images)
         return dict(batch)
 
-    def weight(self, batch):
+    def weight(self, batch: base.Arrays) -> base.Scalar:
         return _weights(batch).sum()
 
-    def logits(self, head, outputs, batch):
+    def logits(
+        self, head: base.Head, outputs: base.Arrays, batch: base.Arrays
+    ) -> Float[Array, "B C"]:
         """[B, C]."""
         pooled = self._pooled(outputs)
         return head(pooled.reshape(-1, len(self.pairs) * pooled.shape[-1]))
 
-    def _pooled(self, outputs):
+    def _pooled(self, outputs: base.Arrays) -> Float[Array, "N D"]:
         if "pooled" not in outputs:
             raise ConfigError(f"{self.name} reads the pooled state: set config.model.pooler=True")
         return outputs["pooled"]
 
-    def loss(self, logits, batch):
+    def loss(self, logits: Float[Array, "B C"], batch: base.Arrays) -> base.Scalar:
         label = batch["label"][:, 0]
         if self.block.loss == "softmax":
             values = losses.cross_entropy(logits, jnp.maximum(label, 0))
@@ -83,30 +94,30 @@ class Classification(base.Objective):
             values = losses.binary_cross_entropy(logits, target).mean(-1)
         return (values * _weights(batch)).sum()
 
-    def metrics(self, logits, batch):
+    def metrics(self, logits: Float[Array, "B C"], batch: base.Arrays) -> dict[str, base.Pair]:
         weights = _weights(batch)
         right = jnp.argmax(logits, -1) == batch["label"][:, 0]
         return {self.metric("accuracy"): ((right * weights).sum(), weights.sum())}
 
-    def predictions(self, logits, batch):
+    def predictions(self, logits: Float[Array, "B C"], batch: base.Arrays) -> dict[str, Array]:
         """Probabilities of the classes [B, C], and the label, -1 = unknown."""
         probability = jax.nn.softmax if self.block.loss == "softmax" else jax.nn.sigmoid
         return dict(probabilities=probability(logits), label=batch["label"][:, 0])
 
-    def describe(self, row, names=()):
+    def describe(self, row: base.Arrays, names: Sequence[str] = ()) -> dict[str, Any]:
         """{"class": number, "name", "probabilities", "label"}; the last where it is known."""
         best = int(row["probabilities"].argmax())
-        out = {"class": best}
+        out: dict[str, Any] = {"class": best}
         if len(names):
             out["name"] = names[best]
         return out | dict(probabilities=row["probabilities"].tolist()) | known_label(row)
 
 
-def known_label(row) -> dict:
+def known_label(row: base.Arrays) -> dict[str, Any]:
     """{"label": number}, or {} where it is unknown."""
     return {"label": int(row["label"])} if row["label"] >= 0 else {}
 
 
-def _weights(batch):
+def _weights(batch: base.Arrays) -> Float[Array, " B"]:
     """Weight of each example's label, [B]."""
     return batch["_weight"] * (batch["label"][:, 0] >= 0)

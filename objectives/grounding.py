@@ -5,11 +5,17 @@ with the referred object's box. VL-BERT (§4.2) trains on yes or no, ViLBERT (§
 code on the overlap itself. The whole image is a candidate in both.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float, Int
 
 from objectives import base, losses
 from vl_models.heads import HeadSpec
+from vl_models.trunk import Trunk
 
 
 class Grounding(base.Objective):
@@ -28,36 +34,38 @@ class Grounding(base.Objective):
     predicts = True
     reads = ("region_iou",)
 
-    def head(self, trunk):
+    def head(self, trunk: Trunk) -> HeadSpec:
         del trunk
         module = "linear" if self.block.classifier == "1fc" else "classifier"
         return HeadSpec(module, "regions", dict(outputs=1, dropout=self.block.dropout))
 
-    def head_positions(self, text, regions):
+    def head_positions(self, text: int, regions: int) -> int:
         del text
         return regions
 
-    def warm_start(self):
+    def warm_start(self) -> dict[str, str]:
         """VL-BERT starts from the head that told a masked region's class (released code)."""
         if self.block.classifier != "transform":
             return {}
         return {f"heads/{self.head_name}/transform": "heads/masked_region/transform"}
 
-    def corrupt(self, batch, keys):
+    def corrupt(self, batch: base.Arrays, keys: base.Keys) -> dict[str, Any]:
         del keys  # nothing is hidden
         self.need(batch, "region_iou", M=1)
         return dict(batch)
 
-    def weight(self, batch):
+    def weight(self, batch: base.Arrays) -> base.Scalar:
         if self.block.normalize == "examples":
             return _known(batch).sum()
         return self._weights(batch).sum()
 
-    def logits(self, head, outputs, batch):
+    def logits(
+        self, head: base.Head, outputs: base.Arrays, batch: base.Arrays
+    ) -> Float[Array, "B R"]:
         """[B, R], padding included: `best` leaves it out, and it has no weight in the loss."""
         return head(outputs["regions"])[..., 0]
 
-    def loss(self, logits, batch):
+    def loss(self, logits: Float[Array, "B R"], batch: base.Arrays) -> base.Scalar:
         overlap = batch["region_iou"][:, 0]
         if self.block.target == "binary":
             target = (overlap > 0.5).astype(jnp.float32)
@@ -65,7 +73,7 @@ class Grounding(base.Objective):
             target = jnp.where(overlap >= 0.5, overlap, 0.0)
         return (losses.binary_cross_entropy(logits, target) * self._weights(batch)).sum()
 
-    def metrics(self, logits, batch):
+    def metrics(self, logits: Float[Array, "B R"], batch: base.Arrays) -> dict[str, base.Pair]:
         """Share of right choices, and of expressions that have a right candidate at all."""
         overlap, weight = batch["region_iou"], _known(batch)
         right = (overlap >= 0.5) if self.block.hit == "at_least_half" else (overlap > 0.5)
@@ -76,7 +84,7 @@ class Grounding(base.Objective):
             self.metric("upper_bound"): ((right.any(-1) * weight).sum(), weight.sum()),
         }
 
-    def predictions(self, logits, batch):
+    def predictions(self, logits: Float[Array, "B R"], batch: base.Arrays) -> dict[str, Array]:
         """The best candidate: its row, box in the batch's pixels, and probability."""
         row = best(logits, batch)
         box = jnp.take_along_axis(batch["boxes"][:, 0], row[:, None, None], axis=1)[:, 0]
@@ -90,21 +98,21 @@ class Grounding(base.Objective):
             score=jax.nn.sigmoid(score),
         )
 
-    def describe(self, row, names=()):
+    def describe(self, row: base.Arrays, names: Sequence[str] = ()) -> dict[str, Any]:
         """{"region": row, 0 = whole image; "box": xyxy; "score": probability}."""
         return dict(region=int(row["region"]), box=row["box"].tolist(), score=float(row["score"]))
 
-    def _weights(self, batch):
+    def _weights(self, batch: base.Arrays) -> Float[Array, "B R"]:
         """[B, R]: 1 at candidates."""
         return candidates(batch) * _known(batch)[:, None]
 
 
-def _known(batch):
+def _known(batch: base.Arrays) -> Float[Array, " B"]:
     """Weight of each expression, [B]: 0 where what it means is unknown, a box that is nowhere."""
     return batch["_weight"] * (batch["region_iou"][:, 0].max(-1) > 0)
 
 
-def candidates(batch):
+def candidates(batch: base.Arrays) -> Bool[Array, "B R"]:
     """Regions that may be chosen, bool [B, R]: all real ones where the data name none."""
     mask = batch["region_mask"]
     if "candidate_mask" in batch:
@@ -112,7 +120,7 @@ def candidates(batch):
     return mask[:, 0]
 
 
-def best(logits, batch):
+def best(logits: Float[Array, "B R"], batch: base.Arrays) -> Int[Array, " B"]:
     """The best candidate, int [B], row of the regions; never a padded one.
 
     In the original a padded row scores as a region of zeros does, and may win.

@@ -1,16 +1,38 @@
 """The objectives of a config: those of a stream, what they agree on, and those of a saved run."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from ml_collections import ConfigDict
 
 import objectives
 from core.errors import ConfigError
+from input_pipeline.schema import SpecialIds
 from objectives import base
 from vl_models.heads import HeadSpec
+from vl_models.layers import FIRST_PAIR, Pairs
+from vl_models.trunk import Trunk
 
 
-def of_stream(config, stream: str, special, spec, lists: base.OutputLists) -> list[base.Objective]:
+@runtime_checkable
+class FeatureSpec(Protocol):
+    """What objectives read of a region store's spec; see `input_pipeline.regions.spec`."""
+
+    @property
+    def feature_dim(self) -> int: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def global_feature(self) -> str: ...
+
+
+def of_stream(
+    config: ConfigDict,
+    stream: str,
+    special: SpecialIds,
+    spec: FeatureSpec,
+    lists: base.OutputLists,
+) -> list[base.Objective]:
     """The objectives of a stream, in the order of corruption.
 
     Args:
@@ -46,7 +68,11 @@ def of_stream(config, stream: str, special, spec, lists: base.OutputLists) -> li
 
 
 def saved_heads(
-    config: Mapping, trunk, special, spec, lists: base.OutputLists
+    config: Mapping[str, Any],
+    trunk: Trunk,
+    special: SpecialIds,
+    spec: FeatureSpec,
+    lists: base.OutputLists,
 ) -> dict[str, HeadSpec]:
     """The heads of a run that was saved before checkpoints said how theirs are built.
 
@@ -67,7 +93,7 @@ def saved_heads(
     }
 
 
-def pairs_of(stream: str, found: Sequence[base.Objective]) -> tuple[tuple[int, int], ...]:
+def pairs_of(stream: str, found: Sequence[base.Objective]) -> Pairs:
     """The pairs of texts and images that a stream's objectives agree on.
 
     Raises:
@@ -79,4 +105,4 @@ def pairs_of(stream: str, found: Sequence[base.Objective]) -> tuple[tuple[int, i
             f"config.streams.{stream}: its objectives pair texts and images differently: "
             + "; ".join(f"{name} {pairs}" for pairs, name in said.items())
         )
-    return next(iter(said), ((0, 0),))
+    return next(iter(said), FIRST_PAIR)

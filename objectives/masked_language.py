@@ -4,13 +4,17 @@ VL-BERT masks whole words, ViLBERT single pieces; otherwise they are the same.
 """
 
 import math
+from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Shaped
+from ml_collections import ConfigDict
 
 from objectives import base, losses, masking
 from vl_models import layers
 from vl_models.heads import HeadSpec
+from vl_models.trunk import Trunk
 
 WIDTHS = (4, 8, 16)  # targets per row that the head is compiled for, beside the cap
 GATHERED = ("masked_positions", "masked_targets", "masked_weight")
@@ -22,19 +26,19 @@ class MaskedLanguage(base.Objective):
     phase = base.Phase.MASK_WORDS
     abilities = frozenset({base.Ability.FILL_WORDS})
 
-    def __init__(self, name, block, facts):
+    def __init__(self, name: str, block: ConfigDict, facts: base.Facts):
         super().__init__(name, block, facts)
         self.cap = math.ceil(block.cap * facts.max_text)
 
-    def head(self, trunk):
+    def head(self, trunk: Trunk) -> HeadSpec:
         del trunk
         return HeadSpec("tied_decoder", "text")
 
-    def head_positions(self, text, regions):
+    def head_positions(self, text: int, regions: int) -> int:
         del regions
         return masking.widths(WIDTHS, min(text, self.cap))[0]
 
-    def corrupt(self, batch, keys):
+    def corrupt(self, batch: base.Arrays, keys: base.Keys) -> dict[str, Any]:
         """Adds masked_positions, masked_targets, masked_weight [B, K, G] and masked_dropped [B]."""
         special, ids = self.facts.special, batch["text_ids"]
         shape = ids.shape[1:]
@@ -65,29 +69,33 @@ class MaskedLanguage(base.Objective):
             masked_dropped=dropped.sum(-1),
         )
 
-    def weight(self, batch):
+    def weight(self, batch: base.Arrays) -> base.Scalar:
         return losses.denominator(_rows(batch["masked_weight"]), self.block.normalize)
 
-    def logits(self, head, outputs, batch):
+    def logits(
+        self, head: base.Head, outputs: base.Arrays, batch: base.Arrays
+    ) -> Float[Array, "N G V"]:
         states = layers.gather_rows(outputs["text"], _rows(batch["masked_positions"]))
         return head(states, outputs["word_embedding"])
 
-    def loss(self, logits, batch):
+    def loss(self, logits: Float[Array, "N G V"], batch: base.Arrays) -> base.Scalar:
         values = losses.cross_entropy(logits, _rows(batch["masked_targets"]))
         return losses.numerator(values, _rows(batch["masked_weight"]), self.block.normalize)
 
-    def measure(self, head, outputs, batch):
+    def measure(
+        self, head: base.Head, outputs: base.Arrays, batch: base.Arrays
+    ) -> tuple[base.Scalar, dict[str, base.Pair]]:
         """As the base class, over no more places of each row than the batch's fullest row needs."""
 
-        def at(width):
+        def at(width: int) -> tuple[base.Scalar, dict[str, base.Pair]]:
             cut = {key: batch[key][..., :width] for key in GATHERED}
-            return super(MaskedLanguage, self).measure(head, outputs, batch | cut)
+            return super(MaskedLanguage, self).measure(head, outputs, {**batch, **cut})
 
         weight = batch["masked_weight"]
         known = masking.widths(WIDTHS, weight.shape[-1])
         return masking.at_narrowest(at, (weight > 0).sum(-1), known)
 
-    def metrics(self, logits, batch):
+    def metrics(self, logits: Float[Array, "N G V"], batch: base.Arrays) -> dict[str, base.Pair]:
         weights = _rows(batch["masked_weight"])
         right = losses.is_best(logits, _rows(batch["masked_targets"]))
         dropped = (batch["masked_dropped"] * batch["_weight"]).sum()
@@ -97,6 +105,6 @@ class MaskedLanguage(base.Objective):
         }
 
 
-def _rows(x: jax.Array) -> jax.Array:
+def _rows(x: Shaped[Array, "B K G"]) -> Shaped[Array, "N G"]:
     """[B, K, G] → [B·K, G]: one row per text, as the trunk returns them."""
     return x.reshape(-1, x.shape[-1])

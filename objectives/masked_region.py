@@ -4,13 +4,19 @@ VL-BERT §3.3 (task 2, cross-entropy with the detector's soft labels), ViLBERT �
 release (regression and noise-contrastive targets).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Shaped
+from ml_collections import ConfigDict
 
 from core.errors import ConfigError, DataError
 from objectives import base, losses, masking
 from vl_models import layers
 from vl_models.heads import HeadSpec
+from vl_models.trunk import Trunk
 
 WIDTHS = (16,)  # targets per image that the head is compiled for, beside all regions
 GATHERED = (
@@ -24,7 +30,7 @@ class MaskedRegion(base.Objective):
     phase = base.Phase.MASK_REGIONS
     hides_regions = True
 
-    def __init__(self, name, block, facts):
+    def __init__(self, name: str, block: ConfigDict, facts: base.Facts):
         super().__init__(name, block, facts)
         self.microbatchable = block.target != "contrastive"  # its negatives are of the microbatch
         if (block.overlap == "released") != (block.image_row == "released"):
@@ -53,7 +59,7 @@ class MaskedRegion(base.Objective):
                 f"hidden: {self.where}.image_row=stored",
             )
 
-    def check_stream(self, stream, block):
+    def check_stream(self, stream: str, block: ConfigDict) -> None:
         super().check_stream(stream, block)
         if block.buckets and self.block.image_row == "released":
             raise ConfigError(
@@ -61,17 +67,17 @@ class MaskedRegion(base.Objective):
                 "image_row='released', whose mean counts the padding too"
             )
 
-    def head(self, trunk):
+    def head(self, trunk: Trunk) -> HeadSpec:
         del trunk
         outputs = self.facts.num_classes if self.classes else self.facts.feature_dim
         return HeadSpec("classifier", "regions", dict(outputs=outputs, norm=self.block.head_norm))
 
-    def head_positions(self, text, regions):
+    def head_positions(self, text: int, regions: int) -> int:
         del text
         # The contrastive loss compares regions of the whole batch, hidden or not.
         return masking.widths(WIDTHS, regions)[0] if self.microbatchable else regions
 
-    def corrupt(self, batch, keys):
+    def corrupt(self, batch: base.Arrays, keys: base.Keys) -> dict[str, Any]:
         """Adds region_masked bool [B, M, R] and region_weight [B, M, R]; recomputes row 0."""
         shape = batch["region_mask"].shape[1:]
         real = batch["region_mask"] & (jnp.arange(shape[-1]) > 0)  # the whole image never
@@ -103,24 +109,28 @@ class MaskedRegion(base.Objective):
             out["negative_region"] = masking.uniform(masking.fold(keys, 7), count)
         return out
 
-    def weight(self, batch):
+    def weight(self, batch: base.Arrays) -> base.Scalar:
         return losses.denominator(_rows(batch["region_weight"]), self.block.normalize)
 
-    def logits(self, head, outputs, batch):
+    def logits(
+        self, head: base.Head, outputs: base.Arrays, batch: base.Arrays
+    ) -> Float[Array, "N R C"]:
         return head(outputs["regions"])
 
-    def loss(self, logits, batch):
+    def loss(self, logits: Float[Array, "N R C"], batch: base.Arrays) -> base.Scalar:
         values = getattr(self, f"_{self.block.target}")(logits, batch)
         return losses.numerator(values, _rows(batch["region_weight"]), self.block.normalize)
 
-    def measure(self, head, outputs, batch):
+    def measure(
+        self, head: base.Head, outputs: base.Arrays, batch: base.Arrays
+    ) -> tuple[base.Scalar, dict[str, base.Pair]]:
         """As the base class, over no more regions of each image than the fullest needs."""
         if not self.microbatchable:  # regions of the whole batch are compared
             return super().measure(head, outputs, batch)
         weight = batch["region_weight"]
         order = jnp.argsort(weight == 0, axis=-1, stable=True)
 
-        def at(width):
+        def at(width: int) -> tuple[base.Scalar, dict[str, base.Pair]]:
             if width == order.shape[-1]:
                 return super(MaskedRegion, self).measure(head, outputs, batch)
             first = order[..., :width]
@@ -133,13 +143,13 @@ class MaskedRegion(base.Objective):
             }
             states = layers.gather_rows(outputs["regions"], _rows(first))
             return super(MaskedRegion, self).measure(
-                head, outputs | {"regions": states}, batch | cut
+                head, {**outputs, "regions": states}, {**batch, **cut}
             )
 
         known = masking.widths(WIDTHS, weight.shape[-1])
         return masking.at_narrowest(at, (weight > 0).sum(-1), known)
 
-    def metrics(self, logits, batch):
+    def metrics(self, logits: Float[Array, "N R C"], batch: base.Arrays) -> dict[str, base.Pair]:
         weights = _rows(batch["region_weight"])
         if self.classes:
             best = _rows(batch["region_class_ids"], 2)[..., 0]  # largest first
@@ -151,7 +161,9 @@ class MaskedRegion(base.Objective):
         )
         return {self.metric("cosine", "region"): ((cosine * weights).sum(), weights.sum())}
 
-    def _cross_entropy(self, logits, batch):
+    def _cross_entropy(
+        self, logits: Float[Array, "N R C"], batch: base.Arrays
+    ) -> Float[Array, "N R"]:
         return losses.soft_cross_entropy(
             logits,
             _rows(batch["region_class_ids"], 2),
@@ -159,13 +171,13 @@ class MaskedRegion(base.Objective):
             _rows(batch["region_rest_prob"]),
         )
 
-    def _kl(self, logits, batch):
+    def _kl(self, logits: Float[Array, "N R C"], batch: base.Arrays) -> Float[Array, "N R"]:
         entropy = losses.soft_entropy(
             _rows(batch["region_class_probs"], 2), _rows(batch["region_rest_prob"])
         )
         return self._cross_entropy(logits, batch) - entropy
 
-    def _regression(self, logits, batch):
+    def _regression(self, logits: Float[Array, "N R C"], batch: base.Arrays) -> Float[Array, "N R"]:
         """Mean squared error over the feature's dimensions."""
         target = _rows(batch["region_target"], 2).astype(jnp.float32)
         return jnp.square(logits - target).mean(-1)
@@ -176,7 +188,9 @@ class MaskedRegion(base.Objective):
     def _same(self) -> int:
         return int((1 - self.block.elsewhere) * self.block.negatives + 1e-6)
 
-    def _contrastive(self, logits, batch):
+    def _contrastive(
+        self, logits: Float[Array, "N R C"], batch: base.Arrays
+    ) -> Float[Array, "N R"]:
         """The region's own feature against those of other regions, dot products, no temperature.
 
         Negatives come from the batch, in evaluation too, so this loss alone depends on its size:
@@ -216,6 +230,6 @@ class MaskedRegion(base.Objective):
         return jnp.pad(loss, ((0, 0), (1, 0)))  # the whole image is never a target
 
 
-def _rows(x, trailing: int = 1):
+def _rows(x: Shaped[Array, "B M ..."], trailing: int = 1) -> Shaped[Array, "N ..."]:
     """[B, M, …] → [B·M, …] with `trailing` axes after M."""
     return x.reshape(-1, *x.shape[-trailing:])

@@ -5,33 +5,43 @@ the batch size, microbatches or mesh.
 """
 
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float, Int, Key
 
 
-def row_keys(key, index):
-    """One key per row: int[B] → key[B]."""
+def row_keys(key: Key[Array, ""], index: Int[Array, " B"]) -> Key[Array, " B"]:
+    """One key per row."""
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
 
 
-def uniform(keys, shape) -> jax.Array:
+def uniform(keys: Key[Array, " B"], shape: tuple[int, ...]) -> Float[Array, "B ..."]:
     """[B, *shape] uniform numbers in [0, 1), row b from keys[b] alone."""
     return jax.vmap(lambda key: jax.random.uniform(key, shape))(keys)
 
 
-def fold(keys, number: int):
-    """The keys of another purpose: key[B] → key[B]."""
+def fold(keys: Key[Array, " B"], number: int) -> Key[Array, " B"]:
+    """The keys of another purpose."""
     return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
-def start_of_word(word_starts) -> jax.Array:
-    """Index of the first piece of each piece's word: bool[..., T] → int[..., T]."""
+def start_of_word(word_starts: Bool[Array, "*any T"]) -> Int[Array, "*any T"]:
+    """Index of the first piece of each piece's word."""
     slots = jnp.arange(word_starts.shape[-1])
     return jax.lax.cummax(jnp.where(word_starts, slots, 0), axis=word_starts.ndim - 1)
 
 
-def select_words(draw, maskable, word_starts, rate: float, cap: int):
+def select_words(
+    draw: Float[Array, "*any T"],
+    maskable: Bool[Array, "*any T"],
+    word_starts: Bool[Array, "*any T"],
+    rate: float,
+    cap: int,
+) -> tuple[Bool[Array, "*any T"], Int[Array, "*any"]]:
     """Which pieces are targets: each word whole, independently, with probability `rate`.
 
     Args:
@@ -46,7 +56,7 @@ def select_words(draw, maskable, word_starts, rate: float, cap: int):
     """
     start = start_of_word(word_starts)
 
-    def at_start(x):
+    def at_start(x: Array) -> Array:
         return jnp.take_along_axis(x, start, axis=-1)
 
     wanted = at_start(draw < rate) & maskable & at_start(maskable)
@@ -58,7 +68,13 @@ def select_words(draw, maskable, word_starts, rate: float, cap: int):
     return selected, wanted.sum(-1) - selected.sum(-1)
 
 
-def replace_tokens(text_ids, selected, action, random_ids, mask_id: int):
+def replace_tokens(
+    text_ids: Int[Array, "*any T"],
+    selected: Bool[Array, "*any T"],
+    action: Float[Array, "*any T"],
+    random_ids: Int[Array, "*any T"],
+    mask_id: int,
+) -> Int[Array, "*any T"]:
     """BERT's 80/10/10: [MASK], a random id, or the token itself.
 
     Args:
@@ -69,7 +85,9 @@ def replace_tokens(text_ids, selected, action, random_ids, mask_id: int):
     return jnp.where(selected, replaced, text_ids)
 
 
-def gather_targets(text_ids, selected, cap: int):
+def gather_targets(
+    text_ids: Int[Array, "*any T"], selected: Bool[Array, "*any T"], cap: int
+) -> tuple[Int[Array, "*any G"], Int[Array, "*any G"], Float[Array, "*any G"]]:
     """Positions of the selected tokens, at a static width G = cap.
 
     Returns:
@@ -85,7 +103,7 @@ def widths(steps: tuple[int, ...], cap: int) -> list[int]:
     return [*(step for step in steps if 1.5 * step <= cap), cap]
 
 
-def at_narrowest(run, counts, known: list[int]):
+def at_narrowest(run: Callable[[int], Any], counts: Int[Array, "..."], known: list[int]) -> Any:
     """run(width) at the narrowest of the `known` widths that no count passes.
 
     Heads are expensive and most rows have few targets; how many is only known on the device. On
@@ -107,12 +125,14 @@ def at_narrowest(run, counts, known: list[int]):
     )
 
 
-def example_weight(batch):
-    """Weight of each example's labels, float32 [B]: 0 for padding rows and dropped labels."""
+def example_weight(batch: Mapping[str, Any]) -> Float[Array, " B"]:
+    """Weight of each example's labels: 0 for padding rows and dropped labels."""
     return batch["_weight"] * batch.get("label_weight", 1.0)
 
 
-def overlaps(boxes, region_mask, threshold: float):
+def overlaps(
+    boxes: Float[Array, "*any R 4"], region_mask: Bool[Array, "*any R"], threshold: float
+) -> Bool[Array, "*any R R"]:
     """Pairs of regions that overlap by more than `threshold` (ViLBERT's released IoU).
 
     Args:
@@ -138,7 +158,13 @@ def overlaps(boxes, region_mask, threshold: float):
     return (iou > threshold) & real[..., :, None] & real[..., None, :]
 
 
-def whole_image_row(regions, hidden, num_detected, marked, rule: str):
+def whole_image_row(
+    regions: Float[Array, "*any R F"],
+    hidden: Bool[Array, "*any R"],
+    num_detected: Int[Array, "*any"],
+    marked: Bool[Array, "*any R"],
+    rule: str,
+) -> Float[Array, "*any R F"]:
     """Row 0 recomputed from regions of which some are hidden.
 
     Args:

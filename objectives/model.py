@@ -8,12 +8,17 @@ import functools
 import math
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Key, PyTree
+from ml_collections import ConfigDict
 
 import vl_models
 from core.errors import ConfigError
+from input_pipeline.schema import SpecialIds
 from input_pipeline.streams import limits
 from objectives import base, instances, losses, masking
 from vl_models import loading
@@ -38,7 +43,13 @@ class MultiTaskModel:
         checkpoint has the latter alone.
     """
 
-    def __init__(self, config, special, spec, lists: Mapping[str, base.OutputLists] | None = None):
+    def __init__(
+        self,
+        config: ConfigDict,
+        special: SpecialIds,
+        spec: instances.FeatureSpec,
+        lists: Mapping[str, base.OutputLists] | None = None,
+    ):
         """Builds trunk, objectives and heads.
 
         Args:
@@ -116,11 +127,13 @@ class MultiTaskModel:
         """Those of all streams."""
         return [objective for found in self.streams.values() for objective in found]
 
-    def block(self, stream: str):
+    def block(self, stream: str) -> ConfigDict:
         """The stream's part of the config."""
         return self._blocks[stream]
 
-    def initial_values(self, arrays, known) -> dict[str, base.InitialValue]:
+    def initial_values(
+        self, arrays: base.Arrays, known: base.Arrays
+    ) -> dict[str, base.InitialValue]:
         """{path: what it starts as}; see `base.Objective.initial_values`."""
         return {
             path: value
@@ -128,12 +141,14 @@ class MultiTaskModel:
             for path, value in objective.initial_values(arrays, known).items()
         }
 
-    def init(self, rng, batch: Mapping[str, Mapping]):
+    def init(self, rng: Key[Array, ""], batch: Mapping[str, base.Arrays]) -> dict[str, Any]:
         """Initial parameters; only the shapes of `batch` matter."""
         trunk_key, head_key, corrupt_key = jax.random.split(rng, 3)
-        flat = {}  # a stream touches only the parameters it needs: union over streams
+        flat: dict[
+            str, Array
+        ] = {}  # a stream touches only the parameters it needs: union over streams
 
-        def init_head(name, *inputs):
+        def init_head(name: str, *inputs: Array) -> Array:
             key = jax.random.fold_in(head_key, zlib.crc32(name.encode()))
             logits, head = self.heads[name].init_with_output(key, *inputs)
             flat.update(loading.flatten({"heads": {name: head["params"]}}))
@@ -155,18 +170,27 @@ class MultiTaskModel:
                 objective.logits(head, outputs, arrays)
         return loading.unflatten(flat)
 
-    def corrupt(self, stream: str, batch, keys) -> dict:
+    def corrupt(self, stream: str, batch: base.Arrays, keys: base.Keys) -> base.Arrays:
         """Swaps, masks and adds targets, on the whole global batch; `keys` key[B]."""
         batch = dequantised(batch)
         for objective in self.streams[stream]:
             batch = objective.corrupt(batch, keys)
         return batch
 
-    def weights(self, stream: str, batch) -> dict:
+    def weights(self, stream: str, batch: base.Arrays) -> dict[str, base.Scalar]:
         """{"<stream>/<objective>": denominator of its loss}, from a corrupted global batch."""
         return {f"{stream}/{one.name}": one.weight(batch) for one in self.streams[stream]}
 
-    def outputs(self, params, stream: str, batch, *, train=False, dropout_rng=None, **options):
+    def outputs(
+        self,
+        params: PyTree,
+        stream: str,
+        batch: base.Arrays,
+        *,
+        train: bool = False,
+        dropout_rng: Key[Array, ""] | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
         """The trunk's outputs; `options` go to it (pairs other than the stream's, capture)."""
         options.setdefault("pairs", self.pairs[stream])
         rngs = None
@@ -181,31 +205,47 @@ class MultiTaskModel:
             **options,
         )
 
-    def _length(self, stream: str, batch) -> int:
+    def _length(self, stream: str, batch: base.Arrays) -> int:
         """Most text tokens + regions of a batch's rows, by its T and R."""
         return self._lengths[stream].get(limits.shape_of(batch), self._blocks[stream].max_length)
 
-    def head(self, params, name: str, *, train=False, dropout_rng=None):
+    def head(
+        self,
+        params: PyTree,
+        name: str,
+        *,
+        train: bool = False,
+        dropout_rng: Key[Array, ""] | None = None,
+    ) -> base.Head:
         """The head as a function of arrays."""
         rngs = None
         if dropout_rng is not None:
             rngs = {"dropout": jax.random.fold_in(dropout_rng, zlib.crc32(f"head {name}".encode()))}
 
-        def apply(*inputs):
+        def apply(*inputs: Array) -> Any:
             return self.heads[name].apply(
                 {"params": params["heads"][name]}, *inputs, train=train, rngs=rngs
             )
 
         return apply
 
-    def sums(self, params, stream: str, batch, *, train: bool, dropout_rng=None):
+    def sums(
+        self,
+        params: PyTree,
+        stream: str,
+        batch: base.Arrays,
+        *,
+        train: bool,
+        dropout_rng: Key[Array, ""] | None = None,
+    ) -> tuple[dict[str, base.Scalar], dict[str, base.Pair]]:
         """Loss numerators and metrics of a corrupted (micro)batch.
 
         Returns:
           losses: {"<stream>/<objective>": scalar}; metrics: {"<stream>/<metric>": (sum, weight)}.
         """
         outputs = self.outputs(params, stream, batch, train=train, dropout_rng=dropout_rng)
-        sums, metrics = {}, {}
+        sums: dict[str, base.Scalar] = {}
+        metrics: dict[str, base.Pair] = {}
         for objective in self.streams[stream]:
             head = self.head(params, objective.head_name, train=train, dropout_rng=dropout_rng)
             sums[f"{stream}/{objective.name}"], found = objective.measure(head, outputs, batch)
@@ -213,14 +253,17 @@ class MultiTaskModel:
         metrics[f"{stream}/filled"] = self._fill_rate(stream, batch)
         return sums, metrics
 
-    def total(self, sums, weights):
+    def total(
+        self, sums: Mapping[str, base.Scalar], weights: Mapping[str, base.Scalar]
+    ) -> base.Scalar:
         """The scalar that is minimised: Σ scale · sum / weight."""
-        return sum(
+        scaled = (
             self.loss_scale[name] * losses.mean(value, weights[name])
             for name, value in sums.items()
         )
+        return sum(scaled, start=jnp.float32(0))
 
-    def _fill_rate(self, stream, batch):
+    def _fill_rate(self, stream: str, batch: base.Arrays) -> base.Pair:
         """(non-padding, total) positions of the rows."""
         texts, images = zip(*self.pairs[stream], strict=True)
         text_mask = batch["text_mask"][:, jnp.array(texts)]
@@ -235,7 +278,7 @@ class MultiTaskModel:
         return real.astype(jnp.float32), jnp.float32(rows * length)
 
 
-def dequantised(batch) -> dict:
+def dequantised(batch: base.Arrays) -> base.Arrays:
     """The batch with int8 features as float32, `regions · region_scale`; others as they come.
 
     Whatever reads features comes after it: the host sends them as stored, a quarter of float32.
@@ -247,7 +290,7 @@ def dequantised(batch) -> dict:
     return batch | dict(regions=batch["regions"].astype(jnp.float32) * scale[..., None])
 
 
-def _check_lengths(model, blocks):
+def _check_lengths(model: ConfigDict, blocks: Mapping[str, ConfigDict]) -> None:
     """Lengths that would be cut silently on the device are errors here, as are too many of them."""
     if not blocks:
         raise ConfigError("every stream of config.streams has batch_size 0: nothing to train on")

@@ -3,10 +3,15 @@
 VL-BERT (§4.2, released code): it keeps the visual branch from forgetting what it sees.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
 
 from objectives import base, losses
 from vl_models.heads import HeadSpec
+from vl_models.trunk import Trunk
 
 
 class ObjectClass(base.Objective):
@@ -18,44 +23,45 @@ class ObjectClass(base.Objective):
 
     reads = ("region_label",)
 
-    def head(self, trunk):
+    def head(self, trunk: Trunk) -> HeadSpec:
         del trunk
         return HeadSpec("classifier", "regions", dict(outputs=self.block.classes))
 
-    def head_positions(self, text, regions):
+    def head_positions(self, text: int, regions: int) -> int:
         del text
         return regions
 
-    def warm_start(self):
+    def warm_start(self) -> dict[str, str]:
         """VL-BERT starts from the head that told a masked region's class (released code)."""
         return {f"heads/{self.head_name}/transform": "heads/masked_region/transform"}
 
-    def corrupt(self, batch, keys):
+    def corrupt(self, batch: base.Arrays, keys: base.Keys) -> dict[str, Any]:
         del keys  # nothing is hidden
         self.need(batch, "region_label", M=1)
         return dict(batch)
 
-    def weight(self, batch):
+    def weight(self, batch: base.Arrays) -> base.Scalar:
         return _weights(batch).sum()
 
-    def logits(self, head, outputs, batch):
-        """[B, P, R, C]."""
+    def logits(
+        self, head: base.Head, outputs: base.Arrays, batch: base.Arrays
+    ) -> Float[Array, "B P R C"]:
         logits = head(outputs["regions"])
         return logits.reshape(len(batch["_weight"]), -1, *logits.shape[1:])
 
-    def loss(self, logits, batch):
+    def loss(self, logits: Float[Array, "B P R C"], batch: base.Arrays) -> base.Scalar:
         label = jnp.maximum(batch["region_label"], 0)
         label = jnp.broadcast_to(label, logits.shape[:-1])
         values = losses.cross_entropy(logits, label).mean(1)
         return (values * _weights(batch)).sum()
 
-    def metrics(self, logits, batch):
+    def metrics(self, logits: Float[Array, "B P R C"], batch: base.Arrays) -> dict[str, base.Pair]:
         right = (jnp.argmax(logits, -1) == batch["region_label"]).mean(1)
         weights = _weights(batch)
         return {self.metric("accuracy"): ((right * weights).sum(), weights.sum())}
 
 
-def _weights(batch):
+def _weights(batch: base.Arrays) -> Float[Array, "B R"]:
     """[B, R]: 1 at regions with a label."""
     labelled = batch["region_mask"] & (batch["region_label"] >= 0)
     return labelled[:, 0] * batch["_weight"][:, None]

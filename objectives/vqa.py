@@ -4,14 +4,22 @@ VL-BERT (§4.2, released code) appends the answer as one masked word, `[CLS] que
 [SEP]`, and reads its state; ViLBERT (§3.2) reads the fused pooled states of text and image.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jaxtyping import Bool, Float
+from ml_collections import ConfigDict
 
 from core.errors import ConfigError, DataError
+from input_pipeline.schema import SpecialIds
 from objectives import base
 from vl_models import layers
 from vl_models.heads import HeadSpec
+from vl_models.trunk import Trunk
 
 TOP = 5  # answers that a prediction names
 _WORDS = "trunk/embeddings/word/embedding"
@@ -37,7 +45,7 @@ class AnswerQuestions(base.Objective):
     named_by = "answers"
     flip_invariant = False  # "left" and "right" would have to change places in the answers, too
 
-    def __init__(self, name, block, facts):
+    def __init__(self, name: str, block: ConfigDict, facts: base.Facts):
         super().__init__(name, block, facts)
         self.whole_text = block.form == "masked_answer"  # the [MASK] stands at the end
         if not facts.lists.answers:
@@ -46,10 +54,10 @@ class AnswerQuestions(base.Objective):
             )
 
     @classmethod
-    def assembler(cls, block):
+    def assembler(cls, block: ConfigDict) -> base.Assembler:
         return assemble_masked_answer if block.form == "masked_answer" else base.assemble_caption
 
-    def head(self, trunk):
+    def head(self, trunk: Trunk) -> HeadSpec:
         block = self.block
         pooled = block.form == "pooled"
         state = trunk.pooled_width if pooled else trunk.sizes.hidden
@@ -63,7 +71,7 @@ class AnswerQuestions(base.Objective):
                 f"({trunk.sizes.hidden}); found {block.form!r}, {block.classifier!r} and {width}\n"
                 f"  fix: --{self.where}.classifier_init=random"
             )
-        module, options = "classifier", dict(outputs=len(self.output_names))
+        module, options = "classifier", dict[str, Any](outputs=len(self.output_names))
         if block.classifier == "1fc":
             module, options = "linear", options | dict(dropout=block.dropout)
         elif block.classifier == "2fc":
@@ -77,7 +85,7 @@ class AnswerQuestions(base.Objective):
         reads = "pooled" if pooled else "text"
         return HeadSpec(module, reads, options, self.named_by, self.output_names)
 
-    def warm_start(self):
+    def warm_start(self) -> dict[str, str]:
         """VL-BERT's answer word comes out of the masked-language head (released code)."""
         if not self._of_masked_word():
             return {}
@@ -88,7 +96,9 @@ class AnswerQuestions(base.Objective):
         """Whether the head is the masked-language head, with answers in place of words."""
         return self.block.form == "masked_answer" and self.block.classifier == "transform"
 
-    def initial_values(self, arrays, known):
+    def initial_values(
+        self, arrays: base.Arrays, known: base.Arrays
+    ) -> dict[str, base.InitialValue]:
         """Each answer as its words, in place of the decoder that is the word table."""
         if self.block.classifier_init != "words" or _WORDS not in arrays:
             return {}
@@ -103,14 +113,16 @@ class AnswerQuestions(base.Objective):
             f"{layer}/bias": base.InitialValue(np.zeros(len(pieces), np.float32), _WORDS, note),
         }
 
-    def corrupt(self, batch, keys):
+    def corrupt(self, batch: base.Arrays, keys: base.Keys) -> dict[str, Any]:
         del keys  # nothing is hidden
         return dict(batch)
 
-    def weight(self, batch):
+    def weight(self, batch: base.Arrays) -> base.Scalar:
         return batch["_weight"].sum()
 
-    def logits(self, head, outputs, batch):
+    def logits(
+        self, head: base.Head, outputs: base.Arrays, batch: base.Arrays
+    ) -> Float[Array, "B A"]:
         """[B, answers]."""
         if self.block.form == "pooled":
             if "pooled" not in outputs:
@@ -118,32 +130,36 @@ class AnswerQuestions(base.Objective):
             return head(outputs["pooled"])
         return head(layers.gather_rows(outputs["text"], batch["answer_position"])[:, 0])
 
-    def loss(self, logits, batch):
+    def loss(self, logits: Float[Array, "B A"], batch: base.Arrays) -> base.Scalar:
         """Σ over answers of −y log σ(x) − (1 − y) log σ(−x) = softplus(x) − y·x."""
         picked = jnp.take_along_axis(logits, batch["answer_ids"], 1) * batch["answer_scores"]
         values = jax.nn.softplus(logits).sum(-1) - picked.sum(-1)
         return (values * batch["_weight"]).sum()
 
-    def metrics(self, logits, batch):
+    def metrics(self, logits: Float[Array, "B A"], batch: base.Arrays) -> dict[str, base.Pair]:
         """The soft score of the best answer (VL-BERT's SoftAcc)."""
         best = jnp.argmax(logits, -1)[:, None]
         score = jnp.where(batch["answer_ids"] == best, batch["answer_scores"], 0).sum(-1)
         weight = batch["_weight"]
         return {self.metric("accuracy"): ((score * weight).sum(), weight.sum())}
 
-    def predictions(self, logits, batch):
+    def predictions(self, logits: Float[Array, "B A"], batch: base.Arrays) -> dict[str, Array]:
         """The best answers, the best one first, and their probabilities: [B, TOP]."""
         best, answer = jax.lax.top_k(logits, min(TOP, logits.shape[-1]))
         return dict(answers=answer, probabilities=jax.nn.sigmoid(best))
 
-    def describe(self, row, names=()):
+    def describe(self, row: base.Arrays, names: Sequence[str] = ()) -> dict[str, Any]:
         """{"answer", "probability", "top": [[answer, probability], ...]}."""
         pairs = zip(row["answers"].tolist(), row["probabilities"].tolist(), strict=True)
         top = [[names[answer], probability] for answer, probability in pairs]
         return dict(answer=top[0][0], probability=top[0][1], top=top)
 
 
-def mean_words(table: np.ndarray, known: np.ndarray | None, pieces) -> tuple:
+def mean_words(
+    table: Float[np.ndarray, "V D"],
+    known: Bool[np.ndarray, "V 1"] | None,
+    pieces: Sequence[Sequence[int]],
+) -> tuple[Float[np.ndarray, "D answers"], Bool[np.ndarray, " answers"]]:
     """The mean embedding of each answer's word pieces.
 
     Args:
@@ -162,7 +178,9 @@ def mean_words(table: np.ndarray, known: np.ndarray | None, pieces) -> tuple:
     return means.T, has
 
 
-def assemble_masked_answer(table, rows: np.ndarray, special, max_text: int) -> dict:
+def assemble_masked_answer(
+    table: base.TextTable, rows: np.ndarray, special: SpecialIds, max_text: int
+) -> dict[str, np.ndarray]:
     """[CLS] question [SEP] [MASK] [SEP]; segment B from [MASK] on; a long question is cut.
 
     Returns:

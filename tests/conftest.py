@@ -14,7 +14,17 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 import jaxtyping
 
 # Types and shapes of these packages' annotations are checked at each call; before any is imported.
-jaxtyping.install_import_hook(["vl_models"], "beartype.beartype")
+CHECKED = (
+    "vl_models",
+    "objectives.losses",
+    "objectives.masking",
+    "objectives.model",
+    "training.optimizer",
+    "training.schedules",
+    "training.state",
+    "training.step",
+)
+jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 import gcs_server  # noqa: E402
 import jax  # noqa: E402

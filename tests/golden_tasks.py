@@ -96,7 +96,7 @@ def check_published(golden, kind: str, task: MultiTaskModel, batch: dict) -> tup
     state = golden.state_dict(dict(translate.ALIASES[kind]))
     shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), {STREAM: batch}))
     params = golden_files.fitted(shapes, translate.translate(kind, state).arrays)
-    batch = task.corrupt(STREAM, batch, None)
+    batch = task.corrupt(STREAM, batch, jax.random.split(jax.random.key(0), len(batch["_weight"])))
 
     def loss_fn(params):
         outputs, logits, sums = task.outputs(params, STREAM, batch), {}, {}

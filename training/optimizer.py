@@ -7,13 +7,16 @@ rate belongs to the global batch as configured and is never rescaled by devices 
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import Array
+from jaxtyping import Float, Int, PyTree
+from ml_collections import ConfigDict
 
 from core.errors import ConfigError
 from runtime import paths
@@ -33,19 +36,21 @@ class Optimizer:
     """
 
     tx: optax.GradientTransformation
-    rate: Callable[[Any], Any]
+    rate: schedules.Schedule
     frozen: frozenset[str]
 
 
 class Moments(NamedTuple):
     """count int32 scalar; mean and square float32, like the parameters (square: not for SGD)."""
 
-    count: Any
-    mean: Any
-    square: Any
+    count: Int[Array, ""]  # type: ignore[assignment]  # not tuple.count: a name in checkpoints
+    mean: PyTree
+    square: PyTree
 
 
-def make(block, params, total_steps: int, fixed: Sequence[str] = ()) -> Optimizer:
+def make(
+    block: ConfigDict, params: PyTree, total_steps: int, fixed: Sequence[str] = ()
+) -> Optimizer:
     """The optimizer of `config.optimizer`.
 
     Args:
@@ -89,7 +94,7 @@ def make(block, params, total_steps: int, fixed: Sequence[str] = ()) -> Optimize
             f"optimizer.name must be one of {sorted(OPTIMIZERS)}, found {block.name!r}"
         )
 
-    def labels(tree):
+    def labels(tree: PyTree) -> PyTree:
         return paths.map_with_path(lambda name, _: "freeze" if name in frozen else "train", tree)
 
     tx = optax.partition({"train": optax.chain(*stages), "freeze": optax.set_to_zero()}, labels)
@@ -99,7 +104,9 @@ def make(block, params, total_steps: int, fixed: Sequence[str] = ()) -> Optimize
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
     """Times limit / (norm + 1e-6) where that is below 1 (PyTorch's rule, as in the originals)."""
 
-    def update(grads, state, params=None):
+    def update(
+        grads: PyTree, state: optax.EmptyState, params: PyTree = None
+    ) -> tuple[PyTree, optax.EmptyState]:
         del params
         scale = jnp.minimum(1.0, limit / (optax.tree.norm(grads) + 1e-6))
         return jax.tree.map(lambda g: g * scale, grads), state
@@ -107,30 +114,32 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _zeros(params):
+def _zeros(params: PyTree) -> PyTree:
     return jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
 
 
-def _average(old, new, beta):
+def _average(old: PyTree, new: PyTree, beta: float) -> PyTree:
     return jax.tree.map(lambda m, x: beta * m + (1 - beta) * x.astype(jnp.float32), old, new)
 
 
-def _moments(grads, state: Moments, b1: float, b2: float) -> Moments:
+def _moments(grads: PyTree, state: Moments, b1: float, b2: float) -> Moments:
     squares = jax.tree.map(jnp.square, grads)
     return Moments(
         state.count + 1, _average(state.mean, grads, b1), _average(state.square, squares, b2)
     )
 
 
-def _correction(beta: float, count):
+def _correction(beta: float, count: Int[Array, ""]) -> Float[Array, ""]:
     """1 - beta^count without the digits float32 would lose for beta near 1."""
     return -jnp.expm1(count * math.log(beta)) if beta else jnp.float32(1)
 
 
-def scale_by_adam(b1: float, b2: float, eps: float, correct_bias: bool):
+def scale_by_adam(
+    b1: float, b2: float, eps: float, correct_bias: bool
+) -> optax.GradientTransformation:
     """c·m / (√v + eps), c = √(1 - b2ᵗ) / (1 - b1ᵗ), or 1 without bias correction."""
 
-    def update(grads, state, params=None):
+    def update(grads: PyTree, state: Moments, params: PyTree = None) -> tuple[PyTree, Moments]:
         del params
         state = _moments(grads, state, b1, b2)
         scale = jnp.float32(1)
@@ -144,11 +153,11 @@ def scale_by_adam(b1: float, b2: float, eps: float, correct_bias: bool):
     return optax.GradientTransformation(_init_both, update)
 
 
-def _init_both(params):
+def _init_both(params: PyTree) -> Moments:
     return Moments(jnp.zeros((), jnp.int32), _zeros(params), _zeros(params))
 
 
-def _rectification(b2: float) -> np.ndarray:
+def _rectification(b2: float) -> Float[np.ndarray, " t"]:
     """r_t·√(1 - b2ᵗ) of RAdam for t = 0, 1, …; 0 where the average is too short to rectify.
 
     Worked out here in float64 because ρ_t is a small difference of large numbers. The table ends
@@ -163,17 +172,17 @@ def _rectification(b2: float) -> np.ndarray:
     return np.concatenate([[0], np.where(length >= 5, np.sqrt((1 - power) * ratio), 0)])
 
 
-def scale_by_radam(b1: float, b2: float, eps: float):
+def scale_by_radam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
     """RAdam (Liu et al. 2020): the rectified step, or m / (1 - b1ᵗ) while ρ_t < 5."""
-    table = np.float32(_rectification(b2))
+    table = _rectification(b2).astype(np.float32)
 
-    def update(grads, state, params=None):
+    def update(grads: PyTree, state: Moments, params: PyTree = None) -> tuple[PyTree, Moments]:
         del params
         state = _moments(grads, state, b1, b2)
         rectified = jnp.asarray(table)[jnp.minimum(state.count, len(table) - 1)]
         correction = _correction(b1, state.count)
 
-        def direction(m, v):
+        def direction(m: Array, v: Array) -> Array:
             step = jnp.where(rectified > 0, rectified * m / (jnp.sqrt(v) + eps), m)
             return step / correction
 
@@ -182,13 +191,13 @@ def scale_by_radam(b1: float, b2: float, eps: float):
     return optax.GradientTransformation(_init_both, update)
 
 
-def scale_by_momentum(momentum: float):
+def scale_by_momentum(momentum: float) -> optax.GradientTransformation:
     """m ← momentum·m + g (PyTorch's SGD, no dampening); `b1` of the config is the momentum."""
 
-    def init(params):
+    def init(params: PyTree) -> Moments:
         return Moments(jnp.zeros((), jnp.int32), _zeros(params), ())
 
-    def update(grads, state, params=None):
+    def update(grads: PyTree, state: Moments, params: PyTree = None) -> tuple[PyTree, Moments]:
         del params
         mean = jax.tree.map(lambda m, g: momentum * m + g, state.mean, grads)
         return mean, Moments(state.count + 1, mean, ())
@@ -199,14 +208,22 @@ def scale_by_momentum(momentum: float):
 def add_decay(decay: Mapping[str, float]) -> optax.GradientTransformation:
     """g + decay·p, the coupled L2 penalty of SGD; `decay` by parameter path."""
 
-    def update(grads, state, params):
+    def update(
+        grads: PyTree, state: optax.EmptyState, params: PyTree
+    ) -> tuple[PyTree, optax.EmptyState]:
         grads = paths.map_with_path(lambda name, g, p: g + decay[name] * p, grads, params)
         return grads, state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def apply_rate(rate, factor: Mapping[str, float], decay: Mapping[str, float], *, decay_first: bool):
+def apply_rate(
+    rate: schedules.Schedule,
+    factor: Mapping[str, float],
+    decay: Mapping[str, float],
+    *,
+    decay_first: bool,
+) -> optax.GradientTransformation:
     """Direction → update: p ← p - lr·d, and p ← p - lr·decay·p after it (or before it).
 
     Args:
@@ -216,18 +233,20 @@ def apply_rate(rate, factor: Mapping[str, float], decay: Mapping[str, float], *,
       decay_first: RAdam's order; else decay acts on the updated value.
     """
 
-    def init(params):
+    def init(params: PyTree) -> optax.ScaleByScheduleState:
         del params
         return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
 
-    def update(directions, state, params):
+    def update(
+        directions: PyTree, state: optax.ScaleByScheduleState, params: PyTree
+    ) -> tuple[PyTree, optax.ScaleByScheduleState]:
         count = state.count + 1
         base = rate(count)
 
-        def change(name, direction, p):
+        def change(name: str, direction: Array, p: Array) -> Array:
             lr = base * factor[name]
 
-            def decayed(x):
+            def decayed(x: Array) -> Array:
                 return x - lr * decay[name] * x
 
             # The difference of the two values, so that p + update rounds as the originals do.

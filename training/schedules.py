@@ -8,14 +8,19 @@ steps runs at 1/W of the peak, and the last update of "triangle" at 0.
 from collections.abc import Callable
 
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Num
+from ml_collections import ConfigDict
 
 from core.errors import ConfigError
 
+Schedule = Callable[[Num[Array, ""] | int], Float[Array, ""]]
 
-def triangle(warmup: int, total: int) -> Callable:
+
+def triangle(warmup: int, total: int) -> Schedule:
     """Linear up to 1 at step `warmup`, then linear down to 0 at step `total`."""
 
-    def factor(u):
+    def factor(u: Num[Array, ""] | int) -> Float[Array, ""]:
         u = jnp.asarray(u, jnp.float32)
         down = jnp.maximum(0.0, (total - u) / max(total - warmup, 1))
         return jnp.where(u < warmup, u / max(warmup, 1), down)
@@ -23,10 +28,10 @@ def triangle(warmup: int, total: int) -> Callable:
     return factor
 
 
-def step(warmup: int, milestones: tuple[int, ...], decay: float) -> Callable:
+def step(warmup: int, milestones: tuple[int, ...], decay: float) -> Schedule:
     """Linear up to 1 at step `warmup`; multiplied by `decay` from each milestone on."""
 
-    def factor(u):
+    def factor(u: Num[Array, ""] | int) -> Float[Array, ""]:
         u = jnp.asarray(u, jnp.float32)
         passed = sum(jnp.where(u >= milestone, 1.0, 0.0) for milestone in milestones)
         return jnp.minimum(1.0, u / max(warmup, 1)) * decay**passed
@@ -34,7 +39,7 @@ def step(warmup: int, milestones: tuple[int, ...], decay: float) -> Callable:
     return factor
 
 
-def build(block, total_steps: int) -> Callable:
+def build(block: ConfigDict, total_steps: int) -> Schedule:
     """The learning rate as a function of u, from `config.optimizer`.
 
     Raises:

@@ -39,7 +39,7 @@ def begin(config, workdir: remote.Path, maker: StateMaker, parts: Parts):
         if jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
             (workdir / "init.txt").write_text(text + "\n")
-        return maker.around(transfer.place(fitted, maker.fresh().params)), meta
+        return maker.from_params(transfer.place(fitted, maker.fresh().params)), meta
     say("parameters from scratch")
     return maker.fresh(), meta
 

@@ -1,10 +1,15 @@
 """The train state: what a step reads and writes, and how it begins."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float, Key, PyTree
+from ml_collections import ConfigDict
 
 from runtime import sharding
 from training import optimizer as optimizers
@@ -12,25 +17,60 @@ from training import optimizer as optimizers
 
 @flax.struct.dataclass
 class TrainState:
-    """step: int32 scalar, updates done; params: nested dict; opt_state: of the optimizer."""
+    """The state, or a tree like it of shapes or shardings.
 
-    step: Any
-    params: Any
-    opt_state: Any
+    Attributes:
+      step: int32 scalar, updates done.
+      params: nested dict.
+      opt_state: of the optimizer.
+    """
+
+    step: PyTree
+    params: PyTree
+    opt_state: PyTree
 
 
-def init_params(task, seed: int, shapes):
+Batch = Mapping[str, Array]  # of one stream
+Pair = tuple[Float[Array, ""], Float[Array, ""]]  # sum and weight of a mean
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What is trained: `objectives.model.MultiTaskModel`, which explains its methods."""
+
+    @property
+    def dtype(self) -> DTypeLike: ...
+    def init(self, rng: Key[Array, ""], batch: Mapping[str, Batch], /) -> PyTree: ...
+    def corrupt(self, stream: str, batch: Batch, keys: Key[Array, " B"], /) -> Batch: ...
+    def weights(self, stream: str, batch: Batch, /) -> dict[str, Float[Array, ""]]: ...
+    def sums(
+        self,
+        params: PyTree,
+        stream: str,
+        batch: Batch,
+        /,
+        *,
+        train: bool,
+        dropout_rng: Key[Array, ""] | None = None,
+    ) -> tuple[dict[str, Float[Array, ""]], dict[str, Pair]]: ...
+    def total(
+        self, sums: Mapping[str, Float[Array, ""]], weights: Mapping[str, Float[Array, ""]], /
+    ) -> Float[Array, ""]: ...
+
+
+def init_params(model: Model, seed: int, shapes: Mapping[str, Mapping[str, Any]]) -> PyTree:
     """Initial parameters, a function of the seed alone.
 
     Args:
-      task: a `MultiTaskModel`.
+      model: gives them.
+      seed: of the run.
       shapes: {stream: {key: array or shape [B, …]}}; one row each is enough and cheaper to trace.
     """
     rows = {
         stream: {key: jnp.zeros((1, *x.shape[1:]), x.dtype) for key, x in arrays.items()}
         for stream, arrays in shapes.items()
     }
-    return task.init(jax.random.key(seed), rows)
+    return model.init(jax.random.key(seed), rows)
 
 
 class StateMaker:
@@ -41,12 +81,18 @@ class StateMaker:
       params, state: trees of `jax.ShapeDtypeStruct` with shardings.
     """
 
-    def __init__(self, task, config, shapes, mesh):
+    def __init__(
+        self,
+        model: Model,
+        config: ConfigDict,
+        shapes: Mapping[str, Mapping[str, Any]],
+        mesh: jax.sharding.Mesh,
+    ):
         """shapes: {stream: {key: array or shape [B, …]}} of a host batch."""
-        self._task, self._seed, self._shapes = task, config.seed, shapes
-        params = jax.eval_shape(lambda: init_params(task, config.seed, shapes))
+        self._model, self._seed, self._shapes = model, config.seed, shapes
+        params = jax.eval_shape(lambda: init_params(model, config.seed, shapes))
         self.optimizer = optimizers.make(
-            config.optimizer, params, config.total_steps, fixed=getattr(task, "fixed", ())
+            config.optimizer, params, config.total_steps, fixed=getattr(model, "fixed", ())
         )
         state = jax.eval_shape(self._begin, params)
         sharding.report_heads(config.model, mesh)
@@ -57,7 +103,7 @@ class StateMaker:
         )
         self.params = self.state.params
 
-    def _begin(self, params):
+    def _begin(self, params: PyTree) -> TrainState:
         step = jnp.zeros((), jnp.int32)
         return TrainState(step, params, self.optimizer.tx.init(params))
 
@@ -65,13 +111,13 @@ class StateMaker:
         """A state from scratch, each array born where it belongs."""
         shardings = jax.tree.map(lambda x: x.sharding, self.state)
 
-        def make():
-            return self._begin(init_params(self._task, self._seed, self._shapes))
+        def make() -> TrainState:
+            return self._begin(init_params(self._model, self._seed, self._shapes))
 
         return jax.jit(make, out_shardings=shardings)()
 
-    def around(self, params) -> TrainState:
-        """A state at step 0 around given parameters (already placed as `self.params` says)."""
+    def from_params(self, params: PyTree) -> TrainState:
+        """A state at step 0 with given parameters (already placed as `self.params` says)."""
         shardings = jax.tree.map(lambda x: x.sharding, self.state)
         # Not jitted through: the parameters themselves must not be copied.
         state = jax.jit(self.optimizer.tx.init, out_shardings=shardings.opt_state)(params)

@@ -4,18 +4,24 @@ Imports no TensorFlow and no input pipeline: it can be measured wherever JAX run
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int, Key, PyTree
 
 from objectives import masking
 from runtime import paths, sharding
-from training.state import TrainState
+from training.optimizer import Optimizer
+from training.state import Batch, Model, Pair, TrainState
+
+Draw = Int[Array, ""] | int
 
 
-def row_keys(seed: int, stream: str, draw, rows: int):
-    """Keys of a batch's corruption, one a row: a function of (seed, stream, draw, row).
+def row_keys(seed: int, stream: str, draw: Draw, rows: int) -> Key[Array, " B"]:
+    """Keys of a batch's corruption, one per row: a function of (seed, stream, draw, row).
 
     Threefry, so that masks do not depend on the mesh.
     """
@@ -25,8 +31,15 @@ def row_keys(seed: int, stream: str, draw, rows: int):
 
 
 def make_train_step(
-    task, optimizer, mesh, shardings, *, seed: int, accumulate: int, skip_nonfinite: bool = False
-) -> Callable:
+    model: Model,
+    optimizer: Optimizer,
+    mesh: jax.sharding.Mesh,
+    shardings: PyTree,
+    *,
+    seed: int,
+    accumulate: int,
+    skip_nonfinite: bool = False,
+) -> Callable[[TrainState, Mapping[str, Batch], Mapping[str, Draw]], tuple[TrainState, dict]]:
     """Compiles (state, batch, draws) → (state, metrics); the state's buffers are reused.
 
     The loss is Σ scale · sum / weight over all losses of all streams, with weights of the whole
@@ -34,12 +47,12 @@ def make_train_step(
     gradient of the big batch.
 
     Args:
-      task: a `MultiTaskModel`.
-      optimizer: an `optimizer.Optimizer`.
+      model: what is trained.
+      optimizer: see `optimizer.make`.
       mesh: see `sharding.make_mesh`.
       shardings: tree like the state.
       seed: of corruption and dropout.
-      accumulate: microbatches a step.
+      accumulate: microbatches per step.
       skip_nonfinite: whether a step whose loss or gradient is not finite changes nothing but the
         step's number.
 
@@ -48,31 +61,36 @@ def make_train_step(
       metrics: {"pairs": {name: (sum, weight)}, "group_norms": {group: gradient norm}}.
     """
 
-    def corrupt(stream, arrays, draw):
+    def corrupt(stream: str, arrays: Batch, draw: Draw) -> Batch:
         keys = row_keys(seed, stream, draw, arrays["text_ids"].shape[0])
         keys = jax.lax.with_sharding_constraint(keys, sharding.over_batch(mesh))
-        return task.corrupt(stream, arrays, keys)
+        return model.corrupt(stream, arrays, keys)
 
-    def train_step(state: TrainState, batch, draws):
+    def train_step(
+        state: TrainState, batch: Mapping[str, Batch], draws: Mapping[str, Draw]
+    ) -> tuple[TrainState, dict[str, Any]]:
         batch = {stream: corrupt(stream, arrays, draws[stream]) for stream, arrays in batch.items()}
-        weights = {}
+        weights: dict[str, Float[Array, ""]] = {}
         for stream, arrays in batch.items():
-            weights |= task.weights(stream, arrays)
+            weights |= model.weights(stream, arrays)
         dropout_rng = jax.random.fold_in(jax.random.key(seed), state.step)
 
-        def loss_fn(params, micro, rng):
+        def loss_fn(
+            params: PyTree, micro: Mapping[str, Batch], rng: Key[Array, ""]
+        ) -> tuple[Float[Array, ""], tuple[dict[str, Array], dict[str, Pair]]]:
             params = _stop(params, optimizer.frozen)
-            sums, metrics = {}, {}
+            sums: dict[str, Float[Array, ""]] = {}
+            metrics: dict[str, Pair] = {}
             for stream, arrays in micro.items():
-                parts, more = task.sums(params, stream, arrays, train=True, dropout_rng=rng)
+                parts, more = model.sums(params, stream, arrays, train=True, dropout_rng=rng)
                 sums |= parts
                 metrics |= more
-            return task.total(sums, weights), (sums, metrics)
+            return model.total(sums, weights), (sums, metrics)
 
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        used = sharding.gather(state.params, mesh, task.dtype)
+        used = sharding.gather(state.params, mesh, model.dtype)
 
-        def one(index, micro):
+        def one(index: Draw, micro: Mapping[str, Batch]) -> tuple[Any, PyTree]:
             rng = jax.random.fold_in(dropout_rng, index)
             value, grads = grad_fn(used, micro, rng)
             return value, sharding.scatter(grads, mesh, shardings.params)
@@ -86,7 +104,7 @@ def make_train_step(
                 lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, 0, first)
             )
 
-            def add(total, item):
+            def add(total: PyTree, item: tuple[Draw, Mapping[str, Batch]]) -> tuple[PyTree, None]:
                 return jax.tree.map(jnp.add, total, one(*item)), None
 
             steps = (jnp.arange(accumulate), micro)
@@ -117,16 +135,18 @@ def make_train_step(
     )
 
 
-def _stop(params, frozen):
-    """No gradient is worked out for frozen parameters."""
+def _stop(params: PyTree, frozen: Collection[str]) -> PyTree:
+    """No gradient is computed for frozen parameters."""
     return paths.map_with_path(
         lambda path, x: jax.lax.stop_gradient(x) if path in frozen else x, params
     )
 
 
-def group_norms(grads, frozen=frozenset()) -> dict:
+def group_norms(
+    grads: PyTree, frozen: Collection[str] = frozenset()
+) -> dict[str, Float[Array, ""]]:
     """L2 norm of the gradient of each group of trained parameters: {"trunk/layer_3": scalar}."""
-    squares: dict = {}
+    squares: dict[str, Float[Array, ""]] = {}
     for path, g in paths.flatten(grads).items():
         if path not in frozen:
             group = paths.group_of(path)

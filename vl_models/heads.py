@@ -5,26 +5,32 @@ that trained them.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
 
 from vl_models import layers
 from vl_models.dropout import Dropout
+from vl_models.trunk import StateSizes
 
 
 class MaskedLanguageHead(nn.Module):
-    """BERT's masked-language head, decoder tied to the word table.
-
-    Call: [N, G, D] states and [V, D] table → [N, G, V] float32 logits.
-    """
+    """BERT's masked-language head, decoder tied to the word table."""
 
     sizes: layers.LayerSizes
 
     @nn.compact
-    def __call__(self, states, word_embedding, *, train: bool = False):
+    def __call__(
+        self,
+        states: Float[Array, "N G D"],
+        word_embedding: Float[Array, "V D"],
+        *,
+        train: bool = False,
+    ) -> Float[Array, "N G V"]:
         del train  # no dropout
         x = layers.gelu(layers.dense(self.sizes.hidden, self.sizes, "transform")(states))
         x = layers.layer_norm("norm")(x).astype(self.sizes.dtype)
@@ -36,6 +42,9 @@ class MaskedLanguageHead(nn.Module):
             preferred_element_type=jnp.float32,
         )
         return logits + bias
+
+
+_ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"gelu": layers.gelu, "relu": nn.relu}
 
 
 class Classifier(nn.Module):
@@ -63,8 +72,10 @@ class Classifier(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, states, *, train: bool = False):
-        activation = {"gelu": layers.gelu, "relu": nn.relu}[self.activation]
+    def __call__(
+        self, states: Float[Array, "*rows D"], *, train: bool = False
+    ) -> Float[Array, "*rows outputs"]:
+        activation = _ACTIVATIONS[self.activation]
         x = Dropout(self.input_dropout)(states, train=train)
         x = layers.dense(self.width or self.sizes.hidden, self.sizes, "transform")(x)
         x = activation(x)
@@ -86,8 +97,10 @@ class WeightNormClassifier(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, states, *, train: bool = False):
-        def linear(x, features, name):
+    def __call__(
+        self, states: Float[Array, "*rows D"], *, train: bool = False
+    ) -> Float[Array, "*rows outputs"]:
+        def linear(x: Array, features: int, name: str) -> Array:
             v = self.param(
                 f"{name}_direction", nn.initializers.kaiming_uniform(), (x.shape[-1], features)
             )
@@ -109,7 +122,9 @@ class Linear(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, states, *, train: bool = False):
+    def __call__(
+        self, states: Float[Array, "*rows D"], *, train: bool = False
+    ) -> Float[Array, "*rows outputs"]:
         x = Dropout(self.dropout)(states, train=train)
         return layers.dense(self.outputs, self.sizes, "classifier")(x).astype(jnp.float32)
 
@@ -150,13 +165,13 @@ class HeadSpec:
     named_by: str = ""
     names: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.module not in _MODULES:
             raise ValueError(f"module must be one of {sorted(_MODULES)}, found {self.module!r}")
         if self.reads not in READS:
             raise ValueError(f"reads must be one of {READS}, found {self.reads!r}")
 
-    def build(self, trunk) -> nn.Module:
+    def build(self, trunk: StateSizes) -> nn.Module:
         """The head on a trunk, whose `sizes` and `region_sizes` tell the widths."""
         sizes = trunk.region_sizes if self.reads == "regions" else trunk.sizes
         return _MODULES[self.module](sizes, **self.options)

@@ -53,21 +53,30 @@ class TrunkSpec:
 
 
 @runtime_checkable
-class Trunk(Protocol):
-    """A Flax module that turns a stream batch into states; see each trunk's `__call__`.
+class StateSizes(Protocol):
+    """What a head has to know of the trunk it stands on.
 
     Attributes:
       sizes: of the text states.
       region_sizes: of the region states.
-      pooled_width: width of the pooled state.
-      packs: whether rows are text | regions | [END] without gaps.
-      fixed: regexes of the parameters that must not train, not even decay.
     """
 
     @property
     def sizes(self) -> layers.LayerSizes: ...
     @property
     def region_sizes(self) -> layers.LayerSizes: ...
+
+
+@runtime_checkable
+class Trunk(StateSizes, Protocol):
+    """A Flax module that turns a stream batch into states; see each trunk's `__call__`.
+
+    Attributes:
+      pooled_width: width of the pooled state.
+      packs: whether rows are text | regions | [END] without gaps.
+      fixed: regexes of the parameters that must not train, not even decay.
+    """
+
     @property
     def pooled_width(self) -> int: ...
     @property

@@ -9,6 +9,8 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from core import checks as check
 from core.errors import ConfigError
 
@@ -47,12 +49,12 @@ def checks(kind: str) -> dict[str, check.Check]:
     return _COMMON_CHECKS | _module(kind).CHECKS
 
 
-def kind_of(name: str, block: Mapping[str, Any]) -> str:
+def kind_of(name: str, block: Mapping[str, Any] | ConfigDict) -> str:
     """The kind of an objective; before blocks said it, an objective had its kind's name."""
     return block.get("kind", name)
 
 
-def require(name: str, block: Mapping[str, Any]) -> None:
+def require(name: str, block: Mapping[str, Any] | ConfigDict) -> None:
     """Checks an objective's block, option by option.
 
     Args:
@@ -73,7 +75,7 @@ def require(name: str, block: Mapping[str, Any]) -> None:
     check.require(where, block, wanted)
 
 
-def completed(name: str, block: Mapping[str, Any]) -> dict[str, Any]:
+def completed(name: str, block: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
     """A saved block with the defaults of options that came later."""
     return of(kind_of(name, block)) | dict(block)
 

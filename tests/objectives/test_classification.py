@@ -114,7 +114,7 @@ def run(task, batch):
 
     @jax.jit
     def step(batch):  # the trunk that is run twice is compiled as one
-        batch = task.corrupt("examples", batch, None)
+        batch = task.corrupt("examples", batch, jax.random.split(jax.random.key(0), 2))
         sums, metrics = task.sums(params, "examples", batch, train=False)
         return sums, metrics, task.outputs(params, "examples", batch)["pooled"]
 

@@ -67,7 +67,7 @@ def test_two_objectives_of_one_kind_in_one_run():
     assert set(model.loss_scale) == {"sentences/entailment", "pairs/nlvr2"}
     metrics = {}
     for stream, arrays in batch.items():
-        corrupted = model.corrupt(stream, arrays, None)
+        corrupted = model.corrupt(stream, arrays, jax.random.split(jax.random.key(0), 2))
         sums, found = model.sums(params, stream, corrupted, train=False)
         metrics |= found
         assert all(np.isfinite(float(value)) for value in sums.values())

@@ -94,7 +94,9 @@ def test_zeroed_image_row_counts_hidden_regions():
     regions = np.asarray(batch["regions"])
     expected = (n * regions[:, 0, 0] - regions[:, 0, 1]) / n
     np.testing.assert_allclose(out[:, 0, 0], expected, rtol=1e-5, atol=1e-6)
-    same = masking.whole_image_row(batch["regions"], hidden, n, hidden, "stored")
+    same = masking.whole_image_row(
+        batch["regions"], hidden, batch["num_detected"], hidden, "stored"
+    )
     assert same is batch["regions"]
 
 

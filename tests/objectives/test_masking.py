@@ -97,7 +97,11 @@ def test_whole_image_row_forgets_masked_regions():
     masked = np.zeros((2, 1, 5), bool)
     masked[0, 0, 2] = masked[1, 0, 1] = masked[1, 0, 4] = True
     out = masking.whole_image_row(
-        jnp.asarray(regions), jnp.asarray(masked), detected, jnp.zeros_like(masked), "unmasked"
+        jnp.asarray(regions),
+        jnp.asarray(masked),
+        jnp.asarray(detected),
+        jnp.zeros_like(masked),
+        "unmasked",
     )
     left = regions[0, 0, [1, 3, 4]].sum(0) / (3 + 1e-5)
     np.testing.assert_allclose(out[0, 0, 0], left, rtol=1e-5, atol=1e-6)

@@ -6,7 +6,7 @@ each has a table of its own.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -186,7 +186,7 @@ _VCR_REGIONS = (
 )
 
 
-def _time_distributed(rules) -> tuple[Rule, ...]:
+def _time_distributed(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """VCR wraps the model for its four choices, which shows in the names."""
     return tuple(
         dataclasses.replace(rule, torch=f"vlbert._module.{rule.torch.removeprefix('vlbert.')}")

@@ -37,7 +37,7 @@ def _match_layer(pattern: str, name: str) -> str | None:
     return None if match is None else "".join(match.groups())
 
 
-def _find(rules, side: str, name: str) -> Rule | None:
+def _find(rules: Iterable[Rule], side: str, name: str) -> Rule | None:
     """The rule whose `side` pattern matches `name`, its layer number filled in."""
     for rule in rules:
         layer = _match_layer(getattr(rule, side), name)
@@ -168,7 +168,7 @@ def translate(kind: str, state: Mapping[str, np.ndarray]) -> Translated:
     return out
 
 
-def _nearest(rules, name: str) -> str:
+def _nearest(rules: Iterable[Rule], name: str) -> str:
     """ " (nearest known: ...)" or nothing."""
     number = re.search(r"\d+", name)
     known = [rule.torch.replace("{i}", number[0] if number else "0") for rule in rules]
@@ -187,7 +187,7 @@ def to_torch(kind: str, flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     unknown = sorted(path for path, rule in found.items() if rule is None)
     if unknown:
         raise KeyError(f"no published {kind} name for {', '.join(unknown)}")
-    out = {rule.torch: rule.restore(np.asarray(flat[path])) for path, rule in found.items()}
+    out = {rule.torch: rule.restore(np.asarray(flat[path])) for path, rule in found.items() if rule}
     for alias, name in ALIASES[kind]:
         if name in out and any(key.startswith(alias.rsplit(".", 2)[0]) for key in out):
             out[alias] = out[name]
