@@ -103,7 +103,7 @@ def labelled(stream) -> bool:
     """Whether the truth is known of examples of an evaluation stream."""
     if stream.records is None:
         return True
-    return any(cards.known(record) for record in itertools.islice(stream.records(), LOOKED_AT))
+    return any(record.labelled for record in itertools.islice(stream.records(), LOOKED_AT))
 
 
 def write(config, workdir: remote.Path, predictors: Mapping[str, Predictor], params) -> dict:

@@ -28,7 +28,7 @@ from input_pipeline.datasets.reading import (
     vocabulary,
 )
 from input_pipeline.datasets.reading.answers import AnswerVocabulary
-from input_pipeline.datasets.reading.rows import rows_of
+from input_pipeline.datasets.records import RowOptions
 from input_pipeline.regions.store import split_paths
 from input_pipeline.texts.rows import Row, Skipped
 
@@ -96,12 +96,13 @@ def prepare(data_config) -> Prepared:
             if isinstance(record, Skipped):
                 yield record
             else:
-                yield from rows_of(
-                    record,
-                    source=source,
-                    answers=answers,
-                    task="answers",
-                    all_regions=not getattr(record, "candidates", ()),
+                yield from record.rows(
+                    RowOptions(
+                        source=source,
+                        answers=answers,
+                        kind="answers",
+                        all_regions=not getattr(record, "candidates", ()),
+                    )
                 )
 
     def fingerprint(split: str) -> str:
@@ -168,4 +169,4 @@ def read(files: list[str], keys, split: str, on_missing: str) -> Iterator[Row | 
     """
     reader = jsonl_tasks.Reader("captions", keys, on_missing, trained=True)
     for source, record in reader.records(files, split):
-        yield record if isinstance(record, Skipped) else rows_of(record, source=source)[0]
+        yield record if isinstance(record, Skipped) else next(record.rows(RowOptions(source)))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from core.console import say
 from core.errors import DataError
 from input_pipeline import datasets
-from input_pipeline.datasets.reading import files, official, rows
+from input_pipeline.datasets.reading import files, official
 from input_pipeline.regions.store import split_paths
 from input_pipeline.texts.rows import Skipped
 
@@ -79,7 +79,7 @@ def _split(dataset: str, split: str, data_config) -> frozenset[str]:
         reader.image_name(image_id)
         for _, record in reader.records(split)
         if not isinstance(record, Skipped)
-        for image_id in rows.images_of(record)
+        for image_id in record.images
     )
 
 

@@ -7,7 +7,6 @@ import xxhash
 
 from core import remote
 from core.console import say
-from core.errors import DataError
 from input_pipeline.datasets.reading.answers import AnswerVocabulary
 from input_pipeline.datasets.records import Question
 
@@ -36,24 +35,3 @@ def named_or_built(
     made.save(path)
     say(f"data: {len(made):,} answers of at least {count} training questions: {path}")
     return made
-
-
-def targets(question: Question, answers: AnswerVocabulary) -> dict[str, list[float]]:
-    """What a question's row carries: answer_ids and answer_scores, as far as they are listed.
-
-    Raises:
-      DataError: an answer with a score outside 0 to 1.
-    """
-    found: dict[int, float] = {}
-    for answer in question.answers:
-        if not 0 <= answer.score <= 1:
-            raise DataError(
-                "the score of an answer is no share",
-                where=f"question {question.text_id!r}",
-                expected="0 to 1",
-                found=f"{answer.text!r}: {answer.score}",
-            )
-        label = answers.lookup(answer.text)
-        if label >= 0 and answer.score > 0:
-            found[label] = answer.score
-    return {"answer_ids": list(found), "answer_scores": list(found.values())}

@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import xxhash
 
@@ -19,7 +20,6 @@ from core import safe_pickle
 from core.errors import DataError
 from core.progress import atomic_file
 from input_pipeline.datasets.reading import files
-from input_pipeline.datasets.records import Question
 
 UNKNOWN = "<unk>"  # entry of VL-BERT's list for every answer outside it; never a target
 FORMS = ("verbatim", "normalized")  # which string of an annotator is counted, see `soft_scores`
@@ -40,6 +40,16 @@ they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what
 what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's
 won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
 """
+
+
+class AnsweredQuestion(Protocol):
+    """What is read of a `records.Question`, which itself reads answers by the rules here."""
+
+    text_id: str
+    answers: Sequence[Any]  # records.Answer, the main one first
+    raw_answers: Sequence[str]
+    question_type: str
+    answer_type: str
 
 
 def _without_one_apostrophe(word: str) -> list[str]:
@@ -103,7 +113,7 @@ def accuracy(prediction: str, answers: Sequence[str]) -> float:
     return sum(min(1.0, (sum(right) - own) / 3) for own in right) / len(right)
 
 
-def evaluate(predictions: Mapping[str, str], questions: Iterable[Question]) -> dict:
+def evaluate(predictions: Mapping[str, str], questions: Iterable[AnsweredQuestion]) -> dict:
     """What the official evaluation reports, in percent with two decimals.
 
     Args:
@@ -230,7 +240,7 @@ class AnswerVocabulary:
         return -1 if answer == UNKNOWN else self._label_of.get(answer, -1)
 
     @classmethod
-    def build(cls, questions: Iterable[Question], min_count: int = 9) -> "AnswerVocabulary":
+    def build(cls, questions: Iterable[AnsweredQuestion], min_count: int = 9) -> "AnswerVocabulary":
         """From training questions: main answers, normalised, most frequent first.
 
         The rule that gives 3,129 answers on train2014+val2014: keep what is the main answer (the

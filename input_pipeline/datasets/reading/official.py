@@ -20,8 +20,8 @@ from typing import Any
 from core import remote
 from core.errors import DataError
 from input_pipeline.datasets import Prepared
-from input_pipeline.datasets.reading import answer_list, builder, rows, text_corpus, vocabulary
-from input_pipeline.datasets.records import MultipleChoice, Question
+from input_pipeline.datasets.reading import answer_list, builder, text_corpus, vocabulary
+from input_pipeline.datasets.records import MultipleChoice, Question, RowOptions
 from input_pipeline.regions.store import split_paths
 from input_pipeline.texts.rows import Row, Skipped
 
@@ -179,13 +179,14 @@ def prepare(module: types.ModuleType | str, data_config) -> Prepared:
             if isinstance(record, Skipped):
                 yield record
             else:
-                yield from rows.rows_of(
-                    record,
-                    source=source,
-                    answers=answers,
-                    task=data_config.task,
-                    classes=getattr(reader.module, "CLASSES", ()),
-                    all_regions=data_config.candidates == "regions",
+                yield from record.rows(
+                    RowOptions(
+                        source=source,
+                        answers=answers,
+                        kind=data_config.task,
+                        classes=getattr(reader.module, "CLASSES", ()),
+                        all_regions=data_config.candidates == "regions",
+                    )
                 )
 
     def fingerprint(split: str) -> str:

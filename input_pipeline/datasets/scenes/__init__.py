@@ -15,7 +15,7 @@ from core import remote
 from core.errors import DataError
 from input_pipeline.datasets import Prepared
 from input_pipeline.datasets.reading import answer_list
-from input_pipeline.datasets.reading.rows import rows_of
+from input_pipeline.datasets.records import RowOptions
 from input_pipeline.datasets.scenes import graph
 from input_pipeline.datasets.scenes.settings import Settings
 from input_pipeline.texts.rows import Row
@@ -90,14 +90,14 @@ def prepare(data_config) -> Prepared:
         )
 
     def rows(split: str) -> Iterator[Row]:
+        options = RowOptions(
+            answers=answers,
+            kind=data_config.task,
+            classes=graph.ATTRIBUTES["shape"],
+            all_regions=True,  # a detector's; candidates are the true boxes
+        )
         for record in records(split):
-            yield from rows_of(
-                record,
-                answers=answers,
-                task=data_config.task,
-                classes=graph.ATTRIBUTES["shape"],
-                all_regions=True,  # a detector's; candidates are the true boxes
-            )
+            yield from record.rows(options)
 
     def full_fingerprint(split: str) -> str:
         return fingerprint(split) + (answers.fingerprint if answers else "")

@@ -9,9 +9,8 @@ from test_vqa_files import answered, asked, write
 
 from configs import vqa as config_file
 from core.errors import DataError
-from input_pipeline.datasets.reading import answer_list
 from input_pipeline.datasets.reading.answers import AnswerVocabulary
-from input_pipeline.datasets.records import Answer, Question
+from input_pipeline.datasets.records import Answer, Question, RowOptions
 from input_pipeline.regions import FeatureSpec
 from input_pipeline.streams import pipeline
 from objectives import vqa
@@ -99,9 +98,12 @@ def test_targets():
     question = Question(
         "1", "2", "?", (Answer("no", 0.3), Answer("dog", 1.0), Answer("<unk>", 1.0))
     )
-    assert answer_list.targets(question, answers) == {"answer_ids": [1], "answer_scores": [0.3]}
+    assert question.values(RowOptions(answers=answers)) == {
+        "answer_ids": [1],
+        "answer_scores": [0.3],
+    }
     with pytest.raises(DataError, match=r"(?s)score of an answer is no share.*'no': 3"):
-        answer_list.targets(Question("1", "2", "?", (Answer("no", 3.0),)), answers)
+        Question("1", "2", "?", (Answer("no", 3.0),)).values(RowOptions(answers=answers))
 
 
 def test_no_answer_is_frequent_enough(config):

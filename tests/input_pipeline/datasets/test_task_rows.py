@@ -11,15 +11,16 @@ from ml_collections import ConfigDict
 from configs import common
 from configs import refcoco as config_file
 from core.errors import DataError
-from input_pipeline.datasets.reading import rows
 from input_pipeline.datasets.records import (
     Expression,
     MultipleChoice,
     ObjectBox,
     Pointing,
+    RowOptions,
     Statement,
     Token,
 )
+from input_pipeline.datasets.records.choices import KINDS
 from input_pipeline.regions import FeatureSpec, RegionStore
 from input_pipeline.streams import overlap, pipeline
 from input_pipeline.streams.plan import DrawSettings
@@ -98,14 +99,15 @@ OTHER = (5.0, 5.0, 9.0, 9.0)
 
 def test_rows_of_one_text():
     expression = Expression("1", 2, "3", "a dog", BOX, (OTHER, BOX))
-    (row,) = rows.rows_of(expression, source=4)
+    (row,) = expression.rows(RowOptions(source=4))
     assert (row.image_id, row.text, row.text_id, row.source) == ("3", "a dog", "1", 4)
     assert row.values == {"target_box": BOX, "candidate_boxes": [*OTHER, *BOX]}
-    (row,) = rows.rows_of(expression, all_regions=True)
+    (row,) = expression.rows(RowOptions(all_regions=True))
     assert row.values == {"target_box": BOX}
-    (row,) = rows.rows_of(Statement("1", ("3", "4"), "both", 1))
+    (row,) = Statement("1", ("3", "4"), "both", 1).rows(RowOptions())
     assert (row.image_id, row.more_images, row.values) == ("3", ("4",), {"label": (1,)})
-    (row,) = rows.rows_of(Pointing("1", "3", "which?", (BOX, (0.0,) * 4, OTHER), (2, 0), 1))
+    pointing = Pointing("1", "3", "which?", (BOX, (0.0,) * 4, OTHER), (2, 0), 1)
+    (row,) = pointing.rows(RowOptions())
     assert row.values == {"target_box": BOX, "option_boxes": [*OTHER, *BOX]}
 
 
@@ -130,7 +132,7 @@ def multiple_choice(answer=2):
 
 
 def test_rows_of_a_question_with_choices():
-    made = rows.rows_of(multiple_choice(), task="answers", classes=("dog", "cat"))
+    made = list(multiple_choice().rows(RowOptions(kind="answers", classes=("dog", "cat"))))
     assert [row.text for row in made] == ["what is dog ?", "a", "b cat", "c", "d"]
     assert [row.follows for row in made] == [False, True, True, True, True]
     assert [row.text_id for row in made] == ["q", "q/0", "q/1", "q/2", "q/3"]
@@ -141,14 +143,14 @@ def test_rows_of_a_question_with_choices():
     }
     assert made[0].mentions == ((8, 11, 1),)
     assert made[2].mentions == ((2, 5, 0),)
-    made = rows.rows_of(multiple_choice(), task="rationales")
+    made = list(multiple_choice().rows(RowOptions(kind="rationales")))
     assert [row.text for row in made] == ["what is dog ? c", "e", "f", "g", "cat and dog"]
     assert made[0].values == {"label": (3,), "object_boxes": [*BOX, *OTHER]}
     assert made[4].mentions == ((0, 3, 0), (8, 11, 1))
 
 
 def test_rationales_of_every_answer_where_the_right_one_is_unknown():
-    made = rows.rows_of(multiple_choice(answer=-1), task="rationales")
+    made = list(multiple_choice(answer=-1).rows(RowOptions(kind="rationales")))
     questions = [row for row in made if not row.follows]
     assert len(made) == 20
     assert [row.text_id for row in questions] == ["q/a0", "q/a1", "q/a2", "q/a3"]
@@ -160,10 +162,10 @@ def test_rationales_of_every_answer_where_the_right_one_is_unknown():
 
 
 def test_choices_need_a_task_and_known_classes():
-    with pytest.raises(DataError, match=r"(?s)two tasks.*config.data.task.*'captions'"):
-        rows.rows_of(multiple_choice(), task="captions")
+    with pytest.raises(DataError, match=r"(?s)two kinds.*config.data.records.*'captions'"):
+        list(multiple_choice().rows(RowOptions(kind="captions")))
     with pytest.raises(DataError, match=r"(?s)unknown class.*'q'.*\['dog'\].*\['cat'\]"):
-        rows.rows_of(multiple_choice(), task="answers", classes=("dog",))
+        list(multiple_choice().rows(RowOptions(kind="answers", classes=("dog",))))
 
 
 def test_batches_of_questions_with_choices(tmp_path):
@@ -171,7 +173,7 @@ def test_batches_of_questions_with_choices(tmp_path):
     store = tmp_path / "store"
     arguments = image(3, 2, SPEC) | dict(boxes=np.array([OTHER, BOX], np.float32))
     write_images(store, SPEC, ("still", arguments))
-    texts = [row for task in rows.CHOICES for row in rows.rows_of(multiple_choice(), task=task)]
+    texts = [row for kind in KINDS for row in multiple_choice().rows(RowOptions(kind=kind))]
     words = tmp_path / "vocab.txt"
     train_wordpiece([row.text for row in texts], 130, words)
     tokenizer = Tokenizer.load(words)

@@ -8,8 +8,8 @@ import pytest
 
 from core.errors import DataError
 from input_pipeline.datasets import vcr
-from input_pipeline.datasets.reading import spoken
 from input_pipeline.datasets.records import MultipleChoice, ObjectBox, Token
+from input_pipeline.datasets.records import mentions as in_plain_words
 from input_pipeline.texts.rows import Skipped
 
 REAL = pathlib.Path(
@@ -79,36 +79,36 @@ def test_no_labels_in_test(tmp_path):
     assert (record.answer_label, record.rationale_label) == (-1, -1)
 
 
-def test_spoken():
+def test_mentions_become_plain_words():
     objects = tuple(ObjectBox(name, (0, 0, 1, 1)) for name in ("person", "dog", "person"))
     tokens = words("Is", (0,), "near", (1, 2), "?")
-    text, mentions = spoken.spoken(tokens, objects, "train-0")
+    text, mentions = in_plain_words.in_words(tokens, objects, "train-0")
     one, dog, two = (text[m.start : m.end] for m in mentions)
     assert text == f"Is {one} near dog and {two} ?"
     assert dog == "dog"
-    assert one in spoken.NAMES
-    assert spoken.NAMES.index(two) == (spoken.NAMES.index(one) + 1) % 13
+    assert one in in_plain_words.NAMES
+    assert in_plain_words.NAMES.index(two) == (in_plain_words.NAMES.index(one) + 1) % 13
     assert [m.object for m in mentions] == [0, 1, 2]
     # The same person has the same name in every text of the example, wherever the text begins.
-    text, mentions = spoken.spoken(words((2,), "sits", (1,)), objects, "train-0")
+    text, mentions = in_plain_words.in_words(words((2,), "sits", (1,)), objects, "train-0")
     assert text == f"{two} sits dog"
     assert [(m.start, m.end) for m in mentions] == [(0, len(two)), (len(two) + 6, len(two) + 9)]
-    assert spoken.spoken(words("No", "."), objects, "train-0") == ("No .", ())
+    assert in_plain_words.in_words(words("No", "."), objects, "train-0") == ("No .", ())
 
 
 def test_names_follow_from_the_key_alone():
     person = (ObjectBox("person", (0, 0, 1, 1)),)
 
     def name(i):
-        return spoken.spoken(words((0,)), person, f"val-{i}")[0]
+        return in_plain_words.in_words(words((0,)), person, f"val-{i}")[0]
 
     first = [name(i) for i in range(260)]
     assert [name(i) for i in reversed(range(260))] == first[::-1]
-    assert set(first) == set(spoken.NAMES)
-    assert len(spoken.NAMES) == 13
+    assert set(first) == set(in_plain_words.NAMES)
+    assert len(in_plain_words.NAMES) == 13
     assert [name(i) for i in range(3)] == ["Jackie", "Casey", "Quinn"]  # on every machine
     crowd = person * 14
-    text, _ = spoken.spoken(words(tuple(range(14))), crowd, "val-0")
+    text, _ = in_plain_words.in_words(words(tuple(range(14))), crowd, "val-0")
     assert text.split(" and ")[0] == text.split(" and ")[13]  # 13 names go round
 
 
@@ -198,11 +198,11 @@ def test_real_records(tmp_path):
     assert [found.name for found in record.objects] == item["objects"]
     assert record.objects[3].box == pytest.approx((1403.1, 282.2, 1542.4, 557.4), abs=0.1)
     assert len(record.objects[0].polygons[0]) > 100
-    text, [mention] = spoken.spoken(record.question, record.objects, record.text_id)
+    text, [mention] = in_plain_words.in_words(record.question, record.objects, record.text_id)
     who = text[mention.start : mention.end]
     assert text == f"Does {who} live in this house ?"
     assert mention.object == 0
-    text, mentions = spoken.spoken(record.rationales[1], record.objects, record.text_id)
+    text, mentions = in_plain_words.in_words(record.rationales[1], record.objects, record.text_id)
     assert len(mentions) == 2
     assert text.count(who) == 1
     [skipped] = vcr.records(str(tmp_path), "train", on_missing="skip")

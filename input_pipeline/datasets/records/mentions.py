@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import xxhash
 
-from input_pipeline.datasets.records import ObjectBox, Token
+from input_pipeline.datasets.records.base import Box
 
 PERSON = "person"
 # What VL-BERT calls persons, in its order.
@@ -13,6 +13,24 @@ NAMES = (
     *("Casey", "Riley", "Jessie", "Jackie", "Avery", "Jaime", "Peyton"),
     *("Kerry", "Jody", "Kendall", "Frankie", "Pat", "Quinn"),
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Token:
+    """A word, or a mention of objects of the image (then `word` is empty)."""
+
+    word: str
+    objects: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectBox:
+    """An annotated object: class name, box, detector score, polygons of (x, y) pixels."""
+
+    name: str
+    box: Box
+    score: float = 1.0
+    polygons: tuple[tuple[tuple[float, float], ...], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +42,7 @@ class Mention:
     object: int
 
 
-def spoken(
+def in_words(
     tokens: Sequence[Token], objects: Sequence[ObjectBox], key: str
 ) -> tuple[str, tuple[Mention, ...]]:
     """A text in plain words, and which of them are which object.

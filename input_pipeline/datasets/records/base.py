@@ -1,0 +1,101 @@
+"""What every record can do: say its images, become rows of a text table, be shown in a report."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from input_pipeline.datasets.reading.answers import AnswerVocabulary
+from input_pipeline.texts.table_writer import Row
+
+Box = tuple[float, float, float, float]  # xyxy in pixels of the image
+
+HIT = 0.5  # overlap with the true box from which a predicted one is right
+
+
+@dataclasses.dataclass(frozen=True)
+class RowOptions:
+    """How records become rows.
+
+    Attributes:
+      source: number of the split or file they are of, where several are joined.
+      answers: the answer list, for questions.
+      kind: what is to be chosen, for questions with choices: "answers" or "rationales".
+      classes: names of the objects' classes, the first of which has number 1.
+      all_regions: whether an expression may mean any region of the store, and not just the
+        record's candidates.
+    """
+
+    source: int = 0
+    answers: AnswerVocabulary | None = None
+    kind: str = ""
+    classes: Sequence[str] = ()
+    all_regions: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """A record beside what was predicted of it, for a report.
+
+    Attributes:
+      lines: (what, text).
+      boxes: (xyxy of the first image, label, "true", "predicted", "mentioned" or "other").
+      right: whether the prediction is; None where the truth is unknown.
+    """
+
+    lines: Sequence[tuple[str, str]]
+    boxes: Sequence[tuple[Sequence[float], str, str]] = ()
+    right: bool | None = None
+
+
+class Record:
+    """A base class without fields; `text_id`, `text` and `image_id` or `image_ids` are data."""
+
+    text_id: str
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Ids of its images in a region store."""
+        return (self.image_id,)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it tells what is right."""
+        return True
+
+    def rows(self, options: RowOptions) -> Iterator[Row]:
+        """The rows of the text table that it becomes; mostly one."""
+        first, *more = self.images
+        yield Row(
+            first,
+            self.text,
+            self.text_id,
+            more_images=tuple(more),
+            source=options.source,
+            values=self.values(options),
+        )
+
+    def values(self, options: RowOptions) -> dict[str, Any]:
+        """{key of the batch: numbers} that its row carries beside the text."""
+        del options
+        return {}
+
+    def shown(self, prediction: Mapping[str, Any], kind: str = "") -> Shown:
+        """What a report shows of it.
+
+        Args:
+          prediction: of `Objective.describe`, with its "id".
+          kind: as of RowOptions.
+        """
+        del kind
+        text = ", ".join(f"{key} {value}" for key, value in prediction.items() if key != "id")
+        return Shown([("predicted", text)])
+
+
+def flat(boxes: Sequence[Box]) -> list[float]:
+    """Boxes one after the other."""
+    return [number for box in boxes for number in box]
+
+
+def percent(share: float) -> str:
+    """0.25 → "25 %"."""
+    return f"{100 * share:.0f} %"
