@@ -7,8 +7,9 @@ Files, from https://visualcommonsense.com/download, unpacked in data.manual_dir:
                                (x, y)), names, width, height
 
 Texts refer to objects of the still by index; `records.mentions` turns that into plain words. An
-image's id in the region store is the annotation's metadata path with .jpg for .json, as ViLBERT's 12-in-1
-code names them: "lsmdc_3015_CHARLIE_ST_CLOUD/3015_..._00.23.57.935-00.24.00.783@0.jpg".
+image's id in the region store is the annotation's metadata path with .jpg for .json, as
+ViLBERT's 12-in-1 code names them:
+"lsmdc_3015_CHARLIE_ST_CLOUD/3015_..._00.23.57.935-00.24.00.783@0.jpg".
 test has no labels (-1).
 """
 

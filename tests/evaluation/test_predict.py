@@ -93,7 +93,7 @@ def test_streams_that_only_learn_are_refused():
     with pytest.raises(ValueError, match=r"'captions': .*'masked_language', predicts nothing"):
         predict.Predictor(task, "captions", None, None)
     with pytest.raises(ValueError, match="'x' predicts nothing"):
-        base.Objective("x", None, None).predictions(None, {})
+        base.Objective("x", {}, None).predictions(None, {})
     with pytest.raises(ValueError, match=r"nothing to predict: .* config\.streams"):
         modes.predict(None, None, Parts(None, {}, None, {}), None)
 
