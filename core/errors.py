@@ -8,7 +8,15 @@ class UserError(ValueError):
     found, and the fix.
     """
 
-    def __init__(self, what: str, *, where: str = "", expected="", found="", fix: str = ""):
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        expected: object = "",
+        found: object = "",
+        fix: str = "",
+    ):
         parts = [what]
         for label, text in (("where", where), ("expected", expected), ("found", found)):
             if text != "":

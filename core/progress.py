@@ -21,7 +21,7 @@ class Progress:
         self, label: str, total: float | None = None, *, unit: str = "rows", every: float = 10.0
     ):
         self.label, self.total, self.unit, self.every = label, total, unit, every
-        self.done = 0
+        self.done: float = 0
         self.start = self.last = time.monotonic()
 
     def add(self, count: float = 1) -> None:

@@ -23,6 +23,7 @@ import pathlib
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
 
 # epath would import TensorFlow where it is installed, which takes seconds and is not needed.
 os.environ.setdefault("EPATH_USE_TF", "false")
@@ -45,7 +46,7 @@ logging.getLogger("gcsfs").setLevel(
 )  # logs a traceback for each error that is reported here
 logging.getLogger("fsspec").setLevel(logging.CRITICAL)
 
-Path = pathlib.Path | epath.Path
+Path: TypeAlias = pathlib.Path | epath.Path
 
 
 def is_remote(place: str | os.PathLike) -> bool:
@@ -203,7 +204,7 @@ def sizes(folder: str | os.PathLike) -> dict[str, int]:
                 name.rpartition("/")[2]: info["size"]
                 for name, info in _gcs().find(url, maxdepth=1, detail=True).items()
             }
-    with os.scandir(folder) as entries:
+    with os.scandir(os.fspath(folder)) as entries:
         return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
 
 

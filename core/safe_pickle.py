@@ -66,12 +66,14 @@ class _Dtype:
     def __setstate__(self, state: tuple) -> None:
         # (version, byte order, subarray, names, fields, item size, alignment, flags): all but the
         # byte order follows from the name in a dtype without fields.
+        order: Any
         order, subarray, names, fields, size = state[1:6]
         if len(state) != 8 or subarray or names or fields:
             raise _Refused("a numpy.dtype with fields, subarrays or units")
         if size not in (-1, self.value.itemsize):
             raise ValueError(f"dtype {self.value} of {size} bytes")
-        self.value = self.value.newbyteorder(_text(order))
+        order = _text(order)  # numpy refuses what is none
+        self.value = self.value.newbyteorder(order)
 
 
 class _Value:
@@ -100,7 +102,7 @@ def _bytes(value: object = b"") -> bytes | bytearray:
     return value
 
 
-def _array(data: object, dtype: object, shape: object, order: str) -> np.ndarray:
+def _array(data: object, dtype: object, shape: object, order: Any) -> np.ndarray:
     """A writable array of checked size."""
     if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
         raise ValueError("an array without dtype or shape")
