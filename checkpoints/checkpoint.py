@@ -5,6 +5,7 @@ counters, data fingerprints, seed, feature spec, config, digests of the arrays â
 """
 
 import contextlib
+import os
 from typing import Any
 
 import jax
@@ -25,7 +26,9 @@ class CheckpointError(UserError):
     """A checkpoint that cannot be used; the message says which, why and what to do."""
 
 
-def load_params(source, shapes=None, *, prefer_best: bool = True):
+def load_params(
+    source: str | os.PathLike, shapes: Any = None, *, prefer_best: bool = True
+) -> tuple[Any, dict[str, Any]]:
     """Parameters alone, for another run's start, for evaluation and for inference.
 
     Args:
@@ -62,7 +65,7 @@ def load_params(source, shapes=None, *, prefer_best: bool = True):
         reader.close()
 
 
-def read(folder) -> tuple[dict[str, dict], dict]:
+def read(folder: remote.Path) -> tuple[dict[str, dict], dict]:
     """Everything in the folder of one step, checked, on the host.
 
     Returns:
@@ -92,7 +95,7 @@ def holds_one(path: remote.Path) -> bool:
     return any(p.name.isdigit() and (p / "params").exists() for p in path.iterdir())
 
 
-def absolute(path) -> epath.Path:
+def absolute(path: str | os.PathLike) -> epath.Path:
     """A path in full: Orbax takes no relative ones."""
     return epath.Path(remote.absolute(path))
 
@@ -106,12 +109,12 @@ def read_meta(folder: epath.Path) -> tuple[dict[str, Any], dict]:
     return digests.unseal(ocp.JsonCheckpointHandler().restore(folder / "meta"))
 
 
-def _find(source, prefer_best: bool):
+def _find(source: str | os.PathLike, prefer_best: bool) -> tuple[Any, int]:
     """(checkpoints folder, step) of what the user named."""
-    source = absolute(source)
-    if (source / "params").exists():
-        return source.parent, int(source.name)
-    folder = source / FOLDER if (source / FOLDER).exists() else source
+    named = absolute(source)
+    if (named / "params").exists():
+        return named.parent, int(named.name)
+    folder = named / FOLDER if (named / FOLDER).exists() else named
     steps = (
         sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
     )
@@ -132,7 +135,7 @@ class _Manager(ocp.CheckpointManager):
         return False
 
 
-def manager(folder: epath.Path, *, write: bool, policy=None) -> ocp.CheckpointManager:
+def manager(folder: epath.Path, *, write: bool, policy: Any = None) -> ocp.CheckpointManager:
     """Orbax's manager of a checkpoints folder.
 
     Args:
@@ -155,7 +158,7 @@ def manager(folder: epath.Path, *, write: bool, policy=None) -> ocp.CheckpointMa
     )
 
 
-def require_same(saved, wanted, where: str) -> None:
+def require_same(saved: Any, wanted: Any, where: str) -> None:
     """Compares two trees of arrays or shapes; Orbax alone would cast another type silently.
 
     Raises:
@@ -166,7 +169,7 @@ def require_same(saved, wanted, where: str) -> None:
         raise CheckpointError(f"{where} does not fit the model:\n  " + "\n  ".join(lines))
 
 
-def _differences(saved, wanted) -> list[str]:
+def _differences(saved: Any, wanted: Any) -> list[str]:
     """What differs in names, shapes and types between two trees of arrays or shapes."""
     saved, wanted = paths.flatten(saved), paths.flatten(wanted)
     lines = [f"missing in the checkpoint: {path}" for path in wanted if path not in saved]

@@ -14,6 +14,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -163,7 +164,7 @@ def main(argv: Sequence[str]) -> None:
         say(f"wrote {args.torch}: {len(state)} arrays")
 
 
-def _json(path: str | None):
+def _json(path: str | None) -> Any:
     if not path:
         return None
     try:

@@ -11,6 +11,7 @@ import json
 import math
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from runtime import paths
 _SEAL = "digests"  # of arrays and, under "meta", of the JSON values that they travel with
 
 
-def of(tree) -> dict[str, int]:
+def of(tree: Any) -> dict[str, int]:
     """{path: digest} of a nested dict or state of arrays; all processes call it together."""
     arrays = paths.flatten(tree)
     meshes = {x.sharding.mesh for x in arrays.values() if _is_placed(x)}
@@ -32,12 +33,12 @@ def of(tree) -> dict[str, int]:
     return {path: int(value) for path, value in found.items()}
 
 
-def _is_placed(x) -> bool:
+def _is_placed(x: Any) -> bool:
     return isinstance(getattr(x, "sharding", None), jax.sharding.NamedSharding)
 
 
 @functools.cache
-def _compiled(mesh):
+def _compiled(mesh: jax.sharding.Mesh) -> Any:
     """The sums of all arrays as one program, their results on all devices.
 
     With a program an array, processes on CPUs could come to their exchanges in another order, and
@@ -45,13 +46,13 @@ def _compiled(mesh):
     """
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
-    def sums(arrays):
+    def sums(arrays: Any) -> Any:
         return {path: _sum(x) for path, x in arrays.items()}
 
     return jax.jit(sums, out_shardings=whole)
 
 
-def _sum(x):
+def _sum(x: jax.Array) -> jax.Array:
     words = _words(x)
     place = jnp.zeros(words.shape, jnp.uint32)
     for axis in range(words.ndim):
@@ -66,7 +67,7 @@ def _sum(x):
 _alone = jax.jit(_sum)
 
 
-def _words(x):
+def _words(x: jax.Array) -> jax.Array:
     """The bits of x as uint32; narrower types give one word a value."""
     if x.dtype == jnp.bool_:
         return x.astype(jnp.uint32)
@@ -81,8 +82,8 @@ def of_json(values: Mapping) -> int:
 
 def seal(meta: Mapping, found: Mapping) -> dict:
     """`meta` as JSON values, with the digests {item: {path: digest}} of arrays, and its own."""
-    meta = json.loads(json.dumps(meta)) | {_SEAL: found}
-    return meta | {_SEAL: found | {"meta": of_json(meta)}}
+    values: dict[str, Any] = json.loads(json.dumps(meta)) | {_SEAL: found}
+    return values | {_SEAL: {**found, "meta": of_json(values)}}
 
 
 def unseal(meta: Mapping) -> tuple[dict, dict]:

@@ -1,14 +1,15 @@
 """Parameters that a run computes from a checkpoint's others, such as answers from their words."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from checkpoints import transfer
 from checkpoints.sources import Source, SourceError
 from runtime import paths
 
 
-def add(fitted: transfer.Fitted, source: Source, shapes, compute: Callable) -> transfer.Fitted:
+def add(fitted: transfer.Fitted, source: Source, shapes: Any, compute: Callable) -> transfer.Fitted:
     """What was fitted with the parameters that objectives compute from it.
 
     A parameter that the source brought itself stays as it is, unless the value says otherwise.
@@ -41,7 +42,9 @@ def add(fitted: transfer.Fitted, source: Source, shapes, compute: Callable) -> t
     return transfer.Fitted(arrays, known, _report(fitted.report, source, target, used))
 
 
-def _report(report, source: Source, target, used) -> list[transfer.Line]:
+def _report(
+    report: Sequence[transfer.Line], source: Source, target: Mapping[str, Any], used: Any
+) -> list[transfer.Line]:
     """The report with the lines of what was computed, and without those of what went into it."""
     spent = {source.names[v.origin] for v in used.values() if v.origin not in target}
     out = []

@@ -21,7 +21,7 @@ def feature_dim(arrays: Mapping[str, np.ndarray]) -> int:
     return width if "trunk/regions/location/kernel" in arrays else width // 2
 
 
-def _count(arrays, stem: str) -> int:
+def _count(arrays: Mapping[str, np.ndarray], stem: str) -> int:
     return len({m[1] for path in arrays if (m := re.match(rf"trunk/{stem}_(\d+)/", path))})
 
 
@@ -68,7 +68,7 @@ def block(source: Source, *, heads: int = 0, image_heads: int = 0) -> dict:
     return dict(name=name, **text, **_two_streams(arrays, text["layers"], image_heads))
 
 
-def _two_streams(arrays, text_layers: int, heads: int) -> dict:
+def _two_streams(arrays: Mapping[str, np.ndarray], text_layers: int, heads: int) -> dict:
     hidden = arrays["trunk/regions/projection/kernel"].shape[1]
     image_layers, connections = _count(arrays, "image_layer"), _count(arrays, "connection")
     width = arrays["trunk/image_pooler/dense/kernel"].shape[1]

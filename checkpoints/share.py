@@ -77,7 +77,7 @@ def write(folder: str | os.PathLike, shared: Shared) -> None:
 
     with atomic_folder(folder, last=CONFIG) as temporary:
 
-        def put(name, value):
+        def put(name: str, value: Any) -> None:
             text = value if isinstance(value, str) else json.dumps(value, indent=2) + "\n"
             (temporary / name).write_text(text, encoding="utf-8")
 
@@ -120,7 +120,7 @@ def read(folder: str | os.PathLike) -> Shared:
         )
     about = json.loads((folder / CONFIG).read_text())
 
-    def get(name):
+    def get(name: str) -> Any:
         path = folder / name
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 

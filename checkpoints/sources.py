@@ -101,11 +101,12 @@ def open_source(place: str, *, kind: str = "", vocab: str = "") -> Source:
     if not path.exists():
         path = _download(place)
     if path.is_dir():
-        return _published(place, *_state_of_folder(path), kind, vocab)
+        state, folder = _state_of_folder(path)
+        return _published(place, state, folder, kind, vocab)
     return _published(place, read_state(remote.local(path)), path.parent, kind, vocab)
 
 
-def _from_run(place) -> Source:
+def _from_run(place: str) -> Source:
     params, meta = checkpoint.load_params(place)
     flat = loading.flatten(params)
     facts = meta.get("facts", {})
@@ -123,7 +124,7 @@ def _from_run(place) -> Source:
     )
 
 
-def _from_folder(place, path: pathlib.Path) -> Source:
+def _from_folder(place: str, path: pathlib.Path) -> Source:
     shared = share.read(path)
     return Source(
         place=str(place),
@@ -139,7 +140,9 @@ def _from_folder(place, path: pathlib.Path) -> Source:
     )
 
 
-def _published(place, state, folder: remote.Path, kind: str, vocab: str) -> Source:
+def _published(
+    place: str, state: Mapping[str, np.ndarray], folder: remote.Path, kind: str, vocab: str
+) -> Source:
     state = translate.plain_names(state)
     try:
         kind = kind or translate.kind_of(state)
@@ -187,7 +190,7 @@ def _wordpiece(piece: str) -> str:
     return piece[1:] if piece.startswith("Ġ") else f"##{piece}"
 
 
-def _state_of_folder(folder: pathlib.Path):
+def _state_of_folder(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], pathlib.Path]:
     """(state dict, folder) of a folder as the hub has it, in one file or several."""
     for name in STATE_FILES:
         if (folder / name).is_file():

@@ -2,7 +2,8 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ class _Listed:
     @property
     def differs(self) -> bool:
         """Whether both lists are known and are not the same."""
-        return bool(self.mine and self.theirs) and list(self.mine) != list(self.theirs)
+        return bool(self.mine and self.theirs) and list(self.mine or ()) != list(self.theirs or ())
 
     @property
     def taken_as_same(self) -> bool:
@@ -89,7 +90,7 @@ class Fitted:
 
 def fit(
     source: Source,
-    shapes,
+    shapes: Any,
     *,
     model: str,
     pieces: Sequence[str] | None = None,
@@ -172,7 +173,7 @@ def _stem(name: str) -> str:
     return re.sub(r"[/.][^/.]*$", "", name)
 
 
-def _same(array, shape) -> bool:
+def _same(array: Any, shape: Any) -> bool:
     return tuple(array.shape) == tuple(shape.shape)
 
 
@@ -184,7 +185,9 @@ def _not_taken(kind: str, model: str, path: str) -> str:
     return ""
 
 
-def _listed_arrays(source: Source, pieces, heads: Mapping[str, HeadSpec]) -> dict[str, _Listed]:
+def _listed_arrays(
+    source: Source, pieces: Sequence[str] | None, heads: Mapping[str, HeadSpec]
+) -> dict[str, _Listed]:
     """{path: the axis whose entries have names} of the arrays that have one."""
     words = _Listed(0, "word pieces", pieces, source.pieces)
     out = {_WORDS: words}
@@ -198,7 +201,9 @@ def _listed_arrays(source: Source, pieces, heads: Mapping[str, HeadSpec]) -> dic
     return out
 
 
-def _adapt(source: Source, path: str, array, target, listed: _Listed | None):
+def _adapt(
+    source: Source, path: str, array: np.ndarray, target: Any, listed: _Listed | None
+) -> tuple[np.ndarray, np.ndarray | None, str, str]:
     """(array, mask of known entries or None, note, problem or "")."""
     if source.kind == "roberta" and path == _POSITIONS:
         array = array[_ROBERTA_FIRST_POSITION:]
@@ -224,9 +229,12 @@ def _adapt(source: Source, path: str, array, target, listed: _Listed | None):
     return array, None, note, ""
 
 
-def _by_name(path, array, target, listed: _Listed):
+def _by_name(
+    path: str, array: np.ndarray, target: Any, listed: _Listed
+) -> tuple[np.ndarray, np.ndarray | None, str, str]:
     """Rows (or columns) moved to where the same name stands in the model's list."""
-    axis, mine, theirs, what = listed.axis, listed.mine, listed.theirs, listed.what
+    axis, what = listed.axis, listed.what
+    mine, theirs = listed.mine or (), listed.theirs or ()
     rest = [n for i, n in enumerate(array.shape) if i != axis]
     wanted = [n for i, n in enumerate(target.shape) if i != axis]
     if rest != wanted or array.shape[axis] < len(theirs):
@@ -236,14 +244,16 @@ def _by_name(path, array, target, listed: _Listed):
     found = np.array([place.get(name, -1) for name in mine])
     hit = np.flatnonzero(found >= 0)
     out = np.zeros(target.shape, array.dtype)
-    index = (slice(None),) * axis
+    index: tuple[Any, ...] = (slice(None),) * axis
     out[(*index, hit)] = np.take(array, found[hit], axis)
     mask = np.zeros([n if i == axis else 1 for i, n in enumerate(target.shape)], bool)
     mask[(*index, hit)] = True
     return out, mask, f"{len(hit):,} of {len(mine):,} {what} by name", ""
 
 
-def _first_segments(array, wanted):
+def _first_segments(
+    array: np.ndarray, wanted: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, str, str]:
     """BERT's two segments, RoBERTa's one for both, into a table that may have more rows."""
     out, mask = np.zeros(wanted, array.dtype), np.zeros((wanted[0], 1), bool)
     count = min(2, wanted[0])
@@ -251,11 +261,11 @@ def _first_segments(array, wanted):
     return out, mask, f"the first {count} of {wanted[0]} segments", ""
 
 
-def _layer_problems(given, target) -> list[str]:
+def _layer_problems(given: Iterable[str], target: Iterable[str]) -> list[str]:
     """Numbered layers that only one side has."""
     problems = []
 
-    def layers(names):
+    def layers(names: Iterable[str]) -> Any:
         out: dict[str, set[int]] = {}
         for name in names:
             match = re.match(r"trunk/(\w*?)_(\d+)/", name)
@@ -272,7 +282,7 @@ def _layer_problems(given, target) -> list[str]:
     return problems
 
 
-def _half_groups(arrays, missing) -> list[str]:
+def _half_groups(arrays: Iterable[str], missing: Iterable[str]) -> list[str]:
     """Modules of which some parameters came in and others did not."""
     loaded = {path.rsplit("/", 1)[0] for path in arrays}
     return [
@@ -282,7 +292,7 @@ def _half_groups(arrays, missing) -> list[str]:
     ]
 
 
-def _suggestion(source: Source, target) -> str:
+def _suggestion(source: Source, target: Any) -> str:
     """The sizes of the source, as they would be configured."""
     word = source.arrays.get("trunk/embeddings/word/embedding")
     if word is None or not hasattr(word, "shape"):
@@ -298,19 +308,19 @@ def _suggestion(source: Source, target) -> str:
     )
 
 
-def place(fitted: Fitted, fresh):
+def place(fitted: Fitted, fresh: Any) -> Any:
     """The fitted arrays on the devices, where `fresh` (initial parameters) are; the rest of these.
 
     Returns:
       Nested dict like `fresh`, with its shardings.
     """
 
-    def put(path, initial):
+    def put(path: str, initial: Any) -> Any:
         if path not in fitted.arrays:
             return initial
         array = fitted.arrays[path]
 
-        def part(index):
+        def part(index: Any) -> np.ndarray:
             return array[index]
 
         new = jax.make_array_from_callback(array.shape, initial.sharding, part)
@@ -340,11 +350,11 @@ def table(report: Sequence[Line]) -> str:
     rows.sort(key=lambda row: order[row[0]])
     header = ("", "parameters", "arrays", "numbers", "")
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(4)]
-    lines = [
+    shown = [
         f"{fate:<{widths[0]}}  {stem:<{widths[1]}}  {count:>{widths[2]}}  {size:>{widths[3]}}  "
         f"{note}".rstrip()
         for fate, stem, count, size, note in [header, *rows]
     ]
     fates = [x.fate for x in report]
-    lines.append(", ".join(f"{fates.count(fate)} arrays {fate}" for fate in order))
-    return "\n".join(lines)
+    shown.append(", ".join(f"{fates.count(fate)} arrays {fate}" for fate in order))
+    return "\n".join(shown)
