@@ -10,11 +10,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Int, Key
 
 
-def row_keys(key: Key[Array, ""], index: Int[Array, " B"]) -> Key[Array, " B"]:
+def row_keys(
+    key: Key[Array, ""], index: Int[Array, " B"] | Int[np.ndarray, " B"]
+) -> Key[Array, " B"]:
     """One key per row."""
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
 
