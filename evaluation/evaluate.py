@@ -1,23 +1,25 @@
 """Every evaluator of a run on one set of parameters, and the report at a run's end."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 from core import remote
 from core.console import say
 from evaluation import predict
+from evaluation.evaluators import Evaluator
 from runtime import sharding, signals
 
 
 def metrics_of(
-    evaluators: Mapping[str, Any], params, workdir: remote.Path | None = None
+    evaluators: Mapping[str, Evaluator], params: PyTree, workdir: remote.Path | None = None
 ) -> dict[str, float]:
     """{"evals/<evaluator>/<metric>": value} of every evaluator.
 
     Args:
-      evaluators: {name: object with run(params) → {metric: float}}.
+      evaluators: by their names in the config.
       params: of the model.
       workdir: where evaluators that write files may write them; None: nowhere.
 
@@ -28,7 +30,7 @@ def metrics_of(
         return {}
     params = sharding.gather_once(params, jax.sharding.get_mesh())
     for name, evaluator in evaluators.items():
-        if workdir and hasattr(evaluator, "files"):
+        if workdir and evaluator.files:
             evaluator.folder = workdir / evaluator.files / name
     return {
         f"evals/{name}/{metric}": value
@@ -54,7 +56,11 @@ def lines(step: int, values: Mapping[str, float]) -> str:
 
 
 def write_report(
-    config, workdir: remote.Path, predictors: Callable[[], Mapping], params, figures
+    config: ConfigDict,
+    workdir: remote.Path,
+    predictors: Callable[[], Mapping[str, predict.Predictor]],
+    params: PyTree,
+    figures: Callable[[], Mapping[str, float]],
 ) -> None:
     """Shows a few predictions of a run that has just ended, beside its last metrics.
 
@@ -81,5 +87,5 @@ def write_report(
         say("stopped by a signal before the report; the same command writes it")
         return
     if jax.process_index() == 0:
-        path = predict.write_report(config, workdir, found, shown, figures())
+        path = predict.write_report(workdir, found, shown, figures())
         say(f"report: {path}")

@@ -1,17 +1,19 @@
 """What a model answers to every example of a split, labelled or not; the files of --mode=predict.
 
-WORKDIR/predictions/<split>.jsonl   {"id", ...} a line, as `Objective.describe` says
+WORKDIR/predictions/<split>.jsonl   one {"id", ...} per line, as `Objective.describe` says
 WORKDIR/submissions/…               the same in the data set's official format, where it has one
 WORKDIR/report/index.html           a few examples with their pictures, spread over the split
 """
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 from core import remote
 from core.console import say
@@ -20,14 +22,18 @@ from core.progress import Progress
 from core.spacing import evenly_spaced
 from evaluation import submissions
 from evaluation.report import cards, report
-from objectives import model
+from evaluation.stream import EvaluationStream, Place
+from objectives import base
+from objectives.model import MultiTaskModel, dequantised
+from runtime import sharding
 
 LOOKED_AT = 1000  # records among which one with a label is looked for
+Prediction = dict[str, Any]  # "id" and JSON values, as `Objective.describe` says
 
 
-def streams_of(task) -> list[str]:
+def streams_of(model: MultiTaskModel) -> list[str]:
     """Names of the streams whose first objective predicts."""
-    return [name for name, tasks in task.streams.items() if tasks[0].predicts]
+    return [name for name, objectives in model.streams.items() if objectives[0].predicts]
 
 
 class Predictor:
@@ -35,28 +41,29 @@ class Predictor:
 
     Attributes:
       name: of the stream.
-      stream: a `setup.EvaluationStream`.
+      stream: the split's examples.
     """
 
-    def __init__(self, task, name: str, stream, place):
-        """Arguments as evaluators have them.
+    def __init__(self, model: MultiTaskModel, name: str, stream: EvaluationStream, place: Place):
+        """Arguments as evaluators have them; `name` is the stream's.
 
         Raises:
           ConfigError: the stream's first objective predicts nothing.
         """
-        objective = task.streams[name][0]
+        objective = model.streams[name][0]
         if not objective.predicts:
-            raise ConfigError(f"stream {name!r}: its first objective, {objective.name!r}, predicts "
-                             "nothing")  # fmt: skip
+            raise ConfigError(
+                f"stream {name!r}: its first objective, {objective.name!r}, predicts nothing"
+            )
         self.name, self.stream = name, stream
         self._objective, self._place = objective, place
 
         @jax.jit
-        def step(params, batch):
+        def step(params: PyTree, batch: base.Arrays) -> dict[str, Any]:
             # What the stream's other objectives would hide stays visible.
-            batch = objective.corrupt(model.dequantised(batch), None)
-            outputs = task.outputs(params, name, batch)
-            head = task.head(params, objective.head_name)
+            batch = objective.corrupt(dequantised(batch), None)
+            outputs = model.outputs(params, name, batch)
+            head = model.head(params, objective.head_name)
             return dict(
                 found=objective.predictions(objective.logits(head, outputs, batch), batch),
                 example=batch["example_index"],
@@ -67,25 +74,22 @@ class Predictor:
 
         self._step = step
 
-    def run(self, params, draws: Sequence[int] | None = None) -> Iterator[dict]:
+    def run(self, params: PyTree, draws: Sequence[int] | None = None) -> Iterator[Prediction]:
         """Predictions {"id": text_id, ...}, each example once; on every process all of them.
 
         Args:
-          params: of the task.
+          params: of the model.
           draws: numbers of the batches to predict; None: all.
         """
-        stream = self.stream.stream
+        stream = self.stream
         total = stream.num_examples if draws is None else None
-        progress = Progress(f"predict {self.stream.split}", total, unit="examples")
-        for batch in self.stream.batches() if draws is None else self.stream.pick(draws):
-            out = self._step(params, self._place(batch))
-            if jax.process_count() > 1:
-                out = multihost_utils.process_allgather(out, tiled=True)
-            out = jax.tree.map(np.asarray, out)
+        progress = Progress(f"predict {stream.split}", total, unit="examples")
+        for batch in stream.batches() if draws is None else stream.pick(draws):
+            out = sharding.gathered(self._step(params, self._place(batch)))
             rows = np.flatnonzero(out["real"]).tolist()
             for i in rows:
                 row = {key: array[i] for key, array in out["found"].items()}
-                found = self._objective.describe(row, self.stream.names)
+                found = self._objective.describe(row, stream.output_names)
                 if "box" in found:
                     found["box"] = self._original(found["box"], out["image"][i], out["size"][i])
                 yield {"id": stream.text_id(out["example"][i])} | found
@@ -94,19 +98,24 @@ class Predictor:
 
     def _original(self, box: Sequence[float], image: int, size: np.ndarray) -> list[float]:
         """A box in pixels of the original image, from pixels of an image of `size` (h, w)."""
-        store = self.stream.stream.store
+        store = self.stream.store
         height, width = store.heights[image] / size[0], store.widths[image] / size[1]
         return (np.asarray(box, np.float64) * [width, height, width, height]).tolist()
 
 
-def labelled(stream) -> bool:
+def labelled(stream: EvaluationStream) -> bool:
     """Whether the truth is known of examples of an evaluation stream."""
     if stream.records is None:
         return True
     return any(record.labelled for record in itertools.islice(stream.records(), LOOKED_AT))
 
 
-def write(config, workdir: remote.Path, predictors: Mapping[str, Predictor], params) -> dict:
+def write(
+    config: ConfigDict,
+    workdir: remote.Path,
+    predictors: Mapping[str, Predictor],
+    params: PyTree,
+) -> dict[str, list[Prediction]]:
     """Writes predictions and submission files; on the first process alone.
 
     Returns:
@@ -117,17 +126,17 @@ def write(config, workdir: remote.Path, predictors: Mapping[str, Predictor], par
         split = predictor.stream.split
         stem = split if len(predictors) == 1 else f"{name}-{split}"
         path = workdir / "predictions" / f"{stem}.jsonl"
-        total, count = predictor.stream.stream.num_examples, config.predict.examples
+        total, count = predictor.stream.num_examples, config.predict.examples
         chosen = set(evenly_spaced(total, count).tolist())
         rows = predictor.run(params)
         if jax.process_index() == 0:
             shown[name] = _save(path, rows, chosen)
             made = submissions.write(
-                config.data.dataset,
+                predictor.stream.dataset,
                 path,
                 workdir / "submissions",
                 records=predictor.stream.records,
-                task=config.data.task,
+                kind=predictor.stream.record_kind,
             )
             say("predictions: " + ", ".join(map(str, [path, *made])))
         else:
@@ -135,8 +144,10 @@ def write(config, workdir: remote.Path, predictors: Mapping[str, Predictor], par
     return shown
 
 
-def _save(path: remote.Path, rows: Iterable[dict], chosen: set[int]) -> list[dict]:
-    """Writes predictions, a line each; returns those at the chosen places."""
+def _save(
+    path: remote.Path, rows: Iterable[Prediction], chosen: Collection[int]
+) -> list[Prediction]:
+    """Writes predictions, one per line; returns those at the chosen places."""
     kept = []
     with submissions.text_file(path) as file:
         for i, row in enumerate(rows):
@@ -146,31 +157,35 @@ def _save(path: remote.Path, rows: Iterable[dict], chosen: set[int]) -> list[dic
     return kept
 
 
-def some(config, predictors: Mapping[str, Predictor], params) -> dict:
+def some(
+    config: ConfigDict, predictors: Mapping[str, Predictor], params: PyTree
+) -> dict[str, list[Prediction]]:
     """{stream: predictions of a few examples}, without predicting the split."""
     out, count = {}, config.predict.examples
     for name, predictor in predictors.items():
-        draws = evenly_spaced(predictor.stream.stream.steps_per_epoch, count).tolist()
+        draws = evenly_spaced(predictor.stream.steps_per_epoch, count).tolist()
         rows = list(predictor.run(params, draws))
         out[name] = [rows[i] for i in evenly_spaced(len(rows), count)]
     return out
 
 
 def write_report(
-    config, workdir: remote.Path, predictors: Mapping[str, Predictor], shown: Mapping, figures
+    workdir: remote.Path,
+    predictors: Mapping[str, Predictor],
+    shown: Mapping[str, Sequence[Prediction]],
+    figures: Mapping[str, float],
 ) -> remote.Path:
     """Writes WORKDIR/report/index.html.
 
     Args:
-      config: of the run.
-      workdir: its folder.
+      workdir: folder of the run.
       predictors: whose predictions are shown.
       shown: {stream: predictions}.
       figures: {"evals/<name>/<metric>": value}.
     """
-    made = []
+    made: list[report.Card] = []
     for name, predictor in predictors.items():
-        made += cards.make(shown[name], predictor.stream, config.data.task)
+        made += cards.make(shown[name], predictor.stream)
     splits = ", ".join(sorted({predictor.stream.split for predictor in predictors.values()}))
     path = workdir / "report" / "index.html"
     named = {key.removeprefix("evals/"): value for key, value in figures.items()}

@@ -9,21 +9,17 @@ import os
 import pathlib
 from collections.abc import Callable, Mapping
 
-import jax
 import numpy as np
 import xxhash
-from jax.experimental import multihost_utils
 
-from runtime import paths
+from runtime import paths, sharding
 
 
 def digest(params) -> str:
     """Hex digest of parameters, whatever mesh they are on; every process must call it."""
     hasher = xxhash.xxh3_128()
     for path, array in sorted(paths.flatten(params).items()):
-        if jax.process_count() > 1:
-            array = multihost_utils.process_allgather(array, tiled=True)
-        array = np.ascontiguousarray(array)
+        array = np.ascontiguousarray(sharding.gathered(array))
         hasher.update(f"{path} {array.shape} {array.dtype}\n".encode())
         hasher.update(array.reshape(-1).view(np.uint8))
     return hasher.hexdigest()

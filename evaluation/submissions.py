@@ -83,17 +83,17 @@ def _csv(*cells) -> str:
     return ",".join(map(str, cells)) + "\n"
 
 
-def vqa(rows, records=None, task="") -> Iterator[str]:
+def vqa(rows, records=None, kind="") -> Iterator[str]:
     """EvalAI's list for VQA v2."""
     return _json_list({"question_id": int(row["id"]), "answer": row["answer"]} for row in rows)
 
 
-def gqa(rows, records=None, task="") -> Iterator[str]:
+def gqa(rows, records=None, kind="") -> Iterator[str]:
     """GQA's list, which its evaluation script reads, too."""
     return _json_list({"questionId": row["id"], "prediction": row["answer"]} for row in rows)
 
 
-def refcoco(rows, records, task="") -> Iterator[str]:
+def refcoco(rows, records, kind="") -> Iterator[str]:
     """A box an expression, by the id of the referred object, as VL-BERT writes it.
 
     Nothing for files of sentences with their boxes, which leave these ids out.
@@ -104,9 +104,9 @@ def refcoco(rows, records, task="") -> Iterator[str]:
     return _json_list({"ref_id": ref_ids[row["id"]], "box": row["box"]} for row in rows)
 
 
-def vcr(rows, records=None, task="") -> Iterator[str]:
+def vcr(rows, records=None, kind="") -> Iterator[str]:
     """One of the two halves of VCR's file; nothing for rationales of the right answers alone."""
-    if task == "rationales":
+    if kind == "rationales":
         return _rationales(rows)
     return _answers(rows)
 
@@ -125,13 +125,13 @@ def _rationales(rows) -> Iterator[str]:
         yield _csv(name, *probabilities)
 
 
-def nlvr2(rows, records=None, task="") -> Iterator[str]:
+def nlvr2(rows, records=None, kind="") -> Iterator[str]:
     """identifier,True or False: what NLVR2's script reads, which knows no header."""
     for row in rows:
         yield _csv(row["id"], row["name"])
 
 
-def snli_ve(rows, records=None, task="") -> Iterator[str]:
+def snli_ve(rows, records=None, kind="") -> Iterator[str]:
     """pairID,label; SNLI-VE itself has no format."""
     yield _csv("pairID", "label")
     for row in rows:
@@ -139,7 +139,7 @@ def snli_ve(rows, records=None, task="") -> Iterator[str]:
 
 
 # {data set: (suffix, format)}; a format makes the text of a file from predictions, records and
-# data.task. Data sets that are not here have no server.
+# their kind. Data sets that are not here have no server.
 FORMATS: Mapping[str, tuple[str, Callable[..., Iterator[str]]]] = {
     "vqa": ("json", vqa),
     "visual_genome_qa": ("json", vqa),
@@ -151,7 +151,9 @@ FORMATS: Mapping[str, tuple[str, Callable[..., Iterator[str]]]] = {
 }
 
 
-def write(dataset: str, predictions: remote.Path, folder: remote.Path, *, records, task) -> list:
+def write(
+    dataset: str, predictions: remote.Path, folder: remote.Path, *, records, kind: str
+) -> list:
     """Writes what a data set's server takes.
 
     Args:
@@ -159,7 +161,7 @@ def write(dataset: str, predictions: remote.Path, folder: remote.Path, *, record
       predictions: file of predictions, named after its split.
       folder: for the new file.
       records: records() -> the records of the split.
-      task: `config.data.task`.
+      kind: of the records, where a data set has several.
 
     Returns:
       The paths written: one, or none where the data set has no format for these predictions.
@@ -167,7 +169,7 @@ def write(dataset: str, predictions: remote.Path, folder: remote.Path, *, record
     if dataset not in FORMATS:
         return []
     suffix, made = FORMATS[dataset]
-    lines = made(read(predictions), records, task)
+    lines = made(read(predictions), records, kind)
     first = next(lines, None)
     if first is None:
         return []

@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -194,6 +196,13 @@ def gather_once(params, mesh):
     Where they are whole along `fsdp` already, they are returned as they are.
     """
     return jax.device_put(params, for_use(params, mesh))
+
+
+def gathered(tree):
+    """A tree of global arrays as host arrays, the rows of all processes; all must call it."""
+    if jax.process_count() > 1:
+        tree = multihost_utils.process_allgather(tree, tiled=True)
+    return jax.tree.map(np.asarray, tree)
 
 
 def scatter(grads, mesh, shardings):

@@ -50,6 +50,6 @@ def predict(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
         values = evaluation.metrics_of(parts.evaluators, params, workdir)
         say(evaluation.lines(step, values))
     if jax.process_index() == 0 and config.predict.examples:
-        path = predictions.write_report(config, workdir, predictors, shown, values)
+        path = predictions.write_report(workdir, predictors, shown, values)
         say(f"report: {path}")
     return dict(step=step, source=source) | values

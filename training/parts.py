@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from evaluation.evaluators import Evaluator
+from evaluation.predict import Predictor
+
 Draws = Mapping[str, int]  # {stream: draw} of the streams that take part in a step
 Batch = Mapping[str, Mapping[str, Any]]  # {stream: arrays}
 
@@ -17,8 +20,8 @@ class Parts:
       example: {stream: host arrays} of a batch at the streams' full sizes, for shapes.
       batches: batches(plan of draws, one entry per step) → (draws, host batch) of each step.
       fingerprints: {stream: digest of its data}; a run only continues with the same.
-      evaluators: {name: object with run(params) → {metric: float}}.
-      predictors: predictors() → {stream: `predict.Predictor`} of the streams that predict.
+      evaluators: {name: what measures parameters on a split}.
+      predictors: predictors() → {stream: predictor} of the streams that predict.
       data_metadata: JSON saved with every checkpoint (feature spec, special ids, vocabulary file).
       priors: {slot: {"prior", "text_only"}}, how well marked words are guessed without the image.
       check_data: check_data(metadata of a checkpoint, its place, vocabulary=True) raises where the
@@ -32,8 +35,8 @@ class Parts:
     example: Batch
     batches: Callable[[Iterator[Draws]], Iterator[tuple[Draws, Batch]]]
     fingerprints: Mapping[str, str]
-    evaluators: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    predictors: Callable[[], Mapping[str, Any]] = dict
+    evaluators: Mapping[str, Evaluator] = dataclasses.field(default_factory=dict)
+    predictors: Callable[[], Mapping[str, Predictor]] = dict
     data_metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check_data: Callable[..., None] = lambda metadata, where, vocabulary=True: None

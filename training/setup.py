@@ -9,6 +9,7 @@ import jax
 import objectives
 from core.errors import ConfigError
 from evaluation import evaluators, predict
+from evaluation.stream import EvaluationStream, no_pictures, process_shard
 from input_pipeline.datasets.reading import pictures
 from input_pipeline.streams import pipeline
 from objectives import base
@@ -17,53 +18,6 @@ from runtime import cluster, sharding, signals, watchdog
 from training import data_metadata
 from training.parts import Parts
 from training.run import throughput
-
-
-class EvaluationStream:
-    """A stream that evaluators read: every example once, this host's share.
-
-    Attributes:
-      stream: the `pipeline.Stream`.
-      special: ids of the special tokens.
-      split: the data set's own name of it.
-      records: records() → the records of the split, or None.
-      answers: the answer list, or None.
-      names: what predictions are called by number: answers, or labels, or ().
-      pictures: a `pictures.Lookup`.
-    """
-
-    def __init__(self, stream, data_config, prepared, split: str, lookup=lambda image_ids: {}):
-        self._stream, self._config = stream, data_config
-        self.stream, self.special, self.split = stream, stream.special, split
-        self.records = functools.partial(prepared.records, split) if prepared.records else None
-        self.answers = tuple(prepared.answers.labels) if prepared.answers else None
-        self.names = self.answers or tuple(prepared.labels)
-        self.pictures = lookup
-
-    def batches(self, shard: tuple[int, int] | None = None):
-        """Yields stream batches in order; the last one is padded with rows of weight 0.
-
-        Args:
-          shard: (index, count) of hosts; None: this host's share, (0, 1): everything.
-        """
-        name = self._stream.name
-        for batch in pipeline.iterate(
-            {name: self._stream},
-            shard=shard or _shard(),
-            threads=self._config.threads,
-            prefetch=self._config.prefetch,
-            steps=self._stream.steps_per_epoch,
-        ):
-            yield batch[name]
-
-    def pick(self, draws):
-        """Yields these batches alone, by number."""
-        for draw in draws:
-            yield self._stream.batch(draw, _shard())
-
-
-def _shard() -> tuple[int, int]:
-    return jax.process_index(), jax.process_count()
 
 
 def assemblers(config) -> dict[str, Callable[..., dict]]:
@@ -125,7 +79,9 @@ class _Setup:
         self._predicted = predict.streams_of(self._model)
         # Asked for now, so that a folder that is not there is no surprise after training.
         self._pictures = (
-            pictures.open_pictures(config.data, self._data.prepared) if self._predicted else None
+            pictures.open_pictures(config.data, self._data.prepared)
+            if self._predicted
+            else no_pictures
         )
         self.digests = {f"streams.{n}": stream.fingerprint for n, stream in self._streams.items()}
 
@@ -136,7 +92,9 @@ class _Setup:
         self.digests["vocabulary and answers"] = data_metadata.digest(metadata)
         return Parts(
             model=self._model,
-            example={name: stream.example(_shard()) for name, stream in self._streams.items()},
+            example={
+                name: stream.example(process_shard()) for name, stream in self._streams.items()
+            },
             batches=self._batches,
             fingerprints={name: stream.fingerprint for name, stream in self._streams.items()},
             evaluators={name: self._evaluator(name, block) for name, block in config.evals.items()},
@@ -163,7 +121,7 @@ class _Setup:
         return pipeline.read_ahead(
             self._streams,
             plan,
-            shard=_shard(),
+            shard=process_shard(),
             threads=self._config.data.threads,
             prefetch=self._config.data.prefetch,
         )
@@ -174,7 +132,13 @@ class _Setup:
         return sharding.place(batch, self._mesh)
 
     def _evaluation_stream(
-        self, name: str, *, split: str, batch_size: int, other_image: bool = False, lookup=None
+        self,
+        name: str,
+        *,
+        split: str,
+        batch_size: int,
+        other_image: bool = False,
+        lookup: pictures.Lookup = no_pictures,
     ) -> EvaluationStream:
         """The examples of a split, laid out as a stream of the training is."""
         data = self._data
@@ -187,12 +151,11 @@ class _Setup:
             other_image=other_image,
             data=data,
         )
-        options = {} if lookup is None else dict(lookup=lookup)
         return EvaluationStream(
-            stream, self._config.data, data.prepared, data.split_name(split), **options
+            stream, self._config.data, data.prepared, data.split_name(split), lookup
         )
 
-    def _evaluator(self, name: str, block):
+    def _evaluator(self, name: str, block) -> evaluators.Evaluator:
         sharding.check_batch_sizes(
             {block.stream: block.batch_size}, self._mesh, 1, "config.evals." + name
         )
@@ -208,7 +171,7 @@ class _Setup:
             batch_size=block.batch_size,
             other_image=kind.other_image,
         )
-        self.digests[f"evals.{name}"] = stream.stream.fingerprint
+        self.digests[f"evals.{name}"] = stream.fingerprint
         return kind(block, self._model, stream, self._place, self._config.seed)
 
     def _predictor(self, name: str) -> predict.Predictor:
@@ -224,6 +187,6 @@ class _Setup:
         with cluster.first_alone():  # nothing may have been read of the split yet
             built = {name: self._predictor(name) for name in self._predicted}
         data_metadata.require_same_on_all_processes(
-            {f"predict.{name}": one.stream.stream.fingerprint for name, one in built.items()}
+            {f"predict.{name}": one.stream.fingerprint for name, one in built.items()}
         )
         return built

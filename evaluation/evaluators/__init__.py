@@ -3,10 +3,59 @@
 A name in `config.evals.<name>.evaluator` is the file's name; the file has one class `Evaluator`.
 """
 
+import abc
 import importlib
 import pkgutil
+from typing import ClassVar
 
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from core import remote
 from core.errors import ConfigError
+from evaluation.stream import EvaluationStream, Place
+from objectives.model import MultiTaskModel
+
+
+class Evaluator(abc.ABC):
+    """Measures parameters of a model on a split.
+
+    Attributes:
+      other_image: whether the stream must bring a second image, another example's (M = 2).
+      files: folder in the run folder that it writes files to; "" for none.
+      folder: WORKDIR/<files>/<its name in the config> where files are to be written (eval mode);
+        None where they are not (training).
+    """
+
+    other_image: ClassVar[bool] = False
+    files: ClassVar[str] = ""
+    folder: remote.Path | None = None
+
+    @abc.abstractmethod
+    def __init__(
+        self,
+        block: ConfigDict,
+        model: MultiTaskModel,
+        stream: EvaluationStream,
+        place: Place,
+        seed: int,
+    ):
+        """Checks that the stream has what is measured; compiles nothing yet.
+
+        Args:
+          block: its part of `config.evals`.
+          model: whose parameters are measured.
+          stream: the examples.
+          place: puts a host batch on the devices.
+          seed: of masks and resampling; every run of a config draws the same ones.
+
+        Raises:
+          ConfigError: the stream or its objectives do not fit.
+        """
+
+    @abc.abstractmethod
+    def run(self, params: PyTree) -> dict[str, float]:
+        """{metric: value} of parameters; every process of a job must call it."""
 
 
 def known() -> list[str]:
@@ -14,21 +63,11 @@ def known() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(__path__))
 
 
-def load(name: str) -> type:
-    """The class `Evaluator` of file `training/evaluators/<name>.py`.
-
-    It is made with
-      block: its part of `config.evals`;
-      task: a `MultiTaskModel`;
-      stream: an evaluation stream: `batches()` yields padded host batches, `special` the ids;
-      place: host stream batch → global device arrays;
-      seed: of the masks; the same masks are drawn in every run of a config;
-    has `run(params) → {metric: float}`, and says with `other_image` whether its stream must bring
-    a second image for each example. One with an attribute `files` writes files: in eval mode its
-    `folder` is set to WORKDIR/<files>/<its name in the config>, in training it has none.
+def load(name: str) -> type[Evaluator]:
+    """The class `Evaluator` of file `evaluation/evaluators/<name>.py`.
 
     Raises:
-      ValueError: unknown evaluator; lists the known ones.
+      ConfigError: unknown evaluator; lists the known ones.
     """
     if name not in known():
         raise ConfigError(f"unknown evaluator {name!r}, known: {known()}")

@@ -1,49 +1,55 @@
-"""Does the model tell an image's caption from a foreign one? Nothing is masked here.
+"""Accuracy of telling an image's own caption from another image's; nothing is masked.
 
-Each example is two pairs: its own caption (a match) and another image's (none). Where the data set
-names captions that are false of the image, as `scenes` does, the foreign one is among those.
+Each example gives two pairs: its own caption (a match) and a foreign one (no match), another
+image's, or one that the data set says is false of the image.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
-from evaluation import bootstrap
+from evaluation import bootstrap, evaluators
+from evaluation.stream import EvaluationStream, Place
 from objectives import base
+from objectives.model import MultiTaskModel
+from runtime import sharding
 
 
-class Evaluator:
+class Evaluator(evaluators.Evaluator):
     """Needs a stream with `negatives=True` and an objective that judges pairs."""
 
-    other_image = False
-
-    def __init__(self, block, task, stream, place, seed):
+    def __init__(
+        self,
+        block: ConfigDict,
+        model: MultiTaskModel,
+        stream: EvaluationStream,
+        place: Place,
+        seed: int,
+    ):
         name = block.stream
-        objective = base.able(task.streams[name], base.Ability.JUDGE_PAIRS, name)[0]
+        objective = base.able(model.streams[name], base.Ability.JUDGE_PAIRS, name)[0]
         self._stream, self._place, self._seed = stream, place, seed
 
         @jax.jit
-        def step(params, batch):
-            outputs = task.outputs(params, name, batch, pairs=((0, 0), (1, 0)))
-            logits = task.head(params, objective.head_name)(outputs["pooled"])
+        def step(params: PyTree, batch: base.Arrays) -> tuple[jax.Array, jax.Array, jax.Array]:
+            outputs = model.outputs(params, name, batch, pairs=((0, 0), (1, 0)))
+            logits = model.head(params, objective.head_name)(outputs["pooled"])
             match = objective.pair_matches(logits).reshape(-1, 2)
             right = jnp.stack([match[:, 0], ~match[:, 1]], -1)
             return right, batch["_weight"] > 0, batch["image_key"][:, 0]
 
         self._step = step
 
-    def run(self, params) -> dict[str, float]:
-        """Accuracy over all pairs with its 95 % interval, and of both kinds apart (0 to 1)."""
-        right, image = [], []
+    def run(self, params: PyTree) -> dict[str, float]:
+        """Accuracy (0 to 1) over all pairs with its 95 % interval, and over each kind alone."""
+        found_right, image = [], []
         for batch in self._stream.batches():
-            out = self._step(params, self._place(batch))
-            if jax.process_count() > 1:
-                out = multihost_utils.process_allgather(out, tiled=True)
-            found, real, key = map(np.asarray, out)
-            right.append(found[real])
+            found, real, key = sharding.gathered(self._step(params, self._place(batch)))
+            found_right.append(found[real])
             image.append(key[real])
-        right = np.concatenate(right)
+        right = np.concatenate(found_right)
         low, high = bootstrap.interval(right.mean(-1), np.concatenate(image), self._seed)
         return {
             "alignment_accuracy": float(right.mean()),

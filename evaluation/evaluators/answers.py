@@ -1,24 +1,34 @@
-"""The official accuracy of answers to questions, from the annotators' answers as given.
+"""The official accuracy of answers to questions, from the annotators' raw answers.
 
 The `losses` evaluator's `vqa_accuracy` is the mean soft score of the training targets, which only
 answers of the list can have; here answers are compared as the data set's own script does (ten
 annotators in VQA v2; GQA's and Visual Genome's single answer must be met exactly).
 """
 
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
 from core.errors import ConfigError
-from evaluation import predict
+from evaluation import evaluators, predict
+from evaluation.stream import EvaluationStream, Place
 from input_pipeline.datasets.reading import answers
+from objectives.model import MultiTaskModel
 
 
-class Evaluator:
+class Evaluator(evaluators.Evaluator):
     """Needs a stream of questions whose first objective answers them.
 
     Questions that were left out of the split (data.on_missing=skip) do not count.
     """
 
-    other_image = False
-
-    def __init__(self, block, task, stream, place, seed):
+    def __init__(
+        self,
+        block: ConfigDict,
+        model: MultiTaskModel,
+        stream: EvaluationStream,
+        place: Place,
+        seed: int,
+    ):
         del seed  # nothing is drawn
         if stream.records is None or not stream.answers:
             raise ConfigError(
@@ -26,9 +36,9 @@ class Evaluator:
                 f"{block.stream!r} has none"
             )
         self._records = stream.records
-        self._predictor = predict.Predictor(task, block.stream, stream, place)
+        self._predictor = predict.Predictor(model, block.stream, stream, place)
 
-    def run(self, params) -> dict[str, float]:
+    def run(self, params: PyTree) -> dict[str, float]:
         """Accuracy of all questions and of each type of answer (yes/no, number, other), 0 to 1."""
         found = {row["id"]: row["answer"] for row in self._predictor.run(params)}
         asked = (record for record in self._records() if record.text_id in found)

@@ -4,32 +4,42 @@ import collections
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
-from objectives import masking
+from evaluation import evaluators
+from evaluation.stream import EvaluationStream, Place
+from objectives import base, masking
+from objectives.model import MultiTaskModel
 
 
-class Evaluator:
-    """Corrupts with masks keyed by example, so that any batch size or mesh gives one number."""
+class Evaluator(evaluators.Evaluator):
+    """Masks depend on the example alone: every batch size and mesh gives the same mean."""
 
-    other_image = False
-
-    def __init__(self, block, task, stream, place, seed):
+    def __init__(
+        self,
+        block: ConfigDict,
+        model: MultiTaskModel,
+        stream: EvaluationStream,
+        place: Place,
+        seed: int,
+    ):
         self._stream, self._place = stream, place
         name = block.stream
 
         @jax.jit
-        def step(params, batch):
+        def step(params: PyTree, batch: base.Arrays) -> dict[str, base.Pair]:
             keys = masking.row_keys(jax.random.key(seed), batch["example_index"])
-            batch = task.corrupt(name, batch, keys)
-            sums, metrics = task.sums(params, name, batch, train=False)
-            weights = task.weights(name, batch)
+            batch = model.corrupt(name, batch, keys)
+            sums, metrics = model.sums(params, name, batch, train=False)
+            weights = model.weights(name, batch)
             return metrics | {key: (value, weights[key]) for key, value in sums.items()}
 
         self._step = step
 
-    def run(self, params) -> dict[str, float]:
+    def run(self, params: PyTree) -> dict[str, float]:
         """{"<loss or metric>": mean over all examples}; 0 where nothing had a target."""
-        totals = collections.defaultdict(lambda: np.zeros(2))
+        totals: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2))
         for batch in self._stream.batches():
             for name, pair in jax.device_get(self._step(params, self._place(batch))).items():
                 totals[name] += np.array(pair, np.float64)

@@ -21,14 +21,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 from core import remote
 from core.console import say
 from core.errors import ConfigError, DataError
 from core.progress import Progress
-from evaluation import ranks, score_file, submissions
+from evaluation import evaluators, ranks, score_file, submissions
+from evaluation.stream import EvaluationStream, Place
 from input_pipeline.streams import sampling
 from objectives import base
+from objectives.model import MultiTaskModel
 from runtime import sharding
 
 TEXT_KEYS = ("text_ids", "text_mask", "segment_ids")
@@ -55,7 +59,7 @@ class Split:
     images: list[dict[str, np.ndarray]]
 
 
-class Evaluator:
+class Evaluator(evaluators.Evaluator):
     """Needs a stream of captions and a head that scores pairs.
 
     `config.evals.<name>`: batch_size, texts per step, over all devices; images, images per step;
@@ -65,14 +69,19 @@ class Evaluator:
     1k: 5), metrics averaged; top, images written of each text.
     """
 
-    other_image = False
     files = "rankings"
-    folder = None
 
-    def __init__(self, block, task, stream, place, seed):
+    def __init__(
+        self,
+        block: ConfigDict,
+        model: MultiTaskModel,
+        stream: EvaluationStream,
+        place: Place,
+        seed: int,
+    ):
         del seed  # nothing is drawn
-        self._block, self._task, self._stream, self._place = block, task, stream, place
-        options = task.block(block.stream)
+        self._block, self._model, self._stream, self._place = block, model, stream, place
+        options = model.block(block.stream)
         if options.max_length < options.max_text + options.max_regions:
             raise ConfigError(
                 f"ranking pairs every text with every image, so neither may be cut to make room "
@@ -83,11 +92,11 @@ class Evaluator:
         for field in ("images", "folds", "top"):
             if block[field] < 1:
                 raise ConfigError(f"config.evals: {field} must be at least 1, found {block[field]}")
-        self._scorer = _scorer(block, task)
+        self._scorer = _scorer(block, model)
         self._head_name = self._scorer.head_name
         self._step = jax.jit(self._scores, static_argnames="shards")
 
-    def run(self, params) -> dict[str, float]:
+    def run(self, params: PyTree) -> dict[str, float]:
         """Recalls (0 to 1) and ranks from 1, of text → image and of image → text; the counts.
 
         image_retrieval_{r1,r5,r10,median_rank,mean_rank}: of the image a text belongs to;
@@ -151,11 +160,11 @@ class Evaluator:
             return np.full(shape, np.nan, np.float32)
         # Scores are written in place: with a run on gs:// they stay on this machine.
         folder = remote.working_copy(self.folder) if remote.is_remote(self.folder) else self.folder
-        stream, path = self._stream.stream, folder / f"{self._block.split}.scores.npy"
+        stream, path = self._stream, folder / f"{self._block.split}.scores.npy"
         facts = dict(
             parameters=score_file.digest(params),
             data=stream.fingerprint,
-            model=f"{_fields(self._task.trunk)} {_fields(self._task.heads[self._head_name])}",
+            model=f"{_fields(self._model.trunk)} {_fields(self._model.heads[self._head_name])}",
             head=self._head_name,
             texts=[stream.text_id(i) for i in split.examples.tolist()],
             images=[stream.store.keys[key] for key in split.keys.tolist()],
@@ -232,16 +241,16 @@ class Evaluator:
         for key, x in images.items():
             batch[key] = split(jnp.broadcast_to(x, (shards, *x.shape)))
         pairs = tuple(itertools.product(range(count), range(width)))
-        outputs = self._task.outputs(params, self._block.stream, batch, pairs=pairs)
+        outputs = self._model.outputs(params, self._block.stream, batch, pairs=pairs)
         if "pooled" not in outputs:
             raise ConfigError("ranking reads the pooled state: set config.model.pooler=True")
-        logits = self._task.head(params, self._head_name)(outputs["pooled"])
+        logits = self._model.head(params, self._head_name)(outputs["pooled"])
         score = self._scorer.pair_scores(logits).reshape(shards * count, width)
         return jax.lax.with_sharding_constraint(score, jax.sharding.PartitionSpec())
 
     def _save(self, split: Split, folds, scores: np.ndarray, image_ranks: dict[int, int]) -> None:
         """Writes the best images of each text: {"id", "image", "rank", "top": [[image, score]]}."""
-        stream, names = self._stream.stream, {}
+        stream, names = self._stream, {}
         for _, images in folds:
             names |= {i: stream.store.keys[split.keys[i]] for i in images.tolist()}
         path = self.folder / f"{self._block.split}.jsonl"
@@ -261,7 +270,7 @@ class Evaluator:
         say(f"rankings: {path}")
 
 
-def _scorer(block, task) -> base.Objective:
+def _scorer(block: ConfigDict, model: MultiTaskModel) -> base.Objective:
     """The objective of the stream whose head ranks.
 
     Raises:
@@ -269,7 +278,7 @@ def _scorer(block, task) -> base.Objective:
     """
     found = {
         one.name: one
-        for one in base.able(task.streams[block.stream], base.Ability.SCORE_PAIRS, block.stream)
+        for one in base.able(model.streams[block.stream], base.Ability.SCORE_PAIRS, block.stream)
     }
     if block.head not in found:
         raise ConfigError(

@@ -1,24 +1,32 @@
-"""What the image tells: masked-word accuracy with its own regions minus with another image's.
+"""Visual gain: masked-word accuracy with the example's own regions minus with another image's.
 
-One word an example is masked, whole and always by [MASK]; both accuracies see the same masks.
+One word per example is masked, all its pieces and always by [MASK]; both accuracies are of the same
+masks.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
+from jax import Array
+from jaxtyping import Bool, Float, Int, PyTree
+from ml_collections import ConfigDict
 
 from core.errors import ConfigError, DataError
-from evaluation import bootstrap
-from input_pipeline.schema import TEXT_KEYS
+from evaluation import bootstrap, evaluators
+from evaluation.stream import EvaluationStream, Place
+from input_pipeline.schema import TEXT_KEYS, SpecialIds
 from objectives import base, masking
+from objectives.model import MultiTaskModel
+from runtime import sharding
 
 WORDS = ("probe", "all")
 LONGEST = 6  # pieces; longer words are not drawn
 
 
-def choose_word(keys, candidate, word_starts):
-    """One word a row, uniformly among the candidate words.
+def choose_word(
+    keys: base.Keys, candidate: Bool[Array, "B T"], word_starts: Bool[Array, "B T"]
+) -> Bool[Array, "B T"]:
+    """Draws one word per row, uniformly among the candidate words.
 
     Args:
       keys: key[B].
@@ -37,11 +45,22 @@ def choose_word(keys, candidate, word_starts):
     return (start == best) & candidate & allowed.any(-1, keepdims=True)
 
 
-def fill(task, params, stream: str, batch, keys, special, *, probe: bool):
-    """Masks one word an example and fills it in with the own image (m = 0) and another's (m = 1).
+def fill(
+    model: MultiTaskModel,
+    params: PyTree,
+    stream: str,
+    batch: base.Arrays,
+    keys: base.Keys,
+    special: SpecialIds,
+    *,
+    probe: bool,
+) -> tuple[Bool[Array, "B T"], Int[Array, "B G"], Float[Array, "B G"], Float[Array, "B 2 G V"]]:
+    """Masks one word per example and predicts it with the own image (m = 0) and another's (m = 1).
 
     Args:
-      task: a `MultiTaskModel`; params: its parameters; stream: whose objectives and lengths hold.
+      model: with an objective that fills in words.
+      params: of the model.
+      stream: whose objectives and lengths hold.
       batch: stream batch with M = 2.
       keys: key[B], which word.
       special: ids of the special tokens.
@@ -58,24 +77,31 @@ def fill(task, params, stream: str, batch, keys, special, *, probe: bool):
     chosen = choose_word(keys, candidate, starts)
     positions, targets, weights = masking.gather_targets(ids, chosen, LONGEST)
     masked = dict(batch, text_ids=jnp.where(chosen, special.mask, ids)[:, None])
-    outputs = task.outputs(params, stream, masked, pairs=((0, 0), (0, 1)))
+    outputs = model.outputs(params, stream, masked, pairs=((0, 0), (0, 1)))
     index = jnp.repeat(positions, 2, axis=0)[..., None]
     states = jnp.take_along_axis(outputs["text"], index, axis=1)
-    objective = base.able(task.streams[stream], base.Ability.FILL_WORDS, stream)[0]
-    logits = task.head(params, objective.head_name)(states, outputs["word_embedding"])
+    objective = base.able(model.streams[stream], base.Ability.FILL_WORDS, stream)[0]
+    logits = model.head(params, objective.head_name)(states, outputs["word_embedding"])
     return chosen, targets, weights, logits.reshape(ids.shape[0], 2, LONGEST, -1)
 
 
-class Evaluator:
-    """Needs a stream with two images an example: its own and another's.
+class Evaluator(evaluators.Evaluator):
+    """Needs a stream with two images per example: its own and another's.
 
     `config.evals.<name>`: words, "probe" (marked by the data set as visible only in the image) or
-    "all"; rounds, words drawn an example.
+    "all"; rounds, words drawn per example.
     """
 
     other_image = True
 
-    def __init__(self, block, task, stream, place, seed):
+    def __init__(
+        self,
+        block: ConfigDict,
+        model: MultiTaskModel,
+        stream: EvaluationStream,
+        place: Place,
+        seed: int,
+    ):
         if block.words not in WORDS:
             raise ConfigError(f"words must be one of {WORDS}, found {block.words!r}")
         self._stream, self._place, self._rounds = stream, place, block.rounds
@@ -83,11 +109,12 @@ class Evaluator:
         special, name = stream.special, block.stream
 
         @jax.jit
-        def step(params, batch, round_):
+        def step(params: PyTree, batch: base.Arrays, round_: int) -> tuple[Array, Array, Array]:
             key = jax.random.fold_in(jax.random.key(seed), round_)
             keys = masking.row_keys(key, batch["example_index"])
-            chosen, targets, weights, logits = fill(task, params, name, batch, keys, special,
-                                                    probe=block.words == "probe")  # fmt: skip
+            chosen, targets, weights, logits = fill(
+                model, params, name, batch, keys, special, probe=block.words == "probe"
+            )
             best = jnp.argmax(logits, -1)
             right = ((best == targets[:, None]) | (weights[:, None] == 0)).all(-1)  # whole words
             drawn = chosen.any(-1) & (batch["_weight"] > 0)
@@ -95,13 +122,13 @@ class Evaluator:
 
         self._step = step
 
-    def run(self, params) -> dict[str, float]:
-        """Accuracies (0 to 1), their difference in points, its 95 % interval, and the words seen.
+    def run(self, params: PyTree) -> dict[str, float]:
+        """Accuracies (0 to 1), their difference in points with its 95 % interval; number of words.
 
         Raises:
-          DataError: nothing to mask: no probe words on the split.
+          DataError: the split has no word to mask.
         """
-        right, image = [], []
+        rights, images = [], []
         for round_ in range(self._rounds):
             for batch in self._stream.batches():
                 if self._words == "probe" and "probe_mask" not in batch:
@@ -110,12 +137,10 @@ class Evaluator:
                         "set config.evals.visual_gain.words=all"
                     )
                 out = self._step(params, self._place(batch), round_)
-                r, drawn, key = (np.asarray(multihost_utils.process_allgather(x, tiled=True))
-                                 if jax.process_count() > 1 else np.asarray(x)
-                                 for x in out)  # fmt: skip
-                right.append(r[drawn])
-                image.append(key[drawn])
-        right, image = np.concatenate(right).astype(float), np.concatenate(image)
+                correct, drawn, key = sharding.gathered(out)
+                rights.append(correct[drawn])
+                images.append(key[drawn])
+        right, image = np.concatenate(rights).astype(float), np.concatenate(images)
         if not len(right):
             raise DataError(f"visual_gain: no word to mask in the split (words={self._words!r})")
         own, other = right[:, 0], right[:, 1]

@@ -4,19 +4,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.report.report import Card, Picture
+from evaluation.stream import EvaluationStream
 from input_pipeline.datasets.records import Record, Shown
 from input_pipeline.regions import RegionStore
 
 
-def make(predictions: Sequence[Mapping[str, Any]], stream, kind: str) -> list[Card]:
+def make(predictions: Sequence[Mapping[str, Any]], stream: EvaluationStream) -> list[Card]:
     """A card for each prediction, in order.
 
     Args:
       predictions: of `Predictor.run`.
-      stream: the evaluation stream they are of.
-      kind: of its records, where they are of several; "rationales" shows rationales, not answers.
+      stream: whose examples they are of.
     """
     # Rationales of one question come with each answer in turn, as predictions of their own.
+    kind = stream.record_kind
     names = {row["id"]: row["id"] for row in predictions}
     if kind == "rationales":
         names = {name: name.rpartition("/a")[0] or name for name in names}
@@ -28,8 +29,7 @@ def make(predictions: Sequence[Mapping[str, Any]], stream, kind: str) -> list[Ca
                 break
     pictures = stream.pictures(image for record in found.values() for image in record.images)
     return [
-        _card(row, found.get(names[row["id"]]), stream.stream.store, pictures, kind)
-        for row in predictions
+        _card(row, found.get(names[row["id"]]), stream.store, pictures, kind) for row in predictions
     ]
 
 

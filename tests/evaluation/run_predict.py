@@ -26,7 +26,7 @@ BLOCK = dict(classifier="1fc", dropout=0.0, target="binary", normalize="candidat
 HEIGHT, WIDTH = 50, 80  # of every image in a batch
 
 
-class Task:
+class Model:
     """A region's score is its first feature times a parameter."""
 
     def __init__(self):
@@ -96,7 +96,9 @@ def evaluation_stream():
         return (stream.batch(draw, shard) for draw in draws)
 
     return types.SimpleNamespace(
-        stream=stream, split="val", names=(), answers=None, pick=pick,
+        split="val", dataset="refcoco", record_kind="", output_names=(), answers=(), pick=pick,
+        num_examples=EXAMPLES, steps_per_epoch=stream.steps_per_epoch, store=stream.store,
+        text_id=stream.text_id,
         batches=lambda: pick(range(stream.steps_per_epoch)),
         records=lambda: (record(i) for i in range(EXAMPLES)), pictures=lambda ids: {},
     )  # fmt: skip
@@ -105,7 +107,7 @@ def evaluation_stream():
 def predictor():
     mesh = sharding.make_mesh(dict(data=-1, fsdp=1, tensor=1))
     place = lambda batch: sharding.place(batch, mesh)  # noqa: E731
-    return predict.Predictor(Task(), "examples", evaluation_stream(), place)
+    return predict.Predictor(Model(), "examples", evaluation_stream(), place)
 
 
 if __name__ == "__main__":

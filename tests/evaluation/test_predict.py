@@ -153,11 +153,12 @@ def test_labels_are_known_or_not():
     assert predict.labelled(stream(run_predict.record(1)))
 
 
-def card(row, record, task=""):
+def card(row, record, kind=""):
     stream = run_predict.evaluation_stream()
     stream.records = lambda: iter([record])
     stream.pictures = lambda ids: {image: image.encode() for image in ids}
-    (made,) = cards.make([row], stream, task)
+    stream.record_kind = kind
+    (made,) = cards.make([row], stream)
     return made
 
 
@@ -257,7 +258,7 @@ class Answering:
 
 def test_official_accuracy_by_type():
     stream = run_predict.evaluation_stream()
-    stream.names = stream.answers = ("yes", "3")
+    stream.output_names = stream.answers = ("yes", "3")
     given = [("yes",) * 10, ("three",) * 2 + ("4",) * 8, ("no",) * 10]
     kinds = ("yes/no", "number", "yes/no")
 
@@ -267,7 +268,7 @@ def test_official_accuracy_by_type():
         yield Question("left out", "img1", "?", (), ("yes",) * 10, "", "yes/no")
 
     stream.records = questions
-    task = run_predict.Task()
+    task = run_predict.Model()
     task.streams = {"examples": [Answering()]}
     block = types.SimpleNamespace(stream="examples")
     evaluator = answers.Evaluator(block, task, stream, jax.device_put, 0)
@@ -277,6 +278,6 @@ def test_official_accuracy_by_type():
     assert found == pytest.approx({
         "accuracy": (4 + 4 * 0.6) / 21, "accuracy_number": 4 * 0.6 / 7, "accuracy_yes/no": 4 / 14,
     }, abs=1e-4)  # fmt: skip
-    stream.answers = None
+    stream.answers = ()
     with pytest.raises(ValueError, match="needs a data set of questions"):
         answers.Evaluator(block, task, stream, jax.device_put, 0)

@@ -14,9 +14,9 @@ def predictions(path, *rows):
     return path
 
 
-def made(tmp_path, dataset, *rows, records=None, task="captions"):
+def made(tmp_path, dataset, *rows, records=None, kind=""):
     path = predictions(tmp_path / "test.jsonl", *rows)
-    paths = submissions.write(dataset, path, tmp_path / "out", records=records, task=task)
+    paths = submissions.write(dataset, path, tmp_path / "out", records=records, kind=kind)
     return [(path.name, path.read_text()) for path in paths]
 
 
@@ -78,15 +78,15 @@ SIXTEEN = "0.0,0.01,0.02,0.03,0.1,0.11,0.12,0.13,0.2,0.21,0.22,0.23,0.3,0.31,0.3
 
 
 def test_halves_of_vcr(tmp_path):
-    ((name, text),) = made(tmp_path, "vcr", *answers("test-0"), task="answers")
+    ((name, text),) = made(tmp_path, "vcr", *answers("test-0"), kind="answers")
     assert name == "vcr-test.csv"
     assert text == "annot_id,answer_0,answer_1,answer_2,answer_3\ntest-0,0.7,0.1,0.1,0.1\n"
-    ((_, text),) = made(tmp_path, "vcr", *rationales("test-0"), task="rationales")
+    ((_, text),) = made(tmp_path, "vcr", *rationales("test-0"), kind="rationales")
     header, line = text.splitlines()
     assert header == "annot_id," + HEADER.split("answer_3,")[1]
     assert line == f"test-0,{SIXTEEN}"
     # Rationales of the right answers alone are none of the leaderboard's.
-    assert made(tmp_path, "vcr", *answers("val-0", label=1), task="rationales") == []
+    assert made(tmp_path, "vcr", *answers("val-0", label=1), kind="rationales") == []
 
 
 def test_vcr_leaderboard_file(tmp_path, capsys):

@@ -122,7 +122,7 @@ def test_predictions_submissions_and_reports_in_a_bucket(bucket):
     with submissions.text_file(path) as file:
         file.write(json.dumps(dict(id="262148001", answer="café", top=[])) + "\n")
     (made,) = submissions.write(
-        "vqa", path, remote.path(f"{bucket.url}/run/submissions"), records=None, task="captions"
+        "vqa", path, remote.path(f"{bucket.url}/run/submissions"), records=None, kind=""
     )
     assert made == remote.path(f"{bucket.url}/run/submissions/vqa-test.json")
     assert json.loads(remote.local(made).read_text()) == [
