@@ -71,6 +71,11 @@ def written(tmp_path, cards, title="run", figures=None):
     return path.read_text(encoding="utf-8")
 
 
+def drawn(picture):
+    found = report_pictures.draw(picture)
+    return found.svg, found.problem
+
+
 def rectangles(svg, colour):
     fields = (
         dict(re.findall(r'([\w-]+)="([^"]*)"', tag)) for tag in re.findall("<rect[^>]*>", svg)
@@ -137,8 +142,11 @@ def test_nothing_outside_the_file_is_asked_for(tmp_path):
                 assert value.startswith("data:image/"), (name, value)
     rule = next(a["content"] for a in page.tags["meta"] if "http-equiv" in a)
     assert rule == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    assert "url(" not in report._STYLE
-    assert "@import" not in report._STYLE
+    text = (tmp_path / "new" / "index.html").read_text(encoding="utf-8")
+    style = text.partition("<style>")[2].partition("</style>")[0]
+    assert ".card.right" in style
+    assert "url(" not in style
+    assert "@import" not in style
 
 
 def test_a_failure_leaves_the_page_that_was_there(tmp_path):
@@ -158,7 +166,7 @@ def test_a_failure_leaves_the_page_that_was_there(tmp_path):
 def test_boxes_are_drawn_in_the_pictures_pixels():
     # 960 x 480 is drawn at half its size: 480 x 240.
     boxes = [((100, 50, 500, 250), "cat", "true"), ((100, 100, 300, 200), "dog", "predicted")]
-    svg, problem = report_pictures.draw(Picture((480, 960), None, boxes, "139"))
+    svg, problem = drawn(Picture((480, 960), None, boxes, "139"))
     assert problem == "no picture"
     assert 'viewBox="0 0 480.0 240.0"' in svg
     colours = {kind: style.colour for kind, style in report_pictures.KINDS.items()}
@@ -171,15 +179,15 @@ def test_boxes_are_drawn_in_the_pictures_pixels():
 
 def test_named_objects_have_colours_of_their_own():
     boxes = [((i, 0, 50 + i, 50), f"object {i}", "mentioned") for i in range(4)]
-    svg, _ = report_pictures.draw(Picture((480, 480), None, boxes))
-    drawn = [rectangles(svg, colour) for colour in report_pictures._MENTIONED]
-    assert [len(found) for found in drawn] == [1, 1, 1, 1]
+    svg, _ = drawn(Picture((480, 480), None, boxes))
+    found = [rectangles(svg, colour) for colour in report_pictures._MENTIONED]
+    assert [len(one) for one in found] == [1, 1, 1, 1]
     others = {s.colour for k, s in report_pictures.KINDS.items() if k != "mentioned"}
     assert not others & set(report_pictures._MENTIONED)
 
 
 def test_a_box_beyond_the_picture_stays_visible():
-    svg, _ = report_pictures.draw(Picture((100, 100), None, [((-50, -9, 900, 110), "", "true")]))
+    svg, _ = drawn(Picture((100, 100), None, [((-50, -9, 900, 110), "", "true")]))
     (box,) = rectangles(svg, report_pictures.KINDS["true"].colour)
     assert box == (1.5, 1.5, 477, 477)
 
@@ -187,7 +195,7 @@ def test_a_box_beyond_the_picture_stays_visible():
 def test_labels_do_not_cover_each_other_and_stay_inside():
     boxes = [((5, 5, 90, 90), f"a person called number {i}", "mentioned") for i in range(8)]
     boxes += [((95, 95, 99, 99), "very long " * 30, "true")]
-    svg, _ = report_pictures.draw(Picture((100, 100), None, boxes))
+    svg, _ = drawn(Picture((100, 100), None, boxes))
     tags = rectangles(svg, "#ffffff")[9:]  # after the light lines under the boxes
     assert len(tags) == 9
     for i, (x, y, w, h) in enumerate(tags):
@@ -201,11 +209,11 @@ def test_labels_do_not_cover_each_other_and_stay_inside():
 
 
 def test_pictures_are_scaled_down_and_small_drawings_stay_sharp():
-    svg, problem = report_pictures.draw(Picture((600, 1200), encoded(1200, 600)))
+    svg, problem = drawn(Picture((600, 1200), encoded(1200, 600)))
     assert (shown(svg).size, shown(svg).format, problem) == ((480, 240), "JPEG", "")
-    svg, _ = report_pictures.draw(Picture((600, 1200), encoded(1200, 600, "PNG")))
+    svg, _ = drawn(Picture((600, 1200), encoded(1200, 600, "PNG")))
     assert (shown(svg).size, shown(svg).format) == ((480, 240), "JPEG")
-    svg, _ = report_pictures.draw(Picture((60, 120), encoded(120, 60, "PNG")))
+    svg, _ = drawn(Picture((60, 120), encoded(120, 60, "PNG")))
     assert (shown(svg).size, shown(svg).format) == ((120, 60), "PNG")
 
 
@@ -214,10 +222,10 @@ def test_a_picture_is_held_as_its_boxes_were_measured():
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(120, 60, exif=exif.tobytes())
-    upright, problem = report_pictures.draw(Picture((120, 60), data))
+    upright, problem = drawn(Picture((120, 60), data))
     assert (shown(upright).size, problem) == ((60, 120), "")
     assert shown(upright).getpixel((30, 10))[0] > 200 > 50 > shown(upright).getpixel((30, 110))[0]
-    as_stored, problem = report_pictures.draw(Picture((60, 120), data))
+    as_stored, problem = drawn(Picture((60, 120), data))
     assert (shown(as_stored).size, problem) == ((120, 60), "")
 
 
