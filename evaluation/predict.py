@@ -20,7 +20,8 @@ from core.console import say
 from core.errors import ConfigError
 from core.progress import Progress
 from core.spacing import evenly_spaced
-from evaluation import submissions
+from evaluation import prediction_file, submissions
+from evaluation.prediction_file import Prediction
 from evaluation.report import cards, report
 from evaluation.stream import EvaluationStream, Place
 from objectives import base
@@ -28,7 +29,6 @@ from objectives.model import MultiTaskModel, dequantised
 from runtime import sharding
 
 LOOKED_AT = 1000  # records among which one with a label is looked for
-Prediction = dict[str, Any]  # "id" and JSON values, as `Objective.describe` says
 
 
 def streams_of(model: MultiTaskModel) -> list[str]:
@@ -149,7 +149,7 @@ def _save(
 ) -> list[Prediction]:
     """Writes predictions, one per line; returns those at the chosen places."""
     kept = []
-    with submissions.text_file(path) as file:
+    with prediction_file.text_file(path) as file:
         for i, row in enumerate(rows):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             if i in chosen:

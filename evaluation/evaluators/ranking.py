@@ -28,7 +28,7 @@ from core import remote
 from core.console import say
 from core.errors import ConfigError, DataError
 from core.progress import Progress
-from evaluation import evaluators, ranks, score_file, submissions
+from evaluation import evaluators, prediction_file, ranks, score_file
 from evaluation.stream import EvaluationStream, Place
 from input_pipeline.streams import sampling
 from objectives import base
@@ -255,7 +255,7 @@ class Evaluator(evaluators.Evaluator):
             names |= {i: stream.store.keys[split.keys[i]] for i in images.tolist()}
         path = self.folder / f"{self._block.split}.jsonl"
         fold_of = {text: images for texts, images in folds for text in texts.tolist()}
-        with submissions.text_file(path) as file:
+        with prediction_file.text_file(path) as file:
             for text, example in enumerate(split.examples.tolist()):
                 images = fold_of[text]
                 row = scores[text, images]

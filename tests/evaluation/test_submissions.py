@@ -6,7 +6,8 @@ import types
 
 import pytest
 
-from evaluation import submissions
+from evaluation import prediction_file, submissions
+from evaluation.submissions import __main__ as commands
 
 
 def predictions(path, *rows):
@@ -95,7 +96,7 @@ def test_vcr_leaderboard_file(tmp_path, capsys):
         tmp_path / "r.jsonl", *rationales("test-1", (3, 1, 0, 2)), *rationales("test-0")
     )
     arguments = ["vcr", f"--answers={first}", f"--rationales={second}"]
-    submissions.main([*arguments, f"--out={tmp_path / 'all.csv'}"])
+    commands.main([*arguments, f"--out={tmp_path / 'all.csv'}"])
     assert (tmp_path / "all.csv").read_text().splitlines() == [
         HEADER, f"test-0,0.7,0.1,0.1,0.1,{SIXTEEN}", f"test-1,0.7,0.1,0.1,0.1,{SIXTEEN}"
     ]  # fmt: skip
@@ -105,7 +106,7 @@ def test_vcr_leaderboard_file(tmp_path, capsys):
         (rationales("test-0", (0, 2)), r"needs rationales for 4 answers, found those for \[0, 2\]"),
     ):
         predictions(second, *rows)
-        assert submissions.main([*arguments, f"--out={tmp_path / 'none.csv'}"]) == 1
+        assert commands.main([*arguments, f"--out={tmp_path / 'none.csv'}"]) == 1
         assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "none.csv").exists()
 
@@ -117,20 +118,20 @@ def test_joint_accuracy_of_two_runs(tmp_path, capsys):
     first = predictions(tmp_path / "a.jsonl", *rows((0, 2), (1, 2), (2, 0), (3, 2)))
     second = predictions(tmp_path / "r.jsonl", *rows((3, 2), (2, 2), (1, 1), (0, 1)))
     arguments = ["vcr-joint", f"--answers={first}", f"--rationales={second}"]
-    submissions.main(arguments)
+    commands.main(arguments)
     assert capsys.readouterr().out == "Q→A   75.00 %\nQA→R  50.00 %\nQ→AR  25.00 %\n"
     predictions(second, *answers("val-0", "val-1", "val-2", "val-3"))
-    assert submissions.main(arguments) == 1
+    assert commands.main(arguments) == 1
     assert "'val-0' has no label" in capsys.readouterr().err
     predictions(second, *rows((0, 2)))
-    assert submissions.main(arguments) == 1
+    assert commands.main(arguments) == 1
     assert "3 with answers alone ['val-1', 'val-2', 'val-3']" in capsys.readouterr().err
 
 
 def test_predictions_of_other_tasks_are_no_choices(tmp_path, capsys):
     other = predictions(tmp_path / "vqa.jsonl", dict(id="1", answer="down"))
     for command in (["vcr", f"--out={tmp_path / 'b.csv'}"], ["vcr-joint"]):
-        assert submissions.main([*command, f"--answers={other}", f"--rationales={other}"]) == 1
+        assert commands.main([*command, f"--answers={other}", f"--rationales={other}"]) == 1
         told = capsys.readouterr().err
         assert re.search(r"(?s)^error: .*'1' is of another task.*'answer'.*fix", told)
     assert not (tmp_path / "b.csv").exists()
@@ -138,8 +139,8 @@ def test_predictions_of_other_tasks_are_no_choices(tmp_path, capsys):
 
 def test_files_that_are_none(tmp_path):
     with pytest.raises(ValueError, match=r"no file of predictions: .*a\.jsonl"):
-        list(submissions.read(tmp_path / "a.jsonl"))
+        list(prediction_file.read(tmp_path / "a.jsonl"))
     for text in ("{", "[1]", '{"answer": 1}'):
         (tmp_path / "a.jsonl").write_text('{"id": "1"}\n' + text)
         with pytest.raises(ValueError, match=r"a\.jsonl:2 is no prediction"):
-            list(submissions.read(tmp_path / "a.jsonl"))
+            list(prediction_file.read(tmp_path / "a.jsonl"))

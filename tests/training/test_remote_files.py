@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from checkpoints import checkpoint, convert, sources
 from core import remote
 from core.errors import DataError
-from evaluation import submissions
+from evaluation import prediction_file, submissions
 from evaluation.report import report
 from runtime import compile_cache
 from tests.checkpoints.test_convert import vlbert  # noqa: F401 (a fixture)
@@ -119,7 +119,7 @@ def test_parameters_come_from_a_bucket_and_go_there(vlbert, tmp_path, bucket, ca
 
 def test_predictions_submissions_and_reports_in_a_bucket(bucket):
     path = remote.path(f"{bucket.url}/run/predictions/test.jsonl")
-    with submissions.text_file(path) as file:
+    with prediction_file.text_file(path) as file:
         file.write(json.dumps(dict(id="262148001", answer="café", top=[])) + "\n")
     (made,) = submissions.write(
         "vqa", path, remote.path(f"{bucket.url}/run/submissions"), records=None, kind=""
