@@ -36,7 +36,7 @@ def get_config(arg: str | None = None):
         loss="softmax",
         head="classification",
     )
-    config.data.task = "classify"
+    config.data.records = "classify"
     if args.size not in models.CPU_SIZES:
         presets.schedule(
             config, recipe, examples=presets.EXAMPLES["classify"], head="classification"

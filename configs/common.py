@@ -4,9 +4,12 @@ A config file takes one argument string, `--config=configs/x.py:size=base,data=j
 field is then overridden by `--config.a.b=value`. A misspelt field or argument is an error.
 """
 
+from collections.abc import Iterable
+
 from ml_collections import ConfigDict
 
 from configs import models
+from input_pipeline.datasets import options as datasets
 from objectives import options
 
 
@@ -52,71 +55,24 @@ def parse_arg(arg: str | None, **choices) -> ConfigDict:
 
 
 def data_block(dataset: str) -> dict:
-    """Where examples, regions and the vocabulary come from."""
-    return dict(
-        dataset=dataset,  # a module of input_pipeline/datasets
-        # Prepared data sets and tokenised tables are kept here. Paths of this block may be gs://:
-        # regions are read in place, the rest is copied once into $VL_CACHE (~/.cache/vl_models).
-        dir="data",
-        annotations="",  # jsonl: file(s) of the training examples (or of all, with json_keys.split)
-        eval_annotations="",  # jsonl: file(s) of the validation examples, if not in `annotations`
-        json_keys=dict(  # jsonl: what the keys are called in the file
-            image_id="image_id",
-            text="text",
-            split="",  # empty: `annotations` is all training
-            id="id",  # of the example, where the lines have one
-            label="label",  # classify: int or string; choices: number of the right one, from 0
-            choices="choices",  # choices: a list of strings
-            box="box",  # ground: x1, y1, x2, y2 in pixels of what the text means
-            candidates="candidates",  # ground: boxes to choose from; none: the image's regions
-            answers="answers",  # questions: a string or a list of strings
-        ),
-        manual_dir="",  # official files as downloaded (every data set but scenes and jsonl)
-        tfds_dir="",  # or where `tfds build` put them
-        train_split="train",  # value of json_keys.split, or the data set's own split name(s):
-        eval_split="validation",  # "train2014+val2014"
-        indexing="crc32",  # conceptual_captions: image ids are crc32 of the url, or "row" numbers
-        image_data="",  # Visual Genome's image_data.json, which tells its COCO images (leak check)
-        variant="refcoco+",  # refcoco: "refcoco", "refcoco+" or "refcocog"
-        split_by="unc",  # refcoco: who split it; "umd" for refcocog
-        candidates="gt",  # refcoco: may be chosen; "gt", "detected", "both", "regions" or "listed"
-        expression="tokens",  # refcoco: the text is the "tokens" (VL-BERT) or "raw" (ViLBERT)
-        games="all",  # guesswhat: or "success"
-        # Answer list of VQA and GQA, or class list of one's own labels, in a checkpoint's order;
-        # empty: made by frequency, or of all labels in training.
-        answers="",
-        answer_count=9,  # questions an answer must be the main one of, where the list is made
-        leaks="error",  # training images that are evaluated on: "error", "report", or "drop" them
-        held_out="",  # more images to keep out of training: files of ids, or DATASET:SPLIT
-        regions="",  # region store folder(s), comma-separated; empty: the data set's own
-        pictures="",  # local folder of the pictures, for reports; scenes have their own
-        vocab="",  # vocab.txt path or hub name; empty: the data set's own
-        vocab_size=4000,  # word pieces, where a vocabulary is trained (scenes; jsonl without vocab)
-        corpus="",  # plain text file(s) of streams without images, comma-separated
-        weights=(),  # shares of the files in `annotations`; empty: by their sizes
-        corpus_weights=(),  # the same for the files in `corpus`
-        on_missing="error",  # or "skip" what lacks text or regions, found before step 0
-        threads=4,  # parallel batch reads
-        prefetch=4,  # batches read ahead
-        # scenes: "captions", "questions", "expressions", "answers", "rationales", "statements";
-        # vcr: "answers" (to a question) or "rationales" (of the answered question);
-        # jsonl: "captions", "classify", "choices", "ground", "retrieve", "questions".
-        task="captions",
-        scenes=dict(  # the embedded data set
-            train=4000,  # images
-            validation=400,
-            test=400,
-            seed=0,
-            min_objects=2,
-            max_objects=4,
-            feature_dim=128,  # width of the region features
-        ),
-    )
+    """The options of a data set and those of all, see `input_pipeline/datasets/options`."""
+    return datasets.of(dataset)
 
 
-def stream_block(objectives: tuple[str, ...], batch_size: int, images: bool = True) -> dict:
-    """One stream of examples; losses of all streams add."""
+def stream_block(
+    objectives: tuple[str, ...], batch_size: int, images: bool = True, *, dataset: str = ""
+) -> dict:
+    """One stream of examples; losses of all streams add.
+
+    Args:
+      objectives: names of objectives.
+      batch_size: see below.
+      images: see below.
+      dataset: of the stream, where it is another than `config.data.dataset`; `experiment` gives
+        each stream its data block.
+    """
     return dict(
+        **(dict(data=dict(dataset=dataset)) if dataset else {}),
         images=images,  # False: rows of plain text, from data.corpus
         objectives=objectives,
         batch_size=batch_size,  # examples of this stream in the global batch, over all hosts
@@ -235,7 +191,37 @@ def experiment(model: dict, data: str, streams: dict, objectives: dict, evals: d
         optimizer=optimizer_block(),
         evals=evals,
     )
-    return lock(config)
+    return lock(with_stream_data(config))
+
+
+def with_stream_data(config: dict) -> ConfigDict:
+    """A config in which every stream has a `data` block, which follows `config.data`.
+
+    A field of a stream's block has the value of the same field of `config.data`, until it is given
+    one of its own. A stream of another data set has that data set's own options.
+    """
+    made = ConfigDict(config)
+    for stream in made.streams.values():
+        dataset = stream.get("data", {}).get("dataset", made.data.dataset)
+        if dataset == made.data.dataset:
+            stream.data = _following(made.data, made.data.keys())
+        else:
+            stream.data = datasets.of(dataset)
+            stream.data.update(_following(made.data, datasets.SHARED))
+            stream.data.dataset = dataset
+    return made
+
+
+def _following(block: ConfigDict, names: Iterable[str]) -> ConfigDict:
+    """References to fields of a block, in nested blocks to each of theirs."""
+    return ConfigDict(
+        {
+            name: _following(block[name], block[name].keys())
+            if isinstance(block[name], ConfigDict)
+            else block.get_oneway_ref(name)
+            for name in names
+        }
+    )
 
 
 def pretraining(model: dict, args, streams: dict) -> ConfigDict:

@@ -38,7 +38,7 @@ def get_config(arg: str | None = None):
         head="nlvr2",
     )
     if args.data == "scenes":
-        config.data.task = "statements"
+        config.data.records = "statements"
         config.streams.examples.update(max_text=24, max_regions=8, max_length=32)
     else:
         config.data.train_split, config.data.eval_split = "train", "dev"

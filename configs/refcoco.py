@@ -39,10 +39,10 @@ def get_config(arg: str | None = None):
     recipe = presets.find("refcoco", args.model, args.preset)
     config = finetuning.grounding(args, recipe)
     if args.data == "scenes":
-        config.data.task = "expressions"
+        config.data.records = "expressions"
         config.streams.examples.update(max_text=24, max_regions=8, max_length=32)
     elif args.data == "jsonl":
-        config.data.task = "ground"
+        config.data.records = "ground"
     else:
         config.data.train_split, config.data.eval_split = "train", "val"
     if args.size not in models.CPU_SIZES:

@@ -88,7 +88,7 @@ def get_config(arg: str | None = None):
         eval_batch_size=32,
     )
     if args.data == "jsonl":
-        config.data.task = "retrieve"
+        config.data.records = "retrieve"
     config.data.train_split, config.data.eval_split = SPLITS[args.data]
     if args.data == "scenes":
         config.streams.examples.update(max_text=24, max_regions=8, max_length=32)

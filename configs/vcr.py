@@ -70,7 +70,7 @@ def get_config(arg: str | None = None):
     config = finetuning.config(
         args, stream, blocks, metric="choice_accuracy", pooler=True, eval_batch_size=16
     )
-    config.data.task = "choices" if args.data == "jsonl" else args.task
+    config.data.records = "choices" if args.data == "jsonl" else args.task
     if args.data == "scenes":
         text = SCENES_TEXT[args.task]
         config.streams.examples.update(max_text=text, max_regions=8, max_length=text + 8)

@@ -70,7 +70,7 @@ def get_config(arg: str | None = None):
     if args.data == "scenes":
         config.streams.examples.update(max_text=24, max_regions=8, max_length=32)
     if args.data in ("scenes", "jsonl"):
-        config.data.task = "questions"
+        config.data.records = "questions"
     else:
         config.data.leaks = "drop"  # the cut between such splits goes through an image
     if args.data == "jsonl":

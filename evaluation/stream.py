@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from input_pipeline.datasets import Prepared
 from input_pipeline.datasets.reading.pictures import Lookup
+from input_pipeline.datasets.reading.prepared import Prepared
 from input_pipeline.datasets.records import Record
 from input_pipeline.regions.store import RegionStore
 from input_pipeline.streams import pipeline
@@ -66,7 +66,7 @@ class EvaluationStream:
         self._stream, self._threads = stream, data_config.threads
         self._prefetch = data_config.prefetch
         self.split, self.dataset = split, data_config.dataset
-        self.record_kind: str = data_config.get("task", "")
+        self.record_kind: str = data_config.get("records", "")
         self.special, self.fingerprint = stream.special, stream.fingerprint
         self.num_examples, self.steps_per_epoch = stream.num_examples, stream.steps_per_epoch
         self.records = _records(prepared, split)

@@ -53,7 +53,7 @@ def _by_question(rows: Iterable[Prediction]) -> dict[str, list[float]]:
             raise DataError(
                 f"prediction {row['id']!r} is of the right answer's rationales alone, but the "
                 "leaderboard wants those of all four answers\n  fix: predict the split test, "
-                "whose labels are unknown, with --config.data.task=rationales"
+                "whose labels are unknown, with --config.data.records=rationales"
             )
         found.setdefault(given[1], {})[int(given[2])] = row["probabilities"]
     for name, by_answer in found.items():

@@ -1,55 +1,13 @@
 """Data sets: one file (or folder) each. `prepare` finds one by its name in the config."""
 
-import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from core.errors import DataError
-from input_pipeline.texts.rows import Row, Skipped
+from input_pipeline.datasets.reading.prepared import Prepared
 
 # Modules beside the data sets that are not one themselves.
-_HELPERS = ("reading", "records")
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """What a data set hands over: files and an iterator of texts.
-
-    Attributes:
-      stores: folders of the region store.
-      vocab: path of a vocab.txt, or a name on the hub.
-      rows: rows(split) -> iterator over the texts of a split, the same each time.
-      fingerprint: fingerprint(split) -> text that changes whenever rows(split) would; cheap.
-      splits: names of the splits.
-      origin: origin(split) -> the files of the split, for messages.
-      corpus: plain text files of the text-only stream.
-      priors: {slot: {"prior", "text_only"}}, shares of marked words guessed without the image, as
-        far as the data set knows.
-      image_name: image_name(image id) -> the image's name over data sets ("coco:139"), by which
-        the leak check compares; where there is none, the id itself.
-      answers: answers.AnswerVocabulary of a data set of questions, else None.
-      records: records(split) -> iterator over what predictions are compared with and shown beside
-        (`datasets.records`), each with the text_id of its row; None where there is no task.
-      pictures: pictures(image ids) -> {image id: bytes of a picture}, of a data set that comes with
-        them, else None; `pictures.open_pictures` reads them, or `data.pictures`.
-      labels: names of the classes by `Statement.label`; empty where there are none.
-    """
-
-    stores: Sequence[str]
-    vocab: str
-    rows: Callable[[str], Iterator[Row | Skipped]]
-    fingerprint: Callable[[str], str]
-    splits: Collection[str]
-    corpus: Sequence[str] = ()
-    origin: Callable[[str], str] = str
-    priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    image_name: Callable[[str], str] = str
-    answers: Any = None
-    records: Callable[[str], Iterator[Any]] | None = None
-    pictures: Callable[[Iterable[str]], dict[str, bytes]] | None = None
-    labels: Sequence[str] = ()
+_HELPERS = ("options", "reading", "records")
 
 
 def known() -> list[str]:

@@ -23,6 +23,8 @@ import pathlib
 import zlib
 from collections.abc import Iterator
 
+from input_pipeline.datasets.options import conceptual_captions as declared
+from input_pipeline.datasets.options.conceptual_captions import INDEXINGS
 from input_pipeline.datasets.reading import files as official_files
 from input_pipeline.datasets.reading import official
 from input_pipeline.datasets.reading.builder import declare
@@ -30,8 +32,7 @@ from input_pipeline.datasets.reading.files import check, need
 from input_pipeline.datasets.records import Caption
 
 SPLITS = ("train", "validation", "train_frcnn", "val_frcnn")
-OPTIONS = ("indexing",)
-INDEXINGS = ("crc32", "row")
+OPTIONS = tuple(declared.OPTIONS)
 _NAMES = {"train": "GCC-training.tsv", "validation": "GCC-1.1.0-Validation.tsv"}
 _STRETCH = 8_000_000  # bytes of a file that a Beam worker reads at a time
 

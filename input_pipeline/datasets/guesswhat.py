@@ -23,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from core.errors import DataError
+from input_pipeline.datasets.options.guesswhat import GAMES
 from input_pipeline.datasets.reading import files as official_files
 from input_pipeline.datasets.reading import official
 from input_pipeline.datasets.reading.boxes import need_box
@@ -31,7 +32,6 @@ from input_pipeline.datasets.reading.files import need, need_text
 from input_pipeline.datasets.records import Box, Pointing
 
 SPLITS = ("train", "valid", "test")
-GAMES = ("all", "success")
 OPTIONS = ("games",)
 ANSWERS = ("Yes", "No", "N/A")
 

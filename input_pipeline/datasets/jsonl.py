@@ -1,9 +1,9 @@
 """Own data without code: a JSONL file of texts, and a region store.
 
 One JSON object a line, with the image's id in the store and its text. What else a line has depends
-on `data.task` (`jsonl_tasks`); for captions the text is a string or a list of strings, one example
-each. `data.json_keys` says what the keys are called; with `data.json_keys.split` the file holds
-several splits, and `data.train_split` and `data.eval_split` are values of that key.
+on `data.records` (`jsonl_tasks`); for captions the text is a string or a list of strings, one
+example each. `data.json_keys` says what the keys are called; with `data.json_keys.split` the file
+holds several splits, and `data.train_split` and `data.eval_split` are values of that key.
 
   --config.data.annotations=train.jsonl --config.data.eval_annotations=validation.jsonl \
       --config.data.regions=store
@@ -19,7 +19,6 @@ import xxhash
 from core import remote
 from core.console import say
 from core.errors import DataError
-from input_pipeline.datasets import Prepared
 from input_pipeline.datasets.reading import (
     answer_list,
     jsonl_lines,
@@ -28,6 +27,7 @@ from input_pipeline.datasets.reading import (
     vocabulary,
 )
 from input_pipeline.datasets.reading.answers import AnswerVocabulary
+from input_pipeline.datasets.reading.prepared import Prepared
 from input_pipeline.datasets.records import RowOptions
 from input_pipeline.regions.store import split_paths
 from input_pipeline.texts.rows import Row, Skipped
@@ -61,17 +61,17 @@ def prepare(data_config) -> Prepared:
             found=repr(config.eval_split),
         )
 
-    files_of, task, train = splits.__getitem__, config.task, config.train_split
+    files_of, kind, train = splits.__getitem__, config.records, config.train_split
 
     def made_of(split: str) -> str:
         names = (keys.image_id, keys.text, keys.split, split, config.on_missing)
         parts: list[Any] = [text_corpus.fingerprint(files_of(split)), *names]
-        if task not in jsonl_tasks.CAPTIONS:
-            parts += [task, split == train, keys.to_dict()]
+        if kind not in jsonl_tasks.CAPTIONS:
+            parts += [kind, split == train, keys.to_dict()]
         return json.dumps(parts)
 
     classes: tuple[str, ...] = ()
-    if task == "classify":
+    if kind == "classify":
         classes = _classes(
             config,
             lambda: jsonl_lines.class_names(files_of(train), keys, train),
@@ -80,7 +80,7 @@ def prepare(data_config) -> Prepared:
 
     def parts(split: str) -> Iterator[tuple[int, Any]]:
         reader = jsonl_tasks.Reader(
-            task, keys, config.on_missing, trained=split == train, classes=classes
+            kind, keys, config.on_missing, trained=split == train, classes=classes
         )
         return reader.records(files_of(split), split)
 
@@ -88,7 +88,7 @@ def prepare(data_config) -> Prepared:
         return (record for _, record in parts(split) if not isinstance(record, Skipped))
 
     answers = None
-    if task == "questions":
+    if kind == "questions":
         answers = answer_list.named_or_built(config, lambda: records(train), lambda: made_of(train))
 
     def rows(split: str) -> Iterator[Row | Skipped]:

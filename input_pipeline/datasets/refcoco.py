@@ -40,6 +40,8 @@ from collections.abc import Iterator, Sequence
 
 from core import safe_pickle
 from core.errors import DataError
+from input_pipeline.datasets.options import refcoco as declared
+from input_pipeline.datasets.options.refcoco import CANDIDATES, DIVISIONS, EXPRESSIONS
 from input_pipeline.datasets.reading import files as official_files
 from input_pipeline.datasets.reading import official
 from input_pipeline.datasets.reading.boxes import from_corner, need_box
@@ -47,15 +49,8 @@ from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.reading.files import check, need, need_text
 from input_pipeline.datasets.records import Box, Expression
 
-SPLITS = ("train", "val", "test", "testA", "testB")
-DIVISIONS = {  # {variant: {split_by: its splits}}
-    "refcoco": {"unc": SPLITS, "google": ("train", "val", "test")},
-    "refcoco+": {"unc": SPLITS},
-    "refcocog": {"umd": ("train", "val", "test"), "google": ("train", "val")},
-}
-CANDIDATES = ("gt", "detected", "both", "regions", "listed")
-EXPRESSIONS = ("tokens", "raw")
-OPTIONS = ("variant", "split_by", "candidates", "expression")
+SPLITS = declared.SPLITS
+OPTIONS = tuple(declared.OPTIONS)
 DETECTIONS = "res101_coco_minus_refer_notime_dets.json"
 IMAGE_NAME = re.compile(r"COCO_\w+_(\d{12})_\d+\.jpg", re.ASCII)
 

@@ -15,6 +15,7 @@ from core.console import say
 from core.errors import DataError
 from core.progress import atomic_file
 from input_pipeline import datasets
+from input_pipeline.datasets.options.shared import ON_MISSING
 from input_pipeline.datasets.reading import text_corpus
 from input_pipeline.regions.store import RegionStore
 from input_pipeline.streams import leaks
@@ -22,7 +23,6 @@ from input_pipeline.streams.source import Source
 from input_pipeline.texts.tables import Skipped, TextTable, cached_table
 from input_pipeline.texts.tokenizer import Tokenizer
 
-ON_MISSING = ("error", "skip")
 HELD_OUT = "image held out"  # reason of a text left out, data.leaks=drop
 
 
@@ -30,7 +30,7 @@ class Data:
     """Everything the streams of a run share, opened once.
 
     Attributes:
-      prepared: datasets.Prepared.
+      prepared: what the data set hands over.
       tokenizer: Tokenizer.
       store: RegionStore.
       special, spec: SpecialIds of the vocabulary, FeatureSpec of the regions.
@@ -152,7 +152,7 @@ class Data:
                 fix="set --config.data.train_split and --config.data.eval_split"
                 + (
                     ", or name the validation texts: --config.data.eval_annotations"
-                    if self._config.dataset == "jsonl"
+                    if "eval_annotations" in self._config
                     else ""
                 ),
             )

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from core.console import say
 from core.errors import DataError
 from input_pipeline import datasets
+from input_pipeline.datasets.options.shared import LEAKS
 from input_pipeline.datasets.reading import files, official
 from input_pipeline.regions.store import split_paths
 from input_pipeline.texts.rows import Skipped
-
-MODES = ("error", "report", "drop")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +38,8 @@ def check_mode(mode: str) -> None:
     Raises:
       DataError: an unknown value.
     """
-    if mode not in MODES:
-        raise files.unknown("leaks", MODES, mode, "--config.data.leaks")
+    if mode not in LEAKS:
+        raise files.unknown("leaks", LEAKS, mode, "--config.data.leaks")
 
 
 def listed(data_config) -> list[HeldOut]:

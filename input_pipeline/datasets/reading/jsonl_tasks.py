@@ -1,4 +1,4 @@
-"""The lines of one's own JSONL files as records (`datasets.records`), one kind a `data.task`.
+"""The lines of one's own JSONL files as records (`datasets.records`), one kind a `data.records`.
 
 Every line names an image of the region store and a text; what else it needs:
 
@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from core.errors import DataError
+from input_pipeline.datasets.options.jsonl import RECORDS
 from input_pipeline.datasets.reading import files as official_files
 from input_pipeline.datasets.reading.answers import normalize, soft_scores
 from input_pipeline.datasets.reading.jsonl_lines import Line, class_name, identifier, lines, missing
@@ -33,36 +34,35 @@ from input_pipeline.datasets.records import (
 from input_pipeline.texts.rows import EMPTY, Skipped
 
 CAPTIONS = ("captions", "retrieve")
-TASKS = (*CAPTIONS, "classify", "choices", "ground", "questions")
 ANNOTATORS = 10  # answers of a question that are scored as VQA's
 UNKNOWN_BOX = (0.0, 0.0, 0.0, 0.0)
 
 
 class Reader:
-    """Turns the lines of a split into records of a task."""
+    """Turns the lines of a split into records of one kind."""
 
-    def __init__(self, task: str, keys, on_missing: str, *, trained: bool, classes=()):
+    def __init__(self, kind: str, keys, on_missing: str, *, trained: bool, classes=()):
         """Reads nothing yet.
 
         Args:
-          task: one of TASKS.
+          kind: one of RECORDS.
           keys: data.json_keys.
           on_missing: "skip" makes lines without text, or in training without label, Skipped.
           trained: whether the split is trained on, so that every line must have its label.
           classes: names of the classes of "classify", in the order of their labels.
 
         Raises:
-          DataError: an unknown task.
+          DataError: an unknown kind.
         """
-        if task not in TASKS:
+        if kind not in RECORDS:
             raise DataError(
-                "unknown task of jsonl",
-                where="--config.data.task",
-                expected=f"one of {TASKS}",
-                found=repr(task),
+                "unknown records of jsonl",
+                where="--config.data.records",
+                expected=f"one of {RECORDS}",
+                found=repr(kind),
             )
-        self._make = getattr(self, f"_{task}" if task not in CAPTIONS else "_captions")
-        self._captions_only = task in CAPTIONS
+        self._make = getattr(self, f"_{kind}" if kind not in CAPTIONS else "_captions")
+        self._captions_only = kind in CAPTIONS
         self._keys, self._skip, self._trained = keys, on_missing == "skip", trained
         self._label_of = {name: label for label, name in enumerate(classes)}
         self._texts_of: collections.Counter = collections.Counter()  # image id: texts so far

@@ -1,7 +1,7 @@
 """What the data sets of official files share: splits, folders, rows of the text table.
 
 A data set's module has SPLITS, `files` and `records` (see `datasets.records`), BUILDER, and where
-it needs them OPTIONS, names of fields of the `data` block that both functions take, and
+it needs them OPTIONS, names of the options (`datasets.options`) that both functions take, and
 `image_name(image_id)`, the image's name over data sets ("coco:139"), for the leak check.
 
 `data.manual_dir` holds the files of one data set, or a folder of each data set's name with them.
@@ -19,8 +19,8 @@ from typing import Any
 
 from core import remote
 from core.errors import DataError
-from input_pipeline.datasets import Prepared
 from input_pipeline.datasets.reading import answer_list, builder, text_corpus, vocabulary
+from input_pipeline.datasets.reading.prepared import Prepared
 from input_pipeline.datasets.records import MultipleChoice, Question, RowOptions
 from input_pipeline.regions.store import split_paths
 from input_pipeline.texts.rows import Row, Skipped
@@ -159,6 +159,9 @@ def prepare(module: types.ModuleType | str, data_config) -> Prepared:
     reader = Reader(sys.modules[module] if isinstance(module, str) else module, data_config)
 
     train_split = data_config.train_split
+    # Declared by the data sets that offer several kinds of records, or candidates.
+    kind = data_config.get("records", "")
+    all_regions = data_config.get("candidates", "") == "regions"
 
     def records(split: str) -> Iterator[Any]:
         for _, record in reader.records(split):
@@ -183,9 +186,9 @@ def prepare(module: types.ModuleType | str, data_config) -> Prepared:
                     RowOptions(
                         source=source,
                         answers=answers,
-                        kind=data_config.task,
+                        kind=kind,
                         classes=getattr(reader.module, "CLASSES", ()),
-                        all_regions=data_config.candidates == "regions",
+                        all_regions=all_regions,
                     )
                 )
 
@@ -193,7 +196,7 @@ def prepare(module: types.ModuleType | str, data_config) -> Prepared:
         made_of = [reader.fingerprint(split), answers.fingerprint if answers else ""]
         # Settings that make other rows of the same records.
         if reader.module.BUILDER.record is MultipleChoice:
-            made_of.append(data_config.task)
+            made_of.append(kind)
         return "".join(made_of)
 
     return Prepared(

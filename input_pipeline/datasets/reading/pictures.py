@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from core import remote
 from core.errors import DataError
-from input_pipeline.datasets import Prepared
+from input_pipeline.datasets.reading.prepared import Prepared
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 # COCO's file names end in the image's number, in so many digits.

@@ -2,9 +2,9 @@
 
 It is built once under `<data.dir>/scenes/<key of the settings>` and holds what real data has: a
 region store (from a detector that errs), texts with their probe words, a vocabulary, a plain
-text corpus; and the scene graphs, from which `data.task` makes questions or referring expressions,
-as pure functions of the graphs, beside the captions. On gs:// its regions are read in place, and
-the rest is copied to this machine.
+text corpus; and the scene graphs, from which `data.records` makes questions or referring
+expressions, as pure functions of the graphs, beside the captions. On gs:// its regions are read in
+place, and the rest is copied to this machine.
 """
 
 import json
@@ -13,8 +13,9 @@ from collections.abc import Iterator
 
 from core import remote
 from core.errors import DataError
-from input_pipeline.datasets import Prepared
+from input_pipeline.datasets.options.scenes import RECORDS
 from input_pipeline.datasets.reading import answer_list
+from input_pipeline.datasets.reading.prepared import Prepared
 from input_pipeline.datasets.records import RowOptions
 from input_pipeline.datasets.scenes import graph
 from input_pipeline.datasets.scenes.settings import Settings
@@ -25,22 +26,22 @@ def prepare(data_config) -> Prepared:
     """Builds the data set of these settings if it is not there yet.
 
     Args:
-      data_config: the `data` block of a config; `dir`, `vocab_size`, `task` and `scenes` are
+      data_config: the `data` block of a config; `dir`, `vocab_size`, `records` and `scenes` are
         read, for questions also `answers` and `answer_count`.
 
     Raises:
-      DataError: settings that cannot be drawn, an unknown task, or a folder that is not what its
+      DataError: settings that cannot be drawn, unknown records, or a folder that is not what its
         name says.
     """
     # TensorFlow takes seconds to import; drawing scenes and measuring captions does without.
     from input_pipeline.datasets.scenes import build, tasks
 
-    if data_config.task not in tasks.TASKS:
+    if data_config.records not in RECORDS:
         raise DataError(
-            "unknown task of scenes",
-            where="--config.data.task",
-            expected=f"one of {tasks.TASKS}",
-            found=repr(data_config.task),
+            "unknown records of scenes",
+            where="--config.data.records",
+            expected=f"one of {RECORDS}",
+            found=repr(data_config.records),
         )
 
     options = Settings.from_config(data_config)
@@ -67,7 +68,7 @@ def prepare(data_config) -> Prepared:
         corpus=[str(folder / build.CORPUS)],
         pictures=lambda ids: build.read_pictures(folder, options.splits, ids),
     )
-    if data_config.task == "captions":
+    if data_config.records == "captions":
         return Prepared(
             **common,
             rows=lambda split: build.read_rows(folder, known(split)),
@@ -77,13 +78,13 @@ def prepare(data_config) -> Prepared:
 
     def records(split: str) -> Iterator:
         scenes = build.read_scenes(folder, known(split))
-        return tasks.records(data_config.task, scenes, options.seed)
+        return tasks.records(data_config.records, scenes, options.seed)
 
     def fingerprint(split: str) -> str:
-        return json.dumps([data_config.task, tasks.VERSION, built["captions"][known(split)]])
+        return json.dumps([data_config.records, tasks.VERSION, built["captions"][known(split)]])
 
     answers = None
-    if data_config.task == "questions":
+    if data_config.records == "questions":
         train = data_config.train_split
         answers = answer_list.named_or_built(
             data_config, lambda: records(train), lambda: fingerprint(train)
@@ -92,7 +93,7 @@ def prepare(data_config) -> Prepared:
     def rows(split: str) -> Iterator[Row]:
         options = RowOptions(
             answers=answers,
-            kind=data_config.task,
+            kind=data_config.records,
             classes=graph.ATTRIBUTES["shape"],
             all_regions=True,  # a detector's; candidates are the true boxes
         )
@@ -108,7 +109,7 @@ def prepare(data_config) -> Prepared:
         fingerprint=full_fingerprint,
         answers=answers,
         records=records,
-        labels=tasks.LABELS if data_config.task == "statements" else (),
+        labels=tasks.LABELS if data_config.records == "statements" else (),
     )
 
 

@@ -12,7 +12,6 @@ _OF_A_SCENE = {
     "answers": multiple_choice.multiple_choice,
     "rationales": multiple_choice.multiple_choice,
 }
-TASKS = ("captions", *_OF_A_SCENE, "statements")
 LABELS = pairs.LABELS  # of statements
 VERSION = 2  # of the records made from a scene graph
 

@@ -183,7 +183,7 @@ def own(tmp_path, task, rows, held_out=(), **data):
     files = dict(annotations=write_jsonl(tmp_path / "train.jsonl", rows))
     if held_out:
         files["eval_annotations"] = write_jsonl(tmp_path / "dev.jsonl", held_out)
-    return config(tmp_path, batch=2, task=task, **files, **data)
+    return config(tmp_path, batch=2, records=task, **files, **data)
 
 
 def rows_with(values):
@@ -278,7 +278,7 @@ def test_questions_have_a_list_of_their_answers(tmp_path):
 
 def test_unknown_tasks_are_named(tmp_path):
     tree = own(tmp_path, "sorting", rows_with(lambda i: {}))
-    with pytest.raises(DataError, match=r"(?s)unknown task of jsonl.*classify.*'sorting'"):
+    with pytest.raises(DataError, match=r"(?s)unknown records of jsonl.*classify.*'sorting'"):
         pipeline.Data(tree.data)
 
 

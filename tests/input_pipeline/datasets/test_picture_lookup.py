@@ -10,8 +10,8 @@ from PIL import Image
 from configs import common
 from core.errors import DataError
 from input_pipeline import datasets
-from input_pipeline.datasets import Prepared
 from input_pipeline.datasets.reading import pictures
+from input_pipeline.datasets.reading.prepared import Prepared
 from input_pipeline.datasets.scenes import graph, render
 
 NOTHING = Prepared(stores=(), vocab="", rows=iter, fingerprint=str, splits=())

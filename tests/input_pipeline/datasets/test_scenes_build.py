@@ -170,7 +170,7 @@ def test_a_killed_build_is_never_taken_for_a_finished_one(prepared, tmp_path, mo
 
 def test_questions_and_expressions_are_rows_like_any(folder, prepared):
     config = data_config(folder)
-    config.update(task="questions", answer_count=1)
+    config.update(records="questions", answer_count=1)
     asked = datasets.prepare(config)
     assert asked.stores == prepared.stores
     assert asked.vocab == prepared.vocab
@@ -179,13 +179,13 @@ def test_questions_and_expressions_are_rows_like_any(folder, prepared):
     assert all(sorted(row.values) == ["answer_ids", "answer_scores"] for row in rows)
     best = [max(row.values["answer_scores"], default=0) for row in rows]
     assert np.mean(np.asarray(best) == 1) > 0.9  # few answers are of validation alone
-    config.task = "expressions"
+    config.records = "expressions"
     meant = datasets.prepare(config)
     assert meant.answers is None
     rows = list(meant.rows("validation"))
     assert all(len(row.values["target_box"]) == 4 for row in rows)
     prints = {p.fingerprint("train") for p in (prepared, asked, meant)}
     assert len(prints) == 3
-    config.task = "poems"
-    with pytest.raises(DataError, match=r"(?s)unknown task of scenes.*'questions'.*'poems'"):
+    config.records = "poems"
+    with pytest.raises(DataError, match=r"(?s)unknown records of scenes.*'questions'.*'poems'"):
         datasets.prepare(config)

@@ -1,0 +1,37 @@
+"""Options of the `data` block: those of all data sets, and a file of a data set's name for its own.
+
+Each has OPTIONS, {name: default}, and CHECKS, {name: Check}. Configs take their blocks from here,
+so nothing here needs numpy or data. A data set without options of its own has no file.
+"""
+
+import copy
+import importlib
+import pkgutil
+from typing import Any
+
+from core.checks import Check
+from input_pipeline.datasets.options import shared
+
+# Names of the options that all data sets have, but for the data set itself.
+SHARED = tuple(name for name in shared.OPTIONS if name != "dataset")
+_HELPERS = ("shared",)
+
+
+def known() -> list[str]:
+    """Data sets with options of their own."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _HELPERS)
+
+
+def of(dataset: str) -> dict[str, Any]:
+    """A new block of a data set: the shared options and its own, at their defaults."""
+    own = _module(dataset).OPTIONS if dataset in known() else {}
+    return copy.deepcopy(shared.OPTIONS | own | dict(dataset=dataset))
+
+
+def checks(dataset: str) -> dict[str, Check]:
+    """{option, or dotted name of a nested one: what it must be}."""
+    return shared.CHECKS | (_module(dataset).CHECKS if dataset in known() else {})
+
+
+def _module(dataset: str) -> Any:
+    return importlib.import_module(f"{__name__}.{dataset}")

@@ -1,0 +1,31 @@
+"""Options of the embedded data set."""
+
+from core.checks import one_of, whole
+from input_pipeline.datasets.options import shared
+
+RECORDS = ("captions", "questions", "expressions", "answers", "rationales", "statements")
+
+OPTIONS = dict(
+    records="captions",  # what is asked about a scene, see RECORDS
+    **shared.ANSWERS,  # of questions
+    scenes=dict(
+        train=4000,  # images
+        validation=400,
+        test=400,
+        seed=0,
+        min_objects=2,
+        max_objects=4,
+        feature_dim=128,  # width of the region features
+    ),
+)
+CHECKS = {
+    "records": one_of(*RECORDS),
+    **shared.ANSWER_CHECKS,
+    "scenes.train": whole(1),
+    "scenes.validation": whole(0),
+    "scenes.test": whole(0),
+    "scenes.seed": whole(0),
+    "scenes.min_objects": whole(2),
+    "scenes.max_objects": whole(2),
+    "scenes.feature_dim": whole(1),
+}

@@ -1,0 +1,6 @@
+"""Options of Visual Genome QA."""
+
+from input_pipeline.datasets.options import shared
+
+OPTIONS = shared.ANSWERS
+CHECKS = shared.ANSWER_CHECKS
