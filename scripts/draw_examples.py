@@ -25,6 +25,7 @@ from checkpoints import checkpoint
 from core import remote
 from core.progress import atomic_file
 from evaluation.evaluators import visual_gain
+from input_pipeline.datasets import options
 from input_pipeline.datasets.scenes import build, graph, render
 from input_pipeline.streams import pipeline
 from objectives import base, masking
@@ -61,7 +62,9 @@ def main():
     config = ml_collections.ConfigDict(config)
     if config.data.dataset != "scenes":
         parser.error(f"{args.workdir} was trained on {config.data.dataset!r}, not on scenes")
-    data = pipeline.Data(config.data)
+    config.data = ml_collections.ConfigDict(options.completed(config.data.to_dict()))
+    catalog = pipeline.DataCatalog(config)
+    data = catalog.of("captions")
     task = MultiTaskModel(config, data.special, data.spec)
     params, meta = checkpoint.load_params(args.workdir)
     stream = pipeline.build_evaluation(
@@ -70,7 +73,7 @@ def main():
         {"captions": base.assemble_caption},
         batch_size=64,
         other_image=True,
-        data=data,
+        catalog=catalog,
     )
     rng = np.random.default_rng(args.seed)
     batch = stream.batch(int(rng.integers(stream.steps_per_epoch)))

@@ -15,18 +15,34 @@ from input_pipeline.streams.pipeline import Data
 from runtime import cluster
 
 
-def of(data: Data) -> dict[str, Any]:
-    """What a checkpoint must say of its data: JSON."""
-    answers = data.prepared.answers
-    return dict(
-        feature_spec=data.spec.to_dict(),
-        special=dataclasses.asdict(data.special),
-        vocab=str(data.prepared.vocab),
-        vocab_fingerprint=data.tokenizer.fingerprint,
-        pieces=sorted(data.tokenizer.vocab, key=data.tokenizer.vocab.get),
-        answers=list(answers.labels) if answers else None,
-        labels=list(data.prepared.labels),
+def of(data: Mapping[str, Data]) -> dict[str, Any]:
+    """What a checkpoint must say of its data: JSON.
+
+    Args:
+      data: {stream: its data}; vocabulary and features are those of all.
+    """
+    common = next(iter(data.values()))
+    answers = [_answers(one) for one in data.values()]
+    labels = [list(one.prepared.labels) for one in data.values()]
+    metadata = dict(
+        feature_spec=common.spec.to_dict(),
+        special=dataclasses.asdict(common.special),
+        vocab=str(common.prepared.vocab),
+        vocab_fingerprint=common.tokenizer.fingerprint,
+        pieces=sorted(common.tokenizer.vocab, key=common.tokenizer.vocab.get),
+        answers=next(filter(None, answers), None),
+        labels=next(filter(None, labels), []),
     )
+    if len({id(one) for one in data.values()}) > 1:
+        metadata["streams"] = {
+            name: dict(answers=_answers(one), labels=list(one.prepared.labels))
+            for name, one in data.items()
+        }
+    return metadata
+
+
+def _answers(data: Data) -> list[str] | None:
+    return list(data.prepared.answers.labels) if data.prepared.answers else None
 
 
 def digest(metadata: Mapping[str, Any]) -> str:
@@ -36,12 +52,12 @@ def digest(metadata: Mapping[str, Any]) -> str:
 
 
 def require_same(
-    data: Data, saved: Mapping[str, Any], where: str, *, vocabulary: bool = True
+    data: Mapping[str, Data], saved: Mapping[str, Any], where: str, *, vocabulary: bool = True
 ) -> None:
     """Compares the metadata of a checkpoint with the data at hand, as far as it has any.
 
     Args:
-      data: at hand.
+      data: {stream: its data} at hand.
       saved: `of` the checkpoint's.
       where: its place, for the message.
       vocabulary: whether word pieces and answers must be the same, too; else they are mapped by
@@ -50,29 +66,38 @@ def require_same(
     Raises:
       DataError: other features, vocabulary or answers; names both.
     """
+    common = next(iter(data.values()))
     if "feature_spec" in saved:
         spec = FeatureSpec.from_dict(saved["feature_spec"], where)
-        data.spec.require_match(spec, "config.data.regions", where)
+        common.spec.require_match(spec, "config.data.regions", where)
     if not vocabulary:
         return
-    if saved["vocab_fingerprint"] != data.tokenizer.fingerprint:
+    if saved["vocab_fingerprint"] != common.tokenizer.fingerprint:
         raise DataError(
             "the checkpoint was trained with another vocabulary: its word ids mean other words",
             where=where,
             expected=saved["vocab"],
-            found=str(data.prepared.vocab),
+            found=str(common.prepared.vocab),
             fix="--config.data.vocab=<the vocabulary of the checkpoint>",
         )
-    here = of(data)["answers"]
-    if saved.get("answers") != here:
+    here = of(data)
+    _require_lists(here, saved, where)
+    for name, lists in saved.get("streams", {}).items():
+        if name in here.get("streams", {}):
+            _require_lists(here["streams"][name], lists, f"{where}, stream {name!r}")
+
+
+def _require_lists(here: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> None:
+    """Raises DataError where answers or classes are others than in the checkpoint."""
+    answers, labels = here["answers"], here["labels"]
+    if saved.get("answers") != answers:
         raise DataError(
             "the checkpoint was trained with another list of answers",
             where=where,
             expected=f"{len(saved.get('answers') or [])} answers, as in the checkpoint",
-            found=f"{len(here or [])} answers, in part others or in another order",
+            found=f"{len(answers or [])} answers, in part others or in another order",
             fix="--config.data.answers=<the list of the checkpoint>",
         )
-    labels = list(data.prepared.labels)
     if saved.get("labels", labels) != labels:
         raise DataError(
             "the checkpoint was trained with another list of classes",

@@ -60,6 +60,16 @@ def prepare(config, mesh: jax.sharding.Mesh) -> tuple[Parts, dict[str, str]]:
         return setup.parts(), setup.digests
 
 
+def _evaluated_splits(config) -> dict[str, set[str]]:
+    """{stream: splits that are evaluated}, whose images are not trained on."""
+    splits = {name: {"eval"} for name in config.streams}
+    for block in config.evals.values():
+        if block.stream in splits:
+            splits[block.stream].add(block.split)
+    # A split "train" among the evaluations is there to be compared with the training.
+    return {name: found - {"train"} for name, found in splits.items()}
+
+
 class _Setup:
     """What the parts of a run are made of.
 
@@ -70,24 +80,21 @@ class _Setup:
     def __init__(self, config, mesh: jax.sharding.Mesh):
         sharding.check_processes(mesh)
         self._config, self._mesh = config, mesh
-        # A split "train" among the evaluations is there to be compared with the training.
-        evaluated = {"eval", *(block.split for block in config.evals.values())} - {"train"}
-        self._data = pipeline.Data(config.data, evaluated)
+        self._catalog = pipeline.DataCatalog(config, _evaluated_splits(config))
         self._assemble = assemblers(config)
-        self._streams = pipeline.build_streams(config, self._assemble, data=self._data)
+        self._streams = pipeline.build_streams(config, self._assemble, catalog=self._catalog)
         self._model = self._build_model()
         self._predicted = predict.streams_of(self._model)
         # Asked for now, so that a folder that is not there is no surprise after training.
-        self._pictures = (
-            pictures.open_pictures(config.data, self._data.prepared)
-            if self._predicted
-            else no_pictures
-        )
+        self._pictures = {
+            name: pictures.open_pictures(self._catalog.block(name), self._catalog.of(name).prepared)
+            for name in self._predicted
+        }
         self.digests = {f"streams.{n}": stream.fingerprint for n, stream in self._streams.items()}
 
     def parts(self) -> Parts:
         """The parts; evaluators are built now, predictors when they are asked for."""
-        config, data = self._config, self._data
+        config, data = self._config, {name: self._catalog.of(name) for name in self._streams}
         metadata = data_metadata.of(data)
         self.digests["vocabulary and answers"] = data_metadata.digest(metadata)
         return Parts(
@@ -100,20 +107,22 @@ class _Setup:
             evaluators={name: self._evaluator(name, block) for name, block in config.evals.items()},
             predictors=self._predictors,
             data_metadata=metadata,
-            priors=data.prepared.priors,
+            priors={k: v for one in data.values() for k, v in one.prepared.priors.items()},
             check_data=functools.partial(data_metadata.require_same, data),
             flops=throughput.of_model(config, self._model),
         )
 
     def _build_model(self) -> MultiTaskModel:
-        config, data = self._config, self._data
-        answers = list(data.prepared.answers.labels) if data.prepared.answers else []
-        lists = base.OutputLists(
-            answers=answers,
-            answer_pieces=[text.ids for text in data.tokenizer.encode_batch(answers)],
-            labels=data.prepared.labels,
-        )
-        return MultiTaskModel(config, data.special, data.spec, dict.fromkeys(config.streams, lists))
+        lists, common = {}, self._catalog.any
+        for name in self._streams:
+            prepared = self._catalog.of(name).prepared
+            answers = list(prepared.answers.labels) if prepared.answers else []
+            lists[name] = base.OutputLists(
+                answers=answers,
+                answer_pieces=[text.ids for text in common.tokenizer.encode_batch(answers)],
+                labels=prepared.labels,
+            )
+        return MultiTaskModel(self._config, common.special, common.spec, lists)
 
     def _batches(
         self, plan: Iterator[Mapping[str, int]]
@@ -141,7 +150,7 @@ class _Setup:
         lookup: pictures.Lookup = no_pictures,
     ) -> EvaluationStream:
         """The examples of a split, laid out as a stream of the training is."""
-        data = self._data
+        data = self._catalog.of(name)
         stream = pipeline.build_evaluation(
             self._config,
             name,
@@ -149,10 +158,10 @@ class _Setup:
             split=split,
             batch_size=batch_size,
             other_image=other_image,
-            data=data,
+            catalog=self._catalog,
         )
         return EvaluationStream(
-            stream, self._config.data, data.prepared, data.split_name(split), lookup
+            stream, self._catalog.block(name), data.prepared, data.split_name(split), lookup
         )
 
     def _evaluator(self, name: str, block) -> evaluators.Evaluator:
@@ -179,7 +188,7 @@ class _Setup:
             name,
             split="eval",
             batch_size=self._config.streams[name].batch_size,
-            lookup=self._pictures,
+            lookup=self._pictures[name],
         )
         return predict.Predictor(self._model, name, stream, self._place)
 

@@ -5,7 +5,7 @@ list of what is left out, printed in one line and saved.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 import xxhash
@@ -27,7 +27,7 @@ HELD_OUT = "image held out"  # reason of a text left out, data.leaks=drop
 
 
 class Data:
-    """Everything the streams of a run share, opened once.
+    """Everything that streams of one `data` block share, opened once.
 
     Attributes:
       prepared: what the data set hands over.
@@ -36,12 +36,21 @@ class Data:
       special, spec: SpecialIds of the vocabulary, FeatureSpec of the regions.
     """
 
-    def __init__(self, data_config, evaluated: Collection[str] = ("eval",)):
-        """Opens what `config.data` names.
+    def __init__(
+        self,
+        data_config,
+        evaluated: Collection[str] = ("eval",),
+        *,
+        open_store: Callable[[Collection[str]], RegionStore] = RegionStore.open,
+        held_out: Callable[[], list[leaks.HeldOut]] = list,
+    ):
+        """Opens what a `data` block names.
 
         Args:
-          data_config: the `data` block.
+          data_config: the block, of a stream or `config.data`.
           evaluated: splits whose images must not be trained on, beside data.held_out.
+          open_store: open_store(folders) → their regions.
+          held_out: held_out() → more images that must not be trained on.
 
         Raises:
           DataError: an unknown option, or whatever the data set, store or vocabulary finds.
@@ -58,7 +67,8 @@ class Data:
         self._config, self._evaluated = data_config, evaluated
         self.prepared = datasets.prepare(data_config)
         self.tokenizer = Tokenizer.load(self.prepared.vocab)
-        self.store = RegionStore.open(self.prepared.stores)
+        self.store = open_store(self.prepared.stores)
+        self._held_out_elsewhere = held_out
         self.special, self.spec = self.tokenizer.special, self.store.spec
         self._sources: dict[str, Source] = {}
 
@@ -163,15 +173,20 @@ class Data:
             self.prepared.origin(own),
         )
 
+    def evaluated_images(self) -> list[leaks.HeldOut]:
+        """The images of the splits that are evaluated, by their names over data sets."""
+        held, name = [], self.prepared.image_name
+        for split in sorted({self.split_name(split) for split in self._evaluated}):
+            if split in self.prepared.splits:
+                table = self._captions_table(split)
+                source = f"split {split!r} of {table.origin}"
+                held.append(leaks.HeldOut(frozenset(map(name, table.images)), source))
+        return held
+
     def _held_out(self, table: TextTable, with_regions: np.ndarray) -> dict[int, str]:
         """{index of a training image to leave out: what holds it out}."""
         config, name = self._config, self.prepared.image_name
-        held = leaks.listed(config)
-        for split in sorted({self.split_name(split) for split in self._evaluated}):
-            if split in self.prepared.splits:
-                evaluated = self._captions_table(split)
-                source = f"split {split!r} of {evaluated.origin}"
-                held.append(leaks.HeldOut(frozenset(map(name, evaluated.images)), source))
+        held = leaks.listed(config) + self.evaluated_images() + self._held_out_elsewhere()
         same = leaks.coco_names(config.image_data) if config.image_data else None
         found = leaks.find(table.images, name, held, same, strict=config.leaks != "report")
         if config.leaks != "drop":  # images without regions are never trained on

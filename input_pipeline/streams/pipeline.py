@@ -11,16 +11,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 
 from core.errors import DataError
+from input_pipeline.streams.catalog import DataCatalog
 from input_pipeline.streams.data import Data
 from input_pipeline.streams.plan import DrawSettings
 from input_pipeline.streams.stream import Stream
 
-__all__ = ["Data", "Stream", "build_evaluation", "build_streams", "iterate", "read_ahead"]
+__all__ = [
+    "Data",
+    "DataCatalog",
+    "Stream",
+    "build_evaluation",
+    "build_streams",
+    "iterate",
+    "read_ahead",
+]
 
 
 def _stream(
     config,
-    data: Data,
+    catalog: DataCatalog,
     name: str,
     assemble: Mapping,
     split: str,
@@ -38,10 +47,10 @@ def _stream(
             expected=f"one of {sorted(assemble)}",
             found=name,
         )
-    images = config.streams[name].images
+    data, block, images = catalog.of(name), catalog.block(name), config.streams[name].images
     source = data.captions(split) if images else data.corpus()
     source.table.check_vocabulary(vocab_size or data.special.vocab_size)
-    weights = tuple(config.data.weights if images else config.data.corpus_weights)
+    weights = tuple(block.weights if images else block.corpus_weights)
     settings = DrawSettings(config.seed, batch_size, training, weights, overfit)
     return Stream(
         name,
@@ -58,7 +67,7 @@ def build_streams(
     config,
     assemble: Mapping[str, Callable],
     *,
-    data: Data | None = None,
+    catalog: DataCatalog | None = None,
     vocab_size: int | None = None,
 ) -> dict[str, Stream]:
     """The training streams of a config; a stream with batch_size 0 is left out.
@@ -66,17 +75,17 @@ def build_streams(
     Args:
       config: of the run; read are streams, data, seed and overfit.
       assemble: {stream: assemble function} (see Stream).
-      data: Data(config.data), where it is open already.
+      catalog: of the config, where there is one already.
       vocab_size: V of the model, where it is not the vocabulary file's.
 
     Raises:
       DataError: whatever is wrong with config or data.
     """
-    data = data or Data(config.data)
+    catalog = catalog or DataCatalog(config)
     streams = {
         name: _stream(
             config,
-            data,
+            catalog,
             name,
             assemble,
             "train",
@@ -106,7 +115,7 @@ def build_evaluation(
     split: str = "eval",
     batch_size: int,
     other_image: bool = False,
-    data: Data | None = None,
+    catalog: DataCatalog | None = None,
     vocab_size: int | None = None,
 ) -> Stream:
     """A stream that brings every example of a split once, in order.
@@ -118,7 +127,7 @@ def build_evaluation(
       split: "train", "eval", or a name of the data set's own.
       batch_size: global.
       other_image: bring another example's image as m = 1, for the visual gain.
-      data: Data(config.data), where it is open already.
+      catalog: of the config, where there is one already.
       vocab_size: V of the model, where it is not the vocabulary file's.
 
     Raises:
@@ -133,7 +142,7 @@ def build_evaluation(
         )
     return _stream(
         config,
-        data or Data(config.data),
+        catalog or DataCatalog(config),
         name,
         assemble,
         split,

@@ -54,10 +54,13 @@ def config(tmp_path):
 
 def stream(config, training=True):
     assemble = {"examples": vqa.AnswerQuestions.assembler(config.objectives.vqa)}
-    data = pipeline.Data(config.data)
+    catalog = pipeline.DataCatalog(config)
+    data = catalog.of("examples")
     if training:
-        return data, pipeline.build_streams(config, assemble, data=data)["examples"]
-    return data, pipeline.build_evaluation(config, "examples", assemble, batch_size=2, data=data)
+        return data, pipeline.build_streams(config, assemble, catalog=catalog)["examples"]
+    return data, pipeline.build_evaluation(
+        config, "examples", assemble, batch_size=2, catalog=catalog
+    )
 
 
 def test_from_files_to_batches(config, tmp_path, capsys):

@@ -143,10 +143,11 @@ def test_real_data(tmp_path, capsys):
         vocab_size=1500,
         on_missing="skip",
     )
-    data = pipeline.Data(tree.data)
+    catalog = pipeline.DataCatalog(tree)
+    data = catalog.of("captions")
     assert (len(data.store), data.spec.feature_dim, data.spec.num_classes) == (281, 1280, 81)
-    stream = pipeline.build_streams(tree, ASSEMBLE, data=data)["captions"]
-    held_out = pipeline.build_evaluation(tree, "captions", ASSEMBLE, batch_size=43, data=data)
+    stream = pipeline.build_streams(tree, ASSEMBLE, catalog=catalog)["captions"]
+    held_out = pipeline.build_evaluation(tree, "captions", ASSEMBLE, batch_size=43, catalog=catalog)
     assert (stream.num_examples, held_out.num_examples) == (750, 215)
     assert "74 rows without text, 0 texts without regions" in capsys.readouterr().out
     for draw in range(held_out.steps_per_epoch):

@@ -51,8 +51,8 @@ def test_drop_leaves_them_out_and_counts_them(tmp_path, capsys):
     assert "dev.jsonl: 'img6'" in lines[0]["reason"]
     keys = {key for draw in range(3) for key in stream.batch(draw)["image_key"][:, 0].tolist()}
     assert len(keys) == 6
-    data = pipeline.Data(tree.data)
-    held_out = pipeline.build_evaluation(tree, "captions", ASSEMBLE, batch_size=2, data=data)
+    catalog = pipeline.DataCatalog(tree)
+    held_out = pipeline.build_evaluation(tree, "captions", ASSEMBLE, batch_size=2, catalog=catalog)
     assert held_out.num_examples == 2  # what is evaluated on is whole
     assert build(jsonl_config(tmp_path, eval_annotations=dev, leaks="report")).num_examples == 16
     assert "leaks=report): 2 of 8 images: 'img6', 'img7'" in capsys.readouterr().out

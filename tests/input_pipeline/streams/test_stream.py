@@ -108,16 +108,17 @@ def test_negatives_are_of_other_images(folder):
     assert (joined[0::2, 1] != joined[1::2, 1]).any()  # drawn by example, not by image
 
 
-def foreign_data(tree, names):
+def foreign_catalog(tree, names):
     """The data of a config, with the foreign texts that names(row) says."""
-    data = pipeline.Data(tree.data)
+    catalog = pipeline.DataCatalog(tree)
+    data = catalog.of("captions")
     rows, fingerprint = data.prepared.rows, data.prepared.fingerprint
     data.prepared = dataclasses.replace(
         data.prepared,
         rows=lambda split: (dataclasses.replace(r, foreign=names(r)) for r in rows(split)),
         fingerprint=lambda split: f"{fingerprint(split)} {names.__name__}",
     )
-    return data
+    return catalog
 
 
 def next_two(row):
@@ -128,8 +129,8 @@ def next_two(row):
 
 def test_negatives_are_the_foreign_texts_of_the_table(folder):
     tree = config(folder, stream={"negatives": True})
-    data = foreign_data(tree, next_two)
-    stream = pipeline.build_streams(tree, ASSEMBLE, data=data)["captions"]
+    catalog = foreign_catalog(tree, next_two)
+    stream = pipeline.build_streams(tree, ASSEMBLE, catalog=catalog)["captions"]
     random = build(folder, stream={"negatives": True})
     assert stream.fingerprint != random.fingerprint
     texts = ASSEMBLE["captions"](stream.source.table, np.arange(16), stream.special, 10)["text_ids"]
@@ -143,13 +144,15 @@ def test_negatives_are_the_foreign_texts_of_the_table(folder):
             assert sum(which) == 1
             seen.add((row, which.index(True)))
     assert len(seen) > 24  # of 32
-    again = pipeline.build_streams(tree, ASSEMBLE, data=foreign_data(tree, next_two))["captions"]
+    again = pipeline.build_streams(tree, ASSEMBLE, catalog=foreign_catalog(tree, next_two))[
+        "captions"
+    ]
     equal(again.batch(6), stream.batch(6))
     halves = [stream.batch(6, (i, 2))["text_ids"] for i in (0, 1)]
     np.testing.assert_array_equal(np.concatenate(halves), stream.batch(6)["text_ids"])
     by4, by8 = (
         pipeline.build_evaluation(
-            tree, "captions", ASSEMBLE, split="train", batch_size=size, data=data
+            tree, "captions", ASSEMBLE, split="train", batch_size=size, catalog=catalog
         )
         for size in (4, 8)
     )
@@ -162,11 +165,13 @@ def test_a_text_without_foreign_text_is_told(folder):
         return () if row.text_id == "img5#1" else next_two(row)
 
     tree = config(folder)
-    stream = pipeline.build_streams(tree, ASSEMBLE, data=foreign_data(tree, but_one))["captions"]
+    stream = pipeline.build_streams(tree, ASSEMBLE, catalog=foreign_catalog(tree, but_one))[
+        "captions"
+    ]
     assert stream.batch(0)["text_ids"].shape[1] == 1  # not asked for
     tree.streams.captions.negatives = True
     with pytest.raises(DataError, match=r"(?s)captions\.jsonl, text 'img5#1'.*1 of 16.*negatives"):
-        pipeline.build_streams(tree, ASSEMBLE, data=foreign_data(tree, but_one))
+        pipeline.build_streams(tree, ASSEMBLE, catalog=foreign_catalog(tree, but_one))
 
 
 def test_foreign_texts_may_be_of_images_without_regions(tmp_path):
@@ -178,7 +183,9 @@ def test_foreign_texts_may_be_of_images_without_regions(tmp_path):
         regions=str(tmp_path / "few"),
         on_missing="skip",
     )
-    stream = pipeline.build_streams(tree, ASSEMBLE, data=foreign_data(tree, next_two))["captions"]
+    stream = pipeline.build_streams(tree, ASSEMBLE, catalog=foreign_catalog(tree, next_two))[
+        "captions"
+    ]
     assert stream.num_examples == 12
     texts = ASSEMBLE["captions"](stream.source.table, np.arange(16), stream.special, 10)["text_ids"]
     left_out = 0
