@@ -13,7 +13,7 @@ from training import data_metadata
 def data(vocab="a/vocab.txt", fingerprint="1", detector="one", answers=(), labels=()):
     spec = FeatureSpec(detector=detector, feature_dim=8, num_classes=3, background_class=0,
                        global_feature="mean", dtype="float32", top_k=3, max_regions=4)  # fmt: skip
-    return types.SimpleNamespace(
+    one = types.SimpleNamespace(
         spec=spec,
         special=SpecialIds(0, 1, 2, 3, 4, 9),
         prepared=types.SimpleNamespace(
@@ -23,6 +23,7 @@ def data(vocab="a/vocab.txt", fingerprint="1", detector="one", answers=(), label
         ),
         tokenizer=types.SimpleNamespace(fingerprint=fingerprint, vocab={"[PAD]": 0}),
     )
+    return {"examples": one}
 
 
 def test_the_same_data_passes_wherever_its_vocabulary_lies():
@@ -61,3 +62,15 @@ def test_another_list_of_classes_is_refused():
     data_metadata.require_same(
         data(labels=("dog", "cat")), before, "run"
     )  # runs of before know none
+
+
+def test_streams_with_data_sets_of_their_own_are_compared_one_by_one():
+    both = data(answers=("yes", "no")) | {"labelled": data(labels=("cat", "dog"))["examples"]}
+    saved = data_metadata.of(both)
+    assert saved["answers"] == ["yes", "no"]
+    assert saved["streams"]["labelled"] == dict(answers=None, labels=["cat", "dog"])
+    data_metadata.require_same(both, saved, "run")
+    other = both | {"labelled": data(labels=("dog", "cat"))["examples"]}
+    saved["labels"] = ["dog", "cat"]
+    with pytest.raises(DataError, match=r"(?s)another list of classes.*stream 'labelled'"):
+        data_metadata.require_same(other, saved, "run")
