@@ -30,8 +30,8 @@ OWNED = {
 # Published heads have the names that their models' makers gave them; a submission has the format of
 # its data set.
 EXCEPTED = ("vl_models/published/", "evaluation/submissions/")
-# Keys of a prediction's row, which is JSON for people: `row["choice"]`.
-ROWS = {"row"}
+# Keys of a prediction, which is JSON for people: `row["choice"]`.
+ROWS = {"prediction", "row"}
 
 
 def code_of(rooms):

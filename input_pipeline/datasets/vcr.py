@@ -211,10 +211,5 @@ def image_name(image_id: str) -> str:
     return f"vcr:{image_id}"
 
 
-def row_settings(data_config) -> dict:
-    """What is to be chosen, and the classes of the objects."""
-    return dict(kind=data_config.records, classes=CLASSES)
-
-
 prepare = functools.partial(official.prepare, __name__)
 BUILDER = declare(__name__, MultipleChoice)

@@ -7,6 +7,7 @@ so nothing here needs numpy or data. A data set without options of its own has n
 import copy
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from typing import Any
 
 from core.checks import Check
@@ -26,6 +27,15 @@ def of(dataset: str) -> dict[str, Any]:
     """A new block of a data set: the shared options and its own, at their defaults."""
     own = _module(dataset).OPTIONS if dataset in known() else {}
     return copy.deepcopy(shared.OPTIONS | own | dict(dataset=dataset))
+
+
+def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved `data` block with the defaults and names of options that came later."""
+    known = of(saved["dataset"])
+    block = {name: saved[name] for name in known if name in saved}
+    if "records" in known and "task" in saved:  # its name before
+        block["records"] = saved["task"]
+    return known | block
 
 
 def checks(dataset: str) -> dict[str, Check]:

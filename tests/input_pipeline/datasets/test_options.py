@@ -88,3 +88,11 @@ def test_a_stream_of_another_data_set_has_the_options_of_that():
 def test_blocks_of_streams_are_saved_as_plain_values():
     made = ConfigDict(config().to_dict())
     assert made.streams.a.data.to_dict() == made.data.to_dict()
+
+
+def test_saved_blocks_get_the_names_and_defaults_of_today():
+    saved = dict(dataset="scenes", dir="there", task="questions", games="all")
+    block = options.completed(saved)
+    assert (block["records"], block["dir"], block["threads"]) == ("questions", "there", 4)
+    assert "games" not in block
+    assert "task" not in block
