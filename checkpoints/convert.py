@@ -37,7 +37,7 @@ def show(source: sources.Source) -> str:
     lines.append(transfer.table(report))
     for what, found in (("word pieces", source.pieces), ("answers", source.answers)):
         lines.append(f"{what}: {f'{len(found):,}' if found else 'not recorded'}")
-    spec = source.facts.get("feature_spec")
+    spec = source.data_metadata.get("feature_spec")
     lines.append(f"region features: {json.dumps(spec) if spec else 'not recorded'}")
     return "\n".join(lines)
 
@@ -76,7 +76,7 @@ def to_folder(
     shared = share.Shared(
         arrays=source.arrays,
         config=config,
-        facts=dict(source.facts) | ({"feature_spec": spec} if spec else {}),
+        data_metadata=dict(source.data_metadata) | ({"feature_spec": spec} if spec else {}),
         pieces=source.pieces,
         answers=answers,
         step=source.step,

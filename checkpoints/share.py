@@ -41,7 +41,7 @@ class Shared:
     Attributes:
       arrays: {our path: array}.
       config: model block and, as far as known, objectives, streams and dtype.
-      facts: special ids, and the feature spec where it is known.
+      data_metadata: special ids, and the feature spec where it is known.
       pieces: vocabulary by id, None where unknown.
       answers: answer list, None without one.
       step: of training, None where unknown.
@@ -51,7 +51,7 @@ class Shared:
 
     arrays: Mapping[str, np.ndarray]
     config: Mapping[str, Any]
-    facts: Mapping[str, Any]
+    data_metadata: Mapping[str, Any]
     pieces: Sequence[str] | None
     answers: Sequence[str] | None
     step: int | None
@@ -81,15 +81,17 @@ def write(folder: str | os.PathLike, shared: Shared) -> None:
             text = value if isinstance(value, str) else json.dumps(value, indent=2) + "\n"
             (temporary / name).write_text(text, encoding="utf-8")
 
-        facts = {k: v for k, v in shared.facts.items() if k not in ("pieces", "answers", "vocab")}
-        spec = facts.pop("feature_spec", None)
+        data_metadata = {
+            k: v for k, v in shared.data_metadata.items() if k not in ("pieces", "answers", "vocab")
+        }
+        spec = data_metadata.pop("feature_spec", None)
         put(
             CONFIG,
             {
                 "format": f"vl-models {FORMAT}",
                 "step": shared.step,
                 "origin": shared.origin,
-                "facts": facts,
+                "facts": data_metadata,
                 "config": dict(shared.config),
                 "heads": {name: spec.to_dict() for name, spec in shared.heads.items()},
             },
@@ -128,7 +130,7 @@ def read(folder: str | os.PathLike) -> Shared:
     return Shared(
         arrays=load_file(folder / WEIGHTS),
         config=about["config"],
-        facts=about["facts"] | ({"feature_spec": spec} if spec else {}),
+        data_metadata=about["facts"] | ({"feature_spec": spec} if spec else {}),
         pieces=vocab.read_text(encoding="utf-8").split("\n")[:-1] if vocab.is_file() else None,
         answers=get(ANSWERS),
         step=about["step"],

@@ -44,7 +44,7 @@ class Source:
       pieces: vocabulary by id, None where unknown.
       answers: answer list of the answer heads, None where unknown.
       config: a run's whole config, {} where unknown.
-      facts: what the source says of its data (feature spec), {} where unknown.
+      data_metadata: what the source says of its data (feature spec), {} where unknown.
       step: of training, None where unknown.
       heads: {head: how it is built}; {} where neither the checkpoint nor its kind says so, as in
         runs and folders of before.
@@ -58,7 +58,7 @@ class Source:
     pieces: Sequence[str] | None = None
     answers: Sequence[str] | None = None
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    data_metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     step: int | None = None
     heads: Mapping[str, HeadSpec] = dataclasses.field(default_factory=dict)
 
@@ -72,7 +72,7 @@ class Source:
         """
         if head in self.heads and self.heads[head].names:
             return self.heads[head].names
-        listed = {"answers": self.answers, "labels": self.facts.get("labels")}
+        listed = {"answers": self.answers, "labels": self.data_metadata.get("labels")}
         return listed.get(named_by) or None
 
 
@@ -109,16 +109,16 @@ def open_source(place: str, *, kind: str = "", vocab: str = "") -> Source:
 def _from_run(place: str) -> Source:
     params, meta = checkpoint.load_params(place)
     flat = loading.flatten(params)
-    facts = meta.get("facts", {})
+    data_metadata = meta.get("facts", {})
     return Source(
         place=str(place),
         kind="run",
         arrays=flat,
         names={path: path for path in flat},
-        pieces=facts.get("pieces"),
-        answers=facts.get("answers"),
+        pieces=data_metadata.get("pieces"),
+        answers=data_metadata.get("answers"),
         config=meta.get("config", {}),
-        facts=facts,
+        data_metadata=data_metadata,
         step=meta["step"],
         heads=head_specs(meta.get("heads", {})),
     )
@@ -134,7 +134,7 @@ def _from_folder(place: str, path: pathlib.Path) -> Source:
         pieces=shared.pieces,
         answers=shared.answers,
         config=shared.config,
-        facts=shared.facts,
+        data_metadata=shared.data_metadata,
         step=shared.step,
         heads=shared.heads,
     )

@@ -28,7 +28,7 @@ class Model:
       params: {"trunk": …, "heads": {name: …}}, float32.
       pieces: vocabulary by id, None where unknown.
       answers: answer list of the answer heads, None where unknown.
-      facts: what it says of its data, such as the feature spec.
+      data_metadata: what it says of its data, such as the feature spec.
       heads: names of its heads.
       head_specs: {head: how it is built and what its outputs are called}.
     """
@@ -40,7 +40,7 @@ class Model:
         *,
         pieces: Sequence[str] | None = None,
         answers: Sequence[str] | None = None,
-        facts: Mapping[str, Any] | None = None,
+        data_metadata: Mapping[str, Any] | None = None,
         heads: Mapping[str, HeadSpec] | None = None,
     ):
         """Builds the trunk by its arrays and the heads by their specs.
@@ -48,7 +48,7 @@ class Model:
         Args:
           arrays: {our path: array}.
           config: see `config`; a run's whole config rebuilds heads that `heads` does not say.
-          pieces, answers, facts: see above.
+          pieces, answers, data_metadata: see above.
           heads: {head: how it is built}; empty for runs and folders of before, whose heads are
             rebuilt from their config or, without one, as those of the published model.
 
@@ -57,7 +57,7 @@ class Model:
         """
         arrays = {path: np.asarray(array, np.float32) for path, array in arrays.items()}
         self.config, self.pieces, self.answers = ConfigDict(dict(config)), pieces, answers
-        self.facts = dict(facts or {})
+        self.data_metadata = dict(data_metadata or {})
         self.params = loading.unflatten(arrays)
         self.heads = sorted(self.params.get("heads", {}))
         model = self.config.model
@@ -87,13 +87,15 @@ class Model:
         if "objectives" not in self.config:  # a folder made from a published file
             kind = translate.kind_for(self.config.model.name, arrays)
             return published_heads.specs(kind, arrays)
-        spec = self.facts["feature_spec"]
+        spec = self.data_metadata["feature_spec"]
         return instances.saved_heads(
             self.config.to_dict(),
             self.trunk,
-            SpecialIds(**self.facts["special"]),
-            FeatureSpec.from_dict(spec, "the checkpoint's facts"),
-            base.OutputLists(answers=self.answers or (), labels=self.facts.get("labels", ())),
+            SpecialIds(**self.data_metadata["special"]),
+            FeatureSpec.from_dict(spec, "the checkpoint's data metadata"),
+            base.OutputLists(
+                answers=self.answers or (), labels=self.data_metadata.get("labels", ())
+            ),
         )
 
     @functools.cached_property
@@ -159,6 +161,6 @@ def load(place: str, *, vocab: str = "") -> Model:
         config,
         pieces=source.pieces,
         answers=source.answers,
-        facts=source.facts,
+        data_metadata=source.data_metadata,
         heads=source.heads,
     )

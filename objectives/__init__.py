@@ -61,7 +61,7 @@ def of_block(name: str, block: Mapping[str, Any] | ConfigDict) -> type["base.Obj
 
 
 def build(
-    name: str, block: Mapping[str, Any] | ConfigDict, facts: "base.Facts"
+    name: str, block: Mapping[str, Any] | ConfigDict, data_info: "base.DataInfo"
 ) -> "base.Objective":
     """An objective of a config; arguments and errors as `of_block`."""
-    return of_block(name, block)(name, block, facts)
+    return of_block(name, block)(name, block, data_info)

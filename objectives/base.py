@@ -70,8 +70,8 @@ class OutputLists:
 
 
 @dataclasses.dataclass(frozen=True)
-class Facts:
-    """What objectives know of the data.
+class DataInfo:
+    """What objectives know about the data.
 
     Attributes:
       special: ids of the special tokens.
@@ -148,8 +148,8 @@ class Objective:
         super().__init_subclass__()
         cls.kind = cls.__module__.rpartition(".")[2]
 
-    def __init__(self, name: str, block: ConfigDict, facts: Facts):
-        self.name, self.block, self.facts = name, block, facts
+    def __init__(self, name: str, block: ConfigDict, data_info: DataInfo):
+        self.name, self.block, self.data_info = name, block, data_info
         self.head_name: str = block.get("head") or name  # configs of before may have no such field
 
     @classmethod
@@ -222,7 +222,7 @@ class Objective:
     @property
     def output_names(self) -> tuple[str, ...]:
         """What the head's outputs are called, by number; () where they have no names."""
-        return tuple(getattr(self.facts.lists, self.named_by)) if self.named_by else ()
+        return tuple(getattr(self.data_info.lists, self.named_by)) if self.named_by else ()
 
     def head_positions(self, text: int, regions: int) -> int:
         """States of a row that the head is applied at in training, the fewest it is compiled for.

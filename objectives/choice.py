@@ -61,8 +61,8 @@ class Choice(classification.Classification):
             return base.assemble_caption
         return functools.partial(assemble_choices, choices=block.choices)
 
-    def __init__(self, name: str, block: ConfigDict, facts: base.Facts):
-        super().__init__(name, block, facts)
+    def __init__(self, name: str, block: ConfigDict, data_info: base.DataInfo):
+        super().__init__(name, block, data_info)
         self.choices = block.choices
         if block.pairs == "retrieval":
             self.predicts = False  # negatives are resampled

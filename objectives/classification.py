@@ -42,8 +42,8 @@ class Classification(base.Objective):
     pairs: Pairs
     named_by = "labels"
 
-    def __init__(self, name: str, block: ConfigDict, facts: base.Facts):
-        super().__init__(name, block, facts)
+    def __init__(self, name: str, block: ConfigDict, data_info: base.DataInfo):
+        super().__init__(name, block, data_info)
         self.pairs = self._pairs()
 
     def _pairs(self) -> Pairs:

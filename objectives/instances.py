@@ -46,7 +46,7 @@ def of_stream(
       ConfigError: an unknown objective, or options that are wrong.
       DataError: data that an objective cannot learn from.
     """
-    facts = base.Facts(
+    data_info = base.DataInfo(
         special=special,
         max_text=config.streams[stream].max_text,
         feature_dim=spec.feature_dim,
@@ -63,7 +63,7 @@ def of_stream(
                 expected=f"names of {sorted(config.objectives)}",
                 found=repr(name),
             )
-        found.append(objectives.build(name, config.objectives[name], facts))
+        found.append(objectives.build(name, config.objectives[name], data_info))
     return sorted(found, key=lambda objective: objective.phase)
 
 

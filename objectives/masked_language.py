@@ -26,9 +26,9 @@ class MaskedLanguage(base.Objective):
     phase = base.Phase.MASK_WORDS
     abilities = frozenset({base.Ability.FILL_WORDS})
 
-    def __init__(self, name: str, block: ConfigDict, facts: base.Facts):
-        super().__init__(name, block, facts)
-        self.cap = math.ceil(block.cap * facts.max_text)
+    def __init__(self, name: str, block: ConfigDict, data_info: base.DataInfo):
+        super().__init__(name, block, data_info)
+        self.cap = math.ceil(block.cap * data_info.max_text)
 
     def head(self, trunk: Trunk) -> HeadSpec:
         del trunk
@@ -40,7 +40,7 @@ class MaskedLanguage(base.Objective):
 
     def corrupt(self, batch: base.Arrays, keys: base.Keys) -> dict[str, Any]:
         """Adds masked_positions, masked_targets, masked_weight [B, K, G] and masked_dropped [B]."""
-        special, ids = self.facts.special, batch["text_ids"]
+        special, ids = self.data_info.special, batch["text_ids"]
         shape = ids.shape[1:]
         plain = (ids != special.cls) & (ids != special.sep) & (ids != special.pad)
         starts = batch["word_starts"] if self.block.whole_word else jnp.ones_like(plain)

@@ -30,8 +30,8 @@ class MaskedRegion(base.Objective):
     phase = base.Phase.MASK_REGIONS
     hides_regions = True
 
-    def __init__(self, name: str, block: ConfigDict, facts: base.Facts):
-        super().__init__(name, block, facts)
+    def __init__(self, name: str, block: ConfigDict, data_info: base.DataInfo):
+        super().__init__(name, block, data_info)
         self.microbatchable = block.target != "contrastive"  # its negatives are of the microbatch
         if (block.overlap == "released") != (block.image_row == "released"):
             raise ConfigError(
@@ -40,7 +40,7 @@ class MaskedRegion(base.Objective):
                 f"image_row={block.image_row!r}"
             )
         self.classes = block.target in ("cross_entropy", "kl")
-        if self.classes and not facts.num_classes:
+        if self.classes and not data_info.num_classes:
             raise DataError(
                 f"{self.name} needs the detector's class distributions",
                 where="region store",
@@ -49,7 +49,7 @@ class MaskedRegion(base.Objective):
                 fix=f"import a store that has them, set {self.where}.target to 'regression' or "
                 f"'contrastive', or take {self.name} out of config.streams.*.objectives",
             )
-        if block.image_row != "stored" and not facts.stored_mean:
+        if block.image_row != "stored" and not data_info.stored_mean:
             raise DataError(
                 f"{self.name} hides regions from the whole-image row, which must be their mean",
                 where="region store",
@@ -69,7 +69,7 @@ class MaskedRegion(base.Objective):
 
     def head(self, trunk: Trunk) -> HeadSpec:
         del trunk
-        outputs = self.facts.num_classes if self.classes else self.facts.feature_dim
+        outputs = self.data_info.num_classes if self.classes else self.data_info.feature_dim
         return HeadSpec("classifier", "regions", dict(outputs=outputs, norm=self.block.head_norm))
 
     def head_positions(self, text: int, regions: int) -> int:

@@ -45,10 +45,10 @@ class AnswerQuestions(base.Objective):
     named_by = "answers"
     flip_invariant = False  # "left" and "right" would have to change places in the answers, too
 
-    def __init__(self, name: str, block: ConfigDict, facts: base.Facts):
-        super().__init__(name, block, facts)
+    def __init__(self, name: str, block: ConfigDict, data_info: base.DataInfo):
+        super().__init__(name, block, data_info)
         self.whole_text = block.form == "masked_answer"  # the [MASK] stands at the end
-        if not facts.lists.answers:
+        if not data_info.lists.answers:
             raise DataError(
                 f"objective {name!r} needs a data set with an answer list, such as data=vqa"
             )
@@ -102,7 +102,7 @@ class AnswerQuestions(base.Objective):
         """Each answer as its words, in place of the decoder that is the word table."""
         if self.block.classifier_init != "words" or _WORDS not in arrays:
             return {}
-        pieces, layer = self.facts.lists.answer_pieces, f"heads/{self.head_name}/classifier"
+        pieces, layer = self.data_info.lists.answer_pieces, f"heads/{self.head_name}/classifier"
         kernel, has = mean_words(arrays[_WORDS], known.get(_WORDS), pieces)
         count = f"{len(pieces):,}" if has.all() else f"{has.sum():,} of {len(pieces):,}"
         note = f"from the word embeddings of {count} answers"

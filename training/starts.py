@@ -14,7 +14,7 @@ from training.state import StateMaker
 def _fit(config, maker, parts, *, begin: bool):
     """`config.init` fitted into the model, to begin a run or as it is; its report and source."""
     source = sources.open_source(config.init, vocab=config.init_vocab)
-    parts.check_data(source.facts, str(config.init), vocabulary=False)
+    parts.check_data(source.data_metadata, str(config.init), vocabulary=False)
     fitted = transfer.fit(
         source,
         maker.params,

@@ -32,8 +32,8 @@ LISTS = base.OutputLists(answers=tuple("abcd"), answer_pieces=PIECES)
 
 
 def answers(**changes):
-    facts = base.Facts(SpecialIds(0, 0, 0, 0, 0, 5), 8, 3, 0, True, LISTS)
-    return vqa.AnswerQuestions("vqa", ConfigDict(VQA | changes), facts)
+    data_info = base.DataInfo(SpecialIds(0, 0, 0, 0, 0, 5), 8, 3, 0, True, LISTS)
+    return vqa.AnswerQuestions("vqa", ConfigDict(VQA | changes), data_info)
 
 
 def choices(**changes):

@@ -27,8 +27,8 @@ CLASSES = dict(weight=1.0, classes=5)
 
 
 def make(block=ENTAILMENT, **changes):
-    facts = types.SimpleNamespace(lists=base.OutputLists())
-    return classification.Classification("classification", ConfigDict(block | changes), facts)
+    data_info = types.SimpleNamespace(lists=base.OutputLists())
+    return classification.Classification("classification", ConfigDict(block | changes), data_info)
 
 
 def test_losses_and_accuracy_by_hand():

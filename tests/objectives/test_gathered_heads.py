@@ -14,13 +14,13 @@ from objectives import base, masking
 from runtime import sharding
 
 ROWS, DIM, VOCAB, CLASSES = 3, 4, 11, 30
-FACTS = base.Facts(SpecialIds(0, 1, 2, 3, 4, VOCAB), 40, DIM, CLASSES, True)
+DATA_INFO = base.DataInfo(SpecialIds(0, 1, 2, 3, 4, VOCAB), 40, DIM, CLASSES, True)
 
 
 def make(name, **changes):
     block = common.lock(common.objective_blocks())[name]
     block.update(changes)
-    return objectives.build(name, block, FACTS)
+    return objectives.build(name, block, DATA_INFO)
 
 
 def words(rng, counts):

@@ -76,9 +76,9 @@ def test_two_objectives_of_one_kind_in_one_run():
 
 def test_metrics_keep_their_short_names_where_an_objective_has_its_kinds_name():
     block = common.lock(common.objective_block("masked_language"))
-    facts = types.SimpleNamespace(max_text=10)
+    data_info = types.SimpleNamespace(max_text=10)
     for name, metric in (("masked_language", "mlm_accuracy"), ("words", "words_accuracy")):
-        objective = objectives.build(name, block, facts)
+        objective = objectives.build(name, block, data_info)
         assert objective.head_name == name
         assert objective.metric("accuracy", "mlm") == metric
 

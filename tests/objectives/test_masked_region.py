@@ -12,13 +12,13 @@ from core.errors import DataError
 from input_pipeline.schema import SpecialIds
 from objectives import base, masked_region, masking
 
-FACTS = base.Facts(SpecialIds(0, 1, 2, 3, 4, 9), 8, 6, 5, True)
+DATA_INFO = base.DataInfo(SpecialIds(0, 1, 2, 3, 4, 9), 8, 6, 5, True)
 
 
-def make(facts=FACTS, **changes):
+def make(data_info=DATA_INFO, **changes):
     block = common.lock(common.objective_blocks()).masked_region
     block.update(changes)
-    return masked_region.MaskedRegion("masked_region", block, facts)
+    return masked_region.MaskedRegion("masked_region", block, data_info)
 
 
 def make_batch(rows=3, slots=5, seed=0):
@@ -176,11 +176,11 @@ def test_contrastive_negatives_are_other_regions_of_real_rows():
 
 def test_features_without_what_is_needed_are_refused():
     with pytest.raises(DataError, match="class distributions"):
-        make(dataclasses.replace(FACTS, num_classes=0))
-    make(dataclasses.replace(FACTS, num_classes=0), target="regression")
+        make(dataclasses.replace(DATA_INFO, num_classes=0))
+    make(dataclasses.replace(DATA_INFO, num_classes=0), target="regression")
     with pytest.raises(DataError, match="--global_feature=mean"):
-        make(dataclasses.replace(FACTS, stored_mean=False))
-    make(dataclasses.replace(FACTS, stored_mean=False), image_row="stored")
+        make(dataclasses.replace(DATA_INFO, stored_mean=False))
+    make(dataclasses.replace(DATA_INFO, stored_mean=False), image_row="stored")
     for halves in (dict(overlap="released"), dict(image_row="released")):
         with pytest.raises(ValueError, match="set both or neither"):
             make(**halves)
