@@ -20,7 +20,7 @@ import jax
 
 from runtime import sharding
 from training import setup
-from training.planning import assumed, dry_run, topology
+from training.planning import assumed, dry_run, dry_run_table, step_program, topology
 from training.run import throughput
 from training.state import StateMaker
 
@@ -43,7 +43,9 @@ def measure(model: str, size: str, sizes, found, state_only: bool) -> dict:
             placed = sharding.shapes_of(batch, mesh)
         names = ("parameters", "optimizer_state", "batch")
         trees = (maker.state.params, maker.state.opt_state, placed)
-        memory = {name: dry_run.bytes_of(tree) for name, tree in zip(names, trees, strict=True)}
+        memory = {
+            name: step_program.bytes_of(tree) for name, tree in zip(names, trees, strict=True)
+        }
         return row | memory | dict(temporaries=None, total=None)
     flops = throughput.of_model(config, task)
     result = dry_run.report(config, found, mesh, task, batch, flops)
@@ -55,7 +57,7 @@ def measure(model: str, size: str, sizes, found, state_only: bool) -> dict:
 def line(row: dict) -> str:
     """The row as Markdown."""
     names = ("parameters", "optimizer_state", "batch", "temporaries", "total", "sent")
-    cells = (dry_run.size_text(row[name]) if row[name] is not None else "" for name in names)
+    cells = (dry_run_table.size_text(row[name]) if row[name] is not None else "" for name in names)
     mesh = "·".join(map(str, row["mesh"]))
     return f"| {row['model']} | {mesh} | " + " | ".join(cells) + " |"
 

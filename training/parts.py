@@ -9,6 +9,7 @@ from evaluation.predict import Predictor
 
 Draws = Mapping[str, int]  # {stream: draw} of the streams that take part in a step
 Batch = Mapping[str, Mapping[str, Any]]  # {stream: arrays}
+Flops = Callable[[Any], Callable[[Batch], float] | None]  # of parameters' shapes, then of a batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,4 +41,4 @@ class Parts:
     data_metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check_data: Callable[..., None] = lambda metadata, where, vocabulary=True: None
-    flops: Callable[[Any], Callable[[Batch], float] | None] = lambda params: None
+    flops: Flops = lambda params: None

@@ -13,7 +13,7 @@ from runtime import paths, sharding
 from tests.training import fakes
 from tests.training.test_meshes import SPEC, configure, made_up
 from training import state, step
-from training.planning import collectives, dry_run
+from training.planning import collectives, step_program
 
 ROWS = 64
 CONFIGS = {"vlbert": vlbert_pretrain, "vilbert": vilbert_pretrain}
@@ -54,8 +54,8 @@ class Program:
 
     def state_bytes(self) -> int:
         """Parameters and optimizer state on a device; XLA's program takes as much."""
-        state_bytes = dry_run.bytes_of(self.maker.state)
-        taken = self.memory.argument_size_in_bytes - dry_run.bytes_of(self.batch)
+        state_bytes = step_program.bytes_of(self.maker.state)
+        taken = self.memory.argument_size_in_bytes - step_program.bytes_of(self.batch)
         assert taken == pytest.approx(state_bytes, rel=0.05)  # it drops what no step reads
         return state_bytes
 

@@ -1,4 +1,4 @@
-"""Where the time of a run went since it first began, over all its attempts.
+"""Goodput: where the wall time of a run went, over all its attempts.
 
 Every moment has one category, so that the seconds add up to the wall time:
 
@@ -11,86 +11,107 @@ Every moment has one category, so that the seconds add up to the wall time:
   lost          from the checkpoint an attempt left behind to its end: done again by the next
   downtime      between the end of an attempt and the start of the next
 
-Nothing has to end in good order: a checkpoint's meta holds the seconds as they were when it was
-saved, WORKDIR/goodput.json (written anew at each log line, save and evaluation) as they were when
-the attempt was last alive. What the second has more than the first is what a kill lost. An attempt
-that ended before it had read its checkpoint is part of the downtime.
+An attempt may end at any moment: a checkpoint's meta holds the seconds at its save, and
+WORKDIR/goodput.json (rewritten at each log line, save and evaluation) those when the attempt was
+last known to run. What the second has more than the first was lost. An attempt that ended before it
+had read its checkpoint counts as downtime.
 """
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from etils import epath
 
+PathLike = str | os.PathLike[str]
+
 FILE = "goodput.json"
-REMOTE_SECONDS = 30.0
+REMOTE_SECONDS = 30.0  # between two writes to gs://
 CATEGORIES = (
-    "steps", "input", "startup", "restoring", "evaluation", "checkpoints", "lost", "downtime",
-)  # fmt: skip
-# Kept by a checkpoint; what came after it is done again.
-_OF_STEPS = ("steps", "input", "evaluation", "checkpoints")
+    "steps",
+    "input",
+    "startup",
+    "restoring",
+    "evaluation",
+    "checkpoints",
+    "lost",
+    "downtime",
+)
+# What comes after the checkpoint that is resumed from is done again: lost.
+_REPEATED = ("steps", "input", "evaluation", "checkpoints")
 
 
 class Ledger:
-    """Seconds of a run by category, this attempt's included; begins in `startup`."""
+    """Seconds of a run by category, this attempt's included; starts in `startup`.
+
+    Attributes:
+      began: when the run began, seconds since 1970; of this attempt until `resume` is called.
+      attempts: how many there were, with this one.
+      seconds: {category: seconds}, without the category that is going on.
+    """
 
     def __init__(self):
-        self.began, self.attempts = time.time(), 1  # of the whole run, once `resume` was called
+        self.began, self.attempts = time.time(), 1
         self.seconds = dict.fromkeys(CATEGORIES, 0.0)
         self._category, self._since = "startup", time.perf_counter()
-        self._counts, self._written = True, float("-inf")
+        self._counting = True  # False: of a finished run, which nothing is added to
+        self._written = float("-inf")
 
     def enter(self, category: str) -> str:
-        """The moment belongs to `category` from now on; returns what it was before."""
+        """Counts time to `category` from now on; returns the category until now."""
         now = time.perf_counter()
-        if self._counts:
+        if self._counting:
             self.seconds[self._category] += now - self._since
-        before, self._category, self._since = self._category, category, now
-        return before
+        previous, self._category, self._since = self._category, category, now
+        return previous
 
     @contextlib.contextmanager
     def during(self, category: str) -> Iterator[None]:
-        """Context whose time belongs to `category`."""
-        before = self.enter(category)
+        """Context whose time counts to `category`."""
+        previous = self.enter(category)
         try:
             yield
         finally:
-            self.enter(before)
+            self.enter(previous)
 
-    def resume(self, workdir, saved: Mapping | None, *, done: bool = False) -> None:
-        """Takes over what earlier attempts spent.
+    def resume(
+        self, workdir: PathLike, saved: Mapping[str, Any] | None, *, done: bool = False
+    ) -> None:
+        """Adds what earlier attempts spent.
 
         Args:
           workdir: the run folder.
           saved: `state()` in the meta of the checkpoint that is continued; None: from scratch.
-          done: whether there are no steps left: of a run that had finished nothing changes then.
+          done: whether no steps are left; a run that had finished then stays as it was.
         """
-        here = self.began
-        alive = max(filter(None, (read(workdir), saved)), key=lambda x: x["time"], default=None)
-        if alive is None or (alive["finished"] and not saved):
-            return  # nothing was there, or nothing of it is wanted
-        if alive["finished"] and done:
-            self.began, self.attempts = alive["began"], alive["attempts"]
-            self.seconds, self._counts = dict(alive["seconds"]), False
+        attempt_began = self.began
+        known = [state for state in (read(workdir), saved) if state]
+        latest = max(known, key=lambda state: state["time"], default=None)
+        if latest is None or (latest["finished"] and not saved):
+            return  # a new run
+        if latest["finished"] and done:
+            self.began, self.attempts = latest["began"], latest["attempts"]
+            self.seconds, self._counting = dict(latest["seconds"]), False
             return
         kept = saved or dict(seconds=dict.fromkeys(CATEGORIES, 0.0))
         for category in CATEGORIES:
-            spent = alive["seconds"][category]
-            if category in _OF_STEPS:
-                stays = min(spent, kept["seconds"][category])
-                self.seconds["lost"] += spent - stays
-                spent = stays
+            spent = latest["seconds"][category]
+            if category in _REPEATED:
+                useful = min(spent, kept["seconds"][category])
+                self.seconds["lost"] += spent - useful
+                spent = useful
             self.seconds[category] += spent
-        self.attempts, self.began = alive["attempts"] + 1, alive["began"]
-        gap = max(0.0, here - alive["time"])
-        if alive["finished"]:
-            self.began += gap  # extended later on: nobody waited for it
+        self.attempts, self.began = latest["attempts"] + 1, latest["began"]
+        gap = max(0.0, attempt_began - latest["time"])
+        if latest["finished"]:
+            self.began += gap  # extended with more steps: the time between is no downtime
         else:
             self.seconds["downtime"] += gap
 
-    def state(self, *, finished: bool = False) -> dict:
+    def state(self, *, finished: bool = False) -> dict[str, Any]:
         """JSON for a checkpoint's meta and for the file."""
         self.enter(self._category)
         return dict(
@@ -101,10 +122,10 @@ class Ledger:
             seconds={name: round(value, 3) for name, value in self.seconds.items()},
         )
 
-    def write(self, workdir, *, finished: bool = False) -> None:
+    def write(self, workdir: PathLike, *, finished: bool = False) -> None:
         """Writes WORKDIR/goodput.json, whole or not at all; on the first process.
 
-        On gs://, where that takes its time, at most every REMOTE_SECONDS.
+        On gs://, where a write is slow, at most every REMOTE_SECONDS.
         """
         path = epath.Path(workdir) / FILE
         remote = "://" in str(path)
@@ -120,23 +141,23 @@ class Ledger:
             path.with_suffix(".tmp").replace(path)
 
     def share(self) -> float:
-        """Of the wall time since the run began, spent on steps that count (0 to 1)."""
+        """Share of the wall time since the run began that steps took which count (0 to 1)."""
         self.enter(self._category)
         return self.seconds["steps"] / max(sum(self.seconds.values()), 1e-9)
 
     def figures(self) -> dict[str, float]:
-        """Of a log line: {"goodput/share": 0 to 1, "goodput/lost": seconds since it began, …}."""
+        """For a log line: {"goodput/share": 0 to 1, "goodput/lost": seconds, …}."""
         share = self.share()
         return {"goodput/share": share} | {f"goodput/{k}": v for k, v in self.seconds.items()}
 
-    def summary(self) -> dict:
+    def summary(self) -> dict[str, Any]:
         """The same for summary.json."""
         share = self.share()
         seconds = {name: round(value, 1) for name, value in self.seconds.items()}
         return dict(share=round(share, 4), attempts=self.attempts, seconds=seconds)
 
     def line(self) -> str:
-        """The same for people; what is too little to see is left out."""
+        """The same for the console; categories below 0.05 % are left out."""
         share, whole = self.share(), max(sum(self.seconds.values()), 1e-9)
         shares = {name: 100 * value / whole for name, value in self.seconds.items()}
         where = ", ".join(f"{k} {v:.1f}%" for k, v in shares.items() if k != "steps" and v >= 0.05)
@@ -144,7 +165,7 @@ class Ledger:
         return f"goodput {100 * share:.1f}% of {whole:,.0f} s in {attempts}; {where}"
 
 
-def read(workdir) -> dict | None:
+def read(workdir: PathLike) -> dict[str, Any] | None:
     """What WORKDIR/goodput.json holds; None where there is none."""
     path = epath.Path(workdir) / FILE
     return json.loads(path.read_text()) if path.exists() else None

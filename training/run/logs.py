@@ -1,22 +1,25 @@
-"""Where the figures of a run go: metrics.jsonl, TensorBoard and Weights & Biases."""
+"""All logs of a run's metrics: metrics.jsonl, TensorBoard and Weights & Biases."""
 
 import contextlib
 from collections.abc import Mapping
 
 import jax
+from ml_collections import ConfigDict
 
 from core import remote
 from training.run import metrics, runfolder, tracking
 
 
 class Logs:
-    """All of them at once; on other processes than the first nothing is written."""
+    """Writes to all logs; does nothing on other processes than the first."""
 
-    def __init__(self, config, workdir: remote.Path, *, after_step: int, evaluated: bool = True):
+    def __init__(
+        self, config: ConfigDict, workdir: remote.Path, *, after_step: int, evaluated: bool = True
+    ):
         """Opens the logs of a run; arguments as `metrics.Writer` has them.
 
         Raises:
-          ConfigError: `config.wandb` asks for Weights & Biases, which does not begin.
+          ConfigError: `config.wandb` asks for Weights & Biases, which cannot start.
         """
         first = jax.process_index() == 0
         self._writer = None
@@ -33,12 +36,12 @@ class Logs:
         self._tracker.write(step, values)
 
     def flush(self) -> None:
-        """Returns when all lines of metrics.jsonl are where they are read from."""
+        """Waits until all lines of metrics.jsonl are in the run folder."""
         if self._writer:
             self._writer.flush()
 
     def close(self) -> None:
-        """Closes each of them, even where one fails."""
+        """Closes every log, even where one fails."""
         with contextlib.ExitStack() as last:
             last.callback(self._tracker.close)
             if self._writer:

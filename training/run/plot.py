@@ -1,12 +1,14 @@
 """loss.png: the curves of a run, drawn from its metrics.jsonl."""
 
 import io
+import os
+from collections.abc import Callable
 
 from core import remote
 from training.run import metrics
 
 
-def draw(workdir) -> remote.Path | None:
+def draw(workdir: str | os.PathLike[str]) -> remote.Path | None:
     """Draws WORKDIR/loss.png; returns its path, or None where matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,8 +18,9 @@ def draw(workdir) -> remote.Path | None:
     workdir = remote.path(workdir)
     lines = metrics.read(workdir / metrics.FILE)
 
-    def curves(wanted):
-        found: dict[str, list] = {}
+    def curves(wanted: Callable[[str], bool]) -> dict[str, list[tuple[int, float]]]:
+        """{metric: its (step, value)}."""
+        found: dict[str, list[tuple[int, float]]] = {}
         for line in lines:
             for name, value in line.items():
                 if wanted(name) and value is not None:

@@ -1,12 +1,15 @@
-"""WORKDIR/summary.json and the table at the end of a run: what it was before and after."""
+"""WORKDIR/summary.json and the table at the end of a run: metrics before and after training."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core import tables
 
 # Metrics that say how the data was packed, not what was learned.
 _BOOKKEEPING = ("filled", "mlm_over_cap")
 
 
-def _by_evaluator(line: Mapping) -> dict[str, dict[str, float]]:
+def _by_evaluator(line: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """{"evals/validation/x": 1} → {"validation": {"x": 1}}."""
     out: dict[str, dict[str, float]] = {}
     for name, value in line.items():
@@ -17,14 +20,14 @@ def _by_evaluator(line: Mapping) -> dict[str, dict[str, float]]:
     return out
 
 
-def _figures(line: Mapping, objectives: Sequence[str]) -> dict:
-    """Metrics of one evaluation under their own names; the losses apart.
+def _figures(line: Mapping[str, float], objectives: Sequence[str]) -> dict[str, Any]:
+    """Metrics of one evaluation without their evaluators' names; the losses apart.
 
     Where two evaluators have a metric of the same name, the one made for it counts, not the one
     that runs the objectives: `mlm_accuracy` is the visual gain's, of whole words, and
     `alignment_accuracy` that of pairs without masks.
     """
-    figures: dict = {"losses": {}}
+    figures: dict[str, Any] = {"losses": {}}
     evaluators = _by_evaluator(line).values()
     for metrics in sorted(evaluators, key=lambda found: found.keys().isdisjoint(objectives)):
         for name, value in metrics.items():
@@ -32,7 +35,11 @@ def _figures(line: Mapping, objectives: Sequence[str]) -> dict:
     return figures
 
 
-def collect(lines: Sequence[Mapping], objectives: Sequence[str], priors: Mapping) -> dict:
+def collect(
+    lines: Sequence[Mapping[str, Any]],
+    objectives: Sequence[str],
+    priors: Mapping[str, Mapping[str, float]],
+) -> dict[str, Any]:
     """The final figures of a run from the lines of its metrics.jsonl.
 
     Args:
@@ -48,8 +55,12 @@ def collect(lines: Sequence[Mapping], objectives: Sequence[str], priors: Mapping
     """
     evaluations = [x for x in lines if any(name.startswith("evals/") for name in x)]
     logged = [x for x in lines if "train/loss" in x]
-    rates = sorted(x["train/examples_per_second"] for x in logged[1:] or logged
-                   if "train/examples_per_second" in x)  # fmt: skip
+    # The first line holds the compilation.
+    rates = sorted(
+        line["train/examples_per_second"]
+        for line in logged[1:] or logged
+        if "train/examples_per_second" in line
+    )
     out = _figures(evaluations[-1], objectives) if evaluations else {}
     if rates:
         out["examples_per_second"] = rates[len(rates) // 2]
@@ -66,16 +77,15 @@ def collect(lines: Sequence[Mapping], objectives: Sequence[str], priors: Mapping
     return out
 
 
-def table(summary: Mapping) -> str:
-    """Before and after, for people."""
+def table(summary: Mapping[str, Any]) -> str:
+    """Metrics before and after training, for people."""
     after = _flat(summary)
     before = _flat(summary.get("before", {}))
     if not after:
         return "no evaluation"
     rows = [("", "before", "after")]
     rows += [(name, _text(before.get(name)), _text(value)) for name, value in after.items()]
-    width = max(len(row[0]) for row in rows)
-    lines = [f"{name:<{width}}  {a:>9}  {b:>9}" for name, a, b in rows]
+    lines = [tables.columns(rows, right=(1, 2))]
     for slot, guess in summary.get("priors", {}).items():
         lines.append(
             f"marked words, {slot}: the most frequent one is right in {100 * guess['prior']:.1f} %,"
@@ -84,12 +94,12 @@ def table(summary: Mapping) -> str:
     return "\n".join(lines)
 
 
-def _flat(figures: Mapping) -> dict[str, float]:
-    """Losses and evaluation metrics of `_figures`, in one level."""
+def _flat(figures: Mapping[str, Any]) -> dict[str, float]:
+    """Losses and evaluation metrics of `_figures` in one dict."""
     other = ("before", "train", "priors", "losses", "examples_per_second", "elapsed_seconds")
     plain = {k: v for k, v in figures.items() if k not in other and isinstance(v, float)}
     return {f"loss {k}": v for k, v in figures.get("losses", {}).items()} | plain
 
 
-def _text(value) -> str:
+def _text(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"

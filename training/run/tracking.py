@@ -1,7 +1,9 @@
-"""Metrics on Weights & Biases, for those who ask for it; wandb is imported for them alone."""
+"""Metrics on Weights & Biases, where `config.wandb` asks for it; only then is wandb imported."""
 
 import hashlib
+import os
 from collections.abc import Mapping
+from typing import Any
 
 from core.errors import ConfigError
 
@@ -9,20 +11,20 @@ from core.errors import ConfigError
 class Tracker:
     """A run on Weights & Biases; without a project it does nothing.
 
-    A restarted run continues the same page. What it repeats since its last checkpoint is there
-    already, with the same values, and Weights & Biases leaves it out.
+    A restarted run continues the same page. Steps that it repeats are there already, with the same
+    values, and Weights & Biases ignores them.
     """
 
-    def __init__(self, project: str, name: str, config: Mapping):
+    def __init__(self, project: str, name: str | os.PathLike[str], config: Mapping[str, Any]):
         """Begins or continues the page of a run.
 
         Args:
           project: "" for none.
-          name: the run folder in full; the page has its last part as title, its digest as id.
+          name: absolute path of the run folder; the page's title is its last part, its id a digest.
           config: of the run, JSON values.
 
         Raises:
-          ConfigError: wandb is not installed, or refuses to begin.
+          ConfigError: wandb is not installed, or cannot start.
         """
         self._run = None
         if not project:
@@ -45,7 +47,7 @@ class Tracker:
             )
         except wandb.Error as error:
             raise ConfigError(
-                f"config.wandb={project!r}: Weights & Biases does not begin: {error}\n"
+                f"config.wandb={project!r}: Weights & Biases cannot start: {error}\n"
                 "  fix: wandb login, or WANDB_MODE=offline in the environment, or --config.wandb="
             ) from error
 

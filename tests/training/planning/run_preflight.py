@@ -14,7 +14,7 @@ import jax
 
 from runtime import coordination
 from tests.training import fakes
-from training.planning import preflight
+from training.planning import host_checks, preflight
 
 
 def scenarios(index, folder):
@@ -36,10 +36,10 @@ def main(port, index, folder):
     current.mkdir()
     os.chdir(current)
     jax.distributed.initialize(f"localhost:{port}", 2, index)
-    real = {name: getattr(preflight, name) for name in ("versions", "devices")}
+    real = {name: getattr(host_checks, name) for name in ("versions", "devices")}
     for name, patches, workdir, changes in scenarios(index, folder):
         for what, function in (real | {"data": lambda config: "aa"} | (patches or {})).items():
-            setattr(preflight, what, function)
+            setattr(host_checks, what, function)
         config = fakes.config(**changes)
         config.unlock()
         config.data = dict(dir=str(folder))

@@ -18,7 +18,7 @@ from input_pipeline.schema import FIELDS
 from runtime import sharding
 from tests.test_configs import EXTRA
 from training import loop, setup
-from training.planning import assumed, dry_run, topology
+from training.planning import assumed, dry_run, dry_run_table, step_program, topology
 from training.state import StateMaker
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -78,19 +78,19 @@ def test_exchanges_and_operations_are_told(told):
 
 
 def test_the_table_is_for_people(told):
-    text = dry_run.table(told[0])
+    text = dry_run_table.table(told[0])
     sizes = (512, 999.9 * 2**20, 16 * 2**30)
-    assert [dry_run.size_text(n) for n in sizes] == ["512 B", "0.98 GiB", "16.00 GiB"]
-    assert "how much a device has is not known" in text
+    assert [dry_run_table.size_text(n) for n in sizes] == ["512 B", "0.98 GiB", "16.00 GiB"]
+    assert "the devices' memory is not known" in text
     assert "features of 2048 x bfloat16" in text
     assert "all-gather" in text
     full = dict(told[0], memory=told[0]["memory"] | dict(total=20 * 2**30, available=16 * 2**30))
-    assert "fits" not in dry_run.table(full)
+    assert "fits" not in dry_run_table.table(full)
     full["memory"]["fits"] = False
-    assert "20.00 GiB DOES NOT FIT 16.00 GiB" in dry_run.table(full)
+    assert "20.00 GiB DOES NOT FIT 16.00 GiB" in dry_run_table.table(full)
     full["memory"]["fits"], full["buckets"] = True, True
-    assert "fits: 125%" in dry_run.table(full)
-    assert "length buckets make most of them smaller" in dry_run.table(full)
+    assert "fits: 125%" in dry_run_table.table(full)
+    assert "length buckets make most of them smaller" in dry_run_table.table(full)
 
 
 def test_time_and_input_follow_from_an_assumed_share_of_the_peak():
@@ -131,14 +131,16 @@ def test_a_step_too_large_for_its_devices_is_a_verdict_and_no_crash(monkeypatch)
         "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 21.50G of 15.75G hbm. "
         "Exceeded hbm capacity by 5.75G."
     )
-    monkeypatch.setattr(dry_run, "make_train_step", lambda *args, **options: TooLarge(text))
-    compiled, used = dry_run._compile(config, task, maker, mesh, batch)
+    monkeypatch.setattr(step_program, "make_train_step", lambda *args, **options: TooLarge(text))
+    compiled, used = step_program.compile_step(config, task, maker, mesh, batch)
     assert (compiled, used) == (None, round(21.5 * 2**30))
-    memory = dry_run._memory(None, used, maker, sharding.shapes_of(batch, mesh), 16 * 2**30)
+    memory = step_program.memory_of(None, used, maker, sharding.shapes_of(batch, mesh), 16 * 2**30)
     assert (memory["fits"], memory["total"]) == (False, used)
-    monkeypatch.setattr(dry_run, "make_train_step", lambda *args, **options: TooLarge("INTERNAL"))
+    monkeypatch.setattr(
+        step_program, "make_train_step", lambda *args, **options: TooLarge("INTERNAL")
+    )
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        dry_run._compile(config, task, maker, mesh, batch)
+        step_program.compile_step(config, task, maker, mesh, batch)
 
 
 def test_what_training_would_refuse_is_refused(tmp_path):

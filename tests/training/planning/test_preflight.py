@@ -9,20 +9,20 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.training import fakes
-from training.planning import preflight
+from training.planning import host_checks, host_reports, preflight
 
 ROOT = pathlib.Path(__file__).parents[3]
 
 
 def hosts(**odd):
-    """Facts of four hosts; `odd`: {what: value} of the third."""
+    """Reports of four hosts; `odd`: {what: value} of the third."""
     same = dict(commit="abc", source="12", config="34", versions="python 3.11.9, jax 0.10.2",
                 workdir="ok", devices="4 × TPU v4")  # fmt: skip
     return {i: {"host": f"worker-{i}"} | same | (odd if i == 2 else {}) for i in range(4)}
 
 
 def test_hosts_that_are_alike_have_no_problems():
-    assert preflight.compare(hosts(), 4, 60) == []
+    assert host_reports.compare(hosts(), 4, 60) == []
 
 
 @pytest.mark.parametrize(
@@ -41,20 +41,20 @@ def test_hosts_that_are_alike_have_no_problems():
     ],
 )
 def test_the_odd_one_out_is_named(odd, said):
-    (problem,) = preflight.compare(hosts(**odd), 4, 60)
+    (problem,) = host_reports.compare(hosts(**odd), 4, 60)
     assert said in problem
 
 
 def test_what_may_differ_is_no_problem_and_who_is_silent_is_one():
     found = hosts(disk="12 GB free")
-    assert preflight.compare(found, 4, 60) == []
+    assert host_reports.compare(found, 4, 60) == []
     del found[1]
-    (problem,) = preflight.compare(found, 4, 60)
+    (problem,) = host_reports.compare(found, 4, 60)
     assert problem.startswith("process 1 of 4 did not report within 60 s")
 
 
-def test_the_table_has_a_line_a_host():
-    lines = preflight.table(hosts(workdir="FAILED: OSError: a long story")).splitlines()
+def test_the_table_has_one_line_per_host():
+    lines = host_reports.table(hosts(workdir="FAILED: OSError: a long story")).splitlines()
     assert lines[0].split()[:3] == ["process", "host", "commit"]
     assert [line.split()[1] for line in lines[1:]] == [f"worker-{i}" for i in range(4)]
     assert [" FAILED " in line for line in lines] == [False, False, False, True, False]
@@ -66,41 +66,41 @@ def test_commit_and_source_see_what_changed(tmp_path):
     package = tmp_path / "training"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    assert preflight.commit(tmp_path) == "none"
+    assert host_checks.commit(tmp_path) == "none"
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
     for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "a"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    clean, source = preflight.commit(tmp_path), preflight.source_digest(tmp_path)
+    clean, source = host_checks.commit(tmp_path), host_checks.source_digest(tmp_path)
     assert len(clean) == 12
     (package / "__init__.py").write_text("2")
-    assert preflight.commit(tmp_path) == clean + "+"
-    changed = preflight.source_digest(tmp_path)
+    assert host_checks.commit(tmp_path) == clean + "+"
+    changed = host_checks.source_digest(tmp_path)
     (package / "__init__.py").rename(package / "step.py")
     (package / "__init__.py").write_text("")
-    assert len({source, changed, preflight.source_digest(tmp_path)}) == 3
+    assert len({source, changed, host_checks.source_digest(tmp_path)}) == 3
 
 
 def test_the_config_digest_sees_every_field():
     changes = ({}, {"seed": 1}, {"streams.text.batch_size": 8}, {"checkpoint.best": "x"})
-    digests = {preflight.config_digest(fakes.config(**change)) for change in changes}
+    digests = {host_checks.config_digest(fakes.config(**change)) for change in changes}
     assert len(digests) == 4
-    assert preflight.config_digest(fakes.config()) in digests
+    assert host_checks.config_digest(fakes.config()) in digests
 
 
 def test_too_little_space_and_a_run_folder_that_takes_nothing(tmp_path):
-    assert "GB free" in preflight.free_space([str(tmp_path / "new" / "run"), "gs://b/run"], 0)
-    assert preflight.free_space(["gs://b/run"], 1e9) == "remote"
+    assert "GB free" in host_checks.free_space([str(tmp_path / "new" / "run"), "gs://b/run"], 0)
+    assert host_checks.free_space(["gs://b/run"], 1e9) == "remote"
     with pytest.raises(OSError, match=r"GB left, needed are --free_gb=1e\+09"):
-        preflight.free_space([str(tmp_path)], 1e9)
-    assert preflight.probe(str(tmp_path / "run")) == "ok"
+        host_checks.free_space([str(tmp_path)], 1e9)
+    assert host_checks.probe(str(tmp_path / "run")) == "ok"
     assert list((tmp_path / "run").iterdir()) == []
     (tmp_path / "file").write_text("")
-    said = preflight.attempt(lambda: preflight.probe(str(tmp_path / "file" / "run")))
+    said = host_checks.attempt(lambda: host_checks.probe(str(tmp_path / "file" / "run")))
     assert said.startswith("FAILED: NotADirectoryError")
 
 
 def alone(tmp_path, monkeypatch, data):
-    monkeypatch.setattr(preflight, "data", data)
+    monkeypatch.setattr(host_checks, "data", data)
     config = ConfigDict(fakes.config().to_dict() | {"data": {"dir": str(tmp_path)}})
     return preflight.run(config, str(tmp_path / "run"), mode="train", seconds=1, least_gb=0)
 
@@ -154,7 +154,7 @@ def test_two_processes_find_what_differs(tmp_path):
     assert results[0] == results[1]  # so that both exit alike
     found = results[0]
     assert found.pop("alike") == []
-    assert late == preflight.compare({0: {"host": "a"}}, 2, 2)
+    assert late == host_reports.compare({0: {"host": "a"}}, 2, 2)
     assert {name: problem.split(":")[0] for name, (problem,) in found.items()} == {
         "versions": "versions",
         "config": "config",
