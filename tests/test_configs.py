@@ -22,6 +22,7 @@ FILES = sorted(
     for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
     if p.stem not in PARTS
 )
+# More arguments to build a config with; one without an entry is built at every size.
 EXTRA = {
     "classify": ("", "model=vilbert", "model=single_stream,classes=3"),
     "nlvr2": ("", "model=vlbert", "data=nlvr2"),
@@ -54,7 +55,6 @@ EXTRA = {
         "data=jsonl",
         "model=vilbert,preset=released",
     ),
-    "vlbert_pretrain": ("",),
     "vilbert_pretrain": (
         "",
         "model=single_stream",
@@ -68,7 +68,9 @@ CASES = [
     (name, ",".join(filter(None, (f"size={size}", data, extra))))
     for name in FILES
     for size, data, extra in itertools.product(
-        models.SIZES, ("", "data=jsonl") if name.endswith("pretrain") else ("",), EXTRA[name]
+        models.SIZES,
+        ("", "data=jsonl") if name.endswith("pretrain") else ("",),
+        EXTRA.get(name, ("",)),
     )
     if size in ("mini", "base") or not (data or extra)
 ]

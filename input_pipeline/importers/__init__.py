@@ -11,13 +11,12 @@ from types import ModuleType
 
 from core.errors import DataError
 
-_FOLDER = pathlib.Path(__file__).parent
-
 
 def known() -> dict[str, str]:
     """{layout: first line of its file's docstring}, sorted; imports none of them."""
     found = {}
-    for path in sorted(_FOLDER.glob("*.py")):
+    paths = (path for folder in __path__ for path in pathlib.Path(folder).glob("*.py"))
+    for path in sorted(paths, key=lambda path: path.stem):
         text = path.read_text()
         if path.stem != "base" and "\nclass Layout" in text:
             found[path.stem] = text.removeprefix('"""').partition("\n")[0].removesuffix('"""')
