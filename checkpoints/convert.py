@@ -142,7 +142,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--torch", help="new .safetensors file in the original's layout")
     parser.add_argument("--kind", default="", help="of a published file, if its names mislead")
     parser.add_argument("--vocab", default="", help="vocab.txt of a published file")
-    parser.add_argument("--answers", help="answer list of a published file, JSON or a line each")
+    parser.add_argument("--answers", help="answer list of a published file: JSON, or one per line")
     parser.add_argument("--feature_spec", help="spec.json of the region store it was trained on")
     parser.add_argument("--heads", type=int, default=0, help="attention heads, 0: as released")
     parser.add_argument("--image_heads", type=int, default=0, help="the same of the image stream")

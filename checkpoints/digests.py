@@ -1,9 +1,10 @@
-"""A number for each array of a checkpoint, by which changed bytes are noticed when it is read.
+"""Per-array checksums of a checkpoint, verified when it is read.
 
 The files' own checks find what is missing or cut short, but not a changed byte among the values of
-an array. The number is Σ word · weight mod 2³² over the array's words, the weight an odd hash of
-the word's place. Whole numbers add up alike in any order, so an array gives the same on every mesh;
-and one changed word always gives another. It is worked out on the devices, in one pass.
+an array. The checksum is Σ word · weight mod 2³² over the array's words, with an odd
+hash of the word's position as weight. Integer sums do not depend on order, so an array has the same
+checksum on every mesh; and one changed word always changes it. It is computed on the devices, in
+one pass.
 """
 
 import functools
@@ -68,7 +69,7 @@ _alone = jax.jit(_sum)
 
 
 def _words(x: jax.Array) -> jax.Array:
-    """The bits of x as uint32; narrower types give one word a value."""
+    """The bits of x as uint32; narrower types give one word per value."""
     if x.dtype == jnp.bool_:
         return x.astype(jnp.uint32)
     size = min(x.dtype.itemsize, 4)

@@ -8,7 +8,7 @@ import numpy as np
 from checkpoints.sources import Source, SourceError
 
 # What shapes do not tell, as both projects released it.
-_TEXT_HEAD = 64  # numbers an attention head of the text (and of VL-BERT)
+_TEXT_HEAD = 64  # width of an attention head of the text (and of VL-BERT)
 _IMAGE_HEAD = 128  # of ViLBERT's image stream and connections
 _COMMON = dict(init_range=0.02, dropout=0.1)
 

@@ -46,7 +46,7 @@ class Shared:
       answers: answer list, None without one.
       step: of training, None where unknown.
       origin: where the parameters came from.
-      heads: {head: how it is built}; {} in folders of before.
+      heads: {head: how it is built}; {} in folders of earlier versions.
     """
 
     arrays: Mapping[str, np.ndarray]

@@ -1,4 +1,4 @@
-"""Opens whatever parameters can come from: runs, shared folders, published files, the hub."""
+"""Opens sources of parameters: runs, shared folders, published files, the hub."""
 
 import dataclasses
 import json
@@ -47,7 +47,7 @@ class Source:
       data_metadata: what the source says of its data (feature spec), {} where unknown.
       step: of training, None where unknown.
       heads: {head: how it is built}; {} where neither the checkpoint nor its kind says so, as in
-        runs and folders of before.
+        runs and folders of earlier versions.
     """
 
     place: str

@@ -1,4 +1,4 @@
-"""Fits the parameters of a source into a model; whatever happens to each is in the report."""
+"""Maps the parameters of a source to a model; the report covers every one of them."""
 
 import dataclasses
 import re
@@ -80,7 +80,7 @@ class Fitted:
       arrays: {path: array of the model's shape and type}.
       known: {path: bool mask that broadcasts to the array}, where only some entries came in; the
         others keep their initial value.
-      report: one line a parameter of the source and of the model.
+      report: one line per parameter of the source and of the model.
     """
 
     arrays: dict[str, np.ndarray]

@@ -83,7 +83,7 @@ def stream_block(
         resize=(),  # (short, long) side the boxes are scaled to before the geometry embedding
         flip="off",  # "boxes": the original's, geometry only; "boxes_and_words": left<->right too
         block=0,  # > 0: shuffle blocks of this many neighbours on disk (sequential reads)
-        negatives=False,  # bring another image's caption along, for alignment
+        negatives=False,  # add another image's caption per example, for alignment
         # Batches of examples alike in size, cut to ((max_text, max_regions, max_length), ...), each
         # no smaller than the one before; what fits none has the sizes above. (): all have.
         buckets=(),
@@ -162,7 +162,7 @@ def run_block() -> dict:
         ),
         compile_cache="",  # folder (gs:// too) that keeps compiled programs for the next start
         profile="",  # "100:110": steps 100 to 109 are traced into WORKDIR/profile
-        # No batch placed for so long (0: never looked at): all threads' stacks are written down.
+        # No batch placed for so long (0: no watchdog): dump all threads' stacks.
         stall=dict(seconds=900.0, abort=False),  # abort: the job ends then, to be started again
         # --mode=dry_run: a step is compiled and not run; what it needs is printed.
         dry_run=dict(
@@ -247,12 +247,12 @@ def pretraining(model: dict, args, streams: dict) -> ConfigDict:
                 batch_size=64,
                 # "probe": words that only the image can tell, where the data set marks them
                 words="probe" if scenes else "all",
-                rounds=1 if scenes else 5,  # masked words drawn an example
+                rounds=1 if scenes else 5,  # draws of masked words per example
             ),
         ),
     )
     if cpu:
-        # Twice the paper's share of masked words gives a short run twice the signal an example.
+        # Twice the paper's share of masked words gives a short run twice the signal per example.
         config.objectives.masked_language.rate = 0.3
         config.optimizer.lr = 2e-3
         config.optimizer.b2 = 0.98

@@ -6,7 +6,7 @@
   python main.py --mode=eval --config=configs/retrieval.py:model=vilbert,zero_shot=true \
       --config.init=runs/vilbert_pretrain           # the pre-trained alignment head ranks
 
-Training tells an image's caption from three pairs that do not fit: a caption of a random image,
+Training contrasts a matching pair with three mismatched ones: a caption of a random image,
 the caption with a random image, and a caption of an image that looks alike (ViLBERT, section 3.2).
 The latter needs a pool of neighbours: --config.streams.examples.distractors=POOL.npz; "random"
 draws it from all images.
@@ -53,7 +53,7 @@ def get_config(arg: str | None = None):
     text, regions = recipe["text"], recipe["regions"]
     stream.update(max_text=text, max_regions=regions, max_length=text + regions, order="stored")
     if args.zero_shot:
-        stream["negatives"] = True  # alignment is told on a foreign caption
+        stream["negatives"] = True  # alignment is evaluated on another image's caption
         blocks = dict(alignment=common.objective_block("alignment"))
     else:
         stream["distractors"] = "random"  # or a pool of neighbours, .npz
@@ -77,8 +77,8 @@ def get_config(arg: str | None = None):
                 evaluator="ranking",
                 stream="examples",
                 split="eval",
-                batch_size=16,  # captions a step, over all devices
-                images=64,  # images a step: each with each of these captions
+                batch_size=16,  # captions per step, over all devices
+                images=64,  # images per step: each with each of these captions
                 head=objective,
                 first=100 if args.data == "scenes" and cpu else 0,  # images; 0: all
                 folds=1,  # parts of the images that are ranked by themselves, metrics averaged

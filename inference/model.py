@@ -49,8 +49,8 @@ class Model:
           arrays: {our path: array}.
           config: see `config`; a run's whole config rebuilds heads that `heads` does not say.
           pieces, answers, data_metadata: see above.
-          heads: {head: how it is built}; empty for runs and folders of before, whose heads are
-            rebuilt from their config or, without one, as those of the published model.
+          heads: {head: how it is built}; empty for runs and folders of earlier versions,
+            whose heads are rebuilt from their config or, without one, as the published model's.
 
         Raises:
           SourceError: a head that nothing says how to build.

@@ -14,7 +14,7 @@ from vl_models.trunk import Trunk
 
 
 class Alignment(base.Objective):
-    """Swaps captions of a share of the rows and tells which match, from the pooled state."""
+    """Swaps the captions of a fraction of the rows; classifies match or mismatch (pooled state)."""
 
     phase = base.Phase.SWAP_TEXTS
     abilities = frozenset({base.Ability.SCORE_PAIRS, base.Ability.JUDGE_PAIRS})

@@ -47,7 +47,7 @@ class Phase(enum.IntEnum):
 
 
 class Ability(enum.Enum):
-    """What a trained objective can be asked beside its loss; evaluators look for these."""
+    """What a trained objective can do besides its loss; evaluators require these."""
 
     FILL_WORDS = "fills masked words in"
     SCORE_PAIRS = "scores how well a text and an image fit, to rank them"
@@ -92,14 +92,14 @@ class DataInfo:
 
 @dataclasses.dataclass(frozen=True)
 class InitialValue:
-    """What a parameter starts as, computed from others of a checkpoint.
+    """The initial value of a parameter, computed from others of a checkpoint.
 
     Attributes:
       array: of the parameter's shape.
       origin: path of the parameter that it is computed from.
       note: how, for the report.
       known: mask that broadcasts to the array, where only some entries could be computed.
-      replaces: whether it stands above what the checkpoint has for the parameter itself.
+      replaces: whether it takes precedence over the checkpoint's value of the parameter itself.
     """
 
     array: np.ndarray
@@ -118,15 +118,15 @@ class Objective:
       head_name: parameters are at `heads/<head_name>`; objectives may share a head.
       phase: when it corrupts the batch.
       block: its part of the config.
-      abilities: what it can be asked, each with the method that `Ability`'s users call.
+      abilities: what evaluators may ask of it, each through the method that implements it.
       named_by: list of the data set that its head's outputs are of, "answers" or "labels"; or "".
-      choices: texts per example that it needs beside each other; 0: one text.
+      choices: candidate texts per example; 0: one text.
       microbatchable: whether the loss is a sum over examples, so that a batch may be cut.
       whole_text: whether every token counts, so that no text may be cut to make room for regions.
       flip_invariant: whether its targets survive mirrored boxes and words.
       hides_regions: whether it hides regions, so that the trunk needs what stands in for them.
-      predicts: whether it has `predictions`: an answer to each example that stands for itself.
-      pairs: static ((text, image), ...) of each example that the trunk is run on, a row each; None:
+      predicts: whether it implements `predictions`, one answer per example.
+      pairs: static ((text, image), ...) of each example that the trunk is run on; None:
         whatever another objective of the stream says, else the first text with the first image.
       reads: keys of the batch that it learns from, beside texts and regions.
     """
@@ -150,11 +150,11 @@ class Objective:
 
     def __init__(self, name: str, block: ConfigDict, data_info: DataInfo):
         self.name, self.block, self.data_info = name, block, data_info
-        self.head_name: str = block.get("head") or name  # configs of before may have no such field
+        self.head_name: str = block.get("head") or name  # configs saved by earlier versions lack it
 
     @classmethod
     def assembler(cls, block: ConfigDict) -> Assembler:
-        """assemble(table, rows, special, max_text) → text arrays; the stream's first one says."""
+        """assemble(table, rows, special, max_text) → text arrays, as the first objective has it."""
         del block
         return assemble_caption
 
@@ -216,7 +216,7 @@ class Objective:
             )
 
     def head(self, trunk: Trunk) -> HeadSpec:
-        """How its head is built; `trunk` tells the widths of what it reads."""
+        """How its head is built; `trunk` gives the widths of its inputs."""
         raise NotImplementedError
 
     @property

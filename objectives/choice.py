@@ -67,7 +67,8 @@ class Choice(classification.Classification):
         if block.pairs == "retrieval":
             self.predicts = False  # negatives are resampled
             self.reads = ()  # the first pair is always the right one
-            self.abilities = frozenset({base.Ability.SCORE_PAIRS})  # other texts are no captions
+            # With pairs="texts" the texts are not captions, so there is nothing to rank.
+            self.abilities = frozenset({base.Ability.SCORE_PAIRS})
 
     def _pairs(self) -> Pairs:
         if self.block.pairs == "texts":
@@ -122,7 +123,7 @@ class Choice(classification.Classification):
     ) -> dict[str, base.InitialValue]:
         """Captions are of one segment, so a model trained on them alone never saw the second.
 
-        That it saw another is told by the heads it has; BERT, which has no images, saw both.
+        Its heads show whether it saw the second one; BERT, which has no images, saw both.
         """
         heads_there = {path.split("/")[1] for path in arrays if path.startswith("heads/")}
         trained = heads_there & TWO_SEGMENTS or _IMAGES not in arrays

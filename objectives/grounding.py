@@ -44,7 +44,7 @@ class Grounding(base.Objective):
         return regions
 
     def warm_start(self) -> dict[str, str]:
-        """VL-BERT starts from the head that told a masked region's class (released code)."""
+        """VL-BERT starts from the head that classifies masked regions (released code)."""
         if self.block.classifier != "transform":
             return {}
         return {f"heads/{self.head_name}/transform": "heads/masked_region/transform"}
@@ -108,7 +108,7 @@ class Grounding(base.Objective):
 
 
 def _known(batch: base.Arrays) -> Float[Array, " B"]:
-    """Weight of each expression, [B]: 0 where what it means is unknown, a box that is nowhere."""
+    """Weight of each expression, [B]: 0 where its target is unknown (no overlap at all)."""
     return batch["_weight"] * (batch["region_iou"][:, 0].max(-1) > 0)
 
 

@@ -51,7 +51,7 @@ class MaskedLanguage(base.Objective):
             self.block.rate,
             self.cap,
         )
-        # One fate per word, but each piece draws its own random id. [PAD] is never drawn: in the
+        # One action per word, but each piece draws its own random id. [PAD] is never drawn: in the
         # original it vanishes from the sequence and shifts the labels after it.
         action = jnp.take_along_axis(
             masking.uniform(masking.fold(keys, 1), shape), masking.start_of_word(starts), axis=-1
@@ -85,7 +85,7 @@ class MaskedLanguage(base.Objective):
     def measure(
         self, head: base.Head, outputs: base.Arrays, batch: base.Arrays
     ) -> tuple[base.Scalar, dict[str, base.Pair]]:
-        """As the base class, over no more places of each row than the batch's fullest row needs."""
+        """As the base class, at no more positions per row than the batch's fullest row needs."""
 
         def at(width: int) -> tuple[base.Scalar, dict[str, base.Pair]]:
             cut = {key: batch[key][..., :width] for key in GATHERED}

@@ -25,7 +25,7 @@ GATHERED = (
 
 
 class MaskedRegion(base.Objective):
-    """Predicts what stood in regions, most of them hidden."""
+    """Predicts classes or features of masked regions, most of which are hidden."""
 
     phase = base.Phase.MASK_REGIONS
     hides_regions = True
@@ -102,7 +102,7 @@ class MaskedRegion(base.Objective):
             ),
         )
         if not self.classes:
-            out["region_target"] = batch["regions"]  # what stood there
+            out["region_target"] = batch["regions"]  # before masking
         if self.block.target == "contrastive":
             count = (*shape, self._elsewhere() + self._same())
             out["negative_image"] = masking.uniform(masking.fold(keys, 6), count)

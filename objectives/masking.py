@@ -28,7 +28,7 @@ def uniform(keys: Key[Array, " B"], shape: tuple[int, ...]) -> Float[Array, "B .
 
 
 def fold(keys: Key[Array, " B"], number: int) -> Key[Array, " B"]:
-    """The keys of another purpose."""
+    """Independent keys for another purpose."""
     return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
@@ -48,7 +48,7 @@ def select_words(
     """Which pieces are targets: each word whole, independently, with probability `rate`.
 
     Args:
-      draw: uniform [..., T]; a word's fate is the number at its first piece.
+      draw: uniform [..., T]; a word is selected by the number at its first piece.
       maskable: bool [..., T].
       word_starts: bool [..., T]; all True gives token-level masking.
       rate: of words.
@@ -122,7 +122,7 @@ def at_narrowest(run: Callable[[int], Any], counts: Int[Array, "..."], known: li
     if len(known) == 1 or jax.sharding.get_abstract_mesh().size > 1:
         return run(known[-1])
     number = sum((counts.max() > width).astype(jnp.int32) for width in known[:-1])
-    # Room for what one width keeps for its backward pass would be taken by all: it keeps nothing.
+    # switch would reserve memory for the residuals of every branch: they are recomputed instead.
     return jax.lax.switch(
         number, [jax.checkpoint(functools.partial(run, width)) for width in known]
     )
@@ -194,7 +194,7 @@ def whole_image_row(
     )
     if rule == "unmasked":
         below = count - hidden.sum(-1, keepdims=True) + 1e-5
-        # Nothing is left of N·mean − Σ then but the rounding of a bfloat16 mean, made large.
+        # N·mean − Σ is then only the rounding error of a bfloat16 mean, amplified.
         nothing_left = count <= hidden.sum(-1, keepdims=True)
     elif rule == "zeroed":
         below = jnp.maximum(count, 1)

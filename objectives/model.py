@@ -24,7 +24,7 @@ from objectives import base, instances, losses, masking
 from vl_models import loading
 from vl_models.heads import HeadSpec
 
-PROGRAMS = 16  # most combinations of the streams' sizes: each is a program to compile
+PROGRAMS = 16  # maximum combinations of bucket sizes: each compiles its own program
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -112,7 +112,7 @@ class MultiTaskModel:
         self.heads = {name: spec.build(self.trunk) for name, spec in self.head_specs.items()}
 
     def _add_head(self, objective: base.Objective) -> None:
-        """Raises ConfigError where an objective's head is another's of the same name."""
+        """Raises ConfigError where two objectives share a head name but not its construction."""
         spec, name = objective.head(self.trunk), objective.head_name
         if self.head_specs.setdefault(name, spec) != spec:
             raise ConfigError(
@@ -279,9 +279,9 @@ class MultiTaskModel:
 
 
 def dequantised(batch: base.Arrays) -> base.Arrays:
-    """The batch with int8 features as float32, `regions · region_scale`; others as they come.
+    """The batch with int8 features as float32, `regions · region_scale`; other dtypes unchanged.
 
-    Whatever reads features comes after it: the host sends them as stored, a quarter of float32.
+    Must run before anything reads features: the host transfers int8, a quarter of float32.
     """
     if "region_scale" not in batch:
         return batch
@@ -291,7 +291,7 @@ def dequantised(batch: base.Arrays) -> base.Arrays:
 
 
 def _check_lengths(model: ConfigDict, blocks: Mapping[str, ConfigDict]) -> None:
-    """Lengths that would be cut silently on the device are errors here, as are too many of them."""
+    """Rejects lengths that would be truncated silently on the device, and too many buckets."""
     if not blocks:
         raise ConfigError("every stream of config.streams has batch_size 0: nothing to train on")
     for stream, block in blocks.items():

@@ -86,7 +86,7 @@ class AnswerQuestions(base.Objective):
         return HeadSpec(module, reads, options, self.named_by, self.output_names)
 
     def warm_start(self) -> dict[str, str]:
-        """VL-BERT's answer word comes out of the masked-language head (released code)."""
+        """VL-BERT predicts the answer with the masked-language head (released code)."""
         if not self._of_masked_word():
             return {}
         own, words = f"heads/{self.head_name}", "heads/masked_language"

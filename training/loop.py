@@ -1,4 +1,4 @@
-"""One loop for every model and task: mesh, data, state, restore; then train, log, evaluate, save.
+"""One loop for all models and objectives: set up, restore; then train, log, evaluate, save.
 
 How a run begins, first that applies: *resume* (WORKDIR has a checkpoint: everything continues,
 exactly) > *init* (`config.init` names a checkpoint: its parameters, a new optimizer) > *scratch*
@@ -236,7 +236,7 @@ class Trainer:
                     before = self._schedule.state()
                     improved = self.evaluate(state.params)
                     if self._schedule.state() != before:
-                        # What was read ahead may be of streams that take no part any more.
+                        # Prefetched batches may be of streams that no longer take part.
                         batches = self._batches()
                 due = self.step % config.checkpoint.every == 0
                 if due or last or improved or self._stopped:
@@ -329,12 +329,12 @@ class Trainer:
         )
 
     def write_goodput(self, *, finished: bool = False) -> None:
-        """Writes down where the time went so far."""
+        """Writes the goodput breakdown so far."""
         if jax.process_index() == 0:
             self._run.ledger.write(self._run.workdir, finished=finished)
 
     def finish(self, params) -> dict[str, Any]:
-        """Waits for the last checkpoint; writes the report; says where everything is."""
+        """Waits for the last checkpoint; writes the report; prints the output paths."""
         run = self._run
         with run.ledger.during("checkpoints"):
             self._store.wait()

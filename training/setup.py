@@ -85,7 +85,7 @@ class _Setup:
         self._streams = pipeline.build_streams(config, self._assemble, catalog=self._catalog)
         self._model = self._build_model()
         self._predicted = predict.streams_of(self._model)
-        # Asked for now, so that a folder that is not there is no surprise after training.
+        # Checked now, so that a missing folder does not fail only after training.
         self._pictures = {
             name: pictures.open_pictures(self._catalog.block(name), self._catalog.of(name).prepared)
             for name in self._predicted

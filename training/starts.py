@@ -45,12 +45,12 @@ def begin(config, workdir: remote.Path, maker: StateMaker, parts: Parts):
 
 
 # Parameters of a trunk that only other streams read: of hidden regions, of rows without an image,
-# and the pooler. A model without them works the rest out as it would with them.
+# and the pooler. A model without them computes the rest identically.
 _OF_OTHER_STREAMS = r"trunk/(pooler/.*|regions/mask|embeddings/(mask_token|text_visual))"
 
 
 def _as_it_is(config, maker, parts):
-    """Parameters of `config.init`, whole, and their step; heads of other tasks are left out."""
+    """All parameters of `config.init`, and their step; heads that the model lacks are left out."""
     fitted, text, source = _fit(config, maker, parts, begin=False)
     say(text)
     new = [line.path for line in fitted.report if line.fate == "initial"]

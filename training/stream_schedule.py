@@ -22,7 +22,7 @@ class StreamSchedule(Protocol):
         ...
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Hears of an evaluation, which may change the state.
+        """Receives the result of an evaluation, which may change the state.
 
         Args:
           step: updates done.

@@ -11,7 +11,7 @@ OPTIONS = dict(
     iou=0.4,  # overlap beyond which a region is hidden too
     image_row="unmasked",  # mean of what is visible; "zeroed", "released", "stored"
     head_norm=False,  # a norm in the head (ViLBERT)
-    negatives=128,  # "contrastive": regions a target is told from
+    negatives=128,  # "contrastive": negative regions per target
     elsewhere=0.7,  # share of them from other images
     normalize="mean",  # or "per_sample": each example weighs the same
 )

@@ -1,4 +1,4 @@
-"""Work given to the devices ahead of time, so that they never wait for the host.
+"""Asynchronous dispatch: batches and steps ahead of time, so that devices never wait for the host.
 
 JAX returns from a step before the devices are through with it. So batches are placed, and steps
 dispatched, while the devices work on earlier ones, and what a step returned is looked at a little

@@ -16,7 +16,7 @@ class BestMetric:
     """
 
     def __init__(self, name: str, record: dict[str, Any] | None):
-        """Begins anew, or goes on with the record of a checkpoint; an empty name: no metric."""
+        """Starts without a record, or continues a checkpoint's; an empty name: no metric."""
         self._name, self.record = name, record
 
     def improved(self, step: int, values: Mapping[str, float]) -> bool:

@@ -1,4 +1,4 @@
-"""The disk of the run folder: looked at before the work begins, and named when it fails later."""
+"""The disk of the run folder: checked before work starts, and named in errors when it fails."""
 
 import contextlib
 import errno

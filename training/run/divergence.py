@@ -1,4 +1,4 @@
-"""Non-finite losses: stop, or leave the update out, and say where it began."""
+"""Non-finite losses: stop or skip the update, and report where it started."""
 
 from collections.abc import Mapping
 
@@ -37,13 +37,13 @@ def describe(step: int, draws, ids, out, saved) -> str:
 
 
 class Skips:
-    """Updates left out because the loss or its gradient was not finite."""
+    """Updates skipped because the loss or its gradient was not finite."""
 
     def __init__(self, limit: int, saved: Mapping | None = None):
-        """Begins to count, or goes on with `state()` of a checkpoint.
+        """Starts counting, or continues from `state()` of a checkpoint.
 
         Args:
-          limit: `config.optimizer.skip_nonfinite`, how many in a row are left out.
+          limit: `config.optimizer.skip_nonfinite`, how many in a row are skipped.
         """
         if limit < 0:
             raise ConfigError(f"config.optimizer.skip_nonfinite must be >= 0, found {limit}")

@@ -6,7 +6,7 @@ MFU = operations the model needs / (time · peak of all devices). Needed are, pe
   12 · L² · D                   for the attention of each layer and row (QKᵀ and its use on V)
 
 Positions are those of the stream that the product reads: the packed row (L) in VL-BERT's layers,
-T and R in ViLBERT's; the places that are predicted for heads. Of masked words and regions these are
+T and R in ViLBERT's; the predicted positions for heads. Of masked words and regions these are
 the fewest that the head is compiled for: a batch with a row of more, and any batch on several
 devices, does more than is counted. The tied word table counts as part of the masked-language head.
 Table look-ups, norms and element-wise work count nothing; padding counts. Co-attention is

@@ -84,7 +84,7 @@ HEADS: Mapping[str, Mapping[str, Published]] = {
 }
 
 
-# Heads whose texts have a second segment: VL-BERT's answers, anyone's choices.
+# Heads whose texts have a second segment: VL-BERT's answers, multiple-choice heads.
 TWO_SEGMENTS = frozenset({"vqa", "gqa", "choice", "ranking"})
 
 

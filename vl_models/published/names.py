@@ -98,7 +98,7 @@ def _embeddings(torch: str, ours: str) -> list[Rule]:
 def _connection(torch: str, ours: str) -> list[Rule]:
     """A connection layer; in the published names 1 is the image's side, 2 the text's.
 
-    The text's queries read the image's keys and values, so their side lies crosswise.
+    The text's queries read the image's keys and values, so the sides are swapped.
     """
     rules = []
     for stream, own, other, mlp in (("text", 2, 1, "t"), ("image", 1, 2, "v")):
