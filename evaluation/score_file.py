@@ -1,21 +1,23 @@
-"""A matrix of scores on disk that an interrupted ranking goes on with.
+"""A matrix of scores on disk, from which an interrupted ranking resumes.
 
-`<name>.npy` is float32 [texts, images], NaN where nothing is scored yet; `<name>.json` says what
-it is of. Scores are written in place: a killed process loses what it had not worked out.
+`<name>.npy` is float32 [texts, images], NaN where nothing is scored yet; `<name>.json` is its
+metadata. Scores are written in place: a killed process loses only those not yet computed.
 """
 
 import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import xxhash
+from jaxtyping import PyTree
 
 from runtime import paths, sharding
 
 
-def digest(params) -> str:
+def digest(params: PyTree) -> str:
     """Hex digest of parameters, whatever mesh they are on; every process must call it."""
     hasher = xxhash.xxh3_128()
     for path, array in sorted(paths.flatten(params).items()):
@@ -26,41 +28,44 @@ def digest(params) -> str:
 
 
 def open_scores(
-    path: pathlib.Path, facts: Mapping, shape: tuple[int, int], say: Callable[[str], None] = print
+    path: pathlib.Path,
+    metadata: Mapping[str, Any],
+    shape: tuple[int, int],
+    say: Callable[[str], None] = print,
 ) -> np.ndarray:
-    """Opens the scores at a path, or begins anew where they are of something else.
+    """Opens the scores at a path, or starts over if their metadata differ.
 
     Args:
       path: ends in .npy; its folder is made.
-      facts: JSON, what the scores are of.
+      metadata: JSON, what the scores depend on: parameters, data, options.
       shape: (texts, images).
-      say: hears of scores that are not gone on with.
+      say: called with a message when existing scores are discarded.
 
     Returns:
-      float32 array [texts, images]; what is assigned to it is in the file.
+      float32 array [texts, images]; assignments to it are written to the file.
     """
-    about = path.with_suffix(".json")
-    found = _read(about)
-    if found == facts and path.exists():
+    metadata_path = path.with_suffix(".json")
+    found = _read(metadata_path)
+    if found == metadata and path.exists():
         scores = np.load(path, mmap_mode="r+")
         if scores.shape == shape and scores.dtype == np.float32:
             return scores
     if found is not None:
         say(f"{path}: of other parameters, data or options, or damaged; ranking starts over")
-    # Whatever interrupts this, the facts never stand beside scores that are not theirs.
-    about.unlink(missing_ok=True)
+    # Removed first and written last: whatever interrupts this, metadata always matches the scores.
+    metadata_path.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     scores = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     scores[...] = np.nan
     scores.flush()
-    temporary = about.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(facts) + "\n")
-    os.replace(temporary, about)
+    temporary = metadata_path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(metadata) + "\n")
+    os.replace(temporary, metadata_path)
     return scores
 
 
-def _read(path: pathlib.Path):
-    """JSON, or None where there is no such file; {} where it cannot be read."""
+def _read(path: pathlib.Path) -> Any:
+    """Parsed JSON; None if there is no such file, {} if it is damaged."""
     if not path.exists():
         return None
     try:

@@ -3,25 +3,27 @@
 Exact: every pair is scored by the whole model, once, and nothing that pads a batch is ranked. A
 step is a grid of texts and images, the texts spread over the devices, the images on all of them:
 what a trunk works out below the first place where the two meet (ViLBERT's lower text layers and
-its embedding of regions) runs once a text and once an image, not once a pair. An image goes to
-the devices once.
+its embedding of regions) runs once per text and once per image, not once per pair. An image goes
+to the devices once.
 
 Where there is a run folder to write to (--mode=eval):
 
   WORKDIR/rankings/<name>/<split>.jsonl         the best images of each text, and its own one's rank
-  WORKDIR/rankings/<name>/<split>.scores.npy    all scores; an interrupted ranking goes on with them
+  WORKDIR/rankings/<name>/<split>.scores.npy    all scores; an interrupted ranking resumes from them
 """
 
 import dataclasses
 import functools
 import itertools
 import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from core import remote
@@ -38,6 +40,8 @@ from runtime import sharding
 TEXT_KEYS = ("text_ids", "text_mask", "segment_ids")
 IMAGE_KEYS = ("regions", "region_scale", "boxes", "region_mask", "image_size")
 IN_FLIGHT = 2  # steps dispatched ahead of the one whose scores are fetched
+
+Fold = tuple[np.ndarray, np.ndarray]  # numbers of texts and of their images
 
 
 @dataclasses.dataclass
@@ -109,7 +113,8 @@ class Evaluator(evaluators.Evaluator):
         folds = _folds(split, self._block.folds)
         scores = self._open(params, split)
         self._fill(params, split, folds, scores)
-        totals, first, image_ranks = [], jax.process_index() == 0, {}
+        totals, first = [], jax.process_index() == 0
+        image_ranks: dict[int, int] = {}
         for texts, images in folds:
             part, own = scores[np.ix_(texts, images)], split.own[texts] - images[0]
             found = ranks.of_images(part, own)
@@ -153,15 +158,15 @@ class Evaluator(evaluators.Evaluator):
             images=list(images.values()),
         )
 
-    def _open(self, params, split: Split) -> np.ndarray:
-        """float32 [N, M], NaN where a score is to be worked out."""
+    def _open(self, params: PyTree, split: Split) -> np.ndarray:
+        """float32 [N, M], NaN where a pair is not scored yet."""
         shape = len(split.own), len(split.keys)
         if not self.folder:
             return np.full(shape, np.nan, np.float32)
         # Scores are written in place: with a run on gs:// they stay on this machine.
         folder = remote.working_copy(self.folder) if remote.is_remote(self.folder) else self.folder
         stream, path = self._stream, folder / f"{self._block.split}.scores.npy"
-        facts = dict(
+        metadata = dict(
             parameters=score_file.digest(params),
             data=stream.fingerprint,
             model=f"{_fields(self._model.trunk)} {_fields(self._model.heads[self._head_name])}",
@@ -170,7 +175,7 @@ class Evaluator(evaluators.Evaluator):
             images=[stream.store.keys[key] for key in split.keys.tolist()],
         )
         if jax.process_index() == 0:
-            scores = score_file.open_scores(path, facts, shape)
+            scores = score_file.open_scores(path, metadata, shape)
         else:
             scores = np.full(shape, np.nan, np.float32)
         if jax.process_count() > 1:  # what is done already must be the same everywhere
@@ -178,8 +183,10 @@ class Evaluator(evaluators.Evaluator):
             scores = scores if jax.process_index() == 0 else np.array(shared)
         return scores
 
-    def _fill(self, params, split: Split, folds, scores: np.ndarray) -> None:
-        """Works out the scores that are missing, in place."""
+    def _fill(
+        self, params: PyTree, split: Split, folds: Sequence[Fold], scores: np.ndarray
+    ) -> None:
+        """Computes the missing scores, in place."""
         mesh = jax.sharding.get_mesh()
         shards = mesh.shape["data"] * mesh.shape["fsdp"]
         blocks = list(_blocks(folds, self._block.batch_size, self._block.images))
@@ -210,13 +217,15 @@ class Evaluator(evaluators.Evaluator):
             fetch(IN_FLIGHT)
         fetch(0)
 
-    def _place_texts(self, split: Split, rows: np.ndarray):
+    def _place_texts(self, split: Split, rows: np.ndarray) -> dict[str, Array]:
         """This process's share of a step's texts, [B, T] over the devices; the last one repeats."""
         rows = _padded(rows, self._block.batch_size)
         rows = rows[sampling.host_slice(len(rows), jax.process_index(), jax.process_count())]
         return self._place({key: array[rows] for key, array in split.texts.items()})
 
-    def _place_images(self, split: Split, columns: np.ndarray, mesh):
+    def _place_images(
+        self, split: Split, columns: np.ndarray, mesh: jax.sharding.Mesh
+    ) -> dict[str, Array]:
         """A step's images, [M, R, …] on every device; the last one repeats."""
         images = [split.images[i] for i in _padded(columns, self._width(split)).tolist()]
         whole = sharding.replicated(mesh)
@@ -230,7 +239,14 @@ class Evaluator(evaluators.Evaluator):
     def _width(self, split: Split) -> int:
         return min(self._block.images, len(split.images))
 
-    def _scores(self, params, texts, images, *, shards: int):
+    def _scores(
+        self,
+        params: PyTree,
+        texts: Mapping[str, Array],
+        images: Mapping[str, Array],
+        *,
+        shards: int,
+    ) -> Float[Array, "B M"]:
         """[B, M] of texts [B, T] and images [M, R, …].
 
         Each shard of the texts is one example with B / shards texts and all M images.
@@ -248,7 +264,13 @@ class Evaluator(evaluators.Evaluator):
         score = self._scorer.pair_scores(logits).reshape(shards * count, width)
         return jax.lax.with_sharding_constraint(score, jax.sharding.PartitionSpec())
 
-    def _save(self, split: Split, folds, scores: np.ndarray, image_ranks: dict[int, int]) -> None:
+    def _save(
+        self,
+        split: Split,
+        folds: Sequence[Fold],
+        scores: np.ndarray,
+        image_ranks: Mapping[int, int],
+    ) -> None:
         """Writes the best images of each text: {"id", "image", "rank", "top": [[image, score]]}."""
         stream, names = self._stream, {}
         for _, images in folds:
@@ -290,11 +312,11 @@ def _scorer(block: ConfigDict, model: MultiTaskModel) -> base.Objective:
     return found[block.head]
 
 
-def _folds(split: Split, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _folds(split: Split, count: int) -> list[Fold]:
     """(texts, images) of each part; images are consecutive.
 
     Raises:
-      ValueError: more parts than images.
+      ConfigError: more parts than images.
     """
     size = len(split.keys)
     if count > size:
@@ -303,7 +325,7 @@ def _folds(split: Split, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.flatnonzero(np.isin(split.own, images)), images) for images in parts]
 
 
-def _blocks(folds, height: int, width: int):
+def _blocks(folds: Sequence[Fold], height: int, width: int) -> Iterator[Fold]:
     """Yields (texts, images) of each step: all texts of a group of images, then the next group."""
     for texts, images in folds:
         for i in range(0, len(images), width):
@@ -316,8 +338,8 @@ def _padded(index: np.ndarray, size: int) -> np.ndarray:
     return np.pad(index, (0, size - len(index)), mode="edge")
 
 
-def _fields(module) -> dict:
-    """What a module was built with; its name and parent say nothing of what it works out."""
+def _fields(module: Any) -> dict[str, dict[str, str]]:
+    """{class: fields} of a Flax module, without name and parent, which change no result."""
     hidden = ("name", "parent")
     fields = {f.name: getattr(module, f.name) for f in dataclasses.fields(module)}
     return {type(module).__name__: {k: str(v) for k, v in fields.items() if k not in hidden}}

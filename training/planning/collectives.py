@@ -1,12 +1,13 @@
-"""What devices send each other in a compiled program, read off its optimized HLO text."""
+"""Collectives in the optimized HLO of a compiled program: what devices send each other."""
 
 import collections
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from jax.sharding import Mesh
 
 KINDS = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 _BITS = {"pred": 8, "c64": 64, "c128": 128}
@@ -37,7 +38,7 @@ _AXIS = re.compile(r"'([^']+)'(?:=(\d+)|:\((\d+)\)(\d+))?")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One exchange, as it stands in the program.
+    """One collective of a program.
 
     Attributes:
       kind: of KINDS.
@@ -45,7 +46,7 @@ class Collective:
       size: devices that exchange with each other; of a permutation 2, source and target.
       bytes: of the whole array a device takes part in: what it has after an all-gather, what it
         has before a reduce-scatter.
-      times: executions a run of the program.
+      times: executions per run of the program.
     """
 
     kind: str
@@ -61,8 +62,8 @@ class _Computation:
     lines: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
 
 
-def find(text: str, mesh) -> list[Collective]:
-    """All collectives of a program, those in loops with the number of their rounds.
+def find(text: str, mesh: Mesh) -> list[Collective]:
+    """All collectives of a program, those in loops with their trip counts.
 
     Of branches one runs; here it is the one that sends most.
 
@@ -74,7 +75,7 @@ def find(text: str, mesh) -> list[Collective]:
       ValueError: text that is no HLO module with an entry computation.
     """
     computations, entry = _parse(text)
-    times: collections.Counter = collections.Counter()
+    times: collections.Counter[str] = collections.Counter()
     _count(computations, entry, 1, times)
     out, chains = [], set()
     for name, rounds in times.items():
@@ -100,7 +101,7 @@ def find(text: str, mesh) -> list[Collective]:
 
 
 def totals(found: Sequence[Collective]) -> list[dict]:
-    """One row a kind and axes: {"kind", "axes", "size", "count", "bytes"}, most bytes first."""
+    """One row per kind and axes: {"kind", "axes", "size", "count", "bytes"}, most bytes first."""
     rows: dict[tuple, dict] = {}
     for one in found:
         key = one.kind, one.axes, one.size
@@ -135,7 +136,12 @@ def _parse(text: str) -> tuple[dict[str, _Computation], str]:
     return computations, entry
 
 
-def _count(computations, name: str, times: int, total) -> None:
+def _count(
+    computations: Mapping[str, _Computation],
+    name: str,
+    times: int,
+    total: collections.Counter[str],
+) -> None:
     """Adds how often each computation runs when `name` runs `times` times."""
     total[name] += times
     for _, opcode, rest in computations[name].lines:
@@ -155,9 +161,9 @@ def _count(computations, name: str, times: int, total) -> None:
                 _count(computations, other, times * (int(trips[1]) if trips else 1), total)
 
 
-def _sent(computations, name: str) -> int:
+def _sent(computations: Mapping[str, _Computation], name: str) -> int:
     """Bytes that the collectives of a computation read, and of what it calls."""
-    times: collections.Counter = collections.Counter()
+    times: collections.Counter[str] = collections.Counter()
     _count(computations, name, 1, times)
     return sum(
         rounds * computations[other].sizes.get(operand, 0)
@@ -188,7 +194,7 @@ def _operands(rest: str, opcode: str) -> Iterator[str]:
         yield found[1]
 
 
-def _groups(rest: str, mesh) -> list[tuple[int, ...]]:
+def _groups(rest: str, mesh: Mesh) -> list[tuple[int, ...]]:
     """Groups of devices, by their places in the mesh; of a permutation, (source, target)."""
     found = _LIST.search(rest)
     if found:
@@ -217,7 +223,9 @@ def _places(shape: list[int], order: list[int]) -> np.ndarray:
     return places.transpose(order) if order else places
 
 
-def _groups_of_axes(mesh, source, order, chosen) -> list[tuple[int, ...]]:
+def _groups_of_axes(
+    mesh: str, source: str | None, order: str | None, chosen: str
+) -> list[tuple[int, ...]]:
     """Groups along some axes of a mesh: "'x'=2,'y'=4", "2,2,2", "1,0,2", "'x','y':(1)2"."""
     sizes = {name: int(size) for name, size, _, _ in _AXIS.findall(mesh)}
     parts = {name: [(size, False)] for name, size in sizes.items()}
@@ -236,7 +244,7 @@ def _groups_of_axes(mesh, source, order, chosen) -> list[tuple[int, ...]]:
     return [tuple(row) for row in places.transpose(outer + inner).reshape(-1, width).tolist()]
 
 
-def _axes(groups, mesh) -> tuple[str, ...]:
+def _axes(groups: Sequence[tuple[int, ...]], mesh: Mesh) -> tuple[str, ...]:
     """Mesh axes along which the devices of a group differ."""
     places = [np.array(np.unravel_index(group, mesh.devices.shape)) for group in groups]
     differ = np.any([(p != p[:, :1]).any(1) for p in places], axis=0)
