@@ -11,6 +11,23 @@ from core.console import say
 from core.errors import ConfigError
 
 
+def window_of(spec: str) -> tuple[int, int]:
+    """(first step, step after the last) of "100:110"; two equal numbers of "", for none.
+
+    Raises:
+      ConfigError: `spec` is neither empty nor two ascending numbers.
+    """
+    if not spec:
+        return 0, 0
+    found = re.fullmatch(r"(\d+):(\d+)", spec)
+    if not found or int(found[1]) >= int(found[2]):
+        raise ConfigError(
+            "config.profile must be FIRST:END with FIRST < END, such as 100:110 for the "
+            f"steps 100 to 109, or empty; found {spec!r}"
+        )
+    return int(found[1]), int(found[2])
+
+
 class Window:
     """Traces some steps of a run: `step` before each, `close` after the last.
 
@@ -27,15 +44,7 @@ class Window:
         Raises:
           ConfigError: `spec` is neither empty nor two ascending numbers.
         """
-        self._first = self._end = 0
-        if spec:
-            found = re.fullmatch(r"(\d+):(\d+)", spec)
-            if not found or int(found[1]) >= int(found[2]):
-                raise ConfigError(
-                    "config.profile must be FIRST:END with FIRST < END, such as 100:110 for the "
-                    f"steps 100 to 109, or empty; found {spec!r}"
-                )
-            self._first, self._end = int(found[1]), int(found[2])
+        self._first, self._end = window_of(spec)
         self._folder = epath.Path(folder)
         self._mark = self._local = self._began = self._last = None
 

@@ -24,7 +24,7 @@ from core.console import say
 from core.errors import ConfigError
 from evaluation import evaluate
 from runtime import compile_cache, sharding, signals, tracing, watchdog
-from training import modes, starts, stream_schedule
+from training import config_checks, modes, starts, stream_schedule
 from training.parts import Parts
 from training.run import (
     ahead,
@@ -55,13 +55,14 @@ def run(config, workdir, mode: str = "train") -> dict:
       metrics (predict).
 
     Raises:
-      ValueError: an unknown mode or option, or a run that cannot be continued as configured.
+      UserError: a setting that is wrong, or a run that cannot be continued as configured.
       disk.DiskError: the run folder cannot be written, or its disk is full.
       divergence.NonFiniteError: training diverged.
     """
     ledger = goodput.Ledger()
     if mode not in MODES:
         raise ConfigError(f"--mode must be one of {MODES}, found {mode!r}")
+    config_checks.check(config)
     workdir = remote.path(workdir)
     remote.require(config.compile_cache, "--config.compile_cache")
     disk.require_writable(workdir)

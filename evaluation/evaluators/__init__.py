@@ -6,30 +6,47 @@ A name in `config.evals.<name>.evaluator` is the file's name; the file has one c
 import abc
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from typing import ClassVar
 
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from core import remote
+from core.checks import Check, text, whole
 from core.errors import ConfigError
 from evaluation.stream import EvaluationStream, Place
 from objectives.model import MultiTaskModel
+
+# What every evaluation's block has.
+COMMON = dict(
+    evaluator=text(empty=False),
+    stream=text(empty=False),
+    split=text(empty=False),
+    batch_size=whole(1),
+)
 
 
 class Evaluator(abc.ABC):
     """Measures parameters of a model on a split.
 
     Attributes:
+      checks: {option: what it must be} of its block, beside COMMON.
       other_image: whether the stream must bring a second image, another example's (M = 2).
       files: folder in the run folder that it writes files to; "" for none.
       folder: WORKDIR/<files>/<its name in the config> where files are to be written (eval mode);
         None where they are not (training).
     """
 
+    checks: ClassVar[Mapping[str, Check]] = {}
     other_image: ClassVar[bool] = False
     files: ClassVar[str] = ""
     folder: remote.Path | None = None
+
+    @classmethod
+    def check(cls, block: ConfigDict, model: MultiTaskModel) -> None:
+        """Raises ConfigError where the streams or objectives of a model do not fit."""
+        del block, model
 
     @abc.abstractmethod
     def __init__(

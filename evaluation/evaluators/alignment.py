@@ -20,6 +20,10 @@ from runtime import sharding
 class Evaluator(evaluators.Evaluator):
     """Needs a stream with `negatives=True` and an objective that judges pairs."""
 
+    @classmethod
+    def check(cls, block: ConfigDict, model: MultiTaskModel) -> None:
+        _judge(block, model)
+
     def __init__(
         self,
         block: ConfigDict,
@@ -29,7 +33,7 @@ class Evaluator(evaluators.Evaluator):
         seed: int,
     ):
         name = block.stream
-        objective = base.able(model.streams[name], base.Ability.JUDGE_PAIRS, name)[0]
+        objective = _judge(block, model)
         self._stream, self._place, self._seed = stream, place, seed
 
         @jax.jit
@@ -58,3 +62,8 @@ class Evaluator(evaluators.Evaluator):
             "alignment_accuracy_own": float(right[:, 0].mean()),
             "alignment_accuracy_foreign": float(right[:, 1].mean()),
         }
+
+
+def _judge(block: ConfigDict, model: MultiTaskModel) -> base.Objective:
+    """The first objective of the stream that judges pairs; raises ConfigError without one."""
+    return base.able(model.streams[block.stream], base.Ability.JUDGE_PAIRS, block.stream)[0]

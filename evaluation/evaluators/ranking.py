@@ -17,7 +17,7 @@ import functools
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from core import remote
+from core.checks import Check, text, whole
 from core.console import say
 from core.errors import ConfigError, DataError
 from core.progress import Progress
@@ -73,7 +74,22 @@ class Evaluator(evaluators.Evaluator):
     1k: 5), metrics averaged; top, images written of each text.
     """
 
+    checks: ClassVar[Mapping[str, Check]] = dict(
+        images=whole(1), head=text(empty=False), first=whole(0), folds=whole(1), top=whole(1)
+    )
     files = "rankings"
+
+    @classmethod
+    def check(cls, block: ConfigDict, model: MultiTaskModel) -> None:
+        options = model.block(block.stream)
+        if options.max_length < options.max_text + options.max_regions:
+            raise ConfigError(
+                f"ranking pairs every text with every image, so neither may be cut to make room "
+                f"for the other: set config.streams.{block.stream}.max_length to max_text + "
+                f"max_regions = {options.max_text + options.max_regions}, found "
+                f"{options.max_length}"
+            )
+        _scorer(block, model)
 
     def __init__(
         self,
@@ -85,17 +101,7 @@ class Evaluator(evaluators.Evaluator):
     ):
         del seed  # nothing is drawn
         self._block, self._model, self._stream, self._place = block, model, stream, place
-        options = model.block(block.stream)
-        if options.max_length < options.max_text + options.max_regions:
-            raise ConfigError(
-                f"ranking pairs every text with every image, so neither may be cut to make room "
-                f"for the other: set config.streams.{block.stream}.max_length to max_text + "
-                f"max_regions = {options.max_text + options.max_regions}, found "
-                f"{options.max_length}"
-            )
-        for field in ("images", "folds", "top"):
-            if block[field] < 1:
-                raise ConfigError(f"config.evals: {field} must be at least 1, found {block[field]}")
+        self.check(block, model)
         self._scorer = _scorer(block, model)
         self._head_name = self._scorer.head_name
         self._step = jax.jit(self._scores, static_argnames="shards")

@@ -4,6 +4,9 @@ One word per example is masked, all its pieces and always by [MASK]; both accura
 masks.
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +14,7 @@ from jax import Array
 from jaxtyping import Bool, Float, Int, PyTree
 from ml_collections import ConfigDict
 
+from core.checks import Check, one_of, whole
 from core.errors import ConfigError, DataError
 from evaluation import bootstrap, evaluators
 from evaluation.stream import EvaluationStream, Place
@@ -92,6 +96,7 @@ class Evaluator(evaluators.Evaluator):
     "all"; rounds, words drawn per example.
     """
 
+    checks: ClassVar[Mapping[str, Check]] = dict(words=one_of(*WORDS), rounds=whole(1))
     other_image = True
 
     def __init__(
@@ -102,8 +107,6 @@ class Evaluator(evaluators.Evaluator):
         place: Place,
         seed: int,
     ):
-        if block.words not in WORDS:
-            raise ConfigError(f"words must be one of {WORDS}, found {block.words!r}")
         self._stream, self._place, self._rounds = stream, place, block.rounds
         self._seed, self._words = seed, block.words
         special, name = stream.special, block.stream

@@ -1,5 +1,6 @@
 """Sizes of batches, truncation of texts and regions to them, and transforms of boxes."""
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from typing import NamedTuple, NoReturn
@@ -7,10 +8,35 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from ml_collections import ConfigDict
 
+from core import checks
 from core.errors import DataError
+from input_pipeline.regions.boxes import EDGES
+from input_pipeline.regions.store import ORDERS
 from input_pipeline.schema import FIELDS
 
 FLIPS = ("off", "boxes", "boxes_and_words")
+# What the options of a stream must be.
+CHECKS = dict(
+    images=checks.flag(),
+    objectives=checks.each(checks.text(empty=False)),
+    batch_size=checks.whole(0),
+    max_text=checks.whole(3),
+    max_regions=checks.whole(2),
+    max_length=checks.whole(4),
+    order=checks.one_of(*ORDERS),
+    resize=dataclasses.replace(
+        checks.each(checks.whole(1), lengths=(0, 2)), expected="() or (short, long) in pixels"
+    ),
+    flip=checks.one_of(*FLIPS),
+    block=checks.whole(0),
+    negatives=checks.flag(),
+    buckets=dataclasses.replace(
+        checks.each(checks.each(checks.whole(1), lengths=(3,))),
+        expected="triples ((max_text, max_regions, max_length), ...) of whole numbers, or ()",
+    ),
+    distractors=checks.text(),
+    iou=checks.one_of(*EDGES),
+)
 PIECE_KEYS = ("text_ids", "segment_ids", "word_starts", "probe_mask", "token_region")
 
 
@@ -179,32 +205,14 @@ def swap_words(arrays: dict[str, np.ndarray], flip: np.ndarray, left: int, right
 
 
 def check_options(name: str, options: ConfigDict) -> None:
-    """Checks what a stream block of the config says about lengths, buckets and boxes.
+    """Checks the options of a stream, alone and together.
 
     Raises:
-      DataError: an unknown flip, a limit too small, a malformed resize, or buckets that do not
-        rise up to the stream's own sizes.
+      ConfigError: an option that is not what it must be.
+      DataError: buckets that do not rise up to the stream's own sizes.
     """
     where = f"config.streams.{name}"
-    if options.flip not in FLIPS:
-        raise DataError(
-            "unknown flip", where=f"{where}.flip", expected=f"one of {FLIPS}", found=options.flip
-        )
-    for field, low in (("max_text", 3), ("max_regions", 2), ("max_length", 4)):
-        if getattr(options, field) < low:
-            raise DataError(
-                f"{field} is too small",
-                where=f"{where}.{field}",
-                expected=f">= {low}",
-                found=getattr(options, field),
-            )
-    if len(options.resize) not in (0, 2) or any(side < 1 for side in options.resize):
-        raise DataError(
-            "resize is no pair of sides",
-            where=f"{where}.resize",
-            expected="() or (short, long) in pixels",
-            found=tuple(options.resize),
-        )
+    checks.require(where, options, CHECKS)
     _check_buckets(where, options)
 
 
@@ -247,12 +255,6 @@ def _check_buckets(where: str, options: ConfigDict) -> None:
         )
 
     for bucket in options.buckets:
-        if (
-            not isinstance(bucket, tuple | list)
-            or len(bucket) != 3
-            or not all(type(size) is int for size in bucket)
-        ):
-            refuse("a bucket is no triple", "three whole numbers " + str(names), repr(bucket))
         text, regions, both = bucket
         if text < 3 or regions < 2 or both < max(4, text):
             refuse(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from checkpoints import checkpoint
+from configs import vlbert_pretrain
 from runtime import sharding
 from tests.training import fakes, run_fake
 from tests.training.run_fake import STEPS, losses, steps_of
@@ -111,4 +112,4 @@ def test_eval_mode_reads_the_run(unbroken):
     after = metrics.read(unbroken[0] / metrics.FILE)[-1]
     assert result["evals/table/spread"] == after["evals/table/spread"]
     with pytest.raises(ValueError, match="--mode must be one of"):
-        loop.run(config, unbroken[0], "guess")
+        loop.run(vlbert_pretrain.get_config(), unbroken[0], "guess")

@@ -17,7 +17,6 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from core.console import say
-from core.errors import ConfigError
 from objectives.model import MultiTaskModel
 from runtime import sharding
 from training.parts import Flops
@@ -42,11 +41,6 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
         the dry run.
     """
     options = config.dry_run
-    if not 0 < options.mfu <= 1 or options.hosts < 0:
-        raise ConfigError(
-            "config.dry_run must have 0 < mfu <= 1 and hosts >= 0, found "
-            f"mfu={options.mfu}, hosts={options.hosts}"
-        )
     found = topology.find(options.topology)
     mesh = sharding.make_mesh(config.mesh, found.devices)
     model, batch, flops = (_assumed if options.assume else _opened)(config, mesh)

@@ -43,7 +43,7 @@ class Topology:
     hosts: int
 
 
-def _parse(name: str) -> tuple[str, tuple[int, ...]]:
+def parse(name: str) -> tuple[str, tuple[int, ...]]:
     """("cpu", (8,)) of "cpu:8".
 
     Raises:
@@ -69,7 +69,7 @@ def prepare(name: str) -> None:
     """
     if not name:
         return
-    kind, shape = _parse(name)
+    kind, shape = parse(name)
     jax.config.update("jax_platforms", "cpu")  # nothing runs, so no accelerator is taken
     if kind == "cpu":
         jax.config.update("jax_num_cpu_devices", shape[0])
@@ -102,7 +102,7 @@ def find(name: str) -> Topology:
         hosts = len({device.process_index for device in devices})
         kind = f"{len(devices)} x {devices[0].device_kind}, here"
         return Topology(kind, devices, stats.get("bytes_limit"), hosts)
-    kind, shape = _parse(name)
+    kind, shape = parse(name)
     if kind == "cpu":
         devices = jax.devices("cpu")
         if len(devices) < shape[0]:

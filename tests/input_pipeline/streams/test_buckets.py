@@ -199,9 +199,9 @@ def test_each_place_of_a_window_is_used_once():
 @pytest.mark.parametrize(
     ("buckets", "message"),
     [
-        (((7, 3),), r"no triple.*\(7, 3\)"),
-        ((7, 3, 9), r"no triple.*7"),
-        (((7, 3, 9.0),), r"no triple.*9\.0"),
+        (((7, 3),), r"triples.*\(7, 3\)"),
+        ((7, 3, 9), r"triples.*7"),
+        (((7, 3, 9.0),), r"triples.*9\.0"),
         (((7, 1, 9),), r"too small.*max_regions >= 2.*\(7, 1, 9\)"),
         (((7, 3, 6),), r"too small.*max_length.*\(7, 3, 6\)"),
         (((8, 6, 12), (9, 5, 14)), r"larger than the one after it.*\(9, 5, 14\).*\(8, 6, 12\)"),

@@ -5,7 +5,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import common
-from core.errors import DataError
+from core.errors import ConfigError
 from input_pipeline.streams import limits
 
 
@@ -104,7 +104,7 @@ def test_left_and_right():
     ("field", "value", "message"),
     [
         ("flip", "both", r"one of .*boxes_and_words.*both"),
-        ("max_length", 3, r"max_length.*>= 4.*3"),
+        ("max_length", 3, r"max_length.*at least 4.*3"),
         ("max_text", 2, r"max_text"),
         ("max_regions", 1, r"max_regions"),
         ("resize", (600,), r"\(short, long\)"),
@@ -113,5 +113,5 @@ def test_left_and_right():
 def test_bad_options(field, value, message):
     options = ConfigDict(common.stream_block((), 4))
     options.update({field: value})
-    with pytest.raises(DataError, match=rf"(?s)config\.streams\.x\.{field}.*{message}|{message}"):
+    with pytest.raises(ConfigError, match=rf"(?s)config\.streams\.x\.{field}.*{message}|{message}"):
         limits.check_options("x", options)

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from checkpoints import checkpoint
+from configs import vlbert_pretrain
 from core.errors import UserError
 from tests.training import fakes, run_fake
 from training import loop
@@ -33,7 +34,7 @@ def mounted(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_refused_before_data_is_opened(tmp_path):
     (tmp_path / "file").write_text("")
-    config = fakes.config()
+    config = vlbert_pretrain.get_config()
     with pytest.raises(disk.DiskError, match=r"cannot write in the run folder .*file/run"):
         loop.run(config, tmp_path / "file" / "run")
     assert issubclass(disk.DiskError, UserError)  # main.py prints the message alone
@@ -42,7 +43,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_data_is_opened(tmp_pa
 def test_a_read_only_disk_is_refused(mounted):
     folder = mounted("size=1m,ro")
     with pytest.raises(disk.DiskError, match="Read-only file system"):
-        loop.run(fakes.config(), folder / "run")
+        loop.run(vlbert_pretrain.get_config(), folder / "run")
 
 
 def test_a_full_disk_ends_the_run_which_continues_when_there_is_space(mounted, tmp_path):

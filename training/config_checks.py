@@ -1,0 +1,297 @@
+"""Checks a whole config, field by field and together, before any data is opened.
+
+What a field may be is declared in one place: of objectives, evaluators and streams beside their
+code, of all others here. Settings that must fit each other are checked by the code that needs them,
+on the model that the config describes with assumed sizes of the data.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import vl_models
+from core import checks
+from core.checks import each, flag, number, one_of, pair_of, pattern, regex, share, text, whole
+from core.errors import ConfigError
+from evaluation import evaluators
+from input_pipeline import datasets
+from input_pipeline.streams import limits
+from objectives import model as models
+from objectives import options
+from runtime import tracing
+from training import optimizer, schedules, stream_schedule
+from training.planning import assumed, topology
+from vl_models import layers, vilbert
+
+_AXIS = checks.Check(
+    "a whole number of at least 1, or -1 for all devices that are left",
+    lambda value: whole(1).holds(value) or (whole().holds(value) and value == -1),
+)
+
+RUN = {
+    "seed": whole(0, 2**32 - 1),
+    "total_steps": whole(1),
+    "init": text(),
+    "init_vocab": text(),
+    "dtype": one_of(*sorted(models.DTYPES)),
+    "remat": one_of(*sorted(layers.REMAT)),
+    "mesh.data": _AXIS,
+    "mesh.fsdp": _AXIS,
+    "mesh.tensor": _AXIS,
+    "overfit": whole(0),
+    "log_every": whole(1),
+    "eval_every": whole(1),
+    "checkpoint.every": whole(1),
+    "checkpoint.keep": whole(1),
+    "checkpoint.best": pattern(r"(evals/[^/]+/.+)?", "evals/<name>/<metric>, or empty"),
+    "compile_cache": text(),
+    "profile": pattern(r"(\d+:\d+)?", "FIRST:END, such as 100:110, or empty"),
+    "stall.seconds": number(0),
+    "stall.abort": flag(),
+    "dry_run.topology": text(),
+    "dry_run.mfu": number(above=0, most=1),
+    "dry_run.hosts": whole(0),
+    "dry_run.assume": flag(),
+    "wandb": text(),
+    "stream_schedule.kind": one_of(*sorted(stream_schedule.KINDS)),
+    "predict.examples": whole(0),
+}
+OPTIMIZER = dict(
+    name=one_of(*optimizer.OPTIMIZERS),
+    lr=number(0),
+    b1=number(0, below=1),
+    b2=number(0, below=1),
+    eps=number(0),
+    weight_decay=number(0),
+    correct_bias=flag(),
+    no_decay=each(regex()),
+    freeze=each(regex()),
+    multipliers=each(pair_of(regex(), number(0))),
+    clip_norm=number(0),
+    skip_nonfinite=whole(0),
+    schedule=one_of("triangle", "step"),
+    warmup_steps=whole(0),
+    milestones=each(whole(1), ascending=True),
+    decay=share(),
+    accumulate=whole(1),
+)
+_TRUNK = dict(
+    name=one_of(*vl_models.TRUNKS),
+    hidden=whole(1),
+    layers=whole(1),
+    heads=whole(1),
+    intermediate=whole(1),
+    positions=whole(5),
+    init_range=number(0),
+    dropout=number(0, below=1),
+)
+# {trunk: {field of config.model: Check}}.
+MODEL = dict(
+    single_stream=_TRUNK,
+    vlbert=_TRUNK
+    | dict(
+        text_visual_gain=number(),
+        region_visual_gain=number(),
+        geometry_dim=checks.Check(
+            "a multiple of 8", lambda value: whole(8).holds(value) and value % 8 == 0
+        ),
+        pooler=flag(),
+    ),
+    vilbert=_TRUNK
+    | {
+        "image.hidden": whole(1),
+        "image.heads": whole(1),
+        "image.intermediate": whole(1),
+        "image.layers": whole(1),
+        "image.fixed_layers": whole(0),
+        "connect.hidden": whole(1),
+        "connect.heads": whole(1),
+        "connect.text_at": each(whole(0), ascending=True),
+        "connect.image_at": each(whole(0), ascending=True),
+        "connect.coattention": flag(),
+        "fusion": one_of(*sorted(vilbert.FUSIONS)),
+        "dynamic_attention": flag(),
+        "tasks": whole(0),
+        "fixed_text_layers": whole(0),
+    },
+)
+# Paths, names of splits and keys are checked where they are opened.
+DATA = {
+    "dataset": one_of(*datasets.known()),
+    "train_split": text(empty=False),
+    "eval_split": text(empty=False),
+    "indexing": one_of("crc32", "row"),
+    "variant": one_of("refcoco", "refcoco+", "refcocog"),
+    "candidates": one_of("gt", "detected", "both", "regions", "listed"),
+    "expression": one_of("tokens", "raw"),
+    "games": one_of("all", "success"),
+    "answer_count": whole(1),
+    "leaks": one_of("error", "report", "drop"),
+    "vocab_size": whole(200),
+    "weights": each(number(0)),
+    "corpus_weights": each(number(0)),
+    "on_missing": one_of("error", "skip"),
+    "threads": whole(1),
+    "prefetch": whole(1),
+    "task": text(empty=False),
+    "scenes.train": whole(1),
+    "scenes.validation": whole(1),
+    "scenes.test": whole(1),
+    "scenes.seed": whole(0),
+    "scenes.min_objects": whole(1),
+    "scenes.max_objects": whole(1),
+    "scenes.feature_dim": whole(1),
+} | dict.fromkeys(
+    [
+        "dir",
+        "annotations",
+        "eval_annotations",
+        *(f"json_keys.{key}" for key in ("image_id", "text", "split", "id", "label", "choices")),
+        *(f"json_keys.{key}" for key in ("box", "candidates", "answers")),
+        "manual_dir",
+        "tfds_dir",
+        "image_data",
+        "split_by",
+        "answers",
+        "held_out",
+        "regions",
+        "pictures",
+        "vocab",
+        "corpus",
+    ],
+    text(),
+)
+
+
+def check(config) -> None:
+    """Checks everything about a config that can be told without its data.
+
+    Args:
+      config: of the run.
+
+    Raises:
+      ConfigError: the first field that is not what it must be, or fields that do not fit each
+        other.
+    """
+    for where, block, wanted in _blocks(config):
+        leaves = set(leaves_of(block))
+        checks.require(where, block, {name: one for name, one in wanted.items() if name in leaves})
+    for name, block in config.objectives.items():
+        options.require(name, block)
+    _check_run(config)
+    _check_sizes(config.model)
+    for name, block in config.streams.items():
+        named = dict(objectives=each(one_of(*config.objectives)))
+        checks.require(f"config.streams.{name}", block, named)  # of those that are off, too
+        if block.batch_size:
+            limits.check_options(name, block)
+            _check_accumulation(name, block, config.optimizer.accumulate)
+    model = assumed.model(config)
+    for name, block in config.evals.items():
+        _check_evaluation(name, block, model)
+
+
+def checks_of(config) -> dict[str, checks.Check]:
+    """{dotted path: what it must be} of every field that `check` knows."""
+    found = {
+        f"{where}.{name}".removeprefix("config."): one
+        for where, _, wanted in _blocks(config)
+        for name, one in wanted.items()
+    }
+    for name, block in config.objectives.items():
+        wanted = options.checks(options.kind_of(name, block))
+        found |= {f"objectives.{name}.{field}": one for field, one in wanted.items()}
+    return found
+
+
+def leaves_of(block: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Dotted paths of the fields of a block that are no blocks themselves."""
+    for name, value in block.items():
+        if isinstance(value, Mapping) or hasattr(value, "items"):
+            yield from leaves_of(value, f"{before}{name}.")
+        else:
+            yield before + name
+
+
+def _blocks(config) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, checks.Check]]]:
+    """(where, block, {field: Check}) of every block but those of objectives."""
+    yield "config", config, RUN
+    yield "config.optimizer", config.optimizer, OPTIMIZER
+    checks.require("config.model", config.model, dict(name=_TRUNK["name"]))
+    yield "config.model", config.model, MODEL[config.model.name]
+    yield "config.data", config.data, DATA
+    for name, block in config.streams.items():
+        yield f"config.streams.{name}", block, limits.CHECKS
+    for name, block in config.evals.items():
+        where = f"config.evals.{name}"
+        checks.require(where, block, dict(evaluator=one_of(*evaluators.known())))
+        yield where, block, evaluators.COMMON | evaluators.load(block.evaluator).checks
+
+
+def _check_run(config) -> None:
+    schedules.build(config.optimizer, config.total_steps)
+    if config.dry_run.topology:
+        topology.parse(config.dry_run.topology)
+    tracing.window_of(config.profile)
+    free = [axis for axis, size in config.mesh.items() if size == -1]
+    if len(free) > 1:
+        raise ConfigError(
+            "two axes of the mesh take the devices that are left",
+            where=f"config.mesh.{free[1]}",
+            expected="at most one -1",
+            found=", ".join(f"{axis}=-1" for axis in free),
+            fix=f"--config.mesh.{free[1]}=1",
+        )
+    best = config.checkpoint.best
+    if best and best.split("/")[1] not in config.evals:
+        raise ConfigError(
+            "the best checkpoint is told by an evaluation that there is not",
+            where="config.checkpoint.best",
+            expected=f"evals/<one of {sorted(config.evals)}>/<metric>, or empty",
+            found=repr(best),
+            fix="--config.checkpoint.best=",
+        )
+    scenes = config.data.get("scenes", {})
+    if scenes and scenes.min_objects > scenes.max_objects:
+        raise ConfigError(
+            "scenes of no possible number of objects",
+            where="config.data.scenes.min_objects",
+            expected=f"at most max_objects, {scenes.max_objects}",
+            found=scenes.min_objects,
+        )
+
+
+def _check_sizes(model) -> None:
+    """Every width must be cut evenly by the heads of its attention."""
+    for name in ("", "image", "connect"):
+        block = model.get(name, {}) if name else model
+        if "heads" in block and block["hidden"] % block["heads"]:
+            where = ".".join(filter(None, ("config.model", name, "heads")))
+            raise ConfigError(
+                "the heads do not divide the width",
+                where=where,
+                expected=f"a divisor of hidden, {block['hidden']}",
+                found=block["heads"],
+                fix=f"--{where}=...",
+            )
+
+
+def _check_accumulation(name: str, block, count: int) -> None:
+    if block.batch_size % count:
+        raise ConfigError(
+            "a batch cannot be cut into microbatches of one size",
+            where=f"config.streams.{name}.batch_size",
+            expected=f"a multiple of config.optimizer.accumulate, {count}",
+            found=block.batch_size,
+        )
+
+
+def _check_evaluation(name: str, block, model: models.MultiTaskModel) -> None:
+    if block.stream not in model.streams:
+        raise ConfigError(
+            "an evaluation reads a stream that there is not",
+            where=f"config.evals.{name}.stream",
+            expected=f"one of {sorted(model.streams)}, which are on (batch_size > 0)",
+            found=repr(block.stream),
+            fix=f"--config.evals.{name}.stream=...",
+        )
+    evaluators.load(block.evaluator).check(block, model)
