@@ -18,7 +18,7 @@ PASSES = [
     (r"(init|init_vocab|compile_cache|wandb)", "unknown"),
     (r"data\.(dir|annotations|eval_annotations|manual_dir|tfds_dir|image_data)", "unknown"),
     (r"data\.(answers|held_out|regions|pictures|vocab|corpus)", "unknown"),
-    (r"data\.(train_split|eval_split|split_by|task|json_keys\.\w+)", "unknown"),
+    (r"data\.(train_split|eval_split|json_keys\.\w+)", "unknown"),
     (r"evals\.\w+\.split", "unknown"),
     (r"streams\.\w+\.distractors", "unknown"),  # "random", or the path of a pool
     # 0 means off, none, all, or as the model or the data have it.
@@ -31,7 +31,7 @@ PASSES = [
     (r"objectives\.\w+\.(rate|keep|iou|elsewhere)", "zero"),
     (r"model\.(dropout|init_range)", "zero"),
     (r"model\.(tasks|fixed_text_layers|image\.fixed_layers)", "zero"),
-    (r"data\.scenes\.seed", "zero"),
+    (r"data\.scenes\.(seed|validation|test)", "zero"),
     # Initial gains of norms: any number has a meaning.
     (r"model\.(text|region)_visual_gain", "zero negative"),
 ]
@@ -71,6 +71,8 @@ def test_wrong_values_are_refused_by_name(name, arg):
     config_checks.check(config)
     taken = []
     for path in LEAVES[name, arg]:
+        if re.match(r"streams\.\w+\.data\.", path):
+            continue  # they follow config.data, whose checks they have
         value = value_at(config, path)
         for sort, wrong in wrong_values(value).items():
             with config.unlocked():
@@ -89,6 +91,13 @@ def test_wrong_values_are_refused_by_name(name, arg):
             with config.unlocked():
                 config.update_from_flattened_dict({path: value})
     assert not taken, "\n".join(taken)
+
+
+def test_data_of_one_stream_are_refused_under_its_name():
+    config = importlib.import_module("configs.vlbert_pretrain").get_config()
+    config.streams.captions.data.threads = 0
+    with pytest.raises(UserError, match=r"config\.streams\.captions\.data\.threads"):
+        config_checks.check(config)
 
 
 def value_at(config, path):

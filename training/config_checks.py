@@ -14,6 +14,7 @@ from core.checks import each, flag, number, one_of, pair_of, pattern, regex, sha
 from core.errors import ConfigError
 from evaluation import evaluators
 from input_pipeline import datasets
+from input_pipeline.datasets import options as datasets_options
 from input_pipeline.streams import limits
 from objectives import model as models
 from objectives import options
@@ -114,52 +115,10 @@ MODEL = dict(
         "fixed_text_layers": whole(0),
     },
 )
-# Paths, names of splits and keys are checked where they are opened.
-DATA = {
-    "dataset": one_of(*datasets.known()),
-    "train_split": text(empty=False),
-    "eval_split": text(empty=False),
-    "indexing": one_of("crc32", "row"),
-    "variant": one_of("refcoco", "refcoco+", "refcocog"),
-    "candidates": one_of("gt", "detected", "both", "regions", "listed"),
-    "expression": one_of("tokens", "raw"),
-    "games": one_of("all", "success"),
-    "answer_count": whole(1),
-    "leaks": one_of("error", "report", "drop"),
-    "vocab_size": whole(200),
-    "weights": each(number(0)),
-    "corpus_weights": each(number(0)),
-    "on_missing": one_of("error", "skip"),
-    "threads": whole(1),
-    "prefetch": whole(1),
-    "task": text(empty=False),
-    "scenes.train": whole(1),
-    "scenes.validation": whole(1),
-    "scenes.test": whole(1),
-    "scenes.seed": whole(0),
-    "scenes.min_objects": whole(1),
-    "scenes.max_objects": whole(1),
-    "scenes.feature_dim": whole(1),
-} | dict.fromkeys(
-    [
-        "dir",
-        "annotations",
-        "eval_annotations",
-        *(f"json_keys.{key}" for key in ("image_id", "text", "split", "id", "label", "choices")),
-        *(f"json_keys.{key}" for key in ("box", "candidates", "answers")),
-        "manual_dir",
-        "tfds_dir",
-        "image_data",
-        "split_by",
-        "answers",
-        "held_out",
-        "regions",
-        "pictures",
-        "vocab",
-        "corpus",
-    ],
-    text(),
-)
+
+
+# (where, block, {field: Check}).
+_Block = tuple[str, Mapping[str, Any], Mapping[str, checks.Check]]
 
 
 def check(config) -> None:
@@ -212,19 +171,25 @@ def leaves_of(block: Mapping[str, Any], before: str = "") -> Iterator[str]:
             yield before + name
 
 
-def _blocks(config) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, checks.Check]]]:
-    """(where, block, {field: Check}) of every block but those of objectives."""
+def _blocks(config) -> Iterator[_Block]:
+    """Every block but those of objectives."""
     yield "config", config, RUN
     yield "config.optimizer", config.optimizer, OPTIMIZER
     checks.require("config.model", config.model, dict(name=_TRUNK["name"]))
     yield "config.model", config.model, MODEL[config.model.name]
-    yield "config.data", config.data, DATA
+    yield _data("config.data", config.data)
     for name, block in config.streams.items():
         yield f"config.streams.{name}", block, limits.CHECKS
+        yield _data(f"config.streams.{name}.data", block.data)
     for name, block in config.evals.items():
         where = f"config.evals.{name}"
         checks.require(where, block, dict(evaluator=one_of(*evaluators.known())))
         yield where, block, evaluators.COMMON | evaluators.load(block.evaluator).checks
+
+
+def _data(where: str, block) -> _Block:
+    checks.require(where, block, dict(dataset=one_of(*datasets.known())))
+    return where, block, datasets_options.checks(block.dataset)
 
 
 def _check_run(config) -> None:

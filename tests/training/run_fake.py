@@ -31,6 +31,8 @@ STEPS = 40  # of the run that others are compared with
 class FakeEvaluator:
     """A number that depends on the parameters, and one that does not."""
 
+    files = ""
+
     def __init__(self, at_batch, slow):
         self._at_batch, self._slow = at_batch, slow
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_data import ASSEMBLE, captions, config, write_all, write_jsonl, write_store
 
-from core.errors import DataError
+from core.errors import DataError, UserError
 from input_pipeline.schema import FIELDS, check_batch
 from input_pipeline.streams import pipeline, sampling
 
@@ -211,7 +211,7 @@ def test_each_place_of_a_window_is_used_once():
     ],
 )
 def test_wrong_buckets_are_refused(folder, buckets, message):
-    with pytest.raises(DataError, match=rf"(?s){message}") as error:
+    with pytest.raises(UserError, match=rf"(?s){message}") as error:
         build(folder, buckets)
     assert "config.streams.captions.buckets" in str(error.value)
 
