@@ -21,7 +21,7 @@ from objectives import options
 from runtime import tracing
 from training import optimizer, schedules, stream_schedule
 from training.planning import assumed, topology
-from vl_models import layers, vilbert
+from vl_models import layers
 
 _AXIS = checks.Check(
     "a whole number of at least 1, or -1 for all devices that are left",
@@ -75,48 +75,6 @@ OPTIMIZER = dict(
     decay=share(),
     accumulate=whole(1),
 )
-_TRUNK = dict(
-    name=one_of(*vl_models.TRUNKS),
-    hidden=whole(1),
-    layers=whole(1),
-    heads=whole(1),
-    intermediate=whole(1),
-    positions=whole(5),
-    init_range=number(0),
-    dropout=number(0, below=1),
-)
-# {trunk: {field of config.model: Check}}.
-MODEL = dict(
-    single_stream=_TRUNK,
-    vlbert=_TRUNK
-    | dict(
-        text_visual_gain=number(),
-        region_visual_gain=number(),
-        geometry_dim=checks.Check(
-            "a multiple of 8", lambda value: whole(8).holds(value) and value % 8 == 0
-        ),
-        pooler=flag(),
-    ),
-    vilbert=_TRUNK
-    | {
-        "image.hidden": whole(1),
-        "image.heads": whole(1),
-        "image.intermediate": whole(1),
-        "image.layers": whole(1),
-        "image.fixed_layers": whole(0),
-        "connect.hidden": whole(1),
-        "connect.heads": whole(1),
-        "connect.text_at": each(whole(0), ascending=True),
-        "connect.image_at": each(whole(0), ascending=True),
-        "connect.coattention": flag(),
-        "fusion": one_of(*sorted(vilbert.FUSIONS)),
-        "dynamic_attention": flag(),
-        "tasks": whole(0),
-        "fixed_text_layers": whole(0),
-    },
-)
-
-
 # (where, block, {field: Check}).
 _Block = tuple[str, Mapping[str, Any], Mapping[str, checks.Check]]
 
@@ -175,8 +133,8 @@ def _blocks(config) -> Iterator[_Block]:
     """Every block but those of objectives."""
     yield "config", config, RUN
     yield "config.optimizer", config.optimizer, OPTIMIZER
-    checks.require("config.model", config.model, dict(name=_TRUNK["name"]))
-    yield "config.model", config.model, MODEL[config.model.name]
+    checks.require("config.model", config.model, dict(name=one_of(*vl_models.known())))
+    yield "config.model", config.model, vl_models.checks(config.model.name)
     yield _data("config.data", config.data)
     for name, block in config.streams.items():
         yield f"config.streams.{name}", block, limits.CHECKS

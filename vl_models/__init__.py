@@ -1,6 +1,7 @@
-"""Flax Linen trunks and heads. Imports nothing else from the project.
+"""Flax Linen trunks and heads. Imports nothing of the project but core.
 
-A trunk module file has `build(model, spec) -> nn.Module`; its name in `config.model.name` is the
+A trunk module file has `build(model, spec) -> nn.Module` and, of the fields that `config.model` has
+beside those of all trunks, CHECKS, {field: Check}. Its name in `config.model.name` is the
 file's name. Parameter paths are API: `trunk/layer_3/attention/query/kernel`.
 """
 
@@ -9,7 +10,20 @@ import pathlib
 
 from ml_collections import ConfigDict
 
+from core.checks import Check, number, text, whole
 from vl_models.trunk import Trunk, TrunkSpec
+
+# Fields that `config.model` has whatever the trunk.
+COMMON = dict(
+    name=text(empty=False),
+    hidden=whole(1),
+    layers=whole(1),
+    heads=whole(1),
+    intermediate=whole(1),
+    positions=whole(5),
+    init_range=number(0),
+    dropout=number(0, below=1),
+)
 
 
 def known() -> list[str]:
@@ -20,6 +34,12 @@ def known() -> list[str]:
         for path in pathlib.Path(folder).glob("*.py")
         if path.stem != "__init__" and "\ndef build(" in path.read_text()
     )
+
+
+def checks(name: str) -> dict[str, Check]:
+    """{field of `config.model`, dotted where nested: what it must be} of a known trunk."""
+    module = importlib.import_module(f"vl_models.{name}")
+    return COMMON | getattr(module, "CHECKS", {})
 
 
 def build_trunk(model: ConfigDict, spec: TrunkSpec) -> Trunk:

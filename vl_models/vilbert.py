@@ -16,11 +16,28 @@ from jax import Array
 from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 
+from core.checks import each, flag, one_of, whole
 from vl_models import embeddings, layers
 from vl_models.dropout import Dropout
 from vl_models.trunk import TrunkSpec, check_capture
 
 FUSIONS = {"mul": jnp.multiply, "sum": jnp.add}
+CHECKS = {
+    "image.hidden": whole(1),
+    "image.heads": whole(1),
+    "image.intermediate": whole(1),
+    "image.layers": whole(1),
+    "image.fixed_layers": whole(0),
+    "connect.hidden": whole(1),
+    "connect.heads": whole(1),
+    "connect.text_at": each(whole(0), ascending=True),
+    "connect.image_at": each(whole(0), ascending=True),
+    "connect.coattention": flag(),
+    "fusion": one_of(*sorted(FUSIONS)),
+    "dynamic_attention": flag(),
+    "tasks": whole(0),
+    "fixed_text_layers": whole(0),
+}
 
 
 def build(model: ConfigDict, spec: TrunkSpec) -> "ViLBert":

@@ -13,11 +13,19 @@ from jax import Array
 from jaxtyping import Bool, Float, Int, Shaped
 from ml_collections import ConfigDict
 
+from core.checks import Check, flag, number, whole
 from vl_models import embeddings, layers
 from vl_models.dropout import Dropout
 from vl_models.trunk import TrunkSpec, check_capture, run_layers
 
 REGION_SEGMENT = 2  # segments 0 and 1 are BERT's A and B
+
+CHECKS = dict(
+    text_visual_gain=number(),
+    region_visual_gain=number(),
+    geometry_dim=Check("a multiple of 8", lambda value: whole(8).holds(value) and value % 8 == 0),
+    pooler=flag(),
+)
 
 
 def build(model: ConfigDict, spec: TrunkSpec) -> "VLBert":
