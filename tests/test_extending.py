@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from input_pipeline.doctor.verify import verify
 from input_pipeline.importers import known, run
 from input_pipeline.regions import RegionStore
 from training import loop
@@ -111,6 +112,7 @@ def test_a_new_layout_is_imported(store):
     opened = RegionStore.open(store)
     assert len(opened) == 24
     assert opened.spec.feature_dim == F
+    assert verify(str(store)) == 0
 
 
 def test_a_new_data_set_trains_on_labels_of_its_own(store, tmp_path):
