@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from checkpoints import digests
+from checkpoints import damage, digests
 from core import remote
 from core.errors import UserError
 from runtime import paths
@@ -45,21 +45,20 @@ def load_params(
     folder, step = _find(source, prefer_best)
     reader = manager(folder, write=False)
     try:
-        meta, sums = read_meta(folder / str(step))
-        saved = reader.item_metadata(step).params.tree
-        if shapes is None:
-            restore = ocp.args.StandardRestore(
-                jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), saved)
-            )
-        else:
-            require_same(saved, shapes, f"{folder / str(step)}/params")
-            restore = ocp.args.StandardRestore(shapes)
-        params = reader.restore(step, args=ocp.args.Composite(params=restore)).params
-        digests.require_unchanged(dict(params=params), sums)
-        return params, meta
-    except ValueError as error:
-        if isinstance(error, CheckpointError):
-            raise
+        with damage.told():
+            meta, sums = read_meta(folder / str(step))
+            saved = reader.item_metadata(step).params.tree
+            if shapes is None:
+                restore = ocp.args.StandardRestore(
+                    jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), saved)
+                )
+            else:
+                require_same(saved, shapes, f"{folder / str(step)}/params")
+                restore = ocp.args.StandardRestore(shapes)
+            params = reader.restore(step, args=ocp.args.Composite(params=restore)).params
+            digests.require_unchanged(dict(params=params), sums)
+            return params, meta
+    except (damage.DamageError, damage.StorageError) as error:
         raise CheckpointError(f"cannot read the checkpoint {folder / str(step)}: {error}") from None
     finally:
         reader.close()
@@ -104,7 +103,7 @@ def read_meta(folder: epath.Path) -> tuple[dict[str, Any], dict]:
     """(meta, digests) of the checkpoint in `folder`; no digests where it was saved without.
 
     Raises:
-      ValueError: bytes of the meta item have changed.
+      DamageError: bytes of the meta item have changed.
     """
     return digests.unseal(ocp.JsonCheckpointHandler().restore(folder / "meta"))
 

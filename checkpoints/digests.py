@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from checkpoints.damage import DamageError
 from runtime import paths
 
 _SEAL = "digests"  # of arrays and, under "meta", of the JSON values that they travel with
@@ -91,12 +92,12 @@ def unseal(meta: Mapping) -> tuple[dict, dict]:
     """(meta, digests of arrays) of what `seal` made; no digests where it was saved without.
 
     Raises:
-      ValueError: its bytes have changed.
+      DamageError: its bytes have changed.
     """
     meta = dict(meta)
     found = dict(meta.pop(_SEAL, {}))
     if found and found.pop("meta", None) != of_json(meta | {_SEAL: found}):
-        raise ValueError("bytes of meta have changed since it was saved")
+        raise DamageError("bytes of meta have changed since it was saved")
     return meta, found
 
 
@@ -104,11 +105,11 @@ def require_unchanged(arrays: Mapping, sums: Mapping) -> None:
     """Compares {item: arrays} with the digests {item: {path: digest}} they were saved with.
 
     Raises:
-      ValueError: some differ; names them.
+      DamageError: some differ; names them.
     """
     changed = []
     for item, saved in sums.items():
         found = of(arrays[item]) if item in arrays else saved
         changed += [f"{item}/{path}" for path in saved if found.get(path) != saved[path]]
     if changed:
-        raise ValueError(f"bytes have changed since it was saved: {', '.join(changed)}")
+        raise DamageError(f"bytes have changed since it was saved: {', '.join(changed)}")

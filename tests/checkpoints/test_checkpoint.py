@@ -1,6 +1,5 @@
 """Checkpoints: damage is noticed and passed over, what does not fit refused, the best one kept."""
 
-import gc
 import shutil
 
 import jax
@@ -22,13 +21,6 @@ def copied(unbroken, tmp_path):
     shutil.copytree(unbroken[0], workdir)
     shutil.rmtree(workdir / checkpoint.FOLDER / "40")
     return workdir
-
-
-@pytest.fixture
-def settled():
-    """What Orbax leaves of reads under way when one fails is collected here, in no later test."""
-    yield
-    gc.collect()
 
 
 @pytest.mark.usefixtures("settled")

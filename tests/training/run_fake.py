@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from checkpoints import checkpoint
+from checkpoints.damage import DamageError
 from core import remote
 from runtime import cluster, sharding, signals, watchdog
 from tests.training import fakes
@@ -150,7 +151,7 @@ def break_reading(process: int) -> None:
     def broken(self, step, shapes):
         run_checkpoints.Checkpoints._arrays = original
         if jax.process_index() == process:
-            raise ValueError("bad bytes")
+            raise DamageError("bad bytes")
         return original(self, step, shapes)
 
     run_checkpoints.Checkpoints._arrays = broken

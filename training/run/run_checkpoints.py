@@ -1,13 +1,15 @@
 """The checkpoints of a run: saved in the background, restored from the newest that is sound.
 
 Kept are the newest n and the best one. A checkpoint is written beside its place and renamed when
-complete, so a run killed while saving leaves the previous one untouched. One that was damaged since
-is moved aside, and the one before is taken.
+complete, so a run killed while saving leaves the previous one untouched. One that was damaged
+since is moved aside, and the one before is taken. Where the storage fails, it is asked again, and
+then the run ends with everything in place.
 """
 
 import contextlib
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Mapping
 
 import jax
@@ -17,13 +19,15 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from checkpoints import checkpoint, digests
+from checkpoints import damage as damage_of
 from checkpoints.checkpoint import ITEMS, CheckpointError
+from checkpoints.damage import DamageError, StorageError
+from core.console import warn
 from core.errors import ConfigError
 from runtime import paths
 from training.state import TrainState
 
-# What goes wrong around a sound checkpoint; anything else in reading one is taken for damage.
-_NOT_DAMAGE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
+WAITS = (1.0, 4.0, 16.0)  # seconds before the storage is asked again
 
 
 @dataclasses.dataclass
@@ -111,6 +115,7 @@ class Checkpoints:
 
         Raises:
           CheckpointError: the newest one does not fit the model, or none could be read.
+          StorageError: the storage does not give them; they stay as they are.
         """
         for step in reversed(self.steps()):
             read, damage = _attempt(self._describe, step)
@@ -143,12 +148,15 @@ class Checkpoints:
 
     def _describe(self, step: int):
         """(meta, {item: tree of what was saved}, {item: {path: digest}})."""
-        saved = self._manager.item_metadata(step)
-        trees = {"params": saved.params.tree, "opt_state": saved.opt_state.tree}
+        try:
+            saved = self._manager.item_metadata(step)
+            trees = {name: saved[name].tree for name in ITEMS}
+        except (AttributeError, KeyError, TypeError) as error:  # it reads nothing but these files
+            raise DamageError(f"what it says of its arrays is not understood: {error}") from error
         meta, sums = checkpoint.read_meta(self.folder / str(step))
         for name, tree in trees.items():
             if sums and set(paths.flatten(tree)) != set(sums[name]):
-                raise ValueError(f"{name} lists other arrays than were saved")
+                raise DamageError(f"{name} lists other arrays than were saved")
         return meta, trees, sums
 
     def _arrays(self, step: int, shapes: TrainState) -> dict:
@@ -164,7 +172,7 @@ class Checkpoints:
                 )
         return items
 
-    def _passed_over(self, step: int, damage: Exception | None, report) -> bool:
+    def _passed_over(self, step: int, damage: DamageError | None, report) -> bool:
         """Moves a checkpoint that any process found damaged aside, so that its step can be saved
         again; whether it did."""
         reason = _agreed(damage)
@@ -194,16 +202,31 @@ def _best_step(meta: Mapping) -> int | None:
 
 
 def _attempt(read: Callable, *args):
-    """(what `read` returns, None), or (None, the error) where the checkpoint is damaged."""
-    try:
-        return read(*args), None
-    except _NOT_DAMAGE:
-        raise
-    except Exception as error:
-        return None, error
+    """(what `read` returns, None), or (None, the error) where the checkpoint is damaged.
+
+    Raises:
+      StorageError: the storage failed each time it was asked.
+    """
+    for wait in (*WAITS, None):
+        try:
+            with damage_of.told():
+                return read(*args), None
+        except DamageError as error:
+            return None, error
+        except StorageError as error:
+            if wait is None:
+                raise StorageError(
+                    "the checkpoints cannot be read: the storage fails",
+                    expected="files of a run that can be continued",
+                    found=f"{error} (asked {len(WAITS) + 1} times)",
+                    fix="see to the storage and give the same command again; nothing was changed",
+                ) from error
+            warn(f"the storage of the checkpoints fails, asking again in {wait:g} s: {error}")
+            time.sleep(wait)
+    raise AssertionError  # the last round returns or raises
 
 
-def _agreed(damage: Exception | None) -> str:
+def _agreed(damage: DamageError | None) -> str:
     """The damage that any process found, the first of them; "" where none did."""
     text = f"process {jax.process_index()}: {damage}" if damage else ""
     if jax.process_count() == 1:

@@ -1,0 +1,81 @@
+"""What went wrong in reading a checkpoint: its files are damaged, or the storage did not give them.
+
+Of a damaged checkpoint nothing more is to be had; the storage may answer the next time. Orbax and
+TensorStore have no types of their own for either: what they raise for which was found by deleting,
+cutting and changing every file of a checkpoint (tests/checkpoints/test_damage.py does it again).
+"""
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+
+from core.errors import UserError
+
+# How TensorStore's messages begin. For INVALID_ARGUMENT, as of bytes that it cannot decode, it
+# leaves the name of the status out.
+_DAMAGED = re.compile(
+    r"(NOT_FOUND|OUT_OF_RANGE|DATA_LOSS|FAILED_PRECONDITION): |"
+    r'Error (opening "zarr3?" driver|reading (local file )?")'
+)
+_STORAGE = re.compile(
+    r"(UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|ABORTED|CANCELLED|INTERNAL|UNKNOWN"
+    r"|PERMISSION_DENIED|UNAUTHENTICATED): |"
+    r".*(\[OS error|HTTP response code: (4[02][0-9]|5\d\d)|HTTP/\d.*\b(429|5\d\d)\b)",
+    re.DOTALL,
+)
+# Packages that gs:// is read with, whose errors have no common base.
+_CLIENTS = ("gcsfs", "aiohttp", "fsspec", "requests", "google")
+
+
+class DamageError(UserError):
+    """Files of a checkpoint are missing, cut short or changed."""
+
+
+class StorageError(UserError):
+    """A checkpoint cannot be read at present, and nothing says that it is damaged."""
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Context of reading, in which known errors are one of the above; others are bugs and pass."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        kind = _kind(error)
+        if kind is None:
+            raise
+        raise kind(f"{type(error).__name__}: {_root(error)}") from error
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those it came from."""
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _root(error: BaseException) -> BaseException:
+    """Of Orbax' error about an array the one of TensorStore, which says more."""
+    return [one for one in _chain(error) if _kind_of(one)][-1]
+
+
+def _kind(error: BaseException) -> type[UserError] | None:
+    kinds = [kind for one in _chain(error) if (kind := _kind_of(one))]
+    return StorageError if StorageError in kinds else next(iter(kinds), None)
+
+
+def _kind_of(error: BaseException) -> type[UserError] | None:
+    text = str(error)
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | FileNotFoundError):
+        return DamageError
+    if isinstance(error, OSError) or type(error).__module__.split(".")[0] in _CLIENTS:
+        return StorageError
+    if isinstance(error, ValueError) and _STORAGE.match(text):
+        return StorageError
+    if isinstance(error, ValueError) and _DAMAGED.match(text):
+        return DamageError
+    return None
