@@ -29,7 +29,8 @@ class DataCatalog:
         self._blocks = {name: block.get("data") or config.data for name, block in streams}
         self._keys = {name: _key(block) for name, block in self._blocks.items()}
         self._evaluated = evaluated or {}
-        self._active = [name for name, block in streams if block.batch_size]
+        evaluations = {block.stream for block in config.get("evals", {}).values()}
+        self._active = [n for n, block in streams if block.batch_size or n in evaluations]
         self._opened: dict[str, Data] = {}
         self._first = ""  # stream whose data was opened first
         self._stores: dict[tuple[str, ...], RegionStore] = {}

@@ -10,9 +10,12 @@ import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from ml_collections import ConfigDict
+
 from core.console import say
 from core.errors import DataError
 from input_pipeline import datasets
+from input_pipeline.datasets import options
 from input_pipeline.datasets.options.shared import LEAKS
 from input_pipeline.datasets.reading import files, official
 from input_pipeline.regions.store import split_paths
@@ -73,7 +76,11 @@ def _split(dataset: str, split: str, data_config) -> frozenset[str]:
             found=f"{dataset}:{split}",
             fix="name a text file of image ids instead",
         )
-    reader = official.Reader(module, data_config)
+    block = data_config
+    if dataset != data_config.dataset:  # its own options are not in this block
+        block = ConfigDict(options.of(dataset))
+        block.update({name: data_config[name] for name in options.SHARED})
+    reader = official.Reader(module, block)
     return frozenset(
         reader.image_name(image_id)
         for _, record in reader.records(split)

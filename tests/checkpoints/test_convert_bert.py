@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -89,17 +90,17 @@ def target(model="vlbert", layers=2, positions=32):
         dtype=np.float32,
     )
     trunk = vl_models.build_trunk(block, spec)
-    ids = np.zeros((1, 1, 4), np.int32)
+    ids = jnp.zeros((1, 1, 4), np.int32)
     batch = dict(
         text_ids=ids, text_mask=ids == 0, segment_ids=ids,
-        regions=np.zeros((1, 1, 2, 6), np.float32), boxes=np.zeros((1, 1, 2, 4), np.float32),
-        image_size=np.ones((1, 1, 2), np.float32), region_mask=np.ones((1, 1, 2), bool),
+        regions=jnp.zeros((1, 1, 2, 6), np.float32), boxes=jnp.zeros((1, 1, 2, 4), np.float32),
+        image_size=jnp.ones((1, 1, 2), np.float32), region_mask=jnp.ones((1, 1, 2), bool),
     )  # fmt: skip
 
     def init(key):
         trunk_params = trunk.init(key, batch, train=False, max_length=6)["params"]
-        states = np.zeros((1, 1, WIDE), np.float32)
-        table = np.zeros((len(MINE), WIDE), np.float32)
+        states = jnp.zeros((1, 1, WIDE), np.float32)
+        table = jnp.zeros((len(MINE), WIDE), np.float32)
         head = heads.MaskedLanguageHead(trunk.sizes).init(key, states, table)["params"]
         return {"trunk": trunk_params, "heads": {"masked_language": head}}
 

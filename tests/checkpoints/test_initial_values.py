@@ -230,9 +230,8 @@ def test_objectives_of_all_streams_are_asked():
 
 
 def test_two_layer_choice_head():
-    trunk = types.SimpleNamespace(
-        sizes=layers.LayerSizes(hidden=2, heads=1, intermediate=4), pooled_width=2
-    )
+    sizes = layers.LayerSizes(hidden=2, heads=1, intermediate=4)
+    trunk = types.SimpleNamespace(sizes=sizes, region_sizes=sizes, pooled_width=2)
     head = choices(classifier="2fc", width=3, head_init="random").head(trunk).build(trunk)
     params = {
         "transform": {"kernel": np.array([[1.0, -1, 2], [0, 1, 1]]), "bias": np.array([0, 0, -9])},

@@ -188,7 +188,8 @@ def test_padding_share_counts_the_rows_that_a_model_runs(name):
     task = MultiTaskModel(CONFIGS[name](), SpecialIds(0, 1, 2, 3, 4, 64), SPEC)
     batch = made_up(CONFIGS[name](), 0)["captions"]
     batch = {k: x[:, :1] if k in ("text_mask", "text_ids") else x for k, x in batch.items()}
-    real, places = task._filled("captions", batch)
+    batch = jax.tree.map(jnp.asarray, batch)
+    real, places = task._fill_rate("captions", batch)
     tokens = batch["text_mask"].sum() + batch["region_mask"].sum()
     expected = (tokens + ROWS, ROWS * 13) if name == "vlbert" else (tokens, ROWS * 14)
     assert (float(real), float(places)) == expected
