@@ -37,7 +37,8 @@ flags.mark_flag_as_required("config")
 def measure(config, parts, flops, draws: int):
     """({stream: [text, regions] int [2, examples]}, {stream: {size: batches}}, real, all, work)."""
     kept, counts, real, slots, work = {}, {}, 0, 0, 0.0
-    for _, batch in zip(range(draws), parts.batches({}), strict=False):
+    plan = (dict.fromkeys(parts.example, draw) for draw in range(draws))
+    for _, batch in parts.batches(plan):
         work += flops(batch)
         for name, arrays in batch.items():
             block = config.streams[name]

@@ -57,9 +57,9 @@ def pair_by_pair(evaluator, params, texts, images, *, shards: int):
     batch = {key: split(jnp.repeat(x, width, 0)[:, None]) for key, x in texts.items()}
     for key, x in images.items():
         batch[key] = split(jnp.tile(x, (count, *[1] * (x.ndim - 1)))[:, None])
-    task, block = evaluator._task, evaluator._block
-    outputs = task.outputs(params, block.stream, batch, pairs=((0, 0),))
-    logits = task.head(params, evaluator._head_name)(outputs["pooled"])
+    model, block = evaluator._model, evaluator._block
+    outputs = model.outputs(params, block.stream, batch, pairs=((0, 0),))
+    logits = model.head(params, evaluator._head_name)(outputs["pooled"])
     return logits[:, 0].reshape(count, width)
 
 

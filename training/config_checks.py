@@ -164,6 +164,9 @@ def _check_run(config) -> None:
             found=", ".join(f"{axis}=-1" for axis in free),
             fix=f"--config.mesh.{free[1]}=1",
         )
+    datasets_options.require_together("config.data", config.data)
+    for name, block in config.streams.items():
+        datasets_options.require_together(f"config.streams.{name}.data", block.data)
     best = config.checkpoint.best
     if best and best.split("/")[1] not in config.evals:
         raise ConfigError(
@@ -172,14 +175,6 @@ def _check_run(config) -> None:
             expected=f"evals/<one of {sorted(config.evals)}>/<metric>, or empty",
             found=repr(best),
             fix="--config.checkpoint.best=",
-        )
-    scenes = config.data.get("scenes", {})
-    if scenes and scenes.min_objects > scenes.max_objects:
-        raise ConfigError(
-            "scenes of no possible number of objects",
-            where="config.data.scenes.min_objects",
-            expected=f"at most max_objects, {scenes.max_objects}",
-            found=scenes.min_objects,
         )
 
 

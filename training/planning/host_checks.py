@@ -115,8 +115,9 @@ def devices() -> str:
 def data(config: ConfigDict) -> str:
     """Opens the run's data as training does, reads this host's share of a batch; its digest."""
     from runtime import sharding
-    from training import setup
+    from training import config_checks, setup
 
+    config_checks.check(config)
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         _, digests = setup.prepare(config, mesh)

@@ -10,6 +10,8 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from core.checks import Check
 from input_pipeline.datasets.options import shared
 
@@ -41,6 +43,20 @@ def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
 def checks(dataset: str) -> dict[str, Check]:
     """{option, or dotted name of a nested one: what it must be}."""
     return shared.CHECKS | (_module(dataset).CHECKS if dataset in known() else {})
+
+
+def require_together(where: str, block: ConfigDict) -> None:
+    """Checks options of a block that must fit each other.
+
+    Args:
+      where: the block, such as "config.data".
+      block: each of its options is what it must be.
+
+    Raises:
+      ConfigError: some do not.
+    """
+    if block.dataset in known():
+        getattr(_module(block.dataset), "require_together", lambda where, block: None)(where, block)
 
 
 def _module(dataset: str) -> Any:

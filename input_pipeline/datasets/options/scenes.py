@@ -1,6 +1,9 @@
 """Options of the embedded data set."""
 
+from ml_collections import ConfigDict
+
 from core.checks import one_of, whole
+from core.errors import ConfigError
 from input_pipeline.datasets.options import shared
 
 RECORDS = ("captions", "questions", "expressions", "answers", "rationales", "statements")
@@ -29,3 +32,15 @@ CHECKS = {
     "scenes.max_objects": whole(2),
     "scenes.feature_dim": whole(1),
 }
+
+
+def require_together(where: str, block: ConfigDict) -> None:
+    """Raises ConfigError where there is no possible number of objects."""
+    scenes = block.scenes
+    if scenes.min_objects > scenes.max_objects:
+        raise ConfigError(
+            "scenes of no possible number of objects",
+            where=f"{where}.scenes.min_objects",
+            expected=f"at most max_objects, {scenes.max_objects}",
+            found=scenes.min_objects,
+        )

@@ -7,7 +7,7 @@ import pytest
 from made_data import ASSEMBLE, captions, config, write_all, write_jsonl, write_store
 from test_stream import build, equal
 
-from core.errors import DataError
+from core.errors import ConfigError, DataError
 from input_pipeline.streams import pipeline
 
 
@@ -95,7 +95,7 @@ def test_missing_regions_are_an_error_or_skipped(tmp_path, capsys):
 
 
 def test_wrong_options_are_refused(folder, tmp_path):
-    with pytest.raises(DataError, match=r"one of .*boxes_and_words"):
+    with pytest.raises(ConfigError, match=r"one of .*boxes_and_words"):
         build(folder, stream={"flip": "on"})
     with pytest.raises(DataError, match=r"(?s)unknown split.*'train'.*'validation'"):
         pipeline.build_evaluation(config(folder), "captions", ASSEMBLE, batch_size=4)
