@@ -11,7 +11,7 @@ holds several splits, and `data.train_split` and `data.eval_split` are values of
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import xxhash
@@ -28,7 +28,7 @@ from input_pipeline.datasets.reading import (
 )
 from input_pipeline.datasets.reading.answers import AnswerVocabulary
 from input_pipeline.datasets.reading.prepared import Prepared
-from input_pipeline.datasets.records import RowOptions
+from input_pipeline.datasets.records import Record, RowOptions
 from input_pipeline.regions.store import split_paths
 from input_pipeline.texts.rows import Row, Skipped
 
@@ -39,7 +39,15 @@ def prepare(data_config) -> Prepared:
     Raises:
       DataError: no annotations, or what is wrong with them.
     """
-    config, keys = data_config, data_config.json_keys
+    return _Texts(data_config, _splits(data_config)).prepared()
+
+
+def _splits(config) -> dict[str, list[str]]:
+    """{split: its files}.
+
+    Raises:
+      DataError: no files are named, or two splits have one name.
+    """
     files = split_paths(config.annotations)
     held_out = split_paths(config.eval_annotations)
     if not files:
@@ -51,7 +59,7 @@ def prepare(data_config) -> Prepared:
             fix="--config.data.annotations=captions.jsonl",
         )
     splits = {config.train_split: files}
-    if held_out or keys.split:
+    if held_out or config.json_keys.split:
         splits[config.eval_split] = held_out or files
     if held_out and config.eval_split == config.train_split:
         raise DataError(
@@ -60,67 +68,85 @@ def prepare(data_config) -> Prepared:
             expected="two names, since data.eval_annotations is set",
             found=repr(config.eval_split),
         )
+    return splits
 
-    files_of, kind, train = splits.__getitem__, config.records, config.train_split
 
-    def made_of(split: str) -> str:
-        names = (keys.image_id, keys.text, keys.split, split, config.on_missing)
-        parts: list[Any] = [text_corpus.fingerprint(files_of(split)), *names]
-        if kind not in jsonl_tasks.CAPTIONS:
-            parts += [kind, split == train, keys.to_dict()]
-        return json.dumps(parts)
+class _Texts:
+    """The lines of JSONL files as records, and as rows of a text table."""
 
-    classes: tuple[str, ...] = ()
-    if kind == "classify":
-        classes = _classes(
-            config,
-            lambda: jsonl_lines.class_names(files_of(train), keys, train),
-            lambda: made_of(train),
+    def __init__(self, config, splits: Mapping[str, list[str]]):
+        self._config, self._splits, self._kind = config, splits, config.records
+        self._train, self._classes, self._answers = config.train_split, (), None
+        if self._kind == "classify":
+            files = splits[self._train]
+            self._classes = _classes(
+                config,
+                lambda: jsonl_lines.class_names(files, config.json_keys, self._train),
+                self._train_fingerprint,
+            )
+        elif self._kind == "questions":
+            self._answers = answer_list.named_or_built(
+                config, lambda: self._records(self._train), self._train_fingerprint
+            )
+
+    def prepared(self) -> Prepared:
+        """What is handed over to the streams."""
+        config = self._config
+        return Prepared(
+            stores=split_paths(config.regions),
+            vocab=vocabulary.named_or_trained(
+                config, lambda: self._rows(self._train), self._train_fingerprint
+            ),
+            rows=self._rows,
+            fingerprint=self._fingerprint,
+            splits=tuple(self._splits),
+            corpus=split_paths(config.corpus),
+            origin=lambda split: ", ".join(self._splits[split]),
+            answers=self._answers,
+            records=self._records,
+            labels=self._classes,
         )
 
-    def parts(split: str) -> Iterator[tuple[int, Any]]:
+    def _lines(self, split: str) -> Iterator[tuple[int, Record | Skipped]]:
+        """(number of the file, record) of each line."""
         reader = jsonl_tasks.Reader(
-            kind, keys, config.on_missing, trained=split == train, classes=classes
+            self._kind,
+            self._config.json_keys,
+            self._config.on_missing,
+            trained=split == self._train,
+            classes=self._classes,
         )
-        return reader.records(files_of(split), split)
+        return reader.records(self._splits[split], split)
 
-    def records(split: str) -> Iterator[Any]:
-        return (record for _, record in parts(split) if not isinstance(record, Skipped))
+    def _records(self, split: str) -> Iterator[Record]:
+        return (record for _, record in self._lines(split) if not isinstance(record, Skipped))
 
-    answers = None
-    if kind == "questions":
-        answers = answer_list.named_or_built(config, lambda: records(train), lambda: made_of(train))
-
-    def rows(split: str) -> Iterator[Row | Skipped]:
-        for source, record in parts(split):
+    def _rows(self, split: str) -> Iterator[Row | Skipped]:
+        for source, record in self._lines(split):
             if isinstance(record, Skipped):
                 yield record
             else:
+                all_regions = not getattr(record, "candidates", ())
                 yield from record.rows(
-                    RowOptions(
-                        source=source,
-                        answers=answers,
-                        kind="answers",
-                        all_regions=not getattr(record, "candidates", ()),
-                    )
+                    RowOptions(source, self._answers, "answers", all_regions=all_regions)
                 )
 
-    def fingerprint(split: str) -> str:
-        named = json.dumps(classes) if classes else answers.fingerprint if answers else ""
-        return made_of(split) + named
+    def _fingerprint(self, split: str) -> str:
+        """Of the records, and of the lists that their targets are numbers of."""
+        lists = json.dumps(self._classes) if self._classes else ""
+        return self._of_records(split) + (self._answers.fingerprint if self._answers else lists)
 
-    return Prepared(
-        stores=split_paths(config.regions),
-        vocab=vocabulary.named_or_trained(config, lambda: rows(train), lambda: made_of(train)),
-        rows=rows,
-        fingerprint=fingerprint,
-        splits=tuple(splits),
-        corpus=split_paths(config.corpus),
-        origin=lambda split: ", ".join(files_of(split)),
-        answers=answers,
-        records=records,
-        labels=classes,
-    )
+    def _train_fingerprint(self) -> str:
+        return self._of_records(self._train)
+
+    def _of_records(self, split: str) -> str:
+        """Text that changes whenever the records of a split would."""
+        keys = self._config.json_keys
+        names = (keys.image_id, keys.text, keys.split, split, self._config.on_missing)
+        parts: list[Any] = [text_corpus.fingerprint(self._splits[split]), *names]
+        if self._kind not in jsonl_tasks.CAPTIONS:
+            parts += [self._kind, split == self._train, keys.to_dict()]
+        return json.dumps(parts)
 
 
 def _classes(config, made, fingerprint) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from core import remote
 from core.errors import DataError
 from input_pipeline.datasets.reading import answer_list, builder, text_corpus, vocabulary
 from input_pipeline.datasets.reading.prepared import Prepared
-from input_pipeline.datasets.records import MultipleChoice, Question, RowOptions
+from input_pipeline.datasets.records import Question, Record, RowOptions
 from input_pipeline.regions.store import split_paths
 from input_pipeline.texts.rows import Row, Skipped
 
@@ -156,66 +156,67 @@ def prepare(module: types.ModuleType | str, data_config) -> Prepared:
     Raises:
       DataError: no folder of official files, or what is wrong with them.
     """
-    reader = Reader(sys.modules[module] if isinstance(module, str) else module, data_config)
+    found = sys.modules[module] if isinstance(module, str) else module
+    return _Texts(Reader(found, data_config), data_config).prepared()
 
-    train_split = data_config.train_split
-    # Declared by the data sets that offer several kinds of records, or candidates.
-    kind = data_config.get("records", "")
-    all_regions = data_config.get("candidates", "") == "regions"
 
-    def records(split: str) -> Iterator[Any]:
-        for _, record in reader.records(split):
+class _Texts:
+    """The records of an official data set as rows of a text table."""
+
+    def __init__(self, reader: Reader, data_config):
+        self._reader, self._config, self._train = reader, data_config, data_config.train_split
+        # Declared by the data sets that offer several kinds of records, or candidates.
+        self._kind = data_config.get("records", "")
+        self._all_regions = data_config.get("candidates", "") == "regions"
+        self._answers = None
+        if reader.module.BUILDER.record is Question:
+            self._answers = answer_list.named_or_built(
+                data_config, lambda: self._records(self._train), self._train_fingerprint
+            )
+
+    def prepared(self) -> Prepared:
+        """What is handed over to the streams."""
+        config, reader = self._config, self._reader
+        return Prepared(
+            stores=split_paths(config.regions),
+            vocab=vocabulary.named_or_trained(
+                config, lambda: self._rows(self._train), self._train_fingerprint
+            ),
+            rows=self._rows,
+            fingerprint=self._fingerprint,
+            splits=reader.splits,
+            corpus=split_paths(config.corpus),
+            origin=lambda split: _few(reader.files(split)),
+            image_name=reader.image_name,
+            answers=self._answers,
+            records=self._records,
+            labels=getattr(reader.module, "LABELS", ()),
+        )
+
+    def _records(self, split: str) -> Iterator[Record]:
+        for _, record in self._reader.records(split):
             if not isinstance(record, Skipped):
                 yield record
 
-    def train_fingerprint() -> str:
-        return reader.fingerprint(train_split)
-
-    answers = None
-    if reader.module.BUILDER.record is Question:
-        answers = answer_list.named_or_built(
-            data_config, lambda: records(train_split), train_fingerprint
-        )
-
-    def made(split: str) -> Iterator[Row | Skipped]:
-        for source, record in reader.records(split):
+    def _rows(self, split: str) -> Iterator[Row | Skipped]:
+        classes = getattr(self._reader.module, "CLASSES", ())
+        for source, record in self._reader.records(split):
             if isinstance(record, Skipped):
                 yield record
             else:
                 yield from record.rows(
-                    RowOptions(
-                        source=source,
-                        answers=answers,
-                        kind=kind,
-                        classes=getattr(reader.module, "CLASSES", ()),
-                        all_regions=all_regions,
-                    )
+                    RowOptions(source, self._answers, self._kind, classes, self._all_regions)
                 )
 
-    def fingerprint(split: str) -> str:
-        made_of = [reader.fingerprint(split), answers.fingerprint if answers else ""]
-        # Settings that make other rows of the same records.
-        if reader.module.BUILDER.record is MultipleChoice:
-            made_of.append(kind)
-        return "".join(made_of)
+    def _train_fingerprint(self) -> str:
+        return self._reader.fingerprint(self._train)
 
-    return Prepared(
-        stores=split_paths(data_config.regions),
-        vocab=vocabulary.named_or_trained(
-            data_config, lambda: made(train_split), train_fingerprint
-        ),
-        rows=made,
-        fingerprint=fingerprint,
-        splits=reader.splits,
-        corpus=split_paths(data_config.corpus),
-        origin=lambda split: _few(reader.files(split)),
-        image_name=reader.image_name,
-        answers=answers,
-        records=records,
-        labels=getattr(reader.module, "LABELS", ()),
-    )
+    def _fingerprint(self, split: str) -> str:
+        """Of the records, and of what makes other rows of the same ones."""
+        answers = self._answers.fingerprint if self._answers else ""
+        return self._reader.fingerprint(split) + answers + self._kind
 
 
 def _few(paths: list[str]) -> str:
-    """Paths for a message; Flickr30k Entities has a file an image."""
+    """Paths for a message; Flickr30k Entities has one file per image."""
     return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
