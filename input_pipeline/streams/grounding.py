@@ -44,7 +44,7 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of: NameOf) -> No
     # Both originals let the whole image compete with candidates, not with an exercise's options.
     for key, with_image in (("candidate_boxes", True), ("option_boxes", False)):
         if key in batch:
-            found = _candidates(batch, _boxes(batch, key), name_of)
+            found = _candidates(batch, key, name_of)
             found[..., 0] = with_image
             batch["candidate_mask"] = found
     if "object_boxes" not in batch:
@@ -66,11 +66,9 @@ def _boxes(batch: dict[str, np.ndarray], key: str) -> np.ndarray:
     return flat[:, : flat.shape[1] // 4 * 4].reshape(len(flat), -1, 4)
 
 
-def _candidates(
-    batch: dict[str, np.ndarray], candidates: np.ndarray, name_of: NameOf
-) -> np.ndarray:
-    """bool [B, M, R]: regions that are candidates."""
-    mask = batch["region_mask"]
+def _candidates(batch: dict[str, np.ndarray], key: str, name_of: NameOf) -> np.ndarray:
+    """bool [B, M, R]: regions that are candidates, of the boxes at a key of the batch."""
+    mask, candidates = batch["region_mask"], _boxes(batch, key)
     rows = overlap.match(batch["boxes"][:, 0], mask[:, 0], candidates, MIN_CANDIDATE_IOU)
     lost = np.flatnonzero(candidates.any((1, 2)) & ~rows.any(1))
     if lost.size:
@@ -80,8 +78,12 @@ def _candidates(
             where=f"example {name_of(i)!r}",
             expected=f"regions with boxes such as {candidates[i][0].round(1).tolist()}",
             found=f"boxes such as {batch['boxes'][i, 0, 1].round(1).tolist()}",
-            fix="import features of the candidate boxes, or choose among the regions there are: "
-            "--config.data.candidates=regions",
+            fix="import features of the candidate boxes"
+            + (
+                ", or choose among the regions there are: --config.data.candidates=regions"
+                if key == "candidate_boxes"
+                else ""
+            ),
         )
     out = np.zeros_like(mask)
     np.put_along_axis(out[:, 0], rows, True, axis=1)

@@ -57,7 +57,3 @@ ANSWERS = dict(
     answer_count=9,  # questions an answer must be the main one of, where the list is made
 )
 ANSWER_CHECKS = dict(answers=text(), answer_count=whole(1))
-
-# Of data sets that point at one of several boxes.
-CANDIDATES = dict(candidates="gt")  # may be chosen: the annotated boxes, or all "regions"
-CANDIDATE_CHECKS = dict(candidates=one_of("gt", "regions"))
