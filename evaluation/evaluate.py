@@ -75,7 +75,10 @@ def write_report(
       figures: figures() → {"evals/<name>/<metric>": value}, the last ones; asked for on the first
         process alone.
     """
-    evaluated = any(b.split in ("eval", config.data.eval_split) for b in config.evals.values())
+    evaluated = any(
+        block.split in ("eval", config.streams[block.stream].data.eval_split)
+        for block in config.evals.values()
+    )
     if not (config.predict.examples and evaluated):
         return
     found = predictors()

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 
 import objectives
-from core.errors import ConfigError
 from evaluation import evaluators, predict
 from evaluation.stream import EvaluationStream, no_pictures, process_shard
 from input_pipeline.datasets.reading import pictures
@@ -113,7 +112,7 @@ class _Setup:
         )
 
     def _build_model(self) -> MultiTaskModel:
-        lists, common = {}, self._catalog.any
+        lists, common = {}, self._catalog.of(next(iter(self._streams)))
         for name in self._streams:
             prepared = self._catalog.of(name).prepared
             answers = list(prepared.answers.labels) if prepared.answers else []
@@ -168,11 +167,6 @@ class _Setup:
         sharding.check_batch_sizes(
             {block.stream: block.batch_size}, self._mesh, 1, "config.evals." + name
         )
-        if block.stream not in self._model.streams:
-            raise ConfigError(
-                f"config.evals.{name} reads stream {block.stream!r}, but only "
-                f"{sorted(self._model.streams)} are on (batch_size > 0)"
-            )
         kind = evaluators.load(block.evaluator)
         stream = self._evaluation_stream(
             block.stream,

@@ -29,8 +29,7 @@ class DataCatalog:
         self._blocks = {name: block.get("data") or config.data for name, block in streams}
         self._keys = {name: _key(block) for name, block in self._blocks.items()}
         self._evaluated = evaluated or {}
-        evaluations = {block.stream for block in config.get("evals", {}).values()}
-        self._active = [n for n, block in streams if block.batch_size or n in evaluations]
+        self._active = [name for name, block in streams if block.batch_size]
         self._opened: dict[str, Data] = {}
         self._first = ""  # stream whose data was opened first
         self._stores: dict[tuple[str, ...], RegionStore] = {}
@@ -51,9 +50,11 @@ class DataCatalog:
                 for split in self._evaluated.get(name, ("eval",))
             }
             data = Data(
-                self._blocks[stream], splits, open_store=self._store,
+                self._blocks[stream],
+                splits,
+                open_store=self._store,
                 held_out=lambda: self._evaluated_elsewhere(key),
-            )  # fmt: skip
+            )
             if self._opened:
                 self._require_alike(stream, data)
             else:
@@ -65,11 +66,6 @@ class DataCatalog:
         """The `data` block of a stream."""
         return self._blocks[stream]
 
-    @property
-    def any(self) -> Data:
-        """Some stream's data, for what all have in common."""
-        return self.of(self._first or (self._active or list(self._blocks))[0])
-
     def _store(self, folders: Collection[str]) -> RegionStore:
         key = tuple(map(str, folders))
         if key not in self._stores:
@@ -77,9 +73,16 @@ class DataCatalog:
         return self._stores[key]
 
     def _evaluated_elsewhere(self, key: str) -> list[leaks.HeldOut]:
-        """What is evaluated of the data of other streams, by names over data sets."""
-        others = {self._keys[name]: name for name in self._active if self._keys[name] != key}
-        return [item for name in others.values() for item in self.of(name).evaluated_images()]
+        """What is evaluated of the data of other streams.
+
+        Ids of images mean the same in one region store; elsewhere only names over data sets do.
+        """
+        store, held = self._opened[key].store, []
+        for other, name in {self._keys[name]: name for name in self._active}.items():
+            if other != key:
+                data = self.of(name)
+                held += data.evaluated_images(by_id=data.store is store)
+        return held
 
     def _require_alike(self, stream: str, data: Data) -> None:
         first = self._opened[self._keys[self._first]]

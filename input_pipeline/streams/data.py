@@ -173,14 +173,19 @@ class Data:
             self.prepared.origin(own),
         )
 
-    def evaluated_images(self) -> list[leaks.HeldOut]:
-        """The images of the splits that are evaluated, by their names over data sets."""
+    def evaluated_images(self, *, by_id: bool = True) -> list[leaks.HeldOut]:
+        """The images of the splits that are evaluated, by their names over data sets.
+
+        Args:
+          by_id: whether those without such a name are told by their ids, which mean something in
+            their region store alone.
+        """
         held, name = [], self.prepared.image_name
         for split in sorted({self.split_name(split) for split in self._evaluated}):
             if split in self.prepared.splits:
                 table = self._captions_table(split)
-                source = f"split {split!r} of {table.origin}"
-                held.append(leaks.HeldOut(frozenset(map(name, table.images)), source))
+                names = frozenset(name(i) for i in table.images if by_id or name(i) != i)
+                held.append(leaks.HeldOut(names, f"split {split!r} of {table.origin}"))
         return held
 
     def _held_out(self, table: TextTable, with_regions: np.ndarray) -> dict[int, str]:

@@ -1,7 +1,7 @@
 """Streams own their data: what they share, what they may not, and what is opened once."""
 
 import pytest
-from made_data import write_all, write_jsonl
+from made_data import write_all, write_jsonl, write_store
 
 from configs import common
 from core.errors import DataError
@@ -108,3 +108,15 @@ def test_a_stream_may_have_another_data_set(folder):
     config.streams.labels.data.variant = "refcocog"
     assert config.streams.labels.data.vocab == "vocab.txt"
     assert "variant" not in config.data
+
+
+def test_ids_of_two_stores_are_not_compared(folder):
+    """Image "img6" of another store is another image."""
+    vocab = pipeline.DataCatalog(two_streams(folder)).of("captions").prepared.vocab
+    config = two_streams(folder, vocab=vocab, leaks="error")
+    config.data.eval_annotations = write_jsonl(
+        folder / "eval.jsonl", [dict(image_id="img6", text="a dog")]
+    )
+    config.streams.labels.data.eval_annotations = ""
+    config.streams.labels.data.regions = write_store(folder / "other_store")
+    assert pipeline.build_streams(config, ASSEMBLE)["labels"].num_examples == 8

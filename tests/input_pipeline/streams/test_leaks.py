@@ -143,3 +143,11 @@ def test_visual_genome_holds_images_of_coco(tmp_path, capsys):
     path.write_text(json.dumps([{"coco_id": 139}]))
     with pytest.raises(DataError, match=r"(?s)'image_id' is missing.*image_data\.json\[0\]"):
         leaks.coco_names(str(path))
+
+
+def test_another_data_set_with_options_of_its_own_is_held_out(tmp_path):
+    """Its options are not in the config's block: it is read with their defaults."""
+    write_all(tmp_path)
+    tree = jsonl_config(tmp_path, held_out="refcoco:val", manual_dir=str(tmp_path))
+    with pytest.raises(DataError, match=r"refs\(unc\)\.p"):  # looked for, so far as it goes
+        build(tree)
