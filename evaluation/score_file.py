@@ -7,13 +7,14 @@ metadata. Scores are written in place: a killed process loses only those not yet
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xxhash
 from jaxtyping import PyTree
 
+from core.console import say
 from runtime import paths, sharding
 
 
@@ -28,10 +29,7 @@ def digest(params: PyTree) -> str:
 
 
 def open_scores(
-    path: pathlib.Path,
-    metadata: Mapping[str, Any],
-    shape: tuple[int, int],
-    say: Callable[[str], None] = print,
+    path: pathlib.Path, metadata: Mapping[str, Any], shape: tuple[int, int]
 ) -> np.ndarray:
     """Opens the scores at a path, or starts over if their metadata differ.
 
@@ -39,7 +37,6 @@ def open_scores(
       path: ends in .npy; its folder is made.
       metadata: JSON, what the scores depend on: parameters, data, options.
       shape: (texts, images).
-      say: called with a message when existing scores are discarded.
 
     Returns:
       float32 array [texts, images]; assignments to it are written to the file.

@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from core.console import say
 from core.errors import ConfigError
 from runtime import paths
 
@@ -127,7 +128,7 @@ def spec_of(path: str, shape: tuple[int, ...], mesh, report: Callable[[str], Non
     return P(*split)
 
 
-def of_state(tree, mesh, report: Callable[[str], None] = print):
+def of_state(tree, mesh, report: Callable[[str], None] = say):
     """NamedShardings of a whole train state (or any tree of arrays or shapes).
 
     What falls back to replication is reported once, in one line, by parameter.
@@ -142,7 +143,7 @@ def of_state(tree, mesh, report: Callable[[str], None] = print):
     return shardings
 
 
-def report_heads(model, mesh, report: Callable[[str], None] = print) -> None:
+def report_heads(model, mesh, report: Callable[[str], None] = say) -> None:
     """Says where `tensor` cuts through attention heads, for which activations are moved around.
 
     Args:

@@ -22,7 +22,7 @@ from checkpoints import checkpoint, digests
 from checkpoints import damage as damage_of
 from checkpoints.checkpoint import ITEMS, CheckpointError
 from checkpoints.damage import DamageError, StorageError
-from core.console import warn
+from core.console import say, warn
 from core.errors import ConfigError
 from runtime import paths
 from training.state import TrainState
@@ -102,7 +102,7 @@ class Checkpoints:
         temporary.write_text(json.dumps(digests.seal(meta, found)))
         temporary.replace(path)
 
-    def restore(self, shapes: TrainState, *, check=lambda meta: None, report=print):
+    def restore(self, shapes: TrainState, *, check=lambda meta: None, report=say):
         """The newest usable state, or None where there is no checkpoint.
 
         Args:
