@@ -10,39 +10,18 @@ needs XLA_FLAGS=--xla_gpu_deterministic_ops=true.
 """
 
 import contextlib
-import dataclasses
-import json
-import time
-from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from core import remote
 from core.console import say
 from core.errors import ConfigError
-from evaluation import evaluate
-from runtime import compile_cache, sharding, signals, tracing, watchdog
-from training import config_checks, modes, starts, stream_schedule
+from runtime import compile_cache, sharding, signals, watchdog
+from training import config_checks, modes, starts
 from training.parts import Parts
-from training.run import (
-    ahead,
-    best,
-    disk,
-    divergence,
-    goodput,
-    logs,
-    metrics,
-    plot,
-    run_checkpoints,
-    runfolder,
-    steps,
-    throughput,
-)
-from training.run import summary as summaries
-from training.state import StateMaker, TrainState
-from training.step import make_train_step
+from training.run import disk, goodput, logs, run_checkpoints, runfolder
+from training.state import StateMaker
+from training.trainer import Run, Trainer
 
 MODES = ("train", "eval", "predict", "dry_run")
 
@@ -123,8 +102,13 @@ def train(
 
     unevaluated = meta.get("unevaluated", False)
     log = logs.Logs(config, workdir, after_step=start if found else -1, evaluated=not unevaluated)
-    run = Run(config, workdir, parts, mesh, stop, ledger)
-    trainer = Trainer(run, maker, store, log, meta | dict(identity=identity))
+    trainer = Trainer(
+        Run(config, workdir, parts, mesh, stop, ledger),
+        maker,
+        store,
+        log,
+        meta | dict(identity=identity),
+    )
     try:
         trainer.write_goodput()
         if unevaluated:  # SIGTERM came in between
@@ -140,244 +124,3 @@ def train(
         with contextlib.ExitStack() as last:  # each of them, even where one fails
             last.callback(log.close)
             last.callback(store.close)
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """What a run is made of; see `train`."""
-
-    config: ConfigDict
-    workdir: remote.Path
-    parts: Parts
-    mesh: jax.sharding.Mesh
-    stop: signals.StopSignal
-    ledger: goodput.Ledger
-
-
-class Trainer:
-    """Runs steps, logging, evaluations and checkpoints.
-
-    Attributes:
-      step: updates done.
-      draws: {stream: draw of its next batch}.
-    """
-
-    def __init__(
-        self,
-        run: Run,
-        maker: StateMaker,
-        store: run_checkpoints.Checkpoints,
-        log: logs.Logs,
-        meta: Mapping[str, Any],
-    ):
-        """Begins at step 0, or where a checkpoint left off.
-
-        Args:
-          run: what is trained.
-          maker: of its state.
-          store: its checkpoints.
-          log: its metrics.
-          meta: of the checkpoint that is continued, or of a new run; with the run's `identity`.
-        """
-        config, parts = run.config, run.parts
-        self._run, self._store, self._log = run, store, log
-        self.step, self.draws = meta["step"], dict(meta["draws"])
-        self._identity = meta["identity"]
-        self._began, self._elapsed_before = time.perf_counter(), meta["elapsed"]
-        self._stopped = self._unevaluated = False  # the latter: an evaluation was broken off here
-        self._best = best.BestMetric(config.checkpoint.best, meta["best"])
-        self._schedule = stream_schedule.make(
-            config.stream_schedule, list(parts.example), meta.get("stream_schedule")
-        )
-        self._skips = divergence.Skips(config.optimizer.skip_nonfinite, meta.get("skips"))
-        window = metrics.Window(meta["window"])
-        self._results = ahead.Results(window, self._skips, store.steps)
-        self._clock = metrics.Clock()
-        self._peak = throughput.peak(run.mesh.devices.ravel())
-        self._learning_rate = maker.optimizer.rate
-        sizes = {name: config.streams[name].batch_size for name in parts.example}
-        self._run_step = steps.StepRunner(
-            make_train_step(
-                parts.model,
-                maker.optimizer,
-                run.mesh,
-                jax.tree.map(lambda x: x.sharding, maker.state),
-                seed=config.seed,
-                accumulate=config.optimizer.accumulate,
-                skip_nonfinite=bool(config.optimizer.skip_nonfinite),
-            ),
-            parts.flops(maker.params),
-            sizes,
-            self._clock,
-            run.ledger,
-        )
-        count = sum(x.size for x in jax.tree.leaves(maker.params))
-        say(
-            f"{count:,} parameters, {len(maker.optimizer.frozen)} arrays frozen; mesh "
-            f"{dict(run.mesh.shape)} of {run.mesh.devices.ravel()[0].device_kind}; batch {sizes}"
-        )
-
-    def train(self, state: TrainState) -> TrainState:
-        """Trains to the last step or the stop signal."""
-        config, total = self._run.config, self._run.config.total_steps
-        window = tracing.Window(config.profile, self._run.workdir / "profile")
-        batches = self._batches()
-        with contextlib.closing(window):
-            while self.step < total and not self._stopped:
-                draws, ids, batch = next(batches)
-                window.step(self.step + 1, state)
-                state = self._update(state, draws, ids, batch)
-                last = self.step == total
-                self._stopped = self._run.stop.reached() and not last
-                if self.step % config.log_every == 0 or last:
-                    self._write_log()
-                improved = False
-                if self.step % config.eval_every == 0 or last:
-                    self._results.wait()
-                    before = self._schedule.state()
-                    improved = self.evaluate(state.params)
-                    if self._schedule.state() != before:
-                        # Prefetched batches may be of streams that no longer take part.
-                        batches = self._batches()
-                due = self.step % config.checkpoint.every == 0
-                if due or last or improved or self._stopped:
-                    self._save(state)
-        return state
-
-    def _batches(self) -> Iterator[tuple[dict, dict, dict]]:
-        """(draws, example ids, placed batch) of each step from here on."""
-        plan = stream_schedule.plan(self._schedule, self.step, self.draws)
-        run = self._run
-        return ahead.placed(run.parts.batches(plan), run.mesh, self._clock, run.ledger)
-
-    def _update(self, state: TrainState, draws: dict, ids: dict, batch: dict) -> TrainState:
-        """One step; its results are looked at later."""
-        if self._run_step.is_new(batch):
-            self._results.wait()  # what is under way is no part of the compilation
-        first = not self._run_step.compiled
-        state, out = self._run_step(state, batch, draws)
-        if first:
-            self._run.stop.protect()
-        self.step += 1
-        self.draws |= {name: int(draw) + 1 for name, draw in draws.items()}
-        self._results.add(self.step, draws, ids, out)
-        return state
-
-    def _write_log(self) -> None:
-        """Logs metrics since the last log line."""
-        self._results.wait()
-        total, skips = self._run.config.total_steps, self._skips
-        line = metrics.train_line(self._results.window, self._clock, self._peak)
-        # A skipped update does not count in the schedule.
-        line["train/learning_rate"] = float(self._learning_rate(self.step - skips.total))
-        if skips.limit:
-            line["train/skipped_updates"] = skips.total
-        line |= self._run.ledger.figures()
-        eta = self._run_step.seconds_left(total - self.step)
-        say(metrics.console_line(self.step, total, line, eta))
-        norms = self._results.norms.items()
-        line |= {f"train/gradient_norm/{group}": float(norm) for group, norm in norms}
-        self._log.write(self.step, line)
-        self.write_goodput()
-        self._store.check()
-        self._results.window = metrics.Window()
-        self._clock.restart()
-
-    def evaluate(self, params) -> bool:
-        """Runs every evaluator; returns whether the best metric improved."""
-        began, ledger = time.perf_counter(), self._run.ledger
-        try:
-            with ledger.during("evaluation"):
-                values = evaluate.metrics_of(self._run.parts.evaluators, params)
-        except signals.Stopped:
-            self._stopped = self._unevaluated = True
-            return False
-        if not values:
-            return False
-        self.write_goodput()
-        say(evaluate.lines(self.step, values))
-        self._log.write(self.step, values)
-        self._clock.pause(time.perf_counter() - began)
-        self._schedule.evaluated(self.step, values)
-        return self._best.improved(self.step, values)
-
-    def _save(self, state: TrainState) -> None:
-        self._results.wait()  # a state that is not finite is never saved
-        began = time.perf_counter()
-        with self._run.ledger.during("checkpoints"):
-            self._log.flush()  # a run that resumes from it does not log these lines again
-            self._store.save(state, self.meta())
-        self.write_goodput()
-        self._clock.pause(time.perf_counter() - began)
-
-    def meta(self) -> dict[str, Any]:
-        """What a checkpoint says of the run as it is now: JSON."""
-        parts = self._run.parts
-        return dict(
-            step=self.step,
-            draws=self.draws,
-            stream_schedule=self._schedule.state(),
-            identity=self._identity,
-            elapsed=self._elapsed(),
-            best=self._best.record,
-            window=self._results.window.totals,
-            unevaluated=self._unevaluated,
-            skips=self._skips.state(),
-            goodput=self._run.ledger.state(),
-            facts=parts.data_metadata,
-            heads={name: spec.to_dict() for name, spec in parts.model.head_specs.items()},
-            config=runfolder.plain(self._run.config),
-        )
-
-    def write_goodput(self, *, finished: bool = False) -> None:
-        """Writes the goodput breakdown so far."""
-        if jax.process_index() == 0:
-            self._run.ledger.write(self._run.workdir, finished=finished)
-
-    def finish(self, params) -> dict[str, Any]:
-        """Waits for the last checkpoint; writes the report; prints the output paths."""
-        run = self._run
-        with run.ledger.during("checkpoints"):
-            self._store.wait()
-            self._log.flush()
-        self.write_goodput(finished=not self._stopped)
-        summary = self._summary()
-        if self._stopped:
-            say(f"stopped by a signal; step {self.step} is saved: the same command continues")
-            say(run.ledger.line())
-            return summary
-        if jax.process_index() == 0:
-            path = run.workdir / "summary.json"
-            path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-            say(summaries.table(summary))
-            say(run.ledger.line())
-            say(f"done: {path}, {plot.draw(run.workdir)}")
-        evaluate.write_report(
-            run.config,
-            run.workdir,
-            run.parts.predictors,
-            params,
-            lambda: metrics.last_evaluation(run.workdir),
-        )
-        return summary
-
-    def _summary(self) -> dict[str, Any]:
-        """Final figures; {} but on the first process."""
-        if jax.process_index() != 0:
-            return {}
-        run = self._run
-        lines = metrics.read(run.workdir / metrics.FILE)
-        names = {name.split("/")[1] for name in run.parts.model.loss_scale}
-        return summaries.collect(lines, sorted(names), run.parts.priors) | dict(
-            step=self.step,
-            total_steps=run.config.total_steps,
-            elapsed_seconds=round(self._elapsed(), 1),
-            goodput=run.ledger.summary(),
-            devices=f"{run.mesh.devices.size} × {run.mesh.devices.ravel()[0].device_kind}",
-            mesh=dict(run.mesh.shape),
-            best=self._best.record,
-        )
-
-    def _elapsed(self) -> float:
-        """Seconds of the run so far, over all its attempts."""
-        return self._elapsed_before + time.perf_counter() - self._began

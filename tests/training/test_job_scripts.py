@@ -282,7 +282,7 @@ def test_a_worker_outlives_whoever_reads_its_output(project):
 def test_the_words_that_tell_a_stopped_run_are_those_that_the_loop_prints():
     said = "stopped by a signal"
     assert said in (ROOT / "scripts/jobs/worker.sh").read_text()
-    assert f'say(f"{said}; step' in (ROOT / "training/loop.py").read_text()
+    assert f'say(f"{said}; step' in (ROOT / "training/trainer.py").read_text()
 
 
 def slurm(project, **more):
