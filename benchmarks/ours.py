@@ -56,6 +56,7 @@ def made_up_batch(rng, text, regions, size, texts: int = 1) -> dict:
     real = (np.arange(r) < regions[:, None])[:, None]
     corner = rng.uniform(0, 300, (b, 1, r, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(10, 200, (b, 1, r, 2))], -1)
+    boxes[:, :, 0] = [0, 0, 599, 599]
     features = rng.standard_normal((b, 1, r, FEATURES), np.float32) * real[..., None]
     probs = -np.sort(-rng.uniform(0, 1 / TOP, (b, 1, r, TOP)), axis=-1).astype(np.float32)
     first = rng.integers(0, CLASSES, (b, 1, r, 1))

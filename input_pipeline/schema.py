@@ -49,7 +49,7 @@ FIELDS: Mapping[str, Field] = {
     "token_region": Field("int32", "B K T", "row of `regions` that grounds a token, 0 = image"),
     "regions": Field("feature", "B M R F", "appearance features, row 0 = whole image"),
     "region_scale": Field("float32", "B M R", "what int8 features are multiplied by; int8 alone"),
-    "boxes": Field("float32", "B M R 4", "xyxy in pixels; row 0 is zero, the trunk makes it"),
+    "boxes": Field("float32", "B M R 4", "xyxy in pixels; row 0 is the whole image's"),
     "region_mask": Field("bool", "B M R", "True at real regions and at row 0"),
     "image_size": Field("float32", "B M 2", "(height, width) in pixels"),
     "num_detected": Field("int32", "B M", "detected regions before truncation, row 0 excluded"),

@@ -88,13 +88,10 @@ class Grounding(base.Objective):
         """The best candidate: its row, box in the batch's pixels, and probability."""
         row = best(logits, batch)
         box = jnp.take_along_axis(batch["boxes"][:, 0], row[:, None, None], axis=1)[:, 0]
-        # The batch leaves the whole image's box empty.
-        height, width = batch["image_size"][:, 0, 0], batch["image_size"][:, 0, 1]
-        image = jnp.stack([0 * width, 0 * height, width - 1, height - 1], -1)
         score = jnp.take_along_axis(logits, row[:, None], axis=1)[:, 0]
         return dict(
             region=row,
-            box=jnp.where(row[:, None] == 0, image, box),
+            box=box,
             score=jax.nn.sigmoid(score),
         )
 

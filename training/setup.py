@@ -81,8 +81,13 @@ class _Setup:
         self._config, self._mesh = config, mesh
         self._catalog = pipeline.DataCatalog(config, _evaluated_splits(config))
         self._assemble = assemblers(config)
-        self._streams = pipeline.build_streams(config, self._assemble, catalog=self._catalog)
         self._model = self._build_model()
+        self._streams = pipeline.build_streams(
+            config,
+            self._assemble,
+            catalog=self._catalog,
+            image_margin=self._model.trunk.image_margin,
+        )
         self._predicted = predict.streams_of(self._model)
         # Checked now, so that a missing folder does not fail only after training.
         self._pictures = {
@@ -112,8 +117,10 @@ class _Setup:
         )
 
     def _build_model(self) -> MultiTaskModel:
-        lists, common = {}, self._catalog.of(next(iter(self._streams)))
-        for name in self._streams:
+        lists: dict[str, base.OutputLists] = {}
+        trained = [name for name, block in self._config.streams.items() if block.batch_size]
+        common = self._catalog.of(trained[0])
+        for name in trained:
             prepared = self._catalog.of(name).prepared
             answers = list(prepared.answers.labels) if prepared.answers else []
             lists[name] = base.OutputLists(
@@ -158,6 +165,7 @@ class _Setup:
             batch_size=batch_size,
             other_image=other_image,
             catalog=self._catalog,
+            image_margin=self._model.trunk.image_margin,
         )
         return EvaluationStream(
             stream, self._catalog.block(name), data.prepared, data.split_name(split), lookup

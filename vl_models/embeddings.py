@@ -134,13 +134,10 @@ class LocatedRegions(nn.Module):
     def __call__(self, rows: Mapping[str, Array], *, train: bool) -> Float[Array, "N R D"]:
         """Args: rows: the image keys of a batch, [N, R, …]; train: whether dropout is on."""
         sizes, regions = self.sizes, rows["regions"].astype(self.sizes.dtype)
-        h, w = rows["image_size"][:, 0], rows["image_size"][:, 1]
-        whole = jnp.stack([jnp.zeros_like(w), jnp.zeros_like(h), w, h], axis=-1)
-        boxes = jnp.concatenate([whole[:, None], rows["boxes"][:, 1:]], axis=1)
         if rows.get("region_masked") is not None:
             regions = jnp.where(rows["region_masked"][..., None], 0, regions)
         x = dense(sizes.hidden, sizes, "projection")(regions).astype(jnp.float32)
-        place = location(boxes, rows["image_size"])
+        place = location(rows["boxes"], rows["image_size"])
         x = x + dense(sizes.hidden, sizes, "location")(place)
         if self.segments:  # the single-stream model tells regions from text by segment 1
             init = nn.initializers.normal(sizes.init_range)

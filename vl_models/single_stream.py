@@ -43,6 +43,7 @@ class SingleStream(nn.Module):
     positions: int
 
     packs = False  # whether rows are text | regions | [END] without gaps
+    image_margin = 0  # the box of the whole image is (0, 0, width, height)
     fixed = ()  # every parameter trains
 
     @property

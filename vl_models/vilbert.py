@@ -205,6 +205,7 @@ class ViLBert(nn.Module):
     fixed_image_layers: int
 
     packs = False  # whether rows are text | regions | [END] without gaps
+    image_margin = 0  # the box of the whole image is (0, 0, width, height)
 
     @property
     def pooled_width(self) -> int:

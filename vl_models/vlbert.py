@@ -93,6 +93,7 @@ class VLBert(nn.Module):
     masked_regions: bool
 
     packs = True  # whether rows are text | regions | [END] without gaps
+    image_margin = 1  # "image as a box" (released code)
     fixed = ()  # every parameter trains
 
     @property
@@ -179,14 +180,10 @@ class VLBert(nn.Module):
     ) -> tuple[Float[Array, "N L D"], Int[Array, "1 L"]]:
         """Token + visual embedding of text and regions, packed, and the slot index."""
         tables = self.embeddings
-        h, w = rows["image_size"][:, 0], rows["image_size"][:, 1]
-        # "image as a box" (released code)
-        whole = jnp.stack([jnp.zeros_like(w), jnp.zeros_like(h), w - 1, h - 1], axis=-1)
-        boxes = jnp.concatenate([whole[:, None], rows["boxes"][:, 1:]], axis=1)
         region_masked = rows.get("region_masked")
         states = self.regions(
             rows["regions"],
-            boxes,
+            rows["boxes"],
             rows["image_size"],
             rows["region_mask"],
             region_masked,

@@ -154,7 +154,10 @@ def resized(
 
 
 def transform_boxes(
-    batch: dict[str, np.ndarray], resize: tuple[int, int] | None, flip: np.ndarray | None
+    batch: dict[str, np.ndarray],
+    resize: tuple[int, int] | None,
+    flip: np.ndarray | None,
+    margin: int,
 ) -> None:
     """Resizes, flips and clamps boxes in place (VL-BERT's transforms, in its order).
 
@@ -165,6 +168,8 @@ def transform_boxes(
       batch: boxes [B, M, R, 4], region_mask, image_size [B, M, 2].
       resize: (short, long) target, or None.
       flip: bool [B], examples to mirror, or None.
+      margin: pixels by which the box of the whole image ends before the image does: 1 where
+        coordinates are those of pixels, 0 where they are those of their edges.
     """
     boxes, size = batch["boxes"], batch["image_size"]
     if resize:
@@ -172,7 +177,7 @@ def transform_boxes(
         ratio = new / size  # per axis
         boxes *= ratio[:, :, None, [1, 0, 1, 0]]
         size[...] = new
-    right, bottom = size[..., 1, None] - 1, size[..., 0, None] - 1
+    right, bottom = size[..., 1, None] - margin, size[..., 0, None] - margin
     if flip is not None and flip.any():
         x1, x2 = boxes[..., 0].copy(), boxes[..., 2].copy()
         mirrored = flip[:, None, None]
@@ -180,9 +185,7 @@ def transform_boxes(
         boxes[..., 2] = np.where(mirrored, right - x1, x2)
     np.clip(boxes[..., 0::2], 0, right[..., None], out=boxes[..., 0::2])
     np.clip(boxes[..., 1::2], 0, bottom[..., None], out=boxes[..., 1::2])
-    real = batch["region_mask"].copy()
-    real[..., 0] = False  # the trunk makes the box of the whole image
-    boxes[~real] = 0
+    boxes[~batch["region_mask"]] = 0
 
 
 def swap_words(arrays: dict[str, np.ndarray], flip: np.ndarray, left: int, right: int) -> None:

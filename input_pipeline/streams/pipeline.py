@@ -37,6 +37,7 @@ def _stream(
     batch_size: int,
     training: bool,
     vocab_size: int | None,
+    image_margin: int,
     overfit: int = 0,
     other_image: bool = False,
 ) -> Stream:
@@ -51,7 +52,7 @@ def _stream(
     source = data.captions(split) if images else data.corpus()
     source.table.check_vocabulary(vocab_size or data.special.vocab_size)
     weights = tuple(block.weights if images else block.corpus_weights)
-    settings = DrawSettings(config.seed, batch_size, training, weights, overfit)
+    settings = DrawSettings(config.seed, batch_size, training, weights, overfit, image_margin)
     return Stream(
         name,
         source,
@@ -69,6 +70,7 @@ def build_streams(
     *,
     catalog: DataCatalog | None = None,
     vocab_size: int | None = None,
+    image_margin: int = 0,
 ) -> dict[str, Stream]:
     """The training streams of a config; a stream with batch_size 0 is left out.
 
@@ -77,6 +79,7 @@ def build_streams(
       assemble: {stream: assemble function} (see Stream).
       catalog: of the config, where there is one already.
       vocab_size: V of the model, where it is not the vocabulary file's.
+      image_margin: of the model, see `DrawSettings`.
 
     Raises:
       DataError: whatever is wrong with config or data.
@@ -93,6 +96,7 @@ def build_streams(
             training=True,
             overfit=config.overfit,
             vocab_size=vocab_size,
+            image_margin=image_margin,
         )
         for name, options in config.streams.items()
         if options.batch_size
@@ -117,6 +121,7 @@ def build_evaluation(
     other_image: bool = False,
     catalog: DataCatalog | None = None,
     vocab_size: int | None = None,
+    image_margin: int = 0,
 ) -> Stream:
     """A stream that brings every example of a split once, in order.
 
@@ -129,6 +134,7 @@ def build_evaluation(
       other_image: bring another example's image as m = 1, for the visual gain.
       catalog: of the config, where there is one already.
       vocab_size: V of the model, where it is not the vocabulary file's.
+      image_margin: of the model, see `DrawSettings`.
 
     Raises:
       DataError: whatever is wrong with config or data.
@@ -150,6 +156,7 @@ def build_evaluation(
         training=False,
         other_image=other_image,
         vocab_size=vocab_size,
+        image_margin=image_margin,
     )
 
 

@@ -28,6 +28,7 @@ class DrawSettings:
         batch padded with rows of weight 0.
       weights: shares of the table's sources in training; empty: by size.
       overfit: > 0: train on the first so many examples only.
+      image_margin: pixels by which the box of the whole image ends before the image does.
     """
 
     seed: int
@@ -35,6 +36,7 @@ class DrawSettings:
     training: bool
     weights: tuple[float, ...] = ()
     overfit: int = 0
+    image_margin: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

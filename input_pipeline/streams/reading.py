@@ -9,6 +9,7 @@ from core.console import warn
 from core.errors import DataError
 from input_pipeline.schema import SpecialIds
 from input_pipeline.streams import limits, sampling
+from input_pipeline.streams.plan import DrawSettings
 from input_pipeline.streams.source import Source
 from input_pipeline.texts.tables import TextTable
 
@@ -39,9 +40,9 @@ class TextReader:
 class RegionReader:
     """Region arrays of images."""
 
-    def __init__(self, source: Source, options: ConfigDict, where: str):
+    def __init__(self, source: Source, options: ConfigDict, where: str, image_margin: int):
         self._source, self._store = source, source.store
-        self._options, self._where = options, where
+        self._options, self._where, self._image_margin = options, where, image_margin
 
     def images(self, rows: np.ndarray, more: tuple[np.ndarray, ...]) -> np.ndarray:
         """int64 [B, M] rows of the store: images of the examples, then [B, 1] each of `more`."""
@@ -76,6 +77,8 @@ class RegionReader:
         except (DataError, OSError) as error:
             self._read_one_by_one(out, rows, images, keep)
             warn(f"{self._where}: a batch was read at the second try after: {error}")
+        # The whole image's, of the picture as it is: resized and mirrored with the others.
+        out["boxes"][:, :, 0, 2:] = out["image_size"][..., ::-1] - self._image_margin
         return out
 
     def _read_one_by_one(
@@ -100,7 +103,7 @@ class BoxTransform:
     """Resizes boxes, and mirrors those of half of the training examples."""
 
     def __init__(
-        self, name: str, options: ConfigDict, vocab: dict[str, int], *, seed: int, training: bool
+        self, name: str, options: ConfigDict, vocab: dict[str, int], settings: DrawSettings
     ):
         """Checks the options against the vocabulary.
 
@@ -108,15 +111,14 @@ class BoxTransform:
           name: of the stream.
           options: the stream's block of the config.
           vocab: {piece: id}.
-          seed: of the run.
-          training: False mirrors nothing.
+          settings: of the stream; outside training nothing is mirrored.
 
         Raises:
           DataError: "left" and "right" are to be exchanged, and are no whole pieces.
         """
-        self._name, self._seed = f"{name}/flip", seed
+        self._name, self._settings = f"{name}/flip", settings
         self._resize, self._transforms = options.resize, options.resize or options.flip != "off"
-        self._mirrors = training and options.flip != "off"
+        self._mirrors = settings.training and options.flip != "off"
         self._left_right = None
         if options.flip != "boxes_and_words":
             return
@@ -135,8 +137,8 @@ class BoxTransform:
         """Transforms a batch with its regions in place; counters [B] as in `plan.Draw`."""
         flip = None
         if self._mirrors:
-            flip = sampling.random_bits(self._seed, self._name, counters) % 2 == 1
+            flip = sampling.random_bits(self._settings.seed, self._name, counters) % 2 == 1
         if self._transforms:
-            limits.transform_boxes(batch, self._resize, flip)
+            limits.transform_boxes(batch, self._resize, flip, self._settings.image_margin)
         if self._left_right and flip is not None:
             limits.swap_words(batch, flip, *self._left_right)

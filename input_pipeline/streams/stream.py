@@ -94,10 +94,8 @@ class Stream:
         self._companions = CompanionPicker(name, source, rows, options, settings, other_image)
         self._texts = TextReader(source.table, assemble, self.special, options.max_text)
         if source.store is not None:
-            self._regions = RegionReader(source, options, self._where)
-            self._boxes = BoxTransform(
-                name, options, tokenizer.vocab, seed=settings.seed, training=settings.training
-            )
+            self._regions = RegionReader(source, options, self._where, settings.image_margin)
+            self._boxes = BoxTransform(name, options, tokenizer.vocab, settings)
             if settings.training and options.block > 1:
                 # Blocks are of neighbours on disk; texts may come in another order than images.
                 rows = rows[np.argsort(source.images_of(rows)[:, 0], kind="stable")]

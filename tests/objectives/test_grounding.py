@@ -168,7 +168,7 @@ def test_only_candidates_count_where_the_data_name_them():
 
 def test_predictions_without_labels():
     boxes = np.arange(48, dtype=np.float32).reshape(3, 1, 4, 4)
-    boxes[:, :, 0] = 0
+    boxes[:, :, 0] = [0, 0, 39, 29]
     batch = batch_by_hand() | dict(
         boxes=jnp.asarray(boxes), image_size=jnp.asarray([[[30.0, 40.0]]] * 3)
     )

@@ -68,6 +68,7 @@ def tiny_params(shapes):
 
 def tiny_batch():
     boxes = np.zeros((2, 1, 3, 4), np.float32)
+    boxes[:, 0, 0, 2:] = [(399, 299), (199, 99)]  # the whole image
     boxes[0, 0, 1:] = [(10, 20, 110, 220), (50, 60, 300, 200)]
     boxes[1, 0, 1] = (5, 6, 70, 80)
     b, k, j = np.ogrid[:2, :3, :2048]
@@ -102,10 +103,9 @@ def test_tiny_network_with_regions(tiny):
     def forward(params, batch):
         outputs = task.outputs(params, "captions", batch, capture=("hidden", "attention"))
         regions = task.trunk.bind({"params": params["trunk"]}).regions
-        whole = jnp.array([[[0, 0, 399, 299]], [[0, 0, 199, 99]]], jnp.float32)
         states = regions(
             batch["regions"][:, 0],
-            jnp.concatenate([whole, batch["boxes"][:, 0, 1:]], 1),
+            batch["boxes"][:, 0],
             batch["image_size"][:, 0],
             batch["region_mask"][:, 0],
             None,

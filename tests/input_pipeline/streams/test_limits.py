@@ -61,7 +61,7 @@ def test_resize(width, height, long, want):
 
 
 def boxes():
-    rows = [[0, 0, 0, 0], [10, 20, 110, 60], [0, 0, 200, 100], [0, 0, 0, 0]]
+    rows = [[0, 0, 199, 99], [10, 20, 110, 60], [0, 0, 200, 100], [0, 0, 0, 0]]
     return {
         "boxes": np.asarray([[rows]] * 2, np.float32),
         "region_mask": np.asarray([[[True, True, True, False]]] * 2),
@@ -71,17 +71,17 @@ def boxes():
 
 def test_flip_and_clamp():
     batch = boxes()
-    limits.transform_boxes(batch, None, np.asarray([True, False]))
+    limits.transform_boxes(batch, None, np.asarray([True, False]), 1)
     # x1' = w - 1 - x2, x2' = w - 1 - x1, then into [0, w-1] x [0, h-1].
     assert batch["boxes"][0, 0].tolist() == [
-        [0, 0, 0, 0], [89, 20, 189, 60], [0, 0, 199, 99], [0, 0, 0, 0]]  # fmt: skip
+        [0, 0, 199, 99], [89, 20, 189, 60], [0, 0, 199, 99], [0, 0, 0, 0]]  # fmt: skip
     assert batch["boxes"][1, 0, 1:3].tolist() == [[10, 20, 110, 60], [0, 0, 199, 99]]
 
 
 def test_resize_scales_each_axis_then_flips():
     batch = boxes()
     batch["image_size"][:] = [101, 200]
-    limits.transform_boxes(batch, (300, 1000), np.asarray([True, False]))
+    limits.transform_boxes(batch, (300, 1000), np.asarray([True, False]), 1)
     assert batch["image_size"][0, 0].tolist() == [300, 594]
     x, y = 594 / 200, 300 / 101
     np.testing.assert_allclose(
@@ -89,7 +89,25 @@ def test_resize_scales_each_axis_then_flips():
         [[593 - 110 * x, 20 * y, 593 - 10 * x, 60 * y], [10 * x, 20 * y, 110 * x, 60 * y]],
         rtol=1e-6,
     )
-    assert not batch["boxes"][:, 0, [0, 3]].any()
+    assert not batch["boxes"][:, 0, 3].any()
+
+
+def test_the_whole_image_is_resized_and_mirrored_like_any_box():
+    """VL-BERT's ends at w - 1 of the picture as it was, so 500 x 375 gives 798.4, not 799."""
+    for (width, height), right in (((500, 375), 798.4), ((200, 150), 796.0)):
+        whole = np.asarray([0, 0, width - 1, height - 1], np.float32)
+        batch = {
+            "boxes": np.broadcast_to(whole, (2, 1, 1, 4)).copy(),
+            "region_mask": np.ones((2, 1, 1), bool),
+            "image_size": np.asarray([[[height, width]]] * 2, np.float32),
+        }
+        limits.transform_boxes(batch, (600, 1000), np.asarray([True, False]), 1)
+        bottom = 600 - 600 / height
+        np.testing.assert_allclose(
+            batch["boxes"][:, 0, 0],
+            [[799 - right, 0, 799, bottom], [0, 0, right, bottom]],
+            rtol=1e-6, atol=1e-4,
+        )  # fmt: skip
 
 
 def test_left_and_right():

@@ -40,6 +40,16 @@ def equal(a, b):
         np.testing.assert_array_equal(a[key], b[key], err_msg=key)
 
 
+@pytest.mark.parametrize("margin", [0, 1])
+def test_row_0_is_the_box_of_the_whole_image(folder, margin):
+    tree = config(folder)
+    stream = pipeline.build_streams(tree, ASSEMBLE, image_margin=margin)["captions"]
+    batch = stream.batch(0)
+    height, width = batch["image_size"][:, 0].T
+    expected = np.stack([0 * width, 0 * height, width - margin, height - margin], -1)
+    np.testing.assert_array_equal(batch["boxes"][:, 0, 0], expected)
+
+
 FULL = {"flip": "boxes", "negatives": True, "resize": (60, 100), "block": 3}
 
 
@@ -204,7 +214,7 @@ def test_flip_mirrors_half_of_the_training_examples(folder):
         np.testing.assert_array_equal(a["regions"], b["regions"])  # features stay as they are
         np.testing.assert_array_equal(a["text_ids"], b["text_ids"])
         width = a["image_size"][:, 0, 1]
-        mirrored = width[:, None] - 1 - a["boxes"][:, 0, 1:2, 2]
+        mirrored = width[:, None] - a["boxes"][:, 0, 1:2, 2]
         turned += (b["boxes"][:, 0, 1, 0] != a["boxes"][:, 0, 1, 0]).tolist()
         here = np.asarray(turned[-16:])
         np.testing.assert_allclose(b["boxes"][here, 0, 1, 0], mirrored[here, 0], rtol=1e-6)
