@@ -39,7 +39,7 @@ from input_pipeline.regions import RegionStore
 from input_pipeline.regions.spec import DTYPES
 from input_pipeline.streams import pipeline, sampling
 from input_pipeline.streams.stream import Stream
-from objectives.base import assemble_caption
+from objectives import assemble
 
 
 def measure(store: RegionStore, stream: Stream, args) -> dict:
@@ -69,7 +69,7 @@ def measure(store: RegionStore, stream: Stream, args) -> dict:
     def texts():
         for draw in range(batches):
             at = sampling.draw_rows(0, "captions", draw, args.batch, stream.num_examples)
-            assemble_caption(stream.source.table, at, stream.special, 64)
+            assemble.caption(stream.source.table, at, stream.special, 64)
 
     read()  # brings the store into the page cache
     times = {

@@ -12,7 +12,7 @@ from input_pipeline.streams.source import Source
 from input_pipeline.streams.stream import Stream
 from input_pipeline.texts.tables import Row, build_table
 from input_pipeline.texts.tokenizer import Tokenizer, train_wordpiece
-from objectives.base import assemble_caption
+from objectives import assemble
 
 WORDS = ("man", "woman", "dog", "cat", "on", "with", "red", "blue", "bench", "street", "holding")
 
@@ -62,5 +62,5 @@ def make_stream(store: RegionStore, folder: str, args, block: int, texts: int = 
         order=args.order,
     )
     source = Source(table, np.arange(len(table)), store, store.rows_of(table.images))
-    return Stream("captions", source, ConfigDict(options), assemble_caption, tokenizer,
+    return Stream("captions", source, ConfigDict(options), assemble.caption, tokenizer,
                   DrawSettings(seed=0, batch_size=args.batch, training=True))  # fmt: skip

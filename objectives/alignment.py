@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 
 from core.errors import ConfigError
 from input_pipeline.schema import TEXT_KEYS
-from objectives import base, losses, masking
+from objectives import base, losses
 from vl_models.heads import HeadSpec
 from vl_models.trunk import Trunk
 
@@ -37,7 +37,7 @@ class Alignment(base.Objective):
                 f"{self.name} needs another image's caption beside each: set "
                 "config.streams.<name>.negatives=True"
             )
-        swap = masking.uniform(masking.fold(keys, 5), ()) < self.block.rate
+        swap = self.draw(keys, "swap", ()) < self.block.rate
         out = dict(batch, alignment_label=(~swap).astype(jnp.int32))
         if self.block.drop_labels:
             out["label_weight"] = (~swap).astype(jnp.float32)

@@ -1,9 +1,9 @@
-"""What an objective is, and how plain captions and text rows become token arrays."""
+"""What an objective is."""
 
 import dataclasses
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 from jax import Array
@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from core.errors import ConfigError, DataError
 from input_pipeline.schema import FIELDS, SpecialIds
+from objectives import assemble, masking
 from vl_models.heads import HeadSpec
 from vl_models.layers import Pairs
 from vl_models.trunk import Trunk
@@ -21,18 +22,6 @@ Keys = Key[Array, " B"]  # one per row of a batch
 Scalar = Float[Array, ""]
 Pair = tuple[Scalar, Scalar]  # sum and weight of a mean
 Head = Callable[..., Float[Array, "..."]]  # holds its parameters and mode
-Assembler = Callable[..., dict[str, np.ndarray]]  # (table, rows, special, max_text) → text arrays
-
-
-@runtime_checkable
-class TextTable(Protocol):
-    """The tokenised texts of a stream; see `input_pipeline.texts.tables`."""
-
-    def gather(
-        self, rows: np.ndarray, width: int, /, *, cyclic: bool = False
-    ) -> dict[str, np.ndarray]: ...
-    def followers(self, rows: np.ndarray, /) -> np.ndarray: ...
-    def text_id(self, row: int, /) -> str: ...
 
 
 class Phase(enum.IntEnum):
@@ -153,10 +142,10 @@ class Objective:
         self.head_name: str = block.get("head") or name  # configs saved by earlier versions lack it
 
     @classmethod
-    def assembler(cls, block: ConfigDict) -> Assembler:
+    def assembler(cls, block: ConfigDict) -> assemble.Assembler:
         """assemble(table, rows, special, max_text) → text arrays, as the first objective has it."""
         del block
-        return assemble_caption
+        return assemble.caption
 
     @property
     def where(self) -> str:
@@ -166,6 +155,19 @@ class Objective:
     def metric(self, what: str, short: str = "") -> str:
         """A metric's name: `<name>_<what>`; `short` stands for a name that is just its kind."""
         return f"{short if short and self.name == self.kind else self.name}_{what}"
+
+    def draw(self, keys: Keys, purpose: str, shape: tuple[int, ...]) -> Float[Array, "B ..."]:
+        """Random numbers for one purpose of this objective, independent of every other's.
+
+        Args:
+          keys: of the rows, as `corrupt` gets them.
+          purpose: what is drawn, such as "which words".
+          shape: of a row's numbers.
+
+        Returns:
+          [B, *shape] uniform in [0, 1).
+        """
+        return masking.uniform(masking.named(keys, f"{self.name}/{purpose}"), shape)
 
     def check_stream(self, stream: str, block: ConfigDict) -> None:
         """Stream options that would spoil the objective silently are errors here.
@@ -319,64 +321,3 @@ def able(objectives: Sequence[Objective], ability: Ability, stream: str) -> list
             found=", ".join(objective.name for objective in objectives) or "none at all",
         )
     return found
-
-
-def assemble_caption(
-    table: TextTable, rows: np.ndarray, special: SpecialIds, max_text: int
-) -> dict[str, np.ndarray]:
-    """[CLS] pieces [SEP], cut to `max_text` with [SEP] kept, one segment.
-
-    Args:
-      table: text table with `gather(rows, width)`.
-      rows: int [B].
-
-    Returns:
-      text_ids, text_mask, segment_ids, word_starts and, where marked, probe_mask: [B, 1, T].
-    """
-    columns = table.gather(rows, max_text - 2)
-    ids, length = columns["ids"], np.minimum(columns["lengths"], max_text - 2)
-    size, slots = len(rows), np.arange(max_text)
-
-    def frame(inner: np.ndarray, outer: int, dtype: type) -> np.ndarray:
-        out: np.ndarray = np.full((size, max_text), outer, dtype)
-        out[:, 1:-1] = inner
-        return out
-
-    end = slots == length[:, None] + 1
-    mask = slots < length[:, None] + 2
-    text = np.where(mask, frame(ids, special.pad, np.int32), special.pad)
-    text[:, 0] = special.cls
-    text[end] = special.sep
-    starts = frame(columns["word_starts"], False, bool) & mask
-    starts[:, 0] = True
-    starts |= end
-    out: dict[str, np.ndarray] = dict(
-        text_ids=text,
-        text_mask=mask,
-        segment_ids=np.zeros_like(text),
-        word_starts=starts,
-    )
-    if columns.get("probe") is not None:
-        out["probe_mask"] = frame(columns["probe"], False, bool) & mask & ~end
-    return {name: array[:, None] for name, array in out.items()}
-
-
-def assemble_plain(
-    table: TextTable, rows: np.ndarray, special: SpecialIds, max_text: int
-) -> dict[str, np.ndarray]:
-    """`max_text` pieces from each row's start on through the following rows, no special tokens.
-
-    VL-BERT's text-only corpus (released code): neither [CLS] nor [SEP], segment A.
-    """
-    columns = table.gather(rows, max_text, cyclic=True)
-    ids = columns["ids"].astype(np.int32)
-    mask = np.arange(max_text) < np.minimum(columns["lengths"], max_text)[:, None]
-    starts = columns["word_starts"] & mask
-    starts[:, 0] = True
-    out = dict(
-        text_ids=np.where(mask, ids, special.pad).astype(np.int32),
-        text_mask=mask,
-        segment_ids=np.zeros_like(ids),
-        word_starts=starts,
-    )
-    return {name: array[:, None] for name, array in out.items()}

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from core.errors import ConfigError, DataError
 from input_pipeline.schema import SpecialIds
-from objectives import base, classification
+from objectives import assemble, base, classification
 from vl_models.heads import HeadSpec
 from vl_models.layers import Pairs
 from vl_models.published.heads import TWO_SEGMENTS
@@ -56,9 +56,9 @@ class Choice(classification.Classification):
     whole_text = True  # the assembler cuts question and choice; regions never cost words
 
     @classmethod
-    def assembler(cls, block: ConfigDict) -> base.Assembler:
+    def assembler(cls, block: ConfigDict) -> assemble.Assembler:
         if block.pairs == "retrieval":
-            return base.assemble_caption
+            return assemble.caption
         return functools.partial(assemble_choices, choices=block.choices)
 
     def __init__(self, name: str, block: ConfigDict, data_info: base.DataInfo):
@@ -177,7 +177,7 @@ class Choice(classification.Classification):
 
 
 def assemble_choices(
-    table: base.TextTable, rows: np.ndarray, special: SpecialIds, max_text: int, *, choices: int
+    table: assemble.TextTable, rows: np.ndarray, special: SpecialIds, max_text: int, *, choices: int
 ) -> dict[str, np.ndarray]:
     """[CLS] question [SEP] choice [SEP] for each choice of a question.
 

@@ -45,7 +45,7 @@ class MaskedLanguage(base.Objective):
         plain = (ids != special.cls) & (ids != special.sep) & (ids != special.pad)
         starts = batch["word_starts"] if self.block.whole_word else jnp.ones_like(plain)
         selected, dropped = masking.select_words(
-            masking.uniform(masking.fold(keys, 0), shape),
+            self.draw(keys, "which words", shape),
             plain & batch["text_mask"],
             starts,
             self.block.rate,
@@ -54,9 +54,9 @@ class MaskedLanguage(base.Objective):
         # One action per word, but each piece draws its own random id. [PAD] is never drawn: in the
         # original it vanishes from the sequence and shifts the labels after it.
         action = jnp.take_along_axis(
-            masking.uniform(masking.fold(keys, 1), shape), masking.start_of_word(starts), axis=-1
+            self.draw(keys, "mask, replace or keep", shape), masking.start_of_word(starts), axis=-1
         )
-        draw = masking.uniform(masking.fold(keys, 2), shape)
+        draw = self.draw(keys, "random words", shape)
         random_ids = (draw * (special.vocab_size - 1)).astype(jnp.int32)
         random_ids = jnp.where(random_ids >= special.pad, random_ids + 1, random_ids)
         positions, targets, weights = masking.gather_targets(ids, selected, self.cap)

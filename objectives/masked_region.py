@@ -81,8 +81,8 @@ class MaskedRegion(base.Objective):
         """Adds region_masked bool [B, M, R] and region_weight [B, M, R]; recomputes row 0."""
         shape = batch["region_mask"].shape[1:]
         real = batch["region_mask"] & (jnp.arange(shape[-1]) > 0)  # the whole image never
-        selected = real & (masking.uniform(masking.fold(keys, 3), shape) < self.block.rate)
-        kept = masking.uniform(masking.fold(keys, 4), shape) < self.block.keep
+        selected = real & (self.draw(keys, "which regions", shape) < self.block.rate)
+        kept = self.draw(keys, "hide or keep", shape) < self.block.keep
         hidden = selected & ~kept
         marked = jnp.zeros_like(hidden)
         if self.block.overlap != "none":
@@ -105,8 +105,8 @@ class MaskedRegion(base.Objective):
             out["region_target"] = batch["regions"]  # before masking
         if self.block.target == "contrastive":
             count = (*shape, self._elsewhere() + self._same())
-            out["negative_image"] = masking.uniform(masking.fold(keys, 6), count)
-            out["negative_region"] = masking.uniform(masking.fold(keys, 7), count)
+            out["negative_image"] = self.draw(keys, "negatives' images", count)
+            out["negative_region"] = self.draw(keys, "negatives' regions", count)
         return out
 
     def weight(self, batch: base.Arrays) -> base.Scalar:

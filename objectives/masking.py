@@ -5,6 +5,7 @@ the batch size, microbatches or mesh.
 """
 
 import functools
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,8 +28,9 @@ def uniform(keys: Key[Array, " B"], shape: tuple[int, ...]) -> Float[Array, "B .
     return jax.vmap(lambda key: jax.random.uniform(key, shape))(keys)
 
 
-def fold(keys: Key[Array, " B"], number: int) -> Key[Array, " B"]:
-    """Independent keys for another purpose."""
+def named(keys: Key[Array, " B"], name: str) -> Key[Array, " B"]:
+    """Independent keys for a purpose of that name."""
+    number = zlib.crc32(name.encode())
     return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from core.errors import ConfigError, DataError
 from input_pipeline.schema import SpecialIds
-from objectives import base
+from objectives import assemble, base
 from vl_models import layers
 from vl_models.heads import HeadSpec
 from vl_models.trunk import Trunk
@@ -54,8 +54,8 @@ class AnswerQuestions(base.Objective):
             )
 
     @classmethod
-    def assembler(cls, block: ConfigDict) -> base.Assembler:
-        return assemble_masked_answer if block.form == "masked_answer" else base.assemble_caption
+    def assembler(cls, block: ConfigDict) -> assemble.Assembler:
+        return assemble_masked_answer if block.form == "masked_answer" else assemble.caption
 
     def head(self, trunk: Trunk) -> HeadSpec:
         block = self.block
@@ -179,14 +179,14 @@ def mean_words(
 
 
 def assemble_masked_answer(
-    table: base.TextTable, rows: np.ndarray, special: SpecialIds, max_text: int
+    table: assemble.TextTable, rows: np.ndarray, special: SpecialIds, max_text: int
 ) -> dict[str, np.ndarray]:
     """[CLS] question [SEP] [MASK] [SEP]; segment B from [MASK] on; a long question is cut.
 
     Returns:
       text_ids, text_mask, segment_ids, word_starts [B, 1, T] and answer_position [B, 1].
     """
-    out = base.assemble_caption(table, rows, special, max_text - 2)
+    out = assemble.caption(table, rows, special, max_text - 2)
     out = {key: np.pad(array, ((0, 0), (0, 0), (0, 2))) for key, array in out.items()}
     out["text_ids"][~out["text_mask"]] = special.pad
     at = out["text_mask"].sum(-1, keepdims=True)  # [B, 1, 1]

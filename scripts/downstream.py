@@ -154,11 +154,11 @@ def prior(task: str, args) -> float:
 def _random_region(config) -> float:
     """Share of the candidates that are right, mean over expressions."""
     from input_pipeline.streams import pipeline
-    from objectives import base
+    from objectives import assemble
 
     config.data.eval_split = "test"
     stream = pipeline.build_evaluation(
-        config, "examples", {"examples": base.assemble_caption}, batch_size=64
+        config, "examples", {"examples": assemble.caption}, batch_size=64
     )
     shares = []
     for draw in range(stream.steps_per_epoch):

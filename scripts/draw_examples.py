@@ -28,7 +28,7 @@ from evaluation.evaluators import visual_gain
 from input_pipeline.datasets import options
 from input_pipeline.datasets.scenes import build, graph, render
 from input_pipeline.streams import pipeline
-from objectives import base, masking
+from objectives import assemble, masking
 from objectives.model import MultiTaskModel
 
 GUESSES = 3
@@ -70,7 +70,7 @@ def main():
     stream = pipeline.build_evaluation(
         config,
         "captions",
-        {"captions": base.assemble_caption},
+        {"captions": assemble.caption},
         batch_size=64,
         other_image=True,
         catalog=catalog,

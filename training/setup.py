@@ -11,7 +11,7 @@ from evaluation import evaluators, predict
 from evaluation.stream import EvaluationStream, no_pictures, process_shard
 from input_pipeline.datasets.reading import pictures
 from input_pipeline.streams import pipeline
-from objectives import base
+from objectives import assemble, base
 from objectives.model import MultiTaskModel
 from runtime import cluster, sharding, signals, watchdog
 from training import data_metadata
@@ -24,7 +24,7 @@ def assemblers(config) -> dict[str, Callable[..., dict]]:
 
     def of(block) -> Callable[..., dict]:
         if not block.images:
-            return base.assemble_plain
+            return assemble.plain
         first = block.objectives[0]
         return objectives.of_block(first, config.objectives[first]).assembler(
             config.objectives[first]

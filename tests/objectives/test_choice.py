@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from core.errors import DataError
 from input_pipeline.schema import SpecialIds
-from objectives import base, choice, object_class
+from objectives import assemble, choice, object_class
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4, vocab_size=50)
 VCR = dict(
@@ -132,7 +132,7 @@ def test_four_pairs_of_retrieval():
         text_ids=jnp.zeros((2, 3, 5)), regions=jnp.zeros((2, 2, 4, 3)), _weight=jnp.ones(2)
     )
     assert task.corrupt(batch, None)["label"].tolist() == [[0], [0]]
-    assert choice.Choice.assembler(task.block) is base.assemble_caption
+    assert choice.Choice.assembler(task.block) is assemble.caption
     with pytest.raises(ValueError, match=r"reads \{'M': 2\} of an example's 'regions'"):
         task.corrupt(batch | dict(regions=jnp.zeros((2, 1, 4, 3))), None)
     with pytest.raises(ValueError, match=r"choices must be 4 with pairs='retrieval', found 3"):

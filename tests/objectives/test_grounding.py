@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from objectives import base, grounding
+from objectives import assemble, grounding
 
 VLBERT = dict(
     weight=1.0,
@@ -33,7 +33,7 @@ def test_published_outputs_loss_gradients_and_boxes():
     special, width = golden_tasks.special_of(golden), golden["in/expression"].shape[1] + 2
     label = golden["in/label"]
     rows = np.arange(len(label))
-    texts = base.assemble_caption(expressions, rows, special, width)
+    texts = assemble.caption(expressions, rows, special, width)
     batch = golden_tasks.image_arrays(golden, padding=-2) | texts
     # An overlap of 0 everywhere would mean that the box is unknown.
     batch["region_iou"] = jnp.asarray(np.maximum(label, 0.01), jnp.float32)[:, None]

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from objectives import losses, masking
+from objectives import base, losses, masking
 
 ROWS, WIDTH = 4000, 20
 
@@ -169,3 +170,17 @@ def test_means_and_their_empty_case():
     assert mean(weights, "per_sample") == pytest.approx(per_sample, rel=1e-6)
     assert mean(jnp.zeros((3, 3)), "mean") == 0.0
     assert mean(jnp.zeros((3, 3)), "per_sample") == 0.0
+
+
+def test_each_purpose_of_each_objective_draws_numbers_of_its_own():
+    keys = masking.row_keys(jax.random.key(0), jnp.arange(ROWS))
+
+    def drawn(objective, purpose):
+        made = base.Objective(objective, ConfigDict(), None)
+        return np.asarray(made.draw(keys, purpose, (WIDTH,))).ravel()
+
+    first = drawn("words", "which")
+    np.testing.assert_array_equal(first, drawn("words", "which"))
+    assert 0 <= first.min() < 0.01 < 0.99 < first.max() < 1
+    for other in (drawn("words", "how"), drawn("others", "which")):
+        assert abs(np.corrcoef(first, other)[0, 1]) < 0.05

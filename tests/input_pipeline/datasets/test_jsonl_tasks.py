@@ -19,7 +19,7 @@ from input_pipeline.datasets.records import (
 )
 from input_pipeline.streams import pipeline
 from input_pipeline.texts.table_writer import Skipped
-from objectives import base, choice, vqa
+from objectives import assemble, choice, vqa
 
 KEYS = ConfigDict(common.data_block("jsonl")["json_keys"])
 BOX = [1, 2.5, 30, 40]
@@ -206,10 +206,10 @@ def test_class_list_is_made_of_training_kept_and_given_to_evaluation(tmp_path, c
     assert capsys.readouterr().out.count("2 classes in training") == 1
     assert prepare(tree.data).labels == ("cat", "dog")
     assert "classes" not in capsys.readouterr().out  # kept
-    batch, stream = batches(tree, base.assemble_caption)
+    batch, stream = batches(tree, assemble.caption)
     assert batch["label"][:, 0].tolist() == [1, 0] * 4
     assert [stream.text_id(i) for i in range(2)] == ["img0#0", "img1#0"]
-    batch, _ = batches(tree, base.assemble_caption, "eval")
+    batch, _ = batches(tree, assemble.caption, "eval")
     assert batch["label"][:2, 0].tolist() == [1, -1]
     assert [record.text_id for record in prepared.records("validation")] == ["img1#0", "img2#0"]
 
@@ -218,7 +218,7 @@ def test_class_list_is_made_of_training_kept_and_given_to_evaluation(tmp_path, c
     other = prepare(tree.data)
     assert other.labels == ("bird", "dog", "cat")
     assert other.fingerprint("train") != prepared.fingerprint("train")
-    batch, _ = batches(tree, base.assemble_caption)
+    batch, _ = batches(tree, assemble.caption)
     assert batch["label"][:, 0].tolist() == [1, 2] * 4
 
 
@@ -254,14 +254,14 @@ def test_boxes_become_overlaps_and_candidates(tmp_path):
     boxes = [image(i)["boxes"] for i in range(8)]
     rows = rows_with(lambda i: {"box": boxes[i][0].tolist()})
     tree = own(tmp_path, "ground", rows, stream={"order": "stored"})
-    batch, _ = batches(tree, base.assemble_caption)
+    batch, _ = batches(tree, assemble.caption)
     assert batch["region_iou"][:, 0, 1].tolist() == pytest.approx([1] * 8)
     assert "candidate_mask" not in batch  # without candidates in the file, every region is one
 
     for i, row in enumerate(rows):
         row["candidates"] = boxes[i][:2].tolist()
     write_jsonl(tree.data.annotations, rows)
-    batch, _ = batches(tree, base.assemble_caption)
+    batch, _ = batches(tree, assemble.caption)
     assert batch["candidate_mask"][4, 0].tolist()[:4] == [True, True, True, False]
     assert batch["region_mask"][4, 0, 3]
 

@@ -6,9 +6,9 @@ from made_data import write_all, write_jsonl, write_store
 from configs import common
 from core.errors import DataError
 from input_pipeline.streams import pipeline
-from objectives import base
+from objectives import assemble
 
-ASSEMBLE = {"captions": base.assemble_caption, "labels": base.assemble_caption}
+ASSEMBLE = {"captions": assemble.caption, "labels": assemble.caption}
 
 
 @pytest.fixture
