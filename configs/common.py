@@ -12,6 +12,9 @@ from configs import models
 from input_pipeline.datasets import options as datasets
 from objectives import options
 
+# What ViLBERT's recipes do not decay: biases, scales of norms, gains of weight-normed layers.
+NO_DECAY = (r".*[/_]bias", r".*(norm/scale|_gain)")
+
 
 def parse_arg(arg: str | None, **choices) -> ConfigDict:
     """Parses "size=base,data=jsonl" against defaults.

@@ -18,7 +18,7 @@ What the released code does otherwise, and what is the default here:
 - VL-BERT decays everything, biases and norms included: kept, the rate is small.
 - vilbert_beta decays biases and norms and nothing else, which was a slip it later corrected:
   weights are decayed here. The corrected rule spares "LayerNorm" by name and so decays some norms
-  of connections and heads: no norm is decayed here.
+  of connections and heads, and the gains of weight-normed layers: neither is decayed here.
 - vilbert_beta clips each tensor's gradient to norm 1: not clipped here, Adam's step hardly
   depends on it.
 - Neither ViLBERT corrects Adam's bias in fine-tuning: kept, in "released" and "multitask".
@@ -32,6 +32,8 @@ What the released code does otherwise, and what is the default here:
   here. VL-BERT's VQA validates on images it trains on: `configs/vqa.py` does not.
 """
 
+from configs import common
+
 NAMES = ("", "paper", "released", "multitask", "own")
 DEFAULT = {"vlbert": "released", "vilbert": "multitask", "single_stream": "released"}
 
@@ -39,8 +41,7 @@ DEFAULT = {"vlbert": "released", "vilbert": "multitask", "single_stream": "relea
 # eps 1e-6.
 _ADAMW = dict(weight_decay=1e-4, clip_norm=1.0)  # VL-BERT
 _SGD = dict(name="sgd", b1=0.9, weight_decay=1e-4, clip_norm=10.0, schedule="step", decay=0.1)
-_NO_DECAY = (r".*/bias", r".*norm/scale")
-_PAPER = dict(weight_decay=0.01, clip_norm=0.0, no_decay=_NO_DECAY)  # ViLBERT
+_PAPER = dict(weight_decay=0.01, clip_norm=0.0, no_decay=common.NO_DECAY)  # ViLBERT
 _MULTITASK = _PAPER | dict(correct_bias=False)
 _BETA = _MULTITASK | dict(schedule="step", decay=0.1)
 _BETA_DROPS = (12, 16)

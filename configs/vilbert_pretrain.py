@@ -67,7 +67,7 @@ def get_config(arg: str | None = None):
         config.optimizer.lr = 1e-4  # for the global batch of 512
         config.optimizer.warmup_steps = 6000  # a tenth
         config.optimizer.clip_norm = 0.0
-        config.optimizer.no_decay = (r".*/bias", r".*norm/scale")
+        config.optimizer.no_decay = common.NO_DECAY
         config.total_steps = 60_000  # 10 epochs of 3.1 M captions
         config.streams.captions.update(max_text=36, max_regions=37, max_length=73)
     return config

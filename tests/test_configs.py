@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import pathlib
+import re
 import types
 
 import jax
@@ -110,6 +111,23 @@ def texts_and_images(config, block):
     return (2 if block.negatives else 1), images
 
 
+def check_decay_and_rates(config, made):
+    """Decayed are weights alone, or everything; only the task's head has a rate of its own."""
+    block = config.optimizer
+    for path, decay in made.decay.items():
+        leaf = path.rpartition("/")[2]
+        spared = leaf == "scale" or leaf.endswith(("bias", "gain"))
+        assert decay == (0 if block.no_decay and spared else block.weight_decay), path
+    other = {path: block.lr * factor for path, factor in made.factor.items() if factor != 1}
+    if any(pattern.startswith("heads/") for pattern, _ in block.multipliers):
+        assert set(other) == {path for path in made.factor if path.startswith("heads/")}
+        assert [*other.values()] == pytest.approx([presets.HEAD_RATE] * len(other))
+    elif other:  # what BERT initialises
+        theirs = re.compile(r"trunk/(embeddings|layer_\d+)/|heads/masked_language/")
+        assert all(map(theirs.match, other))
+        assert set(other.values()) == {0.1 * block.lr}
+
+
 @pytest.mark.parametrize(("name", "arg"), CASES)
 def test_config_builds(name, arg):
     config = importlib.import_module(f"configs.{name}").get_config(arg)
@@ -121,6 +139,7 @@ def test_config_builds(name, arg):
     params = jax.eval_shape(task.init, jax.random.key(0), batch_of(config))
     made = optimizer.make(config.optimizer, params, config.total_steps)
     assert float(made.rate(config.optimizer.warmup_steps)) == pytest.approx(config.optimizer.lr)
+    check_decay_and_rates(config, made)
     named = {f"{s}/{one}" for s in task.streams for one in config.streams[s].objectives}
     assert set(task.loss_scale) == named
     for block in config.evals.values():

@@ -33,11 +33,15 @@ class Optimizer:
       tx: the transformation, clipping included; frozen parameters get zero and have no moments.
       rate: learning rate of update u, counted from 1.
       frozen: paths of the parameters that do not train.
+      decay: weight decay by path.
+      factor: what the rate is multiplied by, by path.
     """
 
     tx: optax.GradientTransformation
     rate: schedules.Schedule
     frozen: frozenset[str]
+    decay: Mapping[str, float]
+    factor: Mapping[str, float]
 
 
 class Moments(NamedTuple):
@@ -98,7 +102,7 @@ def make(
         return paths.map_with_path(lambda name, _: "freeze" if name in frozen else "train", tree)
 
     tx = optax.partition({"train": optax.chain(*stages), "freeze": optax.set_to_zero()}, labels)
-    return Optimizer(tx, rate, frozenset(frozen))
+    return Optimizer(tx, rate, frozenset(frozen), decay, factor)
 
 
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
