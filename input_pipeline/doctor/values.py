@@ -5,6 +5,7 @@ import xxhash
 
 from input_pipeline.doctor.findings import Finding, percent
 from input_pipeline.doctor.sources import Sample
+from input_pipeline.importers.arrange import OBJECT_CLASSES
 from input_pipeline.regions.region_writer import SUM_TOLERANCE
 
 QUANTILES = (0.0, 0.01, 0.25, 0.5, 0.75, 0.99, 1.0)
@@ -255,6 +256,8 @@ class ClassStats:
             n = max(self.bad_sums, self.negative)
             first = self.first.get("sums") or self.first["negative"]
             logits = " (logits, and no softmax?)" if self.negative > 0.5 * self.regions else ""
+            if not self.negative and self.high <= 1 + SUM_TOLERANCE:
+                logits = " (without the background? --class_scores without_background)"
             sums = f"{self.low:.3f} to {self.high:.3f}" if np.isfinite(self.low) else "NaN"
             say(
                 "broken",
@@ -263,7 +266,16 @@ class ClassStats:
                 f"do not sum to 1{logits}: sums {sums}, first {first}",
             )
         found = self.background()
-        if self.regions and found is not None and found != stated:
+        owner = OBJECT_CLASSES.get(self.count)
+        if owner and stated is not None:
+            say(
+                "suspicious",
+                "classes_without_background",
+                f"{owner} {self.count:,} classes and no background: an import takes "
+                "--class_scores without_background (what rows lack of 1 is the background's), "
+                "with_background or drop",
+            )
+        elif self.regions and found is not None and found != stated:
             said = "no column is stated" if stated is None else f"column {stated} is stated"
             share = percent(self.present[found], self.regions)
             say(

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from core.console import command, say, warn
 from input_pipeline.datasets.reading import coverage
 from input_pipeline.importers import known, load, run
+from input_pipeline.importers.arrange import CLASS_SCORES
 from input_pipeline.importers.settings import IDS, ON_BAD, ImportSettings
 from input_pipeline.regions.spec import DTYPES, GLOBAL_FEATURES
 from input_pipeline.regions.store import RegionStore
@@ -56,6 +57,19 @@ def parser_of(layout: str) -> argparse.ArgumentParser:
             choices=("", *GLOBAL_FEATURES),
             help="whole image: mean of its regions, or as stored in the input; default: mean, for "
             "pictures what the extractor says",
+        ),
+        "--class_scores": dict(
+            default="",
+            choices=CLASS_SCORES,
+            help="with_background: distributions, one column is the background (default); "
+            "without_background: classes of objects alone, what rows lack of 1 is the "
+            "background's; drop: leave them out",
+        ),
+        "--resized": dict(
+            default="",
+            metavar="SHORT,LONG",
+            help="boxes are of pictures resized to these pixels of the shorter side, and at most "
+            "these of the longer (800,1333): they are scaled back",
         ),
         "--ids": dict(
             default="as_is",
@@ -99,6 +113,8 @@ def main(argv: Sequence[str]) -> int:
     common = {name: options.pop(name) for name in COMMON}
     done = run.convert(argv[0], files, out, ImportSettings(options=options, **common))
     say(f"wrote {out}: {done.images:,} images at {done.rate:,.0f}/s: {done.spec}")
+    for note, (number, where) in done.notes.items():
+        say(f"note: {number:,} images: {note} (first: {where})")
     if done.skipped:
         say(f"left out {done.skipped:,} bad images: see {out}/skipped.jsonl")
     if not done.spec.num_classes:

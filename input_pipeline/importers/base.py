@@ -40,6 +40,8 @@ class Item:
       features: [n, F].
       class_probs: [n, C] class distributions, background included; None where the file has none.
       global_feature: [F] of the whole image; None where the file has none.
+      notes: what was left out or decided for this image, in the same words for each; the import
+        counts them and tells them at its end.
     """
 
     image_id: str
@@ -49,6 +51,7 @@ class Item:
     features: np.ndarray
     class_probs: np.ndarray | None = None
     global_feature: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Layout(Protocol):

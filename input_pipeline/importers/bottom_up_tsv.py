@@ -1,7 +1,7 @@
-"""Bottom-up-attention's .tsv files, LXMERT's and ViLBERT's too: one image per line, in base64.
+"""Bottom-up-attention's .tsv files, LXMERT's, ViLBERT's and VOLTA's too: one image per line.
 
-Columns are separated by tabs; there is no header. Their order follows from their number and from
-which of them is the whole number `num_boxes`:
+Columns are separated by tabs, arrays are base64; there is no header. The order of the columns
+follows from their number and from which of them is the whole number `num_boxes`:
 
    6  image_id image_w image_h num_boxes boxes features
    7  the same and cls_prob (ViLBERT's Conceptual Captions)
@@ -9,11 +9,13 @@ which of them is the whole number `num_boxes`:
   10  img_id img_h img_w objects_id objects_conf attrs_id attrs_conf num_boxes boxes features
       (LXMERT)
   11  the same and cls_prob
+  13  the same, cls_prob, attrs, classes (VOLTA)
 
 boxes [n, 4] are xyxy in pixels, features [n, F], cls_prob [n, 1601] a distribution with the
 background in column 0; all little-endian floats. LXMERT's objects_id and objects_conf are the best
-class and its score alone, no distribution: such a store has no classes. A blob does not tell its
-own width, so its length must be what --feature_dim and --float_dtype say.
+class and its score alone, no distribution: such a store has no classes. VOLTA's attrs and classes
+(scores of attributes and classes) are not read. A blob does not tell its own width, so its length
+must be what --feature_dim and --float_dtype say.
 
 Files: https://github.com/peteanderson80/bottom-up-attention, https://github.com/airsplay/lxmert.
 """
@@ -40,6 +42,7 @@ ORDERS = (
     _LXMERT,
     (*_LXMERT, "cls_prob"),
 )
+VOLTA = (*_LXMERT, "cls_prob", "attrs", "classes")
 FLOATS = {"float32": "<f4", "float16": "<f2", "float64": "<f8"}
 
 
@@ -55,14 +58,14 @@ def column_order(line: bytes, where: str) -> tuple[str, ...]:
       DataError: no layout of this kind.
     """
     cells = line.split(b"\t")
-    for order in ORDERS:
+    for order in (*ORDERS, VOLTA):
         if len(order) == len(cells) and cells[order.index("num_boxes")].strip().isdigit():
             return order
     raise DataError(
         "not a bottom-up-attention TSV",
         where=where,
         expected="tab-separated columns in one of the orders "
-        + "; ".join(f"{len(order)}: {' '.join(order)}" for order in ORDERS),
+        + "; ".join(f"{len(order)}: {' '.join(order)}" for order in (*ORDERS, VOLTA)),
         found=f"{len(cells)} columns: {line[:80]!r}",
         fix="check the file; a compressed one must be unpacked, a header line removed",
     )

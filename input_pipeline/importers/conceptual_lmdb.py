@@ -1,4 +1,4 @@
-"""ViLBERT's LMDB of Conceptual Captions, written by tensorpack: features, classes and captions.
+"""LMDBs of tensorpack: Conceptual Captions of ViLBERT and VOLTA, GQA and WIT of IGLUE.
 
   python -m input_pipeline.importers conceptual_lmdb training_feat_all.lmdb --out STORE
   python -m input_pipeline.importers conceptual_lmdb training_feat_part_*.lmdb --out STORE
@@ -13,6 +13,11 @@ A database is one file, or a folder with data.mdb. Keys are numbers of records (
   num_boxes, image_h, image_w   numbers, or their digits as text
   image_id            text: the CRC-32 of the image's URL, in decimal
   caption             text
+
+VOLTA's lists have thirteen: after cls_prob the best class and attribute of each box with their
+scores and the attributes' distributions (not read), then boxes and the others. Where IGLUE's
+conversions store dictionaries (img_id, img_h, img_w, boxes, features; arrays, or base64 of
+float32), these are read as in the layout `vilbert_lmdb`; they have no captions.
 
 A region store holds no texts: the last command writes them to a JSONL file for `data=jsonl`, one
 {"image_id", "text"} a line, in a pass of its own. The file appears when it is whole.
@@ -29,18 +34,14 @@ from core.errors import DataError
 from core.progress import Progress
 from input_pipeline.importers.base import Item
 from input_pipeline.importers.formats import fields, msgpack_arrays
+from input_pipeline.importers.formats import record as records
+from input_pipeline.importers.formats import sizes as image_sizes
 from input_pipeline.importers.formats.lmdb_file import LmdbLayout
 
-FIELDS = (
-    "features",
-    "cls_prob",
-    "boxes",
-    "num_boxes",
-    "image_h",
-    "image_w",
-    "image_id",
-    "caption",
-)
+_LAST = ("boxes", "num_boxes", "image_h", "image_w", "image_id", "caption")
+FIELDS = ("features", "cls_prob", *_LAST)
+VOLTA = ("features", "cls_prob", "obj_labels", "obj_confs", "attr_labels", "attr_confs",
+         "attr_scores", *_LAST)  # fmt: skip
 
 
 class Layout(LmdbLayout):
@@ -48,9 +49,15 @@ class Layout(LmdbLayout):
 
     list_key = b"__keys__"
 
+    def __init__(self, files: Sequence[str], num_boxes: str = "padding"):
+        records.check_arguments(num_boxes)
+        self.num_boxes = num_boxes
+        super().__init__(files)
+
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """See `base.Layout`; there are none."""
+        """See `base.Layout`."""
+        records.add_argument(parser)
 
     def listed(self, where: str, raw: bytes) -> list[bytes]:
         """See `LmdbLayout`."""
@@ -67,29 +74,26 @@ class Layout(LmdbLayout):
     def parse(self, where: str, raw: tuple[bytes, bytes]) -> Item:
         """See `base.Layout`."""
         record = _record(where, raw[1])
-        n = fields.integer(record["num_boxes"], where, "num_boxes")
-        return Item(
-            image_id=fields.image_id(record["image_id"], where),
-            height=fields.integer(record["image_h"], where, "image_h"),
-            width=fields.integer(record["image_w"], where, "image_w"),
-            boxes=fields.array(record["boxes"], where, "boxes", (n, 4)),
-            features=fields.floats(record["features"], where, "features", (n, None)),
-            class_probs=fields.floats(record["cls_prob"], where, "cls_prob", (n, None)),
-        )
+        image_id = fields.image_id(fields.pick(record, records.IDS, where), where)
+        found = records.arrays_of(record, where, num_boxes=self.num_boxes)
+        return found.item(image_id, image_sizes.size_of(record, where))
 
 
 def _record(where: str, value: bytes) -> dict:
     record = msgpack_arrays.loads(value, where)
-    if not isinstance(record, list) or len(record) != len(FIELDS):
-        size = f" of {len(record)}" if isinstance(record, list) else ""
-        raise DataError(
-            "a record has other fields",
-            where=where,
-            expected=f"a list of {list(FIELDS)}",
-            found=f"a {type(record).__name__}{size}",
-            fix="the 12-in-1 and ViLBERT task databases are of the layout vilbert_lmdb",
-        )
-    return dict(zip(FIELDS, record, strict=True))
+    if isinstance(record, dict) and any(name in record for name in records.IDS):
+        return record
+    for names in (FIELDS, VOLTA):
+        if isinstance(record, list) and len(record) == len(names):
+            return dict(zip(names, record, strict=True))
+    size = f" of {len(record)}" if isinstance(record, list) else ""
+    raise DataError(
+        "a record has other fields",
+        where=where,
+        expected=f"a list of {list(FIELDS)}, VOLTA's of {len(VOLTA)}, or a dictionary",
+        found=f"a {type(record).__name__}{size}",
+        fix="the 12-in-1 and ViLBERT task databases are of the layout vilbert_lmdb",
+    )
 
 
 def captions(files: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -102,7 +106,7 @@ def captions(files: Sequence[str]) -> Iterator[tuple[str, str]]:
     for part in layout.parts(sys.maxsize):  # one per file
         for where, (_, value) in layout.entries(part):
             record = _record(where, value)
-            text = record["caption"]
+            text = fields.pick(record, ("caption",), where)
             try:
                 text = text.decode() if isinstance(text, bytes) else ""
             except UnicodeDecodeError as error:
@@ -116,7 +120,7 @@ def captions(files: Sequence[str]) -> Iterator[tuple[str, str]]:
                     expected="a text that is not empty",
                     found=repr(record["caption"])[:80],
                 )
-            yield fields.image_id(record["image_id"], where), text
+            yield fields.image_id(fields.pick(record, records.IDS, where), where), text
 
 
 def write_captions(files: Sequence[str], out: str | os.PathLike) -> int:

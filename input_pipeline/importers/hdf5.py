@@ -8,8 +8,8 @@ stacked: N images with up to m boxes each
   features or image_features [N, m, F]
   boxes or image_bb [N, m, 4]   xyxy in pixels; or spatial_features [N, m, 4 or more]: x1, y1, x2,
                                 y2 as shares of width and height
-  num_boxes [N]                 optional: rows beyond are padding. Without it, `--trim_zeros` takes
-                                rows of zeros at an image's end for padding
+  num_boxes [N]                 optional, see `--num_boxes`. Without it, `--trim_zeros` takes rows
+                                of zeros at an image's end for padding
   image_ids, image_id or img_id [N]   where absent, `--id_map`
   image_h, image_w [N]          sizes of the images in pixels, optional
   cls_prob [N, m, C]            class distributions, column 0 = background, optional
@@ -24,7 +24,8 @@ groups: a group per image, named by its id, with
   features [n, F], boxes (bboxes, bbox) [n, 4] xyxy in pixels, and optional img_h and img_w
   (image_h, image_w), num_boxes, cls_prob [n, C]
 
-keys: the same without groups, in datasets ID_features, ID_boxes, ID_cls_prob
+keys: the same without groups, in datasets ID_features, ID_boxes, ID_cls_prob; and ID_size, height
+and width of the picture that the boxes are of (DLCT)
 
 An image's size comes from the file where it has it, else from `--sizes`, else, where the file has
 boxes both in pixels and as shares, from the two. `--id_map` names one file an input, in their
@@ -43,6 +44,7 @@ import numpy as np
 from core.errors import DataError
 from input_pipeline.importers.base import Item, Part
 from input_pipeline.importers.formats import fields, hdf5_file, inputs
+from input_pipeline.importers.formats import record as records
 from input_pipeline.importers.formats import sizes as image_sizes
 from input_pipeline.regions.store import split_paths
 
@@ -54,9 +56,15 @@ class Layout:
     background_class = 0
 
     def __init__(
-        self, files: Sequence[str], id_map: str = "", sizes: str = "", trim_zeros: bool = False
+        self,
+        files: Sequence[str],
+        id_map: str = "",
+        sizes: str = "",
+        trim_zeros: bool = False,
+        num_boxes: str = "padding",
     ):
         inputs.require_paths(files, folders=False)
+        records.check_arguments(num_boxes)
         maps = split_paths(id_map)
         if maps and len(maps) != len(files):
             raise DataError(
@@ -64,7 +72,7 @@ class Layout:
                 expected=f"{len(files)} files, one an input in their order",
                 found=f"{len(maps)} files",
             )
-        self.trim_zeros = trim_zeros
+        self.trim_zeros, self.num_boxes = trim_zeros, num_boxes
         self._sizes = image_sizes.read_sizes(sizes) if sizes else None
         self._files = list(files)
         self._kinds, self._names, self._nbytes = [], [], []
@@ -86,6 +94,7 @@ class Layout:
             "--trim_zeros", action="store_true", help="rows of zeros at an image's end are padding"
         )
         image_sizes.add_argument(parser)
+        records.add_argument(parser)
 
     def parts(self, size: int) -> list[Part]:
         """See `base.Layout`."""
@@ -114,11 +123,13 @@ class Layout:
         where = f"{where}, image {name!r}"
         features = fields.pick(record, ("features",), where)
         features = fields.floats(features, where, "features", (None, None))
-        rows = self._rows(where, record, features)
+        rows, notes = self._rows(where, record, features)
         fields.pick(record, ("boxes", "spatial_features"), where)
         arrays = {}
         for key in ("boxes", "spatial_features", "cls_prob"):
             if key in record:
+                if key == "cls_prob" and np.shape(record[key]) == (len(features),):
+                    continue  # of the best class alone: no distribution
                 shape = (len(features), 4 if key == "boxes" else None)
                 arrays[key] = fields.array(record[key], where, key, shape)[:rows]
         shares = arrays.get("spatial_features", np.zeros((rows, 4)))[:, :4].astype(np.float64)
@@ -130,16 +141,17 @@ class Layout:
         else:
             height, width = image_sizes.own_or_given(record, self._sizes, name, where)
         boxes = arrays.get("boxes", shares * [width, height, width, height])
-        return Item(name, height, width, boxes, features[:rows], arrays.get("cls_prob"))
+        return Item(
+            name, height, width, boxes, features[:rows], arrays.get("cls_prob"), notes=notes
+        )
 
-    def _rows(self, where: str, record: dict[str, Any], features: np.ndarray) -> int:
-        """How many rows of `features` are regions; the others are padding."""
+    def _rows(
+        self, where: str, record: dict[str, Any], features: np.ndarray
+    ) -> tuple[int, tuple[str, ...]]:
+        """How many rows of `features` are regions, and what is to be told of the others."""
         if "num_boxes" in record:
-            rows = fields.integer(record["num_boxes"], where, "num_boxes", 0)
-            if rows > len(features):
-                expected = f"at most {len(features)}, the rows of features"
-                raise fields.bad_field(where, "num_boxes", expected, rows)
-            return rows
+            count = records.count_of(record, where)
+            return records.regions(features, count, where, self.num_boxes)
         used = np.flatnonzero(features.any(1))
         rows = int(used[-1]) + 1 if used.size else 0
         if rows < len(features) and not self.trim_zeros:
@@ -150,7 +162,7 @@ class Layout:
                 found=f"{len(features)} rows, zeros from row {rows} on",
                 fix="pass --trim_zeros if they are padding",
             )
-        return rows
+        return rows, ()
 
 
 def _derived_size(where: str, pixels: np.ndarray, shares: np.ndarray) -> tuple[int, int]:

@@ -1,16 +1,26 @@
 """Region features in folders of one .npy or .npz file per image (subfolders too).
 
   python -m input_pipeline.importers numpy_folder FOLDER... --out STORE --detector NAME
+  python -m input_pipeline.importers numpy_folder cocobu_att --sizes instances.json --out STORE
+  python -m input_pipeline.importers numpy_folder mmf_features --ids number --out STORE \
+      --class_scores without_background
 
 A folder holds one of these kinds:
 
   X.npy alone        a pickled dictionary {features [n, F], bbox [n, 4], image_width, image_height,
                      cls_prob [n, C], ...}, as the extractor of 12-in-1 writes it
-  X.npy, X_info.npy  features [n, F], and the dictionary without them: MMF's extractor
+  X.npy, X_info.npy  features [n, F], and the dictionary without them: MMF's extractors. Their
+                     cls_prob has the 1,600 classes without the background (--class_scores), that of
+                     the Faster R-CNN one number per box, which is not read; VinVL's bbox has six
+                     columns, which are shares of the image
   X.npy, X.json      features [n, F], and {"boxes": n x 4, "width", "height"}
   X.npz              x or features [n, F], bbox or boxes [n, 4], num_bbox or num_boxes, image_w,
                      image_h: bottom-up attention in PyTorch. In some published sets x is [F, n]:
                      `--transpose`
+  X.npz or X.npy     features [n, F] alone (feat in an .npz), where `--box_folder` names the folder
+                     of the boxes, one X.npy [n, 4] each. Without it, for a folder that is called
+                     NAME_att, NAME_box beside it is taken, and NAME_fc for the feature of the whole
+                     image (`--global_feature stored`): self-critical captioning's COCO-BU
 
 Further names: boxes and bboxes for bbox; height, image_h and img_h for image_height, the same for
 the width. `cls_prob` (column 0 = background) is optional everywhere. Sizes that the files lack
@@ -18,8 +28,9 @@ come from `--sizes`. Boxes are xyxy in pixels; `--box_format xywh` reads x, y, w
 as xyxy, such boxes have swapped corners and are refused, or pass as boxes of a wrong extent).
 
 An image's id is the file's path in its folder without suffix: COCO_val2014_000000000042, or
-lsmdc_1/0042 for files in subfolders. All rows are regions: the extractors' num_boxes counts those
-with a score, and training reads all. Pickles are read without running them.
+lsmdc_1/0042 for files in subfolders. Where num_boxes is below the number of rows, see
+`--num_boxes`. Pickles are read without running them. Grids and patches, which have no boxes, are of
+the layout `grid`.
 """
 
 import argparse
@@ -36,13 +47,12 @@ from core import safe_pickle
 from core.errors import DataError
 from input_pipeline.importers.base import Item, Part
 from input_pipeline.importers.formats import fields, inputs
+from input_pipeline.importers.formats import record as records
 from input_pipeline.importers.formats import sizes as image_sizes
 from input_pipeline.importers.formats.members import list_files, read_file
+from input_pipeline.regions.store import split_paths
 
-BOX_FORMATS = ("xyxy", "xywh")
-FEATURES = ("features", "x")
 BOXES = ("bbox", "boxes", "bboxes")
-COUNT = ("num_boxes", "num_bbox")
 SINGLE, PAIRS, JSON, NPZ = ".npy", "_info.npy", ".json", ".npz"  # kinds, by their suffix
 
 
@@ -58,22 +68,33 @@ class Layout:
         sizes: str = "",
         box_format: str = "xyxy",
         transpose: bool = False,
+        num_boxes: str = "padding",
+        box_folder: str = "",
+        fc_folder: str = "",
     ):
         inputs.require_paths(files, folders=True)
-        if box_format not in BOX_FORMATS:
-            raise DataError(
-                "unknown --box_format", expected=f"one of {BOX_FORMATS}", found=repr(box_format)
-            )
-        self.box_format, self.transpose = box_format, transpose
+        records.check_arguments(num_boxes, box_format)
+        self._options = {
+            "num_boxes": num_boxes, "box_format": box_format, "transpose": transpose,
+        }  # fmt: skip
         self._sizes = image_sizes.read_sizes(sizes) if sizes else None
         self._folders = [(folder, *_images(folder)) for folder in files]
+        self._boxes = _beside(files, "box_folder", box_folder, "_box")
+        self._wholes = _beside(files, "fc_folder", fc_folder, "_fc")
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """See `base.Layout`."""
-        parser.add_argument("--box_format", default="xyxy", choices=BOX_FORMATS)
+        records.add_box_format(parser)
         parser.add_argument("--transpose", action="store_true", help="features are [F, n]")
         image_sizes.add_argument(parser)
+        records.add_argument(parser)
+        parser.add_argument(
+            "--box_folder", default="", help="comma-separated folders of boxes, one an input"
+        )
+        parser.add_argument(
+            "--fc_folder", default="", help="comma-separated folders of whole-image features"
+        )
 
     def parts(self, size: int) -> list[Part]:
         """See `base.Layout`."""
@@ -84,54 +105,61 @@ class Layout:
         ]
 
     def entries(self, part: Part) -> Iterator[tuple[str, tuple]]:
-        """See `base.Layout`; raw is (id, kind, bytes of the features' file, bytes of the other's).
+        """See `base.Layout`; raw is (id, kind, {name: bytes of the image's file}).
 
-        In place of bytes is the error of a file that cannot be read, or None without such a file.
+        In place of bytes is the error of a file that cannot be read. The names are "features" and,
+        where there are such files, "info", "boxes" and "whole".
         """
         folder, kind, stems, _ = self._folders[part.file]
         inputs.check_key(folder, part, stems)
         for stem in stems[part.start : part.stop]:
             path = os.path.join(folder, stem)
-            features = path + (NPZ if kind == NPZ else ".npy")
-            info = path + kind if kind in (PAIRS, JSON) else ""
-            yield features, (stem, kind, read_file(features), read_file(info) if info else None)
+            paths = {"features": path + (NPZ if kind == NPZ else ".npy")}
+            if kind in (PAIRS, JSON):
+                paths["info"] = path + kind
+            for name, folders in (("boxes", self._boxes), ("whole", self._wholes)):
+                if beside := folders[part.file]:
+                    paths[name] = os.path.join(beside, stem + ".npy")
+            data = {name: read_file(file) for name, file in paths.items()}
+            yield paths["features"], (stem, kind, data)
 
     def parse(self, where: str, raw: tuple) -> Item:
         """See `base.Layout`."""
-        stem, kind, data, info = raw
-        for value in (data, info):
+        stem, kind, data = raw
+        for value in data.values():
             if isinstance(value, DataError):
                 raise value
-        record = _record(where, kind, data, info)
-        features = fields.pick(record, FEATURES, where)
-        features = fields.floats(features, where, "features", (None, None))
-        boxes = fields.array(fields.pick(record, BOXES, where), where, "bbox", (None, 4))
-        if self.transpose:
-            features = features.T
-        rows = len(features)
-        if len(boxes) != rows:
-            raise DataError(
-                "features and boxes differ in number",
-                where=where,
-                expected=f"features [{len(boxes)}, F], as there are boxes",
-                found=features.shape,
-                fix="pass --transpose: they are [F, n]"
-                if features.shape[1] == len(boxes) and not self.transpose
-                else "leave this image out",
-            )
-        if any(name in record for name in COUNT):
-            count = fields.pick(record, COUNT, where)
-            count = fields.integer(count, where, "num_boxes", 0)
-            if count > rows or (kind in (JSON, NPZ) and count != rows):
-                raise fields.bad_field(where, "num_boxes", f"{rows}, as features", count)
-        probs = record.get("cls_prob")
-        if probs is not None:
-            probs = fields.array(probs, where, "cls_prob", (rows, None))
-        height, width = image_sizes.own_or_given(record, self._sizes, stem, where)
-        if self.box_format == "xywh":
-            boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+        record = _record(where, kind, data)
+        found = records.arrays_of(record, where, boxes=BOXES, **self._options)
         name = fields.image_id(stem.replace(os.sep, "/"), where)
-        return Item(name, height, width, boxes, features, probs)
+        size = image_sizes.own_or_given(record, self._sizes, name, where)
+        whole = record.get("whole")
+        if whole is not None:
+            whole = fields.floats(whole, where, "whole-image feature", found.features.shape[1:])
+        return found.item(name, size, whole)
+
+
+def _beside(files: Sequence[str], option: str, given: str, suffix: str) -> list[str]:
+    """For each input, the folder of further arrays; empty where there is none.
+
+    Raises:
+      DataError: another number of folders than of inputs, or one that is none.
+    """
+    if folders := split_paths(given):
+        if len(folders) != len(files):
+            raise DataError(
+                f"--{option} does not fit the inputs",
+                expected=f"{len(files)} folders, one an input in their order",
+                found=f"{len(folders)} folders",
+            )
+        inputs.require_paths(folders, folders=True)
+        return folders
+    names = [path.rstrip(os.sep) for path in files]
+    beside = [name.removesuffix("_att") + suffix for name in names]
+    return [
+        folder if name.endswith("_att") and os.path.isdir(folder) else ""
+        for name, folder in zip(names, beside, strict=True)
+    ]
 
 
 def _images(folder: str) -> tuple[str, list[str], list[int]]:
@@ -171,36 +199,45 @@ def _images(folder: str) -> tuple[str, list[str], list[int]]:
     return kind, sorted(nbytes), [nbytes[stem] for stem in sorted(nbytes)]
 
 
-def _record(where: str, kind: str, data: bytes, info: bytes | None) -> dict[str, Any]:
-    """All fields of an image, from its one or two files."""
+def _record(where: str, kind: str, data: dict[str, bytes]) -> dict[str, Any]:
+    """All fields of an image, from its files."""
     if kind == NPZ:
-        return _load_npz(where, data)
-    features = safe_pickle.load_npy(io.BytesIO(data), where)
-    if kind == SINGLE:
-        if isinstance(features, dict):
-            return features
-        raise DataError(
-            "a .npy file holds features alone",
-            where=where,
-            expected="a dictionary with features, bbox, image_width and image_height",
-            found=f"{type(features).__name__} {np.shape(features)}",
-            fix=f"put X{PAIRS} or X{JSON} with the boxes and the image's size beside each X.npy",
-        )
-    where = where.removesuffix(".npy") + kind
-    if kind == JSON:
-        record = fields.json_value(info, where)
+        record = _load_npz(where, data["features"])
     else:
-        record = safe_pickle.load_npy(io.BytesIO(info), where)
-        if not isinstance(record, dict):
-            raise fields.bad_field(where, "info", "a dictionary", type(record).__name__)
-    return {**record, "features": features}
+        features = safe_pickle.load_npy(io.BytesIO(data["features"]), where)
+        record = features if isinstance(features, dict) else {"features": features}
+        if kind == SINGLE and "boxes" not in data and record is not features:
+            raise DataError(
+                "a .npy file holds features alone",
+                where=where,
+                expected="a dictionary with features, bbox, image_width and image_height",
+                found=f"{type(features).__name__} {np.shape(features)}",
+                fix=f"put X{PAIRS} or X{JSON} with the boxes and the image's size beside each "
+                "X.npy, or name --box_folder; grids and patches are of the layout `grid`",
+            )
+    if "info" in data:
+        at = where.removesuffix(".npy") + kind
+        if kind == JSON:
+            info = fields.json_value(data["info"], at)
+        else:
+            info = safe_pickle.load_npy(io.BytesIO(data["info"]), at)
+            if not isinstance(info, dict):
+                raise fields.bad_field(at, "info", "a dictionary", type(info).__name__)
+        record = {**info, "features": features}
+    for name, field in (("boxes", BOXES[0]), ("whole", "whole")):
+        if name in data:
+            at = f"{where}, {name} of another folder"
+            record = {**record, field: safe_pickle.load_npy(io.BytesIO(data[name]), at)}
+    return record
 
 
 def _load_npz(where: str, data: bytes) -> dict[str, Any]:
-    wanted = (*FEATURES, *BOXES, *COUNT, "cls_prob", *image_sizes.HEIGHT, *image_sizes.WIDTH)
+    """The arrays of a file that are read; the others' names stand for themselves, unread."""
+    wanted = (*records.FEATURES, *BOXES, *records.COUNT, *records.CLASSES,
+              *image_sizes.HEIGHT, *image_sizes.WIDTH)  # fmt: skip
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            record = {name: file[name] for name in file.files if name in wanted}
+            record = {name: file[name] if name in wanted else np.empty(0) for name in file.files}
     except (
         OSError,
         ValueError,

@@ -1,7 +1,8 @@
 """A part of an import, finished on its own: how one is written, and how all become one store.
 
 A part is a folder: `store/` (a region store, perhaps without images), `places.json` (where each
-image of it comes from) and `skipped.json` (what was left out, and why).
+image of it comes from), `skipped.json` (what was left out, and why) and `notes.json` (what is to be
+told of its images).
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from core import ids
 from core.errors import DataError
 from core.progress import atomic_folder
 from core.strings import pack_strings, unpack_strings
+from input_pipeline.importers.arrange import arranged
 from input_pipeline.importers.base import Layout, Part
 from input_pipeline.regions.region_writer import (
     INDEX_FIELDS,
@@ -37,6 +39,7 @@ class Job:
       spec: of the store.
       ids: "as_is", or "number" (see `ids.number_of`).
       on_bad: "error", or "skip": leave out an image whose record is bad.
+      class_scores, resized: see `ImportSettings`.
     """
 
     layout: str
@@ -45,6 +48,8 @@ class Job:
     spec: FeatureSpec
     ids: str
     on_bad: str
+    class_scores: str = ""
+    resized: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +65,9 @@ class Task:
     parts: Sequence[Part]
     folder: pathlib.Path
     elsewhere: Mapping[str, str]
+
+
+Noted = tuple[int, str]  # images, where the first of them is
 
 
 class Stopped(Exception):
@@ -91,6 +99,7 @@ class PartImporter:
           Stopped: stop() is true.
         """
         origins, skipped = dict(task.elsewhere), []
+        notes: dict[str, Noted] = {}
         with atomic_folder(task.folder) as temporary:
             with RegionWriter(temporary / "store", self.job.spec, allow_empty=True) as writer:
                 for part in task.parts:
@@ -98,7 +107,7 @@ class PartImporter:
                         if self.stop():
                             raise Stopped
                         try:
-                            self._add(writer, where, raw, origins)
+                            self._add(writer, where, raw, origins, notes)
                         except DataError as error:
                             if self.job.on_bad == "error":
                                 raise
@@ -106,10 +115,25 @@ class PartImporter:
             own = list(origins.values())[len(task.elsewhere) :]
             (temporary / "places.json").write_text(json.dumps(own))
             (temporary / "skipped.json").write_text(json.dumps(skipped))
+            (temporary / "notes.json").write_text(json.dumps(notes))
         return len(own)
 
-    def _add(self, writer: RegionWriter, where: str, raw: Any, origins: dict[str, str]) -> None:
-        item, spec = self.layout.parse(where, raw), self.job.spec
+    def _add(
+        self,
+        writer: RegionWriter,
+        where: str,
+        raw: Any,
+        origins: dict[str, str],
+        notes: dict[str, Noted],
+    ) -> None:
+        job, spec = self.job, self.job.spec
+        item = arranged(
+            self.layout.parse(where, raw),
+            where,
+            self.layout.background_class,
+            job.class_scores,
+            job.resized,
+        )
         # A layout may hand over the number that its file has.
         image_id = given = str(item.image_id)
         if self.job.ids == "number" and not (image_id := ids.number_of(given)):
@@ -133,6 +157,9 @@ class PartImporter:
             source=where,
         )
         origins[image_id] = where
+        for note in item.notes:
+            count, first = notes.get(note, (0, where))
+            notes[note] = count + 1, first
 
 
 def _ids(part: pathlib.Path) -> list[str]:
@@ -148,6 +175,16 @@ def repeated(parts: Sequence[pathlib.Path]) -> dict[int, dict[str, str]]:
         for image_id in _ids(part):
             if first.setdefault(image_id, number) != number:
                 found.setdefault(number, {})[image_id] = origin(parts[first[image_id]], image_id)
+    return found
+
+
+def noted(parts: Sequence[pathlib.Path]) -> dict[str, Noted]:
+    """{what is to be told: (number of images, where the first is)} of all parts."""
+    found: dict[str, Noted] = {}
+    for part in parts:
+        for note, (count, where) in json.loads((part / "notes.json").read_text()).items():
+            before, first = found.get(note, (0, where))
+            found[note] = before + count, first
     return found
 
 

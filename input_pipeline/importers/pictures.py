@@ -1,16 +1,21 @@
 """Pictures, with a model that finds and describes their regions (input_pipeline.regions.extract).
 
-  python -m input_pipeline.importers pictures val2017 --extractor scripts.extract_keras:ResNet50 \
+  python -m input_pipeline.importers pictures val2017 \
+      --extractor scripts.extract_efficientnet:EfficientNetLite0 \
       --out STORE --ids number
 
-Input: folders of .jpg, .jpeg, .png and .webp files, subfolders too. An image's id is its path below
-the folder, without suffix. Pictures are handed over as 8-bit RGB, turned upright as their EXIF data
-say (as viewers and OpenCV show them: boxes and sizes are of the upright picture). Grey, palette
-and CMYK pictures are converted, transparency is dropped; more than 8 bits a channel are refused.
+Input: folders of .jpg, .jpeg, .jpe, .png, .webp, .bmp, .gif, .tif and .tiff files, in upper or
+lower case, subfolders too; how many files of other kinds were left out is told. Of a moving picture
+the first one is taken. An image's id is its path below the folder, without suffix.
+
+Pictures are handed over as 8-bit RGB, turned upright as their EXIF data say (as viewers and OpenCV
+show them: boxes and sizes are of the upright picture). Grey, palette and CMYK pictures are
+converted, transparency is dropped; more than 8 bits a channel are refused.
 """
 
 import argparse
 import io
+import multiprocessing
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -18,13 +23,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
+from core.console import say
 from core.errors import DataError
+from input_pipeline.datasets.reading.pictures import SUFFIXES
 from input_pipeline.importers.base import Item, Part
 from input_pipeline.importers.formats import inputs
 from input_pipeline.importers.formats.members import list_files, read_file
 from input_pipeline.regions import extract
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 
@@ -59,6 +65,25 @@ def decode(data: bytes, where: str) -> np.ndarray:
         ) from error
 
 
+def _pictures(folder: str) -> list[tuple[str, int]]:
+    """Sorted (path relative to the folder, bytes) of its pictures; tells of other files.
+
+    Raises:
+      DataError: there are none.
+    """
+    found = list_files(folder, SUFFIXES, any_case=True)
+    if multiprocessing.parent_process() is None:  # once, and not by each worker
+        others = [name for name, _ in list_files(folder, [""])]
+        others = sorted(set(others) - {name for name, _ in found})
+        if others:
+            kinds = sorted({os.path.splitext(name)[1] or name for name in others})
+            say(
+                f"{folder}: {len(found):,} pictures; {len(others):,} other files are left out "
+                f"({', '.join(kinds[:5])}{', ...' * (len(kinds) > 5)})"
+            )
+    return found
+
+
 class Layout:
     """See the module, and `base.Layout`.
 
@@ -72,8 +97,7 @@ class Layout:
     def __init__(self, files: Sequence[str], extractor: str = "", extractor_options: str = ""):
         inputs.require_paths(files, folders=True)
         self.folders = files
-        suffixes = (*SUFFIXES, *map(str.upper, SUFFIXES))
-        self._files = [list_files(folder, suffixes) for folder in files]
+        self._files = [_pictures(folder) for folder in files]
         self._extractor = extract.load(extractor, extractor_options)
         self.detector = self._extractor.name
         self.global_feature = self._extractor.global_feature

@@ -23,14 +23,17 @@ from core.console import say
 from core.errors import DataError
 from core.progress import Progress
 from input_pipeline.importers import load
+from input_pipeline.importers.arrange import arranged, background_of
 from input_pipeline.importers.base import Layout, Part
 from input_pipeline.importers.parts import (
     Job,
+    Noted,
     PartImporter,
     Task,
     count,
     duplicate,
     merge,
+    noted,
     origin,
     repeated,
 )
@@ -55,12 +58,14 @@ class Imported:
       images: in the store.
       skipped: images left out; `skipped.jsonl` in the store says which and why.
       rate: images per second of this run; those of earlier, interrupted runs do not count.
+      notes: {what is to be told: (number of images, where the first is)}.
     """
 
     spec: FeatureSpec
     images: int
     skipped: int
     rate: float
+    notes: Mapping[str, Noted] = dataclasses.field(default_factory=dict)
 
 
 def convert(
@@ -98,7 +103,16 @@ def convert(
     size = settings.part_size or max(MIN_PART, sum(nbytes for _, nbytes, _ in stamps) // MAX_PARTS)
     groups = _grouped(reader.parts(size))
     spec = _first_spec(reader, groups, settings)
-    job = Job(layout, files, options, spec, settings.ids, settings.on_bad)
+    job = Job(
+        layout,
+        files,
+        options,
+        spec,
+        settings.ids,
+        settings.on_bad,
+        settings.class_scores,
+        settings.resized,
+    )
     plan = {
         **dataclasses.asdict(job),
         "files": stamps,
@@ -146,13 +160,13 @@ class _Import:
         rate = self._import_missing()
         self._import_repeated()
         skipped = merge(self._folders, self._partial / "store", self._job.spec)
-        images = sum(map(count, self._folders))
+        images, notes = sum(map(count, self._folders)), noted(self._folders)
         if remote.is_remote(out):
             remote.upload_folder(self._partial / "store", out, last=MANIFEST)
         else:
             (self._partial / "store").rename(out)
         shutil.rmtree(self._partial)
-        return Imported(self._job.spec, images, skipped, rate)
+        return Imported(self._job.spec, images, skipped, rate, notes)
 
     def keep(self, error: BaseException) -> None:
         """After `error`: removes what is of no use to the next run, and notes what is kept."""
@@ -262,7 +276,13 @@ def _first_spec(reader: Layout, groups: list[list[Part]], settings: ImportSettin
     skip = settings.on_bad == "skip"
     for where, raw in (e for group in groups for part in group for e in reader.entries(part)):
         try:
-            item = reader.parse(where, raw)
+            item = arranged(
+                reader.parse(where, raw),
+                where,
+                reader.background_class,
+                settings.class_scores,
+                settings.resized,
+            )
         except DataError:
             if not skip:
                 raise
@@ -277,7 +297,9 @@ def _first_spec(reader: Layout, groups: list[list[Part]], settings: ImportSettin
         return FeatureSpec(
             feature_dim=np.shape(item.features)[1],
             num_classes=classes,
-            background_class=reader.background_class if classes else None,
+            background_class=background_of(reader.background_class, settings.class_scores)
+            if classes
+            else None,
             detector=settings.detector or getattr(reader, "detector", "unknown"),
             dtype=settings.dtype,
             top_k=settings.top_k,

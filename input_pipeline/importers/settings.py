@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import DataError
+from input_pipeline.importers.arrange import CLASS_SCORES
+from input_pipeline.regions.boxes import Resized
 from input_pipeline.regions.spec import GLOBAL_FEATURES
 
 IDS = ("as_is", "number")
@@ -26,6 +28,10 @@ class ImportSettings:
       ids: "as_is", or "number": the last number in an id, without leading zeros.
       workers: processes; 1 is this one.
       part_size: bytes of input per part, 0 chooses.
+      class_scores: empty: distributions as the layout says; "with_background" says so where the
+        number of columns is that of a detector's objects alone; "without_background": what rows
+        lack of 1 becomes column 0, the background; "drop" leaves them out.
+      resized: "SHORT,LONG" where boxes are of resized pictures, see `regions.boxes.Resized`.
       on_bad: "error", or "skip": leave out images whose records are bad.
     """
 
@@ -38,6 +44,8 @@ class ImportSettings:
     ids: str = "as_is"
     workers: int = 1
     part_size: int = 0
+    class_scores: str = ""
+    resized: str = ""
     on_bad: str = "error"
 
     def check(self) -> None:
@@ -46,6 +54,7 @@ class ImportSettings:
             ("on_bad", ON_BAD),
             ("ids", IDS),
             ("global_feature", ("", *GLOBAL_FEATURES)),
+            ("class_scores", CLASS_SCORES),
         ):
             if getattr(self, name) not in choices:
                 raise DataError(
@@ -53,6 +62,8 @@ class ImportSettings:
                     expected=f"one of {list(choices)}",
                     found=repr(getattr(self, name)),
                 )
+        if self.resized:
+            Resized.parse(self.resized)
         if self.workers < 1 or self.part_size < 0:
             raise DataError(
                 "--workers or --part_size is too small",

@@ -20,13 +20,12 @@ identifier that NLVR2's own files refer by (dev-850-0-img0). `--ids number` make
 flickr30k names numbers: coco_train2014_000000000009 becomes 9.
 
 The files do not say how large an image is: `--sizes` names a file that does (see
-`importers.sizes`), in which an image is found by its id or by the number after the last `_` of it.
+`formats.sizes`).
 """
 
 import argparse
 import io
 import json
-import re
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -90,10 +89,7 @@ class Layout(LmdbLayout):
                 found=f"a msgpack {type(record).__name__}",
             )
         image_id = fields.image_id(key, where).removesuffix(".npz").removeprefix("nlvr2_")
-        number = re.search(r"_(\d+)$", image_id)
-        known = [image_id, str(int(number[1])) if number else image_id]
-        name = next((name for name in known if name in self._sizes), image_id)
-        height, width = lookup(self._sizes, name, where)
+        height, width = lookup(self._sizes, image_id, where)
         features = fields.pick(record, ["features"], where)
         features = fields.floats(features, where, "features", (None, None))
         n = len(features)

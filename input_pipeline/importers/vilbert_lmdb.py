@@ -1,36 +1,44 @@
-"""LMDBs of ViLBERT and of 12-in-1: one pickled dictionary per image.
+"""LMDBs of ViLBERT, 12-in-1, VOLTA, IGLUE and MMF: one pickled dictionary per image.
 
   python -m input_pipeline.importers vilbert_lmdb COCO_trainval_resnext152.lmdb --out STORE
+  python -m input_pipeline.importers vilbert_lmdb trainval_feat.lmdb --out STORE      # VOLTA
+  python -m input_pipeline.importers vilbert_lmdb coco.lmdb --out STORE --ids number \
+      --class_scores without_background                                               # MMF
 
 A database is a folder with data.mdb. Keys are image ids; the key `keys` holds the pickled list of
 them. A value has
 
-  image_id            as the key says it
-  image_w, image_h    size of the image in pixels
-  num_boxes           n
-  boxes     [n, 4]    xyxy in pixels of the image
+  image_id            as the key says it; img_id in VOLTA's, feature_path in MMF's, where it is the
+                      path of the .npy file without suffix
+  image_w, image_h    size of the image in pixels; img_w and img_h, image_width and image_height
+  num_boxes           n, optional
+  boxes     [n, 4]    xyxy in pixels of the image; bbox in MMF's
   features  [n, F]
-  cls_prob  [n, C]    class distribution of each box, column 0 = background; optional (12-in-1
-                      never has it)
+  cls_prob  [n, C]    class distribution of each box, column 0 = background; optional. MMF's have
+                      the 1,600 classes alone: say so by --class_scores. One number a box is the
+                      best class's score and not read
 
-where 12-in-1 stores numbers and arrays (of any float type), and the first ViLBERT the row of
-bottom-up attention's TSV file: all text, arrays as base64 of float32. Each value
-shows which it is. Pickles are read with `safe_pickle`, which runs nothing.
+where 12-in-1, MMF and VOLTA's conversions of HDF5 store numbers and arrays (of any float type),
+and the first ViLBERT and VOLTA the row of bottom-up attention's TSV file: all text, arrays as
+base64 of float32. Each value shows which it is. Pickles are read with `safe_pickle`, which runs
+nothing. Sizes that the records lack come from `--sizes`.
 
-`--id_from` says what an image is called: `both` demands that record and key agree; where a
-conversion renamed the keys alone, choose `key` (what ViLBERT's own reader goes by) or `record`.
+`--id_from` says what an image is called: `both` demands that record and key agree, or that one is
+the number of the other (VOLTA: 9 and COCO_train2014_000000000009; the key is taken); where a
+conversion renamed the keys alone, choose `key` (what the readers of ViLBERT, VOLTA and MMF go by)
+or `record`.
 """
 
 import argparse
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from core import safe_pickle
+from core import ids, safe_pickle
 from core.errors import DataError
 from input_pipeline.importers.base import Item
 from input_pipeline.importers.formats import fields
+from input_pipeline.importers.formats import record as records
+from input_pipeline.importers.formats import sizes as image_sizes
 from input_pipeline.importers.formats.lmdb_file import LmdbLayout
 
 ID_FROM = ("both", "key", "record")
@@ -41,10 +49,18 @@ class Layout(LmdbLayout):
 
     list_key = b"keys"
 
-    def __init__(self, files: Sequence[str], id_from: str = "both"):
+    def __init__(
+        self,
+        files: Sequence[str],
+        id_from: str = "both",
+        sizes: str = "",
+        num_boxes: str = "padding",
+    ):
         if id_from not in ID_FROM:
             raise DataError("unknown --id_from", expected=f"one of {ID_FROM}", found=repr(id_from))
-        self.id_from = id_from
+        records.check_arguments(num_boxes)
+        self.id_from, self.num_boxes = id_from, num_boxes
+        self._sizes = image_sizes.read_sizes(sizes) if sizes else None
         super().__init__(files)
 
     @staticmethod
@@ -53,6 +69,8 @@ class Layout(LmdbLayout):
         parser.add_argument(
             "--id_from", default="both", choices=ID_FROM, help="what an image is called by"
         )
+        image_sizes.add_argument(parser)
+        records.add_argument(parser)
 
     def listed(self, where: str, raw: bytes) -> list[bytes]:
         """See `LmdbLayout`."""
@@ -79,44 +97,24 @@ class Layout(LmdbLayout):
             )
         # In Python 2's pickles, and in rows read as bytes, the keys can be either.
         record = {k.decode() if isinstance(k, bytes) else k: v for k, v in record.items()}
-        n = fields.integer(fields.pick(record, ["num_boxes"], where), where, "num_boxes")
-        return Item(
-            image_id=self._image_id(where, key, record),
-            height=fields.integer(fields.pick(record, ["image_h"], where), where, "image_h"),
-            width=fields.integer(fields.pick(record, ["image_w"], where), where, "image_w"),
-            boxes=_rows(record, where, "boxes", n, 4),
-            features=_rows(record, where, "features", n),
-            class_probs=_rows(record, where, "cls_prob", n) if "cls_prob" in record else None,
-        )
+        image_id = self._image_id(where, key, record)
+        found = records.arrays_of(record, where, num_boxes=self.num_boxes)
+        size = image_sizes.own_or_given(record, self._sizes, image_id, where)
+        return found.item(image_id, size)
 
     def _image_id(self, where: str, key: bytes, record: dict[str, Any]) -> str:
         if self.id_from == "key":
             return fields.image_id(key, where)
-        named = fields.image_id(fields.pick(record, ["image_id"], where), where)
-        if self.id_from == "both" and named.encode() != key:
-            raise DataError(
-                "a record is of another image than its key",
-                where=where,
-                expected=f"image_id {fields.image_id(key, where)!r}",
-                found=repr(named),
-                fix="if only the keys were renamed, choose --id_from=key or --id_from=record",
-            )
-        return named
-
-
-def _rows(record: dict, where: str, name: str, n: int, width: int | None = None) -> np.ndarray:
-    """Field `name` with one row a box, from an array or from base64 text."""
-    value = fields.pick(record, [name], where)
-    if isinstance(value, str | bytes):
-        value = fields.base64_floats(value, where, name, width and n * width, f"({n}, {width})")
-        if len(value) % n:
-            raise DataError(
-                f"the field {name!r} has the wrong number of values",
-                where=where,
-                expected=f"a multiple of num_boxes = {n}",
-                found=len(value),
-                fix="the row is cut short: leave this image out, or make it again",
-            )
-        value = value.reshape(n, -1)
-    check = fields.floats if width is None else fields.array  # boxes may be integers
-    return check(value, where, name, (n, width))
+        named = fields.image_id(fields.pick(record, records.IDS, where), where)
+        if self.id_from == "record":
+            return named
+        name = fields.image_id(key, where)
+        if named == name or name == ids.number_of(named) or named == ids.number_of(name):
+            return name
+        raise DataError(
+            "a record is of another image than its key",
+            where=where,
+            expected=f"image_id {name!r}",
+            found=repr(named),
+            fix="if only the keys were renamed, choose --id_from=key or --id_from=record",
+        )

@@ -9,7 +9,8 @@ The columns of a line, of an image with n regions, are one of:
   id, n, features                                   features.tsv as published for VinVL
   id, JSON {"num_boxes": n, "features": features}   feature.tsv as Oscar's captioning reads it
 
-A `feature` is base64 of float32 [F] or [F + 6], `features` of float32 [n, F + 6], little-endian.
+A `feature` is base64 of float32 [F] or [F + 6], `features` of float32 [n, F + 6], little-endian; or
+of float16, as in the published COCO features for captioning: the length tells which.
 The six are x1, y1, x2, y2 as shares of the image's width and height, then the box's width and
 height as shares, in either order. F = 2048 appearance values are kept (`--feature_dim`); boxes
 come from `rect` in pixels, or from the six. Sizes that the lines lack come from `--sizes`, for
@@ -93,7 +94,6 @@ class Layout:
             raise fields.bad_field(where, "objects", "a list of objects", type(objects))
         boxes = np.zeros((len(objects), 4))
         features = np.zeros((len(objects), self.feature_dim), np.float32)
-        plain = 4 * -(-4 * self.feature_dim // 3)  # characters of base64 of F floats
         for i, record in enumerate(objects):
             at = f"{where}, objects[{i}]"
             rect = fields.pick(record, ("rect",), at)
@@ -107,11 +107,10 @@ class Layout:
                     found=f"keys {sorted(record)}",
                     fix="import features.tsv, with --sizes and this file",
                 )
-            value = record["feature"]
-            is_plain = not isinstance(value, str) or len(value) <= plain
-            width = self.feature_dim + (0 if is_plain else POSITION)
             boxes[i] = rect
-            features[i] = fields.base64_array(value, at, "feature", (width,))[: self.feature_dim]
+            widths = (self.feature_dim, self.feature_dim + POSITION)
+            row = fields.base64_rows(record["feature"], at, "feature", 1, widths)
+            features[i] = row[0, : self.feature_dim]
         return boxes, features
 
     def _of_rows(
@@ -120,7 +119,7 @@ class Layout:
         """(boxes [n, 4], features [n, F]) of one array of all regions."""
         n, value = (fields.pick(record, (key,), where) for key in ("num_boxes", "features"))
         n = fields.integer(n, where, "num_boxes", 0)
-        rows = fields.base64_array(value, where, "features", (n, self.feature_dim + POSITION))
+        rows = fields.base64_rows(value, where, "features", n, [self.feature_dim + POSITION])
         shares, extent = np.split(rows[:, self.feature_dim :], [4], axis=1)
         expected = shares[:, 2:] - shares[:, :2]
         if not any(np.allclose(e, extent, atol=1e-2) for e in (expected, expected[:, ::-1])):

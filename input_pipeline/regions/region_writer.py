@@ -13,6 +13,7 @@ import xxhash
 from core import progress
 from core.errors import DataError
 from core.strings import pack_strings
+from input_pipeline.regions.boxes import another_scale
 from input_pipeline.regions.spec import FeatureSpec
 
 FORMAT = 1
@@ -30,8 +31,8 @@ INDEX_FIELDS = {
 }
 
 
-# fail(what, expected, found) makes the error of a bad value.
-Fail = Callable[[str, object, object], DataError]
+# fail(what, expected, found[, fix]) makes the error of a bad value.
+Fail = Callable[..., DataError]
 
 
 def content_fingerprint(spec: FeatureSpec, index: dict[str, np.ndarray]) -> str:
@@ -71,6 +72,7 @@ def check_boxes(boxes: np.ndarray, height: int, width: int, fail: Fail) -> np.nd
             f"box {bad[0]} lies outside its image",
             f"xyxy within 0 <= x <= {width}, 0 <= y <= {height} (tolerance {BOX_TOLERANCE} px)",
             boxes[bad[0]].tolist(),
+            *([fix] if (fix := another_scale(boxes, height, width)) else []),
         )
     return np.clip(boxes, 0, limit)
 

@@ -10,7 +10,7 @@ from core import remote
 from core.errors import DataError
 from input_pipeline.datasets.reading.prepared import Prepared
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # COCO's file names end in the image's number, in so many digits.
 _DIGITS = 12
 

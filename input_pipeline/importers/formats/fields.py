@@ -11,6 +11,8 @@ import numpy as np
 
 from core.errors import DataError
 
+DOUBLE = "these are float64: write float32"
+
 
 def pick(record: Mapping, names: Sequence[str], where: str) -> Any:
     """The value of the first of `names` that a record has.
@@ -102,20 +104,46 @@ def base64_array(value: Any, where: str, field: str, shape: tuple[int, ...]) -> 
     return base64_floats(value, where, field, math.prod(shape), str(shape)).reshape(shape)
 
 
+def base64_rows(value: Any, where: str, field: str, rows: int, widths: Sequence[int]) -> np.ndarray:
+    """Rows of floats from base64 text, whose length tells their width and type.
+
+    Args:
+      value: the text.
+      where: for messages.
+      field: for messages.
+      rows: how many there are.
+      widths: numbers that a row may have, the usual one first.
+
+    Returns:
+      [rows, one of widths], float32 or, where only that fits, float16.
+
+    Raises:
+      DataError: no base64, or a length that fits no width.
+    """
+    data = _base64(value, where, field, f"float32 ({rows}, {widths[0]})")
+    for dtype in ("<f4", "<f2"):
+        for width in widths:
+            if len(data) == rows * width * np.dtype(dtype).itemsize:
+                return np.frombuffer(data, dtype).reshape(rows, width)
+    lengths = " or ".join(f"{4 * rows * width} bytes" for width in widths)
+    halves = " or ".join(f"{2 * rows * width} bytes" for width in widths)
+    raise DataError(
+        f"the field {field!r} has the wrong number of bytes",
+        where=where,
+        expected=f"{lengths} (float32, {rows} x {' or '.join(map(str, widths))}), or {halves} of "
+        "float16",
+        found=f"{len(data)} bytes",
+        fix=DOUBLE
+        if len(data) in [8 * rows * width for width in widths]
+        else "the file is cut short, or its sizes are others: see the layout's options",
+    )
+
+
 def base64_floats(
     value: Any, where: str, field: str, count: int | None, meaning: str
 ) -> np.ndarray:
     """float32 [count] from base64 text; count None leaves the number open. See `base64_array`."""
-    try:
-        data = base64.b64decode(value, validate=True)
-    except (TypeError, ValueError, binascii.Error) as error:
-        raise DataError(
-            f"the field {field!r} is no base64 text",
-            where=where,
-            expected=f"base64 of float32 {meaning}",
-            found=f"{type(value).__name__}: {error}",
-            fix="copy the file again, or leave this image out",
-        ) from error
+    data = _base64(value, where, field, f"float32 {meaning}")
     if len(data) % 4 or (count is not None and len(data) != 4 * count):
         expected = "whole float32 numbers" if count is None else f"{4 * count} bytes"
         raise DataError(
@@ -123,11 +151,32 @@ def base64_floats(
             where=where,
             expected=f"{expected} (float32 {meaning})",
             found=f"{len(data)} bytes",
-            fix="these are float64: write float32"
+            fix=DOUBLE
             if count and len(data) == 8 * count
             else "the file is cut short, or its sizes are others: see the layout's options",
         )
     return np.frombuffer(data, "<f4")
+
+
+def _base64(value: Any, where: str, field: str, meaning: str) -> bytes:
+    try:
+        return base64.b64decode(_unwrapped(value), validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise DataError(
+            f"the field {field!r} is no base64 text",
+            where=where,
+            expected=f"base64 of {meaning}",
+            found=f"{type(value).__name__}: {error}",
+            fix="copy the file again, or leave this image out",
+        ) from error
+
+
+def _unwrapped(value: Any) -> Any:
+    """A text without the b'...' that Python 3's str() of bytes puts around it."""
+    start, end = (b"b'", b"'") if isinstance(value, bytes) else ("b'", "'")
+    if isinstance(value, bytes | str) and value[:2] == start and value[-1:] == end:
+        return value[2:-1]
+    return value
 
 
 def json_value(data: bytes | str, where: str, kind: type = dict) -> Any:
@@ -137,7 +186,7 @@ def json_value(data: bytes | str, where: str, kind: type = dict) -> Any:
       DataError: not UTF-8, malformed, or another kind of value.
     """
     try:
-        value = json.loads(data.decode() if isinstance(data, bytes) else data)
+        value = json.loads(data.decode("utf-8-sig") if isinstance(data, bytes) else data)
     except (ValueError, RecursionError) as error:
         raise DataError(
             "not UTF-8" if isinstance(error, UnicodeDecodeError) else "malformed JSON",

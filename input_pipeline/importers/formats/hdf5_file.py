@@ -22,6 +22,7 @@ SHARES = ("spatial_features",)
 CLASSES = ("cls_prob",)
 COUNT = ("num_boxes",)
 IDS = ("image_ids", "image_id", "img_id")
+SIZE = ("size",)  # [2] or [1, 2] height, width
 PER_BOX = (FEATURES, PIXELS, SHARES, CLASSES)
 PER_IMAGE = (COUNT, HEIGHT, WIDTH)
 
@@ -207,4 +208,7 @@ def pieces(file: h5py.File, path: str, kind: str, row: int, name: str) -> dict[s
         if found is not None:
             value = np.asarray(found[row if kind == "joined" and names in PER_IMAGE else bounds])
             out[names[0]] = value.item() if names in PER_IMAGE and value.size == 1 else value
+    size = column(group, [pattern.format(key) for key in SIZE])
+    if kind in ("groups", "keys") and size is not None and size.size == 2:
+        out[HEIGHT[0]], out[WIDTH[0]] = np.ravel(size[()]).tolist()
     return out

@@ -7,6 +7,9 @@ from core.errors import DataError
 from input_pipeline.importers.base import Part
 
 MAX_LINE = 2**28  # bytes; the longest real line (100 regions, all fields) is below 2 MB
+# What editors and spreadsheets put before a text; UTF-8's says nothing and is passed over.
+UTF8_MARK = b"\xef\xbb\xbf"
+OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
 def require_paths(paths: Sequence[str], *, folders: bool) -> None:
@@ -64,6 +67,23 @@ def check_key(path: str, part: Part, names: Sequence[str]) -> None:
         )
 
 
+def unmarked(start: bytes, where: str) -> bytes:
+    """The first bytes of a text file without its byte order mark.
+
+    Raises:
+      DataError: the mark of an encoding other than UTF-8.
+    """
+    if encoding := OTHER_MARKS.get(start[:2]):
+        raise DataError(
+            f"a text file is {encoding}",
+            where=where,
+            expected="UTF-8",
+            found=f"the byte order mark {start[:2]!r}",
+            fix=f"write it again as UTF-8: iconv -f {encoding} -t UTF-8 FILE",
+        )
+    return start.removeprefix(UTF8_MARK)
+
+
 def line_parts(files: Sequence[str], size: int) -> list[Part]:
     """Parts of text files by bytes; a line belongs to the part that its first byte is in."""
     return [
@@ -75,6 +95,8 @@ def line_parts(files: Sequence[str], size: int) -> list[Part]:
 
 def lines(path: str, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
     """(first byte, line without its end) of each line that begins in [start, stop), none blank.
+
+    A byte order mark at the start of the file is not part of the first line.
 
     Raises:
       DataError: a line longer than any of this kind of file.
@@ -97,5 +119,7 @@ def lines(path: str, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
             file.seek(start - 1)
             read()  # the rest of the line before, or only its end
         while (at := file.tell()) < stop and (line := read()):
+            if at == 0:
+                line = unmarked(line, path)
             if line.strip():
                 yield at, line.rstrip(b"\r\n")

@@ -25,8 +25,15 @@ _BIG = 0xFFFFFFFF  # a 32-bit field that says: see the 64-bit one
 MAX_MEMBER = 2**30
 
 
-def list_files(folder: str, suffixes: Sequence[str]) -> list[tuple[str, int]]:
-    """Sorted (path relative to the folder, bytes) of all its files, in subfolders too.
+def list_files(
+    folder: str, suffixes: Sequence[str], *, any_case: bool = False
+) -> list[tuple[str, int]]:
+    """Sorted (path relative to the folder, bytes) of its files with a suffix, in subfolders too.
+
+    Args:
+      folder: where to look.
+      suffixes: ends of the names.
+      any_case: upper and lower case in suffixes are the same.
 
     Raises:
       DataError: a subfolder cannot be read or is a link (it might lead in a circle), or there is
@@ -51,7 +58,8 @@ def list_files(folder: str, suffixes: Sequence[str]) -> list[tuple[str, int]]:
                 )
         below = os.path.relpath(path, folder).removeprefix(os.curdir)
         for name in names:
-            if name.endswith(tuple(suffixes)) and not name.startswith("."):
+            known = name.lower() if any_case else name
+            if known.endswith(tuple(suffixes)) and not name.startswith("."):
                 try:
                     size = os.path.getsize(os.path.join(path, name))
                     found.append((os.path.join(below, name), size))

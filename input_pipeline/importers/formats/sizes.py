@@ -8,11 +8,16 @@
           as VinVL's hw.tsv and predictions.tsv have it
 
 For height and width also image_h, image_w, image_height, image_width, img_h and img_w.
+
+An image is found by its id, else by the number that its id or file name ends in, with or without
+leading zeros: 42, 000000000042, COCO_val2014_000000000042 and val2014/42.jpg are one image. A
+number that stands for images of several sizes finds none.
 """
 
 import argparse
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,8 +27,49 @@ from input_pipeline.importers.formats import fields, inputs
 HEIGHT = ("height", "image_h", "image_height", "img_h")
 WIDTH = ("width", "image_w", "image_width", "img_w")
 
-Sizes = dict[str, tuple[int, int]]
-Entries = Iterator[tuple[str, list[str], tuple[int, int]]]  # (where, names, size) of images
+Size = tuple[int, int]
+Entries = Iterator[tuple[str, list[str], Size]]  # (where, names, size) of images
+
+
+_NUMBERED = re.compile(r"(?:^|[_/\\])0*([0-9]+)$")
+
+
+def _number(name: str) -> str:
+    """The number that a name ends in, without leading zeros; empty where it ends otherwise."""
+    found = _NUMBERED.search(re.sub(r"\.[A-Za-z]\w*$", "", name))
+    return found[1] if found else ""
+
+
+class Sizes:
+    """Sizes of images by their names, see the module."""
+
+    def __init__(self):
+        self._by_name: dict[str, Size] = {}
+        self._by_number: dict[str, Size | None] = {}  # None: of images of several sizes
+
+    def add(self, name: str, size: Size, where: str) -> None:
+        """Adds one name of an image.
+
+        Raises:
+          DataError: the name has another size already.
+        """
+        if self._by_name.setdefault(name, size) != size:
+            raise DataError(
+                f"two sizes of image {name!r}",
+                where=where,
+                expected=f"(height, width) = {self._by_name[name]} as before",
+                found=size,
+            )
+        if (number := _number(name)) and self._by_number.setdefault(number, size) != size:
+            self._by_number[number] = None
+
+    def find(self, image_id: str) -> Size | None:
+        """(height, width) of an image."""
+        return self._by_name.get(image_id) or self._by_number.get(_number(image_id))
+
+    def example(self) -> str:
+        """One of the names; empty without any."""
+        return next(iter(self._by_name), "")
 
 
 def add_argument(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +82,7 @@ def add_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def read_sizes(path: str) -> Sizes:
-    """{image id: (height, width) in pixels}, see the module.
+    """The sizes in a file, see the module.
 
     Raises:
       DataError: naming file and line or entry: unreadable, malformed, or two sizes of one image.
@@ -52,54 +98,54 @@ def read_sizes(path: str) -> Sizes:
             found=repr(suffix),
             fix="rename it",
         )
-    sizes: Sizes = {}
+    sizes = Sizes()
     for where, names, size in readers[suffix](path):
         for name in names:
-            if sizes.setdefault(name, size) != size:
-                raise DataError(
-                    f"two sizes of image {name!r}",
-                    where=where,
-                    expected=f"(height, width) = {sizes[name]} as before",
-                    found=size,
-                )
-    if not sizes:
+            sizes.add(name, size, where)
+    if not sizes.example():
         raise DataError("no image sizes", where=path, expected="at least one", found="none")
     return sizes
 
 
-def lookup(sizes: Sizes | None, image_id: str, where: str) -> tuple[int, int]:
+def lookup(sizes: Sizes | None, image_id: str, where: str) -> Size:
     """(height, width) of an image.
 
     Raises:
       DataError: no sizes were given, or none of this image.
     """
-    if sizes is None or image_id not in sizes:
+    size = sizes and sizes.find(image_id)
+    if sizes is None or size is None:
         raise DataError(
             "the size of an image is not known",
             where=where,
             expected="the image's height and width in pixels",
-            found=f"none in the file, and {'no --sizes' if sizes is None else 'not in --sizes'}",
+            found="none in the file, and no --sizes"
+            if sizes is None
+            else f"none in the file, and {image_id!r} is not in --sizes, whose names are like "
+            f"{sizes.example()!r}",
             fix="pass --sizes FILE (a COCO-style .json, a .jsonl, or a .tsv of id, height, width)"
             if sizes is None
-            else "add this image to the file of --sizes, under the same id",
+            else "add this image to the file of --sizes, under its id or the number in it",
         )
-    return sizes[image_id]
+    return size
 
 
-def size_of(record: dict, where: str) -> tuple[int, int]:
+def size_of(record: dict, where: str) -> Size:
     """(height, width) from a record's own fields.
 
     Raises:
       DataError: missing, or no positive whole numbers.
     """
-    height, width = (
-        fields.integer(fields.pick(record, names, where), where, names[0])
-        for names in (HEIGHT, WIDTH)
-    )
-    return height, width
+    size = []
+    for names in (HEIGHT, WIDTH):
+        value = fields.pick(record, names, where)
+        name = next(name for name in names if name in record)
+        at = where if name == names[0] else f"{where}, key {name!r}"
+        size.append(fields.integer(value, at, names[0]))
+    return size[0], size[1]
 
 
-def own_or_given(record: dict, sizes: Sizes | None, image_id: str, where: str) -> tuple[int, int]:
+def own_or_given(record: dict, sizes: Sizes | None, image_id: str, where: str) -> Size:
     """(height, width): the record's own if it has fields for them, else those of --sizes."""
     has = [any(name in record for name in names) for names in (HEIGHT, WIDTH)]
     return size_of(record, where) if any(has) else lookup(sizes, image_id, where)
@@ -143,7 +189,7 @@ def _text_lines(path: str) -> Iterator[tuple[str, str]]:
         for number, line in enumerate(file, 1):
             where = f"{path}:{number}"
             try:
-                text = line.decode().strip()
+                text = (inputs.unmarked(line, path) if number == 1 else line).decode().strip()
             except UnicodeDecodeError as error:
                 raise DataError(
                     "a line is not UTF-8", where=where, expected="UTF-8", found=str(error)

@@ -12,7 +12,7 @@ from tsv import CLASSES, LXMERT, LXMERT_CLASSES, OPTIONS, PLAIN, blob, cells, li
 
 from core.errors import DataError
 from input_pipeline.importers import bottom_up_tsv, run
-from input_pipeline.importers.bottom_up_tsv import ORDERS
+from input_pipeline.importers.bottom_up_tsv import ORDERS, VOLTA
 from input_pipeline.importers.settings import ImportSettings
 from input_pipeline.regions import RegionStore
 
@@ -49,6 +49,24 @@ def test_orders(tmp_path, order, end):
     assert (done.images, spec.feature_dim, spec.global_feature) == (5, F, "mean")
     expected = (5, 0) if "cls_prob" in order else (0, None)
     assert (spec.num_classes, spec.background_class) == expected
+
+
+def test_thirteen_columns_of_volta(tmp_path):
+    more = {"attrs": blob(np.ones((2, 7))), "classes": blob(np.ones((2, 9)))}
+    path = write(tmp_path / "a.tsv", [line(VOLTA, i, **more) for i in range(4)])
+    for i, item in enumerate(items(path)):
+        same(item, i, classes=True)
+
+
+def test_byte_order_marks(tmp_path):
+    path = tmp_path / "a.tsv"
+    text = b"\n".join(line(PLAIN, i) for i in range(3)) + b"\n"
+    path.write_bytes(b"\xef\xbb\xbf" + text)
+    for i, item in enumerate(items(str(path), size=300)):
+        same(item, i)
+    path.write_bytes(text.decode("latin1").encode("utf-16"))
+    with pytest.raises(DataError, match=r"(?s)UTF-16.*a\.tsv.*iconv"):
+        layout(str(path))
 
 
 def test_the_last_line_may_lack_its_end_and_blank_lines_are_none(tmp_path):

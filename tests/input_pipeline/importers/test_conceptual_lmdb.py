@@ -1,5 +1,6 @@
 """ViLBERT's LMDB of Conceptual Captions: records of tensorpack, and the captions in them."""
 
+import base64
 import json
 import pickle
 
@@ -10,7 +11,7 @@ from made_lmdbs import C, check_image, entries, image, items, write
 
 from core.errors import DataError
 from input_pipeline.importers import conceptual_lmdb, run
-from input_pipeline.importers.conceptual_lmdb import FIELDS, Layout
+from input_pipeline.importers.conceptual_lmdb import FIELDS, VOLTA, Layout
 from input_pipeline.importers.settings import ImportSettings
 
 
@@ -90,7 +91,7 @@ BAD = {
         r"array float32 \[2, 4\] with other data",
     ),
     "extension": (record(0, boxes=msgpack.ExtType(5, b"x")), "extension of type 5"),
-    "box count": (record(0, num_boxes=1), r"'boxes'.*\(1, 4\).*\(2, 4\)"),
+    "box count": (record(0, num_boxes=3), r"'num_boxes'.*at most 2.*found: 3"),
     "class rows": (record(0, cls_prob=np.ones((1, C), "f4")), r"'cls_prob'.*\(1, 5\)"),
     "integers": (record(0, features=np.ones((2, 6), int)), "'features'.*int64"),
     "no array": (record(0, features="text"), "'features'"),
@@ -136,3 +137,19 @@ def test_bad_captions(caption, found, tmp_path, capsys):
     assert f"{path}, key '00000001'" in (error := capsys.readouterr().err)
     assert found in error
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_records_of_volta(tmp_path):
+    """Lists of thirteen; and IGLUE's dictionaries, of arrays or of base64."""
+    made = image(0)
+    n, ones = made["num_boxes"], np.ones(made["num_boxes"], "f4")
+    more = {"obj_labels": ones, "obj_confs": ones, "attr_labels": ones, "attr_confs": ones,
+            "attr_scores": np.ones((n, 4), "f4")}  # fmt: skip
+    values = {**made, **more, "caption": "a dog"}
+    whole = [values[name] for name in VOLTA]
+    text = {name: base64.b64encode(made[name].tobytes()) for name in ("boxes", "features")}
+    names = {"img_id": "100", "img_h": 90, "img_w": 120, "num_boxes": n}
+    path = database(tmp_path / "a", [whole, {**names, **text}])
+    first, second = items(Layout([path]))
+    check_image(first, 0)
+    check_image(second, 0, classes=False)

@@ -310,3 +310,15 @@ def test_damaged_data(tmp_path):
         check_refused(tmp_path / "s", "hdf5", [path], r"not a readable HDF5 file")
     with pytest.raises(DataError, match="nothing to import"):
         hdf5.Layout([])
+
+
+def test_sizes_in_datasets_of_their_own(tmp_path):
+    """DLCT: ID_size is [1, 2] height and width; ID_grids and ID_mask are not regions."""
+    values = {}
+    for name, image in zip(IDS, IMAGES, strict=True):
+        values |= {f"{name}_features": image["features"], f"{name}_boxes": image["boxes"],
+                   f"{name}_size": np.asarray([[40, 60]]), f"{name}_grids": np.ones((49, F), "f4"),
+                   f"{name}_mask": np.ones((len(image["boxes"]), 49))}  # fmt: skip
+    path = write(tmp_path / "a.hdf5", values)
+    found = sorted(items(hdf5.Layout([path])), key=lambda item: IDS.index(item.image_id))
+    check_items(found, IDS, IMAGES, classes=False)

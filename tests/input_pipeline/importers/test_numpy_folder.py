@@ -13,11 +13,13 @@ from layout_checks import (
     check_store,
     items,
     made,
+    shares,
 )
 
 from core.errors import DataError
 from input_pipeline.importers import numpy_folder, run
 from input_pipeline.importers.settings import ImportSettings
+from input_pipeline.regions import RegionStore
 
 IDS = ["COCO_val2014_000000000042", "b", "deep/c"]
 IMAGES = [made(i) for i in range(3)]
@@ -168,6 +170,71 @@ def test_bad_files_of_sizes(tmp_path, name):
     check_refused(tmp_path / "s", "numpy_folder", [path], message, **options)
 
 
+def att_and_box(folder, images=IMAGES, suffixes=("_att", "_box", "_fc")):
+    """Self-critical captioning's COCO-BU: three folders, and no sizes."""
+    att, box, fc = (folder / f"cocobu{suffix}" for suffix in suffixes)
+    for path in (att, box, fc):
+        path.mkdir(parents=True)
+    for name, image in zip(("9", "42", "7"), images, strict=True):
+        np.savez_compressed(att / f"{name}.npz", feat=image["features"])
+        np.save(box / f"{name}.npy", image["boxes"])
+        np.save(fc / f"{name}.npy", image["features"].mean(0))
+    lines = [{"id": int(name), "height": 40, "width": 60} for name in ("9", "42", "7")]
+    (folder / "cocotalk.json").write_text(json.dumps({"images": lines}))
+    return str(att), str(folder / "cocotalk.json")
+
+
+def test_boxes_in_a_folder_beside(tmp_path):
+    path, sizes = att_and_box(tmp_path)
+    order = [1, 2, 0]
+    images, names = [IMAGES[i] for i in order], ["42", "7", "9"]
+    found = items(numpy_folder.Layout([path], sizes=sizes))
+    check_items(found, names, images, classes=False)
+    np.testing.assert_array_equal(found[0].global_feature, IMAGES[1]["features"].mean(0))
+    check_store(tmp_path / "s", "numpy_folder", [path], names, images, sizes=sizes)
+    settings = ImportSettings(global_feature="stored", options={"sizes": sizes})
+    assert run.convert("numpy_folder", [path], tmp_path / "t", settings).images == 3
+    # Folders of other names are named.
+    path, sizes = att_and_box(tmp_path / "b", suffixes=("1", "2", "3"))
+    check_refused(tmp_path / "u", "numpy_folder", [path], "lacks the field 'bbox'", sizes=sizes)
+    layout = numpy_folder.Layout([path], sizes=sizes, box_folder=path[:-1] + "2")
+    check_items(items(layout), names, images, classes=False)
+    (tmp_path / "b" / "cocobu2" / "42.npy").unlink()
+    options = {"sizes": sizes, "box_folder": path[:-1] + "2"}
+    message = r"cannot be read.*cocobu2/42\.npy"
+    check_refused(tmp_path / "v", "numpy_folder", [path], message, **options)
+    with pytest.raises(DataError, match=r"(?s)--box_folder does not fit.*1 folders.*2 folders"):
+        numpy_folder.Layout([path], box_folder=f"{path},{path}")
+
+
+def test_boxes_of_six_columns(tmp_path):
+    """VinVL as MMF extracts it: places as shares of the image, behind the features too."""
+    (tmp_path / "a").mkdir()
+    for name, image in zip("abc", IMAGES, strict=True):
+        np.save(
+            tmp_path / "a" / f"{name}.npy", np.concatenate([image["features"], shares(image)], 1)
+        )
+        np.save(tmp_path / "a" / f"{name}_info.npy", info(image, bbox=shares(image)))
+    check_items(items(numpy_folder.Layout([str(tmp_path / "a")])), list("abc"), IMAGES)
+
+
+def test_boxes_of_a_resized_picture(tmp_path):
+    """The error names the scale, and the option it names reads them."""
+    scale = 800 / 40
+    images = [{**image, "boxes": image["boxes"] * scale} for image in IMAGES]
+    images[0]["boxes"][0] = [0, 0, 60 * scale, 40 * scale]
+    path = write(tmp_path / "a", single, images)
+    message = r"outside its image.*resized by 20\.000.*--resized 800,1333 \(scale 20\.000\)"
+    check_refused(tmp_path / "s", "numpy_folder", [path], message)
+    settings = ImportSettings(resized="800,1333", dtype="float32")
+    assert run.convert("numpy_folder", [path], tmp_path / "s", settings).images == 3
+    store = RegionStore.open(tmp_path / "s")
+    np.testing.assert_allclose(store.read(1)["boxes"], IMAGES[1]["boxes"], atol=1e-4)
+    for text in ("800", "1333,800", "0,9", "a,b"):
+        with pytest.raises(DataError, match="--resized does not say"):
+            run.convert("numpy_folder", [path], tmp_path / "t", ImportSettings(resized=text))
+
+
 NONE = {"features": np.ones((0, F)), "bbox": [], "cls_prob": np.ones((0, 5)), "num_boxes": 0}
 NAN = np.full((2, F), np.nan, np.float32)
 BAD = {
@@ -187,8 +254,9 @@ BAD = {
     "pair of dicts": (pair, {"features": {"a": 1}}, r"'features'.*object"),
     "json rows": (with_json, {"boxes": [[1, 2, 3], [1, 2, 3, 4]]}, r"'bbox'.*\(None, 4\)"),
     "json size": (with_json, {"width": None}, "lacks the field 'width'"),
-    "npz rows": (npz, {"num_bbox": 1}, r"'num_boxes'.*2, as features.*1"),
+    "npz rows": (npz, {"num_bbox": 3}, r"'num_boxes'.*2, as features.*3.*--num_boxes ignore"),
     "npz keys": (npz, {"x": None}, r"lacks the field 'features'.*'x'.*'bbox'"),
+    "npz other keys": (npz, {"x": None, "roi": np.ones((2, F))}, r"'features'.*'bbox'.*'roi'"),
     "npz objects": (npz, {"x": np.asarray([{}, {}], object)}, "pickle"),
 }
 

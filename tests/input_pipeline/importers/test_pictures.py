@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import sys
 
@@ -285,3 +286,27 @@ def test_real_pictures(tmp_path, adapter):
     assert store.keys == [str(int(path.stem)) for path in chosen]
     with Image.open(chosen[0]) as image:
         assert row(store, store.keys[0])["image_size"].tolist() == [image.height, image.width]
+
+
+def test_suffixes_in_any_case_and_what_is_left_out(tmp_path, adapter, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.Jpg", "b.BMP", "c.tiff", "d.gif", "e.png"):
+        Image.new("RGB", (8, 8), (9, 99, 199)).save(folder / name)
+    (folder / "list.txt").write_text("a")
+    (folder / "f.heic").write_text("a")
+    assert convert(folder, tmp_path / "s", adapter)[0].images == 5
+    assert "5 pictures; 2 other files are left out (.heic, .txt)" in capsys.readouterr().out
+
+
+def test_every_extractor_that_a_help_names_exists():
+    """module:Class in docstrings and documents, read without importing their packages."""
+    root = pathlib.Path(__file__).parents[3]
+    texts = [*root.glob("input_pipeline/**/*.py"), *root.glob("*.md"), *root.glob("docs/*.md")]
+    named = {
+        match for path in texts for match in re.findall(r"(scripts[.\w]+):(\w+)", path.read_text())
+    }
+    assert ("scripts.extract_efficientnet", "EfficientNetLite0") in named
+    for module, name in named:
+        source = (root / f"{module.replace('.', '/')}.py").read_text()
+        assert re.search(rf"^class {name}\b", source, re.MULTILINE), f"{module}:{name}"

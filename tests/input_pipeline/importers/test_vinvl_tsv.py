@@ -51,6 +51,16 @@ def oscar(image, **changes):
     return json.dumps(values)
 
 
+def halved(image):
+    return encoded(placed(image), "<f2")
+
+
+def as_halves(image):
+    """What half precision leaves of an image."""
+    boxes = placed(image).astype(np.float16)[:, F : F + 4] * np.asarray([60, 40, 60, 40])
+    return {**image, "features": image["features"].astype(np.float16), "boxes": boxes}
+
+
 def write(path, lines, ids=IDS, end="\n"):
     lines = [f"{name}\t{line}".encode() if isinstance(line, str) else line
              for name, line in zip(ids, lines, strict=True)]  # fmt: skip
@@ -185,3 +195,25 @@ def test_a_line_without_end(tmp_path, monkeypatch):
     path = write(tmp_path / "a.tsv", [prediction(image) for image in IMAGES])
     monkeypatch.setattr("input_pipeline.importers.formats.inputs.MAX_LINE", 100)
     check_refused(tmp_path / "s", "vinvl_tsv", [path], "line is too long.*byte 0.*100", **OPTIONS)
+
+
+def test_half_precision(tmp_path):
+    """The published features for captioning: half the bytes, and nothing says so."""
+    images = [as_halves(image) for image in IMAGES]
+    lines = [
+        rows(IMAGES[0], features=halved(IMAGES[0])),
+        oscar(IMAGES[1], features=halved(IMAGES[1])),
+        oscar(IMAGES[2], features=halved(IMAGES[2])),
+    ]
+    sizes = tmp_path / "hw.tsv"
+    sizes.write_text("\ufeff" + "".join(f"{name}\t40\t60\n" for name in ("9", "1", "00007")))
+    path = write(tmp_path / "a.tsv", lines)
+    found = items(vinvl_tsv.Layout([path], sizes=str(sizes), **OPTIONS))
+    check_items(found, IDS, images, classes=False)
+    objects = [
+        {"rect": box.tolist(), "feature": encoded(row, "<f2")}
+        for box, row in zip(IMAGES[0]["boxes"], IMAGES[0]["features"], strict=True)
+    ]
+    path = write(tmp_path / "b.tsv", [prediction(IMAGES[0], objects=objects)], ids=["9"])
+    whole = {**images[0], "boxes": IMAGES[0]["boxes"]}
+    check_items(items(vinvl_tsv.Layout([path], **OPTIONS)), ["9"], [whole], classes=False)
