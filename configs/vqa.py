@@ -9,8 +9,8 @@ Where the originals differ from each other or from what one expects:
 
 - VL-BERT's classifier starts from the masked-language head and the answers' word embeddings: kept.
 - VL-BERT mirrors boxes and swaps "left" and "right" beside features that are not mirrored: off.
-- The answers of annotators count as they wrote them, though listed answers are normalised: kept,
-  both originals' scores are made so.
+- The answers of VQA v2's annotators count as they wrote them, though listed answers are normalised:
+  kept, both originals' scores are made so (data.answer_form). Other data sets' are normalised.
 - Both validate on images that are trained on: here such images are left out of training
   (data.leaks="drop").
 

@@ -58,7 +58,7 @@ FIELDS: Mapping[str, Field] = {
     "region_rest_prob": Field("float32", "B M R", "probability of all classes not stored"),
     "image_key": Field("int32", "B M", "row of the image in its region store"),
     "example_index": Field("int32", "B", "row of the example in its table"),
-    "answer_ids": Field("int32", "B A", "answers in the answer list, padded with 0"),
+    "answer_ids": Field("int32", "B A", "in the answer list, padded with 0; -1 = no answers known"),
     "answer_scores": Field("float32", "B A", "their soft scores, 0 at padding"),
     "label": Field("int32", "B 1", "number of the right choice or class, -1 = unknown"),
     "target_box": Field("float32", "B 4", "box a text means, xyxy; the stream makes region_iou"),

@@ -118,7 +118,7 @@ class AnswerQuestions(base.Objective):
         return dict(batch)
 
     def weight(self, batch: base.Arrays) -> base.Scalar:
-        return batch["_weight"].sum()
+        return _weights(batch).sum()
 
     def logits(
         self, head: base.Head, outputs: base.Arrays, batch: base.Arrays
@@ -134,13 +134,13 @@ class AnswerQuestions(base.Objective):
         """Σ over answers of −y log σ(x) − (1 − y) log σ(−x) = softplus(x) − y·x."""
         picked = jnp.take_along_axis(logits, batch["answer_ids"], 1) * batch["answer_scores"]
         values = jax.nn.softplus(logits).sum(-1) - picked.sum(-1)
-        return (values * batch["_weight"]).sum()
+        return (values * _weights(batch)).sum()
 
     def metrics(self, logits: Float[Array, "B A"], batch: base.Arrays) -> dict[str, base.Pair]:
         """The soft score of the best answer (VL-BERT's SoftAcc)."""
         best = jnp.argmax(logits, -1)[:, None]
         score = jnp.where(batch["answer_ids"] == best, batch["answer_scores"], 0).sum(-1)
-        weight = batch["_weight"]
+        weight = _weights(batch)
         return {self.metric("accuracy"): ((score * weight).sum(), weight.sum())}
 
     def predictions(self, logits: Float[Array, "B A"], batch: base.Arrays) -> dict[str, Array]:
@@ -153,6 +153,11 @@ class AnswerQuestions(base.Objective):
         pairs = zip(row["answers"].tolist(), row["probabilities"].tolist(), strict=True)
         top = [[names[answer], probability] for answer, probability in pairs]
         return dict(answer=top[0][0], probability=top[0][1], top=top)
+
+
+def _weights(batch: base.Arrays) -> Float[Array, " B"]:
+    """Weight of each question, [B]: 0 where it comes without answers."""
+    return batch["_weight"] * (batch["answer_ids"][:, 0] >= 0)
 
 
 def mean_words(

@@ -1,8 +1,8 @@
 """The official accuracy of answers to questions, from the annotators' raw answers.
 
 The `losses` evaluator's `vqa_accuracy` is the mean soft score of the training targets, which only
-answers of the list can have; here answers are compared as the data set's own script does (ten
-annotators in VQA v2; GQA's and Visual Genome's single answer must be met exactly).
+answers of the list can have; here any answer is compared, by the rule of its data set
+(`Question.accuracy`): that of ten annotators in VQA v2, else both sides normalised.
 """
 
 from jaxtyping import PyTree

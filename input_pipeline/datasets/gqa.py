@@ -35,6 +35,7 @@ SPLITS = (
     *PARTS,
 )
 MINIVAL = 3000
+ANSWERS_AS_WRITTEN = True  # its evaluation compares to the letter
 QUESTION_ID = re.compile(r"\d+", re.ASCII)
 
 

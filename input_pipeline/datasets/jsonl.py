@@ -20,6 +20,7 @@ from core import remote
 from core.console import say
 from core.errors import DataError
 from input_pipeline.datasets.reading import (
+    answer_files,
     answer_list,
     jsonl_lines,
     jsonl_tasks,
@@ -76,7 +77,8 @@ class _Texts:
 
     def __init__(self, config, splits: Mapping[str, list[str]]):
         self._config, self._splits, self._kind = config, splits, config.records
-        self._train, self._classes, self._answers = config.train_split, (), None
+        self._train, self._classes = config.train_split, ()
+        self._answers, self._targets = None, None
         if self._kind == "classify":
             files = splits[self._train]
             self._classes = _classes(
@@ -88,6 +90,7 @@ class _Texts:
             self._answers = answer_list.named_or_built(
                 config, lambda: self._records(self._train), self._train_fingerprint
             )
+            self._targets = answer_list.Targets(self._answers, self._records, self._train)
 
     def prepared(self) -> Prepared:
         """What is handed over to the streams."""
@@ -105,6 +108,7 @@ class _Texts:
             answers=self._answers,
             records=self._records,
             labels=self._classes,
+            review=self._targets.review if self._targets else None,
         )
 
     def _lines(self, split: str) -> Iterator[tuple[int, Record | Skipped]]:
@@ -134,7 +138,7 @@ class _Texts:
     def _fingerprint(self, split: str) -> str:
         """Of the records, and of the lists that their targets are numbers of."""
         lists = json.dumps(self._classes) if self._classes else ""
-        return self._of_records(split) + (self._answers.fingerprint if self._answers else lists)
+        return self._of_records(split) + (self._targets.fingerprint if self._targets else lists)
 
     def _train_fingerprint(self) -> str:
         return self._of_records(self._train)
@@ -156,14 +160,16 @@ def _classes(config, made, fingerprint) -> tuple[str, ...]:
       DataError: an unreadable list, or whatever is wrong with the labels.
     """
     if config.answers:
-        return _several(AnswerVocabulary.load(config.answers).labels, config.answers)
+        named = answer_files.read_list(config.answers)  # as written: labels are compared so
+        answer_files.require_sound(named, config.answers)
+        return _several(tuple(named), config.answers)
     name = f"classes-{xxhash.xxh3_64_hexdigest(fingerprint().encode())}.json"
     path = remote.path(config.dir) / name
     if not path.is_file():
         found = AnswerVocabulary(made(), str(path))
         found.save(path)
         say(f"data: {len(found):,} classes in training: {path}")
-    return _several(AnswerVocabulary.load(path).labels, str(path))
+    return _several(tuple(answer_files.read_list(path)), str(path))
 
 
 def _several(classes: tuple[str, ...], where: str) -> tuple[str, ...]:

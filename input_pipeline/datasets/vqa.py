@@ -21,7 +21,7 @@ from core.errors import DataError
 from input_pipeline.datasets.reading import answers, official
 from input_pipeline.datasets.reading import files as official_files
 from input_pipeline.datasets.reading.builder import declare
-from input_pipeline.datasets.records import Answer, Question
+from input_pipeline.datasets.records import AnnotatedQuestion, Answer
 
 PARTS = {
     "trainval": ("train2014", "val2014_minus_minival"),
@@ -44,7 +44,7 @@ def files(folder: str, split: str) -> list[str]:
     return [official_files.locate(folder, name, fix=fix) for name in names]
 
 
-def records(folder: str, split: str) -> Iterator[Question]:
+def records(folder: str, split: str) -> Iterator[AnnotatedQuestion]:
     """The questions of a split, in file order.
 
     `answers` has the distinct answers, verbatim, with their soft scores (`answers.soft_scores`),
@@ -71,7 +71,7 @@ def records(folder: str, split: str) -> Iterator[Question]:
         if number not in chosen:
             continue
         text = official_files.need(item, "question", str, where)
-        yield Question(
+        yield AnnotatedQuestion(
             text_id=str(number),
             image_id=str(official_files.need(item, "image_id", int, where)),
             text=official_files.need_text(text, where, "question"),
@@ -146,4 +146,4 @@ def image_name(image_id: str) -> str:
 
 
 prepare = functools.partial(official.prepare, __name__)
-BUILDER = declare(__name__, Question)
+BUILDER = declare(__name__, AnnotatedQuestion)

@@ -149,6 +149,8 @@ class Data:
             kept = np.flatnonzero(examples & ~absent.any(1) & ~leaves_out)
             if skipped:
                 self._report(own, table, skipped, len(kept))
+            if self.prepared.review:
+                self.prepared.review(own, table, kept)
             self._sources[own] = Source(table, kept, self.store, store_rows)
         return self._sources[own]
 

@@ -50,6 +50,8 @@ CHECKS = dict(
     prefetch=whole(1),
 )
 
+ANSWER_FORMS = ("verbatim", "normalized")
+
 # Of data sets that are answered from a list.
 ANSWERS = dict(
     # Answer list in a checkpoint's order; empty: made of the training questions, by frequency.

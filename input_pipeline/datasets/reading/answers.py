@@ -1,4 +1,4 @@
-"""Answers to open questions: the official VQA text rules, accuracy and soft scores; vocabularies.
+"""Answers to open questions: accuracy and soft scores; vocabularies of answers.
 
 Accuracy and soft score are one idea (Antol et al. 2015, section 5; the released evaluation): an
 answer is right as far as three other people gave it. Leave each annotator out in turn, take
@@ -6,40 +6,23 @@ min(1, annotators among the rest who gave it / 3), and average.
 """
 
 import collections
-import functools
 import json
 import os
 import pathlib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import xxhash
 
-from core import safe_pickle
 from core.errors import DataError
 from core.progress import atomic_file
-from input_pipeline.datasets.reading import files
+from input_pipeline.datasets.options.shared import ANSWER_FORMS
+from input_pipeline.datasets.reading import answer_files
+from input_pipeline.datasets.reading.answer_text import clean, normalize, without_punctuation
 
 UNKNOWN = "<unk>"  # entry of VL-BERT's list for every answer outside it; never a target
-FORMS = ("verbatim", "normalized")  # which string of an annotator is counted, see `soft_scores`
-
-_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-_NUMBER_WORDS = "zero one two three four five six seven eight nine ten"
-_NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split())} | {"none": "0"}
-_ARTICLES = ("a", "an", "the")
-# What the evaluation takes for a contraction without its apostrophe. Some that one would expect
-# are missing (lets, shes, im, ive): the table's entries for them could never apply.
-_CONTRACTIONS = """
-ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
-haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've
-might've mustn't must've needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've
-shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd someone'd've someone'll
-someone's something'd something'd've something'll that's there'd there'd've there're there's
-they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's
-what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's
-won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
-"""
+FORMS = ANSWER_FORMS  # which string of an annotator is counted, see `soft_scores`
+ANNOTATORS = 10  # of a question in VQA v2
 
 
 class AnsweredQuestion(Protocol):
@@ -51,47 +34,18 @@ class AnsweredQuestion(Protocol):
     question_type: str
     answer_type: str
 
-
-def _without_one_apostrophe(word: str) -> list[str]:
-    return [word[:i] + word[i + 1 :] for i, letter in enumerate(word) if letter == "'"]
+    def accuracy(self, prediction: str, /) -> float: ...
 
 
-# With several apostrophes ("couldn't've") the table knows the word without any one of them.
-_APOSTROPHES = {
-    bare: word for word in _CONTRACTIONS.split() for bare in _without_one_apostrophe(word)
-}
-_APOSTROPHES["somebody'd"] = "somebodyd"  # as the evaluation has it
-
-
-def _clean(answer: str) -> str:
-    return answer.replace("\n", " ").replace("\t", " ").strip()
-
-
-@functools.lru_cache(maxsize=2**16)  # the same answers come again and again
-def normalize(answer: str) -> str:
-    """An answer as the official evaluation compares it: "Two T-shirts." gives "2 t shirts".
-
-    A punctuation mark goes where it stands beside a space somewhere in the answer, or where the
-    answer has a comma between digits; elsewhere a space replaces it. Then: no period unless a
-    digit follows, lower case, zero to ten and none as digits, no articles, apostrophes put back.
-    """
-    text, thousands = answer, re.search(r"\d,\d", answer)
-    for mark in _PUNCTUATION:
-        beside_space = f"{mark} " in answer or f" {mark}" in answer
-        text = text.replace(mark, "" if beside_space or thousands else " ")
-    # 32 at most: the released tools hand re.UNICODE, which is 32, to the argument `count`.
-    text = re.sub(r"\.(?!\d)", "", text, count=32)
-    words = (_NUMBERS.get(word, word) for word in text.lower().split())
-    return " ".join(_APOSTROPHES.get(word, word) for word in words if word not in _ARTICLES)
-
-
-def accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """The official accuracy of an answer, 0 to 1; with a single answer, exact match (GQA's).
+def accuracy(prediction: str, answers: Sequence[str], *, official: bool | None = None) -> float:
+    """The accuracy of an answer, 0 to 1: how far others gave it, by the rule of the module.
 
     Args:
       prediction: the answer.
-      answers: of the annotators, as given; ten in VQA v2. Both sides are normalised, but not
-        where all annotators agree to the letter.
+      answers: as given, each as often as it was given. A single one is right or wrong.
+      official: True: as VQA v2's evaluation, which normalises both sides unless all its annotators
+        agree to the letter. False: both sides are normalised, always. None: the official rule
+        where there are ten answers.
 
     Raises:
       DataError: there are no answers.
@@ -100,17 +54,25 @@ def accuracy(prediction: str, answers: Sequence[str]) -> float:
         raise DataError(
             "an accuracy needs annotators' answers",
             where=f"prediction {prediction!r}",
-            expected="ten answers",
+            expected="one answer or more",
             found="none",
             fix="evaluate a split with annotations",
         )
-    prediction, answers = _clean(prediction), [_clean(answer) for answer in answers]
-    if len(set(answers)) > 1:
+    official = len(answers) == ANNOTATORS if official is None else official
+    prediction, answers = clean(prediction), [clean(answer) for answer in answers]
+    if official and len(set(answers)) > 1:
         prediction, answers = normalize(prediction), [normalize(answer) for answer in answers]
+    elif not official:
+        prediction, answers = _compared(prediction), [_compared(answer) for answer in answers]
     right = [answer == prediction for answer in answers]
     if len(right) == 1:
         return float(right[0])
     return sum(min(1.0, (sum(right) - own) / 3) for own in right) / len(right)
+
+
+def _compared(answer: str) -> str:
+    """An answer normalised; where that leaves nothing ("A", "?"), in lower case."""
+    return normalize(answer) or answer.lower()
 
 
 def evaluate(predictions: Mapping[str, str], questions: Iterable[AnsweredQuestion]) -> dict:
@@ -135,7 +97,7 @@ def evaluate(predictions: Mapping[str, str], questions: Iterable[AnsweredQuestio
         if question.text_id not in predictions:
             missing.append(question.text_id)
             continue
-        score = accuracy(predictions[question.text_id], question.raw_answers)
+        score = question.accuracy(predictions[question.text_id])
         scores[question.text_id] = score
         by_question[question.question_type].append(score)
         by_answer[question.answer_type].append(score)
@@ -189,12 +151,17 @@ def soft_scores(answers: Sequence[str], form: str) -> dict[str, float]:
     Raises:
       DataError: unknown form.
     """
+    counts = collections.Counter(_of_form(answer, form) for answer in answers)
+    return {answer: soft_score(count, len(answers)) for answer, count in counts.items()}
+
+
+def _of_form(answer: str, form: str) -> str:
+    """What is counted of an answer; raises DataError for an unknown form."""
     if form not in FORMS:
         raise DataError(
             "unknown form of answers", where="answers", expected=f"one of {FORMS}", found=repr(form)
         )
-    counts = collections.Counter(answers if form == "verbatim" else map(normalize, answers))
-    return {answer: soft_score(count, len(answers)) for answer, count in counts.items()}
+    return answer if form == "verbatim" else normalize(answer)
 
 
 class AnswerVocabulary:
@@ -206,132 +173,122 @@ class AnswerVocabulary:
     Attributes:
       labels: the answers.
       fingerprint: hex digest of the answers in order.
+      alike: (answer, the one before it that is the same once both are normalised), of each.
     """
 
-    def __init__(self, labels: Sequence[str], where: str = "answer vocabulary"):
+    def __init__(
+        self, labels: Sequence[str], where: str = "answer vocabulary", *, repeats: bool = False
+    ):
         """Checks the labels.
+
+        Args:
+          labels: the answers.
+          where: they come from, for messages.
+          repeats: whether an answer may occur twice; its first label is its own.
 
         Raises:
           DataError: no labels, one that is no string, one that occurs twice.
         """
-        self.labels, self._label_of = tuple(labels), {}
+        answer_files.require_sound(labels, where, repeats=repeats)
+        self.labels, self.alike = tuple(labels), []
+        self._written: dict[str, int] = {}
+        self._normal: dict[str, int] = {}
         for label, answer in enumerate(self.labels):
-            files.check(answer, str, f"{where}, label {label}", "answer")
-            first = self._label_of.setdefault(answer, label)
+            normal = normalize(answer)
+            if answer == UNKNOWN or not normal:
+                continue  # never a target
+            self._written.setdefault(clean(answer).lower(), label)
+            first = self._normal.setdefault(normal, label)
             if first != label:
-                raise DataError(
-                    "an answer has two labels",
-                    where=where,
-                    expected="each answer once",
-                    found=f"{answer!r} at labels {first} and {label}",
-                    fix="remove one; a checkpoint's classifier needs the list it was trained with",
-                )
-        if not self.labels:
-            raise DataError(
-                "an answer vocabulary is empty", where=where, expected="answers", found="none"
-            )
+                self.alike.append((answer, self.labels[first]))
         self.fingerprint = xxhash.xxh3_128_hexdigest(json.dumps(self.labels).encode())
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def lookup(self, answer: str) -> int:
-        """Label of an answer, -1 where it is none; "<unk>" is never a target and gives -1."""
-        return -1 if answer == UNKNOWN else self._label_of.get(answer, -1)
+    def lookup(self, answer: str, form: str = "normalized") -> int:
+        """Label of an answer, -1 where it is none.
+
+        The label that is written like it, but for blanks around it and capitals; else the first one
+        that is the same by `form`. "<unk>", and an answer that normalises to nothing ("a", "?"),
+        is no label.
+
+        Args:
+          answer: as given.
+          form: one of FORMS: both sides "normalized", or the list alone ("verbatim").
+        """
+        written, normal = clean(answer).lower(), normalize(answer)
+        if written == UNKNOWN or not normal:
+            return -1
+        found = self._written.get(written, -1)
+        return found if found >= 0 else self._normal.get(_of_form(written, form), -1)
 
     @classmethod
-    def build(cls, questions: Iterable[AnsweredQuestion], min_count: int = 9) -> "AnswerVocabulary":
-        """From training questions: main answers, normalised, most frequent first.
+    def build(
+        cls,
+        questions: Iterable[AnsweredQuestion],
+        min_count: int = 9,
+        *,
+        as_written: bool = False,
+    ) -> "AnswerVocabulary":
+        """From training questions: main answers, most frequent first.
 
         The rule that gives 3,129 answers on train2014+val2014: keep what is the main answer (the
-        first of `Question.answers`) of at least nine questions. Ties are in alphabetical order.
+        first of `Question.answers`) of at least nine questions, once normalised. Ties are in
+        alphabetical order.
+
+        Args:
+          questions: of training.
+          min_count: questions that an answer must be the main one of.
+          as_written: call an answer what most of its questions do ("t-shirt"), as a data set wants
+            it whose evaluation compares to the letter; else it is normalised ("t shirt").
 
         Raises:
           DataError: no answer is that frequent.
         """
-        counts = collections.Counter(
-            normalize(question.answers[0].text) for question in questions if question.answers
-        )
+        writings: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+        for question in questions:
+            if question.answers:
+                text = clean(question.answers[0].text)
+                writings[normalize(text)][text] += 1
+        counts = {answer: found.total() for answer, found in writings.items() if answer}
         kept = [answer for answer, count in counts.items() if count >= min_count]
         if not kept:
+            frequent = sorted(counts.items(), key=lambda pair: -pair[1])[:3]
             raise DataError(
                 "no answer is frequent enough for a vocabulary",
                 where="training questions",
                 expected=f"answers of at least {min_count} questions",
-                found=f"{len(counts)} answers, the most frequent {counts.most_common(3)}",
-                fix="more questions, or a smaller count",
+                found=f"{len(counts)} answers, the most frequent {frequent}",
+                fix="more questions, or a smaller count: --config.data.answer_count=1",
             )
-        return cls(sorted(kept, key=lambda answer: (-counts[answer], answer)))
+        kept.sort(key=lambda answer: (-counts[answer], answer))
+        if as_written:
+            return cls([writings[answer].most_common(1)[0][0] for answer in kept])
+        return cls(kept)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "AnswerVocabulary":
         """Reads a list in any of its published forms.
 
         Args:
-          path: .txt with an answer a line (VL-BERT's, with "<unk>"); .json or .pkl with a list
-            (label2ans) or an object {answer: label} (ans2label).
+          path: .txt with an answer a line (VL-BERT's, with "<unk>"), which is read as VL-BERT does:
+            in lower case, without punctuation, blank lines left out; .json or .pkl with a list
+            (label2ans) or an object {answer: label} (ans2label), whose answers stay as they are.
 
         Raises:
           DataError: not readable, another form, an answer twice, labels that are not 0, 1, ...
         """
-        where, suffix = str(path), pathlib.Path(path).suffix
-        if suffix == ".txt":
-            with files.opened(path) as file:
-                lines = files.decode(file.read(), where).removesuffix("\n").split("\n")
-            lines = [line.removesuffix("\r") for line in lines]
-            for number, line in enumerate(lines, 1):
-                files.need_text(line, f"{where}:{number}", "answer")
-            return cls(lines, where)
-        if suffix == ".json":
-            found = files.read_json(path)
-        elif suffix == ".pkl":
-            with files.opened(path) as file:
-                found = safe_pickle.loads(file.read(), where)
-        else:
-            raise DataError(
-                "unknown form of an answer list",
-                where=where,
-                expected="a file .txt, .json or .pkl",
-                found=repr(suffix),
-                fix="rename or convert it",
-            )
-        if isinstance(found, dict):
-            found = cls._in_order(found, where)
-        return cls(files.check(found, list, where), where)
-
-    @staticmethod
-    def _in_order(label_of: dict, where: str) -> list[str]:
-        """The answers of {answer: label} by label."""
-        for answer, label in label_of.items():
-            files.check(label, int, f"{where}, answer {answer!r}", "label")
-        answers = {label: answer for answer, label in label_of.items()}
-        holes = [label for label in range(len(label_of)) if label not in answers]
-        if holes:
-            raise DataError(
-                "labels of an answer list are not 0, 1, 2, ...",
-                where=where,
-                expected=f"each label from 0 to {len(label_of) - 1} once",
-                found=f"none of these: {holes[:10]}",
-                fix="use the list as published",
-            )
-        return [answers[label] for label in range(len(label_of))]
+        where, found = str(path), answer_files.read_list(path)
+        if pathlib.Path(path).suffix != ".txt":
+            return cls(found, where)
+        answer_files.require_sound(found, where)
+        lines = (line.lower().strip() for line in found)
+        read = [line if line == UNKNOWN else without_punctuation(line) for line in lines]
+        # Lines that are one answer now keep a label each, as a checkpoint's classifier has them.
+        return cls(read, where, repeats=True)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes a JSON list, or with .txt an answer a line.
-
-        Raises:
-          DataError: another suffix; an answer that is no line of .txt.
-        """
-        suffix = pathlib.Path(path).suffix
-        broken = [a for a in self.labels if not a.strip() or "\n" in a or a.endswith("\r")]
-        if suffix not in (".json", ".txt") or (suffix == ".txt" and broken):
-            raise DataError(
-                "an answer list cannot be written so",
-                where=str(path),
-                expected="a file .json; .txt where every answer is a line that is not blank",
-                found=f"{suffix!r}, answers that are none: {broken[:3]}",
-                fix="write .json",
-            )
-        text = "\n".join(self.labels) if suffix == ".txt" else json.dumps(self.labels, indent=0)
+        """Writes a JSON list, the one form that keeps every answer as it is."""
         with atomic_file(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(self.labels, indent=0) + "\n", encoding="utf-8")

@@ -168,10 +168,17 @@ class _Texts:
         # Declared by the data sets that offer several kinds of records, or candidates.
         self._kind = data_config.get("records", "")
         self._all_regions = data_config.get("candidates", "") == "regions"
-        self._answers = None
-        if reader.module.BUILDER.record is Question:
+        self._form = data_config.get("answer_form", "normalized")
+        self._answers, self._targets = None, None
+        if issubclass(reader.module.BUILDER.record, Question):
             self._answers = answer_list.named_or_built(
-                data_config, lambda: self._records(self._train), self._train_fingerprint
+                data_config,
+                lambda: self._records(self._train),
+                self._train_fingerprint,
+                as_written=getattr(reader.module, "ANSWERS_AS_WRITTEN", False),
+            )
+            self._targets = answer_list.Targets(
+                self._answers, self._records, self._train, self._form
             )
 
     def prepared(self) -> Prepared:
@@ -191,6 +198,7 @@ class _Texts:
             answers=self._answers,
             records=self._records,
             labels=getattr(reader.module, "LABELS", ()),
+            review=self._targets.review if self._targets else None,
         )
 
     def _records(self, split: str) -> Iterator[Record]:
@@ -205,7 +213,9 @@ class _Texts:
                 yield record
             else:
                 yield from record.rows(
-                    RowOptions(source, self._answers, self._kind, classes, self._all_regions)
+                    RowOptions(
+                        source, self._answers, self._kind, classes, self._all_regions, self._form
+                    )
                 )
 
     def _train_fingerprint(self) -> str:
@@ -213,8 +223,10 @@ class _Texts:
 
     def _fingerprint(self, split: str) -> str:
         """Of the records, and of what makes other rows of the same ones."""
-        answers = self._answers.fingerprint if self._answers else ""
-        return self._reader.fingerprint(split) + answers + self._kind
+        answers = self._targets.fingerprint if self._targets else ""
+        version = self._reader.module.BUILDER.record.row_version
+        rows = f" rows {version}" * (version > 1)
+        return self._reader.fingerprint(split) + answers + self._kind + rows
 
 
 def _few(paths: list[str]) -> str:

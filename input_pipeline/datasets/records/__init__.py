@@ -10,10 +10,11 @@ from input_pipeline.datasets.records.base import Box, Record, RowOptions, Shown
 from input_pipeline.datasets.records.boxes import Expression, Pointing
 from input_pipeline.datasets.records.choices import MultipleChoice
 from input_pipeline.datasets.records.mentions import ObjectBox, Token
-from input_pipeline.datasets.records.questions import Answer, Question
+from input_pipeline.datasets.records.questions import AnnotatedQuestion, Answer, Question
 from input_pipeline.datasets.records.texts import Caption, Statement
 
 __all__ = [
+    "AnnotatedQuestion",
     "Answer",
     "Box",
     "Caption",

@@ -19,6 +19,7 @@ class RowOptions:
     Attributes:
       source: number of the split or file they are of, where several are joined.
       answers: the answer list, for questions.
+      answer_form: what of an annotator's answer is looked up in it, one of `answers.FORMS`.
       kind: what is to be chosen, for questions with choices: "answers" or "rationales".
       classes: names of the objects' classes, the first of which has number 1.
       all_regions: whether an expression may mean any region of the store, and not just the
@@ -30,6 +31,7 @@ class RowOptions:
     kind: str = ""
     classes: Sequence[str] = ()
     all_regions: bool = False
+    answer_form: str = "normalized"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +50,14 @@ class Shown:
 
 
 class Record:
-    """A base class without fields; `text_id`, `text` and `image_id` or `image_ids` are data."""
+    """A base class without fields; `text_id`, `text` and `image_id` or `image_ids` are data.
+
+    `row_version` counts the meanings that the rows of a kind of record have had: tables of another
+    one are made again. (Without a type, since typed attributes are data.)
+    """
 
     text_id: str
+    row_version = 1
 
     @property
     def images(self) -> tuple[str, ...]:

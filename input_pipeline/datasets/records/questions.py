@@ -22,14 +22,14 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Question(Record):
-    """An open question on an image (VQA v2, Visual Genome QA, GQA).
+    """An open question on an image (Visual Genome QA, GQA, one's own).
 
     Attributes:
       text_id: question id.
       image_id: of the region store.
       text: the question.
       answers: distinct answers with soft scores; empty where the split has no labels.
-      raw_answers: the annotators' answers as given (ten in VQA v2), for the official metric.
+      raw_answers: the answers as given, for the accuracy.
       question_type, answer_type: as the data set names them; empty where it does not.
     """
 
@@ -41,17 +41,34 @@ class Question(Record):
     question_type: str = ""
     answer_type: str = ""
 
+    row_version = 2
+
+    def accuracy(self, prediction: str) -> float:
+        """The accuracy of an answer, 0 to 1; prediction and answers are normalised alike.
+
+        Raises:
+          DataError: the question has no answers.
+        """
+        return answers.accuracy(prediction, self._given, official=False)
+
+    @property
+    def _given(self) -> tuple[str, ...]:
+        return self.raw_answers or tuple(answer.text for answer in self.answers)
+
     @property
     def labelled(self) -> bool:
         return bool(self.raw_answers or self.answers)
 
     def values(self, options: RowOptions) -> dict[str, Any]:
-        """answer_ids and answer_scores, as far as the answers are listed.
+        """answer_ids and answer_scores, as far as the answers are listed; without answers id -1.
 
         Raises:
           DataError: an answer with a score outside 0 to 1.
         """
+        if not self.labelled:
+            return {"answer_ids": [-1], "answer_scores": [0.0]}
         found: dict[int, float] = {}
+        repeated = False  # several writings of one answer: their annotators count together
         for answer in self.answers:
             if not 0 <= answer.score <= 1:
                 raise DataError(
@@ -60,20 +77,34 @@ class Question(Record):
                     expected="0 to 1",
                     found=f"{answer.text!r}: {answer.score}",
                 )
-            label = options.answers.lookup(answer.text)
+            label = options.answers.lookup(answer.text, options.answer_form)
             if label >= 0 and answer.score > 0:
-                found[label] = answer.score
+                repeated |= label in found
+                found[label] = max(answer.score, found.get(label, 0.0))
+        if repeated and self.raw_answers:
+            given = [options.answers.lookup(raw, options.answer_form) for raw in self.raw_answers]
+            for label in found:
+                found[label] = answers.soft_score(given.count(label), len(given))
         return {"answer_ids": list(found), "answer_scores": list(found.values())}
 
     def shown(self, prediction: Mapping[str, Any], kind: str = "") -> Shown:
         top = ", ".join(f"{answer} {percent(share)}" for answer, share in prediction["top"])
         lines = [("question", self.text), ("predicted", top)]
-        given = self.raw_answers or tuple(answer.text for answer in self.answers)
+        given = self._given
         if not given:
             return Shown(lines)
         truth = given[0]
         if len(given) > 1:
             counts = collections.Counter(given).most_common()
             truth = ", ".join(f"{answer} ×{count}" for answer, count in counts)
-        right = answers.accuracy(prediction["answer"], given) >= RIGHT
+        right = self.accuracy(prediction["answer"]) >= RIGHT
         return Shown([*lines, ("true", truth)], right=right)
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnotatedQuestion(Question):
+    """A question with the answers of ten annotators, to which VQA v2's official rule applies."""
+
+    def accuracy(self, prediction: str) -> float:
+        """The official accuracy: answers are compared to the letter where all annotators agree."""
+        return answers.accuracy(prediction, self._given, official=True)

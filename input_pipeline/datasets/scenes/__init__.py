@@ -83,12 +83,13 @@ def prepare(data_config) -> Prepared:
     def fingerprint(split: str) -> str:
         return json.dumps([data_config.records, tasks.VERSION, built["captions"][known(split)]])
 
-    answers = None
+    answers, targets = None, None
     if data_config.records == "questions":
         train = data_config.train_split
         answers = answer_list.named_or_built(
             data_config, lambda: records(train), lambda: fingerprint(train)
         )
+        targets = answer_list.Targets(answers, records, train, "verbatim")
 
     def rows(split: str) -> Iterator[Row]:
         options = RowOptions(
@@ -96,12 +97,13 @@ def prepare(data_config) -> Prepared:
             kind=data_config.records,
             classes=graph.ATTRIBUTES["shape"],
             all_regions=True,  # a detector's; candidates are the true boxes
+            answer_form="verbatim",
         )
         for record in records(split):
             yield from record.rows(options)
 
     def full_fingerprint(split: str) -> str:
-        return fingerprint(split) + (answers.fingerprint if answers else "")
+        return fingerprint(split) + (targets.fingerprint if targets else "")
 
     return Prepared(
         **common,
@@ -109,6 +111,7 @@ def prepare(data_config) -> Prepared:
         fingerprint=full_fingerprint,
         answers=answers,
         records=records,
+        review=targets.review if targets else None,
         labels=tasks.LABELS if data_config.records == "statements" else (),
     )
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from input_pipeline.datasets.reading import answers as answers_lib
-from input_pipeline.datasets.records import Answer, Question
+from input_pipeline.datasets.records import AnnotatedQuestion, Answer
 from input_pipeline.datasets.scenes import captions, graph
 from input_pipeline.datasets.scenes.references import (
     KINDS,
@@ -264,7 +264,7 @@ def _raw_answers(right: str, options: tuple[str, ...], rng: np.random.Generator)
     return tuple(given[i] for i in rng.permutation(ANNOTATORS))
 
 
-def questions(scene: graph.Scene, seed: int) -> tuple[Question, ...]:
+def questions(scene: graph.Scene, seed: int) -> tuple[AnnotatedQuestion, ...]:
     """Two questions of yes or no, two of looks or position, and a few counts.
 
     A pure function of scene and seed. `answers` and `raw_answers` are those of VQA v2: soft
@@ -284,7 +284,7 @@ def questions(scene: graph.Scene, seed: int) -> tuple[Question, ...]:
         scored = [Answer(*pair) for pair in answers_lib.soft_scores(raw, "verbatim").items()]
         scored.sort(key=lambda a: -raw.count(a.text))
         records.append(
-            Question(
+            AnnotatedQuestion(
                 text_id=f"{scene.image_id}-question-{n}",
                 image_id=scene.image_id,
                 text=text,

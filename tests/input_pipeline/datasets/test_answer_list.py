@@ -3,13 +3,15 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 from made_data import image, write_images
 from test_vqa_files import answered, asked, write
 
 from configs import vqa as config_file
 from core.errors import DataError
-from input_pipeline.datasets.reading.answers import AnswerVocabulary
+from input_pipeline.datasets.reading.answer_list import Targets
+from input_pipeline.datasets.reading.answers import AnswerVocabulary, soft_scores
 from input_pipeline.datasets.records import Answer, Question, RowOptions
 from input_pipeline.regions import FeatureSpec
 from input_pipeline.streams import pipeline
@@ -107,6 +109,98 @@ def test_targets():
     }
     with pytest.raises(DataError, match=r"(?s)score of an answer is no share.*'no': 3"):
         Question("1", "2", "?", (Answer("no", 3.0),)).values(RowOptions(answers=answers))
+
+
+def test_questions_without_answers_and_several_writings_of_one():
+    answers = AnswerVocabulary(["yes", "no"])
+    assert Question("1", "2", "?").values(RowOptions(answers=answers)) == {
+        "answer_ids": [-1],
+        "answer_scores": [0.0],
+    }
+    # Ten annotators: "Yes" and "yes" are one answer of three people, not of one and two.
+    raw = ("Yes", "yes", "yes", *["no"] * 6, "maybe")
+    question = Question(
+        "1", "2", "?", tuple(Answer(*x) for x in soft_scores(raw, "verbatim").items()), raw
+    )
+    for form in ("verbatim", "normalized"):
+        found = question.values(RowOptions(answers=answers, answer_form=form))
+        assert found == {"answer_ids": [0, 1], "answer_scores": [pytest.approx(0.9), 1.0]}
+
+
+class Table:
+    """Of questions with these labels: None without an answer, -1 where it is not listed."""
+
+    origin = "questions.json"
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def values_of(self, rows):
+        labels = [self.labels[row] for row in rows]
+        scores = [float(label is not None and label >= 0) for label in labels]
+        ids = [-1 if label is None else max(label, 0) for label in labels]
+        return {
+            "answer_ids": np.asarray(ids, np.int32)[:, None],
+            "answer_scores": np.asarray(scores, np.float32)[:, None],
+        }
+
+
+def review(labels, split="train", form="normalized"):
+    answers = AnswerVocabulary(["dog", "cat"])
+    questions = [Question("1", "2", "?", (Answer(text, 1.0),)) for text in ("T-Rex", "Dog")]
+    targets = Targets(answers, lambda split: iter(questions), "train", form)
+    targets.review(split, Table(labels), np.arange(len(labels)))
+
+
+def test_questions_with_a_target_are_counted(capsys):
+    review([0, 1, 1, -1, None], "val")
+    out = capsys.readouterr().out
+    assert "split 'val': 3 of 4 questions (75 %) have an answer that is in the list of 2" in out
+    assert "1 others come without answers" in out
+    review([0, -1, -1])
+    out = "".join(capsys.readouterr())
+    assert "only 1 of 3 questions (33 %)" in out
+    assert "['T-Rex']" in out
+    review([None, None], "test")
+    assert "nothing to evaluate" in capsys.readouterr().out
+    review([])
+
+
+def test_a_list_of_other_answers_is_an_error():
+    match = r"(?s)no question has an answer.*questions\.json.*'dog', 'cat'.*T-Rex.*data.answers"
+    for split in ("train", "val"):
+        with pytest.raises(DataError, match=match) as error:
+            review([-1, -1, None], split)
+        assert "answer_form" not in str(error.value)
+    with pytest.raises(DataError, match="answer_form=normalized"):
+        review([-1], form="verbatim")
+    with pytest.raises(DataError, match="questions to train on have no answers"):
+        review([None])
+
+
+def test_a_list_in_another_writing_is_the_same_list(config, tmp_path, capsys):
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(["Red ", "2.", "NO"]))
+    config.data.answers = str(path)
+    stream(config)
+    stream(config, training=False)
+    out = capsys.readouterr().out
+    assert "'train2014': 3 of 3 questions (100 %)" in out
+    assert "'val2014': 2 of 2 questions (100 %)" in out
+
+
+@pytest.mark.parametrize(("form", "found"), [("verbatim", 0), ("normalized", 1)])
+def test_vqa_counts_annotators_as_they_write_or_normalised(config, tmp_path, form, found):
+    labels = json.dumps(["t shirt", "red"])
+    (tmp_path / "list.json").write_text(labels)
+    write(tmp_path, "train2014", [asked(7001), asked(8001)], [
+        answered(7001, ["T-shirt"] * 10, multiple_choice_answer="t shirt"),
+        answered(8001, ["red"] * 10, multiple_choice_answer="red"),
+    ])  # fmt: skip
+    config.data.update(answers=str(tmp_path / "list.json"), answer_form=form)
+    _, train = stream(config)
+    scores = [train.batch(draw)["answer_scores"].sum() for draw in range(1)]
+    assert scores == [2 * (1 + found)]  # each question twice in the batch of four
 
 
 def test_no_answer_is_frequent_enough(config):

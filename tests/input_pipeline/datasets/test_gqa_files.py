@@ -10,7 +10,7 @@ import pytest
 from core.errors import DataError
 from input_pipeline.datasets import gqa
 from input_pipeline.datasets.reading import answers
-from input_pipeline.datasets.records import Answer, Question
+from input_pipeline.datasets.records import Answer, Question, RowOptions
 
 REAL = pathlib.Path(
     os.environ.get("VL_DATA_DIR_REAL", pathlib.Path(__file__).parents[4] / "shared" / "data")
@@ -39,6 +39,23 @@ def test_labelled_and_not(tmp_path):
     for split in ("test_balanced", "submission_all"):
         record = next(gqa.records(str(tmp_path), split))
         assert record == Question("00110", "n161313", "What is it?", question_type="query")
+
+
+def test_answers_keep_their_writing_and_have_targets(tmp_path):
+    """The evaluation compares to the letter, so a list must not call it "t shirt"."""
+    questions = {str(i): item(answer=a) for i, a in enumerate(["t-shirt"] * 3 + ["on the left"])}
+    records = list(gqa.records(write(tmp_path, "train_balanced", questions), "train_balanced"))
+    vocabulary = answers.AnswerVocabulary.build(records, 1, as_written=gqa.ANSWERS_AS_WRITTEN)
+    assert vocabulary.labels == ("t-shirt", "on the left")
+    for labels in (
+        ["t-shirt", "on the left"],
+        ["t shirt", "on left"],
+        ["T-Shirt ", "On the left."],
+    ):
+        options = RowOptions(answers=answers.AnswerVocabulary(labels))
+        assert [record.values(options)["answer_ids"] for record in records] == [[0]] * 3 + [[1]]
+        predicted = {record.text_id: labels[0] for record in records}
+        assert answers.evaluate(predicted, records)["overall"] == 75
 
 
 def test_files_of_a_folder_in_order(tmp_path):

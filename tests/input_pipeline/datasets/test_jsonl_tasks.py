@@ -98,6 +98,10 @@ def test_every_own_answer_is_right_to_the_official_rule(tmp_path):
     [question] = read(tmp_path, "questions", [line(answers=["dog", "puppy"])])
     scores = [answers.accuracy(text, question.raw_answers) for text in ("dog", "A puppy", "cat")]
     assert scores == [1, 1, 0]
+    # Its own answers are compared normalised, ten that agree to the letter as well as one.
+    for given in ("On the table.", ["On the table."] * 10, ["On the table.", "A desk"]):
+        [question] = read(tmp_path, "questions", [line(answers=given)])
+        assert [question.accuracy(text) for text in ("on table", "table")] == [1, 0]
 
 
 UNLABELLED = {

@@ -36,6 +36,9 @@ def test_splits(tmp_path, monkeypatch):
     assert ids("train") == ["9", "10"]
     first = next(visual_genome_qa.records(folder, "val"))
     assert first == Question("30", "4", "What 30?", (Answer("bear", 1.0),), ("A Bear.",))
+    assert [first.accuracy(answer) for answer in ("bear", "the bear.", "dog")] == [1, 1, 0]
+    top = dict(answer="bear", probability=0.5, top=[["bear", 0.5]])
+    assert first.shown(top).right
 
 
 BAD = {

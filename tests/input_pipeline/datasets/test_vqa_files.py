@@ -11,7 +11,7 @@ import pytest
 from core.errors import DataError
 from input_pipeline.datasets import vqa
 from input_pipeline.datasets.reading import answers
-from input_pipeline.datasets.records import Answer, Question
+from input_pipeline.datasets.records import AnnotatedQuestion, Answer
 
 REAL = pathlib.Path(
     os.environ.get("VL_DATA_DIR_REAL", pathlib.Path(__file__).parents[4] / "shared" / "data")
@@ -49,7 +49,9 @@ def write(folder, split, questions, annotations=None):
 def expected(i):
     # Both score 1; the file's main answer leads, not the most frequent one.
     soft = (Answer("net", 1.0), Answer("mesh", 1.0), Answer("Net", 0.3))
-    return Question(str(i), str(i // 1000), f"What is {i}?", soft, tuple(TEN), "what is", "other")
+    return AnnotatedQuestion(
+        str(i), str(i // 1000), f"What is {i}?", soft, tuple(TEN), "what is", "other"
+    )
 
 
 def test_questions_join_annotations_by_id(tmp_path):
@@ -66,7 +68,7 @@ def test_questions_join_annotations_by_id(tmp_path):
 @pytest.mark.parametrize("split", ["test2015", "test-dev2015"])
 def test_no_labels(tmp_path, split):
     folder = write(tmp_path, split, [asked(1)])
-    assert list(vqa.records(folder, split)) == [Question("1", "0", "What is 1?")]
+    assert list(vqa.records(folder, split)) == [AnnotatedQuestion("1", "0", "What is 1?")]
     assert len(vqa.files(folder, split)) == 1
 
 
