@@ -4,10 +4,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from input_pipeline.texts.rows import Row, Skipped
-from input_pipeline.texts.tables import TextTable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +28,8 @@ class Prepared:
         (`datasets.records`), each with the text_id of its row; None where there is no task.
       pictures: pictures(image ids) -> {image id: bytes of a picture}, of a data set that comes with
         them, else None; `pictures.open_pictures` reads them, or `data.pictures`.
-      review: review(split, table, rows) tells what is to be known of the rows of a split that are
-        used, or raises DataError; None where there is nothing to tell.
+      review: review(split, its TextTable, the rows that are used: int [N]) tells what is to be
+        known of them, or raises DataError; None where there is nothing to tell.
       labels: names of the classes by `Statement.label`; empty where there are none.
     """
 
@@ -49,4 +46,4 @@ class Prepared:
     records: Callable[[str], Iterator[Any]] | None = None
     pictures: Callable[[Iterable[str]], dict[str, bytes]] | None = None
     labels: Sequence[str] = ()
-    review: Callable[[str, TextTable, np.ndarray], None] | None = None
+    review: Callable[..., None] | None = None
