@@ -8,31 +8,18 @@ from collections.abc import Sequence
 from core import remote
 from core.console import command, say
 from core.errors import DataError
-from input_pipeline import doctor, importers
+from input_pipeline import doctor
 from input_pipeline.doctor import compare as comparison
-from input_pipeline.doctor import report
+from input_pipeline.doctor import options, report
 from input_pipeline.doctor.checkpoints import saved_spec
 from input_pipeline.doctor.examine import Examination, against_checkpoint, examine
 from input_pipeline.doctor.sheet import Pictures, Sheet, class_names
-from input_pipeline.doctor.sources import LayoutSource, open_source
+from input_pipeline.doctor.sources import LayoutSource, StoreSource, open_source
 from input_pipeline.doctor.verify import coverage, verify
 from input_pipeline.importers.settings import IDS
 
 DEFAULT_IMAGES = 300
-OWN = {
-    "command",
-    "paths",
-    "a",
-    "b",
-    "layout",
-    "images",
-    "ids",
-    "json",
-    "checkpoint",
-    "pictures",
-    "sheet",
-    "class_names",
-}
+SIDES = ("a_", "b_")  # before an option of `compare` that is for one side alone
 
 
 def _images(text: str) -> int | None:
@@ -44,7 +31,7 @@ def _images(text: str) -> int | None:
 
 
 def parser_of(layout: str) -> argparse.ArgumentParser:
-    """The command line; with a layout, its options too.
+    """The command line; with a layout, its options are shown.
 
     Raises:
       DataError: no such layout.
@@ -77,10 +64,11 @@ def parser_of(layout: str) -> argparse.ArgumentParser:
             help=f"how many, or all; default {DEFAULT_IMAGES}",
         )
         one.add_argument("--json", default="", help="file to write everything to")
-        if layout:
-            importers.load(layout).Layout.add_arguments(
-                one.add_argument_group(f"options of {layout}")
-            )
+        options.add_to(one, layout, ("",) if one is inspect else ("", *SIDES))
+    for side in SIDES:
+        compare.add_argument(
+            f"--layout_{side[0]}", default="", help=f"of {side[0]} alone; --{side}NAME: its options"
+        )
     add = inspect.add_argument
     add("--checkpoint", default="", help="a run: may its model read these features?")
     add("--pictures", default="", help="folder of the images themselves")
@@ -109,14 +97,14 @@ def _require_folder(path: str) -> None:
         )
 
 
-def _inspect(args: argparse.Namespace, options: dict) -> int:
+def _inspect(args: argparse.Namespace) -> int:
     if args.sheet and not args.pictures:
         raise DataError("no pictures to draw on", expected="--pictures DIR", found="--sheet alone")
     if args.sheet and not args.sheet.endswith(".png"):
         raise DataError("a sheet is a PNG file", expected="--sheet NAME.png", found=args.sheet)
     _require_folder(args.sheet)
     saved = saved_spec(args.checkpoint) if args.checkpoint else None
-    source = open_source(args.paths, args.layout, options if args.layout else None)
+    source = open_source(args.paths, args.layout, options.given(vars(args)))
     if isinstance(source, LayoutSource) and not args.layout:
         say(f"layout      {source.layout} fits, and no other")
     pictures = Pictures(args.pictures) if args.pictures else None
@@ -139,6 +127,30 @@ def _inspect(args: argparse.Namespace, options: dict) -> int:
     return result.verdict != "sound"
 
 
+def _sides(args: argparse.Namespace) -> list[StoreSource | LayoutSource]:
+    """Both sides of a comparison. An option without prefix is for the sides that have it.
+
+    Raises:
+      DataError: a side cannot be opened, or no side has an option.
+    """
+    values, found = vars(args), []
+    shared = options.given(values)
+    for prefix in SIDES:
+        side = prefix[0]
+        layout = values[f"layout_{side}"] or args.layout
+        found.append(open_source([values[side]], layout, options.given(values, prefix), shared))
+    taken = set().union(*(source.options for source in found if isinstance(source, LayoutSource)))
+    if unused := sorted(set(shared) - taken):
+        raise DataError(
+            "no side of a comparison has an option",
+            where=f"{args.a} and {args.b}",
+            expected=", ".join(f"--{name}" for name in sorted(taken)) or "none: both are stores",
+            found=", ".join(f"--{name}" for name in unused),
+            fix="leave it out",
+        )
+    return found
+
+
 @command
 def main(argv: Sequence[str]) -> int:
     """Command line; returns the exit status."""
@@ -146,11 +158,10 @@ def main(argv: Sequence[str]) -> int:
     early.add_argument("--layout", default="")
     args = parser_of(early.parse_known_args(argv)[0].layout).parse_args(argv)
     _require_folder(getattr(args, "json", ""))
-    options = {key: value for key, value in vars(args).items() if key not in OWN}
     if args.command == "inspect":
-        return int(_inspect(args, options))
+        return int(_inspect(args))
     if args.command == "compare":
-        a, b = (open_source([p], args.layout, options or None) for p in (args.a, args.b))
+        a, b = _sides(args)
         result = comparison.compare(a, b, args.images, args.ids)
         say(comparison.table(result))
         if args.json:

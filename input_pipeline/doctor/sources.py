@@ -1,6 +1,5 @@
 """Samples of images, of a region store or of raw files of an importer's layout."""
 
-import argparse
 import dataclasses
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from core import remote
 from core.errors import DataError
 from core.spacing import evenly_spaced
 from input_pipeline import importers
+from input_pipeline.doctor.options import complete
 from input_pipeline.importers.base import Item, Layout, Part
 from input_pipeline.importers.plan import stamp
 from input_pipeline.regions.spec import FeatureSpec
@@ -130,14 +130,15 @@ class StoreSource:
 class LayoutSource:
     """Images of raw files, as a layout of `importers` reads them.
 
-    Attributes: as of StoreSource; `spec` is None, and `layout` the layout's name.
+    Attributes: as of StoreSource; `spec` is None, `layout` the layout's name, `options` its
+    options' names.
     """
 
     spec: FeatureSpec | None = None
 
     def __init__(self, files: Sequence[str], layout: str, options: Mapping[str, Any]):
         self.reader: Layout = importers.load(layout).Layout(files, **options)
-        self.layout, self.name = layout, ", ".join(files)
+        self.layout, self.name, self.options = layout, ", ".join(files), set(options)
         self.background_class = self.reader.background_class
         self.nbytes = sum(stamp(file)[1] for file in files)
         self.total = f"{self.nbytes / 1e6:,.1f} MB"
@@ -224,19 +225,22 @@ def _sample(where: str, item: Item) -> Sample:
     )
 
 
-def defaults(layout: str) -> dict[str, Any]:
-    """The options of a layout as they are without any given; none is ever required."""
-    parser = argparse.ArgumentParser(add_help=False)
-    importers.load(layout).Layout.add_arguments(parser)
-    return vars(parser.parse_args([]))
+def fitting(
+    files: Sequence[str],
+    options: Mapping[str, Any] | None = None,
+    shared: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, LayoutSource], dict[str, DataError]]:
+    """Layouts that can read the first image of some files, and why the others cannot.
 
-
-def fitting(files: Sequence[str]) -> tuple[dict[str, LayoutSource], dict[str, DataError]]:
-    """Layouts that can read the first image of some files, and why the others cannot."""
+    Args:
+      files: of one layout.
+      options: of the layout; one that does not have them is not among them.
+      shared: of the layout if it has them.
+    """
     sources, reasons = {}, {}
     for layout in importers.known():
         try:
-            source = LayoutSource(files, layout, defaults(layout))
+            source = LayoutSource(files, layout, complete(layout, options or {}, shared))
             first = next(source.samples(1), None)
             if first is None:
                 raise DataError("no image is found", expected="at least one", found="none")
@@ -249,14 +253,18 @@ def fitting(files: Sequence[str]) -> tuple[dict[str, LayoutSource], dict[str, Da
 
 
 def open_source(
-    paths: Sequence[str], layout: str = "", options: Mapping[str, Any] | None = None
+    paths: Sequence[str],
+    layout: str = "",
+    options: Mapping[str, Any] | None = None,
+    shared: Mapping[str, Any] | None = None,
 ) -> StoreSource | LayoutSource:
     """Opens region stores, or files of one layout.
 
     Args:
       paths: folders of a store, or files; a text may name several, separated by commas.
       layout: of the files; empty: the one that can read them.
-      options: of the layout.
+      options: of the layout, see `options.complete`; the others are as by default.
+      shared: of the layout if it has them.
 
     Raises:
       DataError: nothing there, or no layout or several can read the files.
@@ -272,12 +280,20 @@ def open_source(
                 found="no such file or folder",
             )
     if all((remote.path(path) / "spec.json").is_file() for path in paths):
+        if options:
+            raise DataError(
+                "options of a layout, but a region store",
+                where=", ".join(paths),
+                expected="raw files",
+                found=", ".join(f"--{name}" for name in options),
+                fix="leave them out: a store says all of it itself",
+            )
         return StoreSource(paths)
     for path in paths:
         remote.refuse(path, "files of a layout", "copy them with gcloud storage cp -r")
     if layout:
-        return LayoutSource(paths, layout, defaults(layout) if options is None else options)
-    sources, reasons = fitting(paths)
+        return LayoutSource(paths, layout, complete(layout, options or {}, shared))
+    sources, reasons = fitting(paths, options, shared)
     if len(sources) == 1:
         return next(iter(sources.values()))
     if sources:

@@ -1,5 +1,6 @@
 """`doctor compare`: the same features, rounded ones, another detector's."""
 
+import base64
 import json
 
 import numpy as np
@@ -8,9 +9,11 @@ from made_data import write_images
 from test_doctor_inspect import C, F, made, store_of
 
 from core.errors import DataError
+from input_pipeline.doctor import options
 from input_pipeline.doctor.__main__ import main
 from input_pipeline.doctor.compare import compare
 from input_pipeline.doctor.sources import open_source
+from input_pipeline.importers import known
 from input_pipeline.regions import FeatureSpec
 
 
@@ -159,3 +162,66 @@ def test_damaged_image_is_an_error(tmp_path):
     shard.write_bytes(data)
     with pytest.raises(DataError, match="damaged"):
         compare(open_source([str(tmp_path / "a")]), open_source([str(tmp_path / "b")]))
+
+
+def in_two_layouts(folder):
+    """The same two images as bottom-up TSV and as VinVL's rows, which need sizes."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    lines = {"bu.tsv": [], "vinvl.tsv": [], "hw.tsv": []}
+    for name in ("1", "2"):
+        low = rng.uniform(0, 20, (30, 2))
+        boxes = np.concatenate([low, low + rng.uniform(5, 20, (30, 2))], 1).astype("<f4")
+        features = rng.standard_normal((30, 2048)).astype("<f4")
+        shares = boxes / np.asarray([60, 40, 60, 40], "<f4")
+        place = np.concatenate([features, shares, shares[:, 2:] - shares[:, :2]], 1).astype("<f4")
+        text = [base64.b64encode(array.tobytes()).decode() for array in (boxes, features, place)]
+        lines["bu.tsv"].append([name, "60", "40", "30", text[0], text[1]])
+        lines["vinvl.tsv"].append([name, "30", text[2]])
+        lines["hw.tsv"].append([name, "40", "60"])
+    for name, rows in lines.items():
+        (folder / name).write_text("".join("\t".join(row) + "\n" for row in rows))
+    return [str(folder / name) for name in lines]
+
+
+def test_a_layout_and_options_for_each_side(tmp_path, capsys):
+    bottom_up, vinvl, sizes = in_two_layouts(tmp_path / "in")
+    # Without any layout named, each side's is found; --sizes is for the side that has it.
+    for given in (
+        ["--sizes", sizes],
+        ["--b_sizes", sizes],
+        ["--layout_a", "bottom_up_tsv", "--layout_b", "vinvl_tsv", "--sizes", sizes],
+        ["--layout_b=vinvl_tsv", f"--b_sizes={sizes}", "--a_feature_dim=2048"],
+    ):
+        assert main(["compare", *given, bottom_up, vinvl]) == 0
+        assert "verdict         same features" in capsys.readouterr().out
+    assert main(["compare", vinvl, bottom_up, "--a_sizes", sizes]) == 0
+    capsys.readouterr()
+    assert main(["compare", bottom_up, vinvl, "--a_sizes", sizes]) == 1
+    assert "bottom_up_tsv: a layout has no option --sizes" in capsys.readouterr().err
+    assert main(["compare", bottom_up, bottom_up, "--sizes", sizes]) == 1
+    assert "no side of a comparison has an option" in capsys.readouterr().err
+
+
+def test_inspect_takes_a_layouts_options_without_its_name(tmp_path, capsys):
+    bottom_up, vinvl, sizes = in_two_layouts(tmp_path / "in")
+    assert main(["inspect", "--sizes", sizes, vinvl]) == 0
+    assert "vinvl_tsv fits, and no other" in capsys.readouterr().out
+    assert main(["inspect", vinvl]) == 1
+    assert "vinvl_tsv: the size of an image is not known" in capsys.readouterr().err
+    assert main(["inspect", bottom_up, "--num_classes", "many"]) == 1
+    assert "invalid int value: 'many'" in capsys.readouterr().err
+    assert main(["inspect", bottom_up, "--layout", "bottom_up_tsv", "--sizes", sizes]) == 1
+    assert "a layout has no option --sizes" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["inspect", "--layout", "vinvl_tsv", "--help"])
+    assert "without the six columns of the place" in " ".join(capsys.readouterr().out.split())
+
+
+def test_options_of_all_layouts_are_of_one_kind():
+    """A flag in one layout is no option with a value in another: a command takes them all."""
+    kinds = {}
+    for layout in known():
+        for action in options._parser(layout)._actions:
+            assert kinds.setdefault(action.dest, action.nargs) == action.nargs, action.dest
+    assert kinds["transpose"] == 0

@@ -369,6 +369,19 @@ def test_hints(tmp_path):
     assert look(tmp_path, arrays).statistics["looks_like"] == []
 
 
+def test_columns_of_a_detectors_objects_alone(tmp_path):
+    """1,600 columns are not also said to have a background, and the import's option is named."""
+    rng, arrays = np.random.default_rng(0), made()
+    probs = rng.dirichlet(np.ones(1600), len(arrays["boxes"])).astype(np.float32)
+    for part, names_found in (
+        (probs, {"classes_without_background"}),
+        (probs * 0.9, {"classes_without_background", "class_sums"}),
+    ):
+        result = look(tmp_path, {**arrays, "cls_prob": part})
+        assert names(result) == names_found
+        assert all("--class_scores without_background" in f.text for f in result.findings[:1])
+
+
 def test_percent_never_hides_anything():
     assert [percent(*pair) for pair in ((0, 9), (9, 9), (1, 10**6), (10**6 - 1, 10**6))] == [
         *("0 %", "100 %", "<0.01 %", ">99.99 %")
