@@ -6,6 +6,7 @@ counters, data fingerprints, seed, feature spec, config, digests of the arrays â
 
 import contextlib
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from runtime import paths
 
 FOLDER = "checkpoints"
 ITEMS = ("params", "opt_state")
+_TRIES = 5  # a run that goes on may delete a checkpoint while it is read
 
 
 class CheckpointError(UserError):
@@ -42,26 +44,67 @@ def load_params(
     Raises:
       CheckpointError: no checkpoint there, or parameters that differ; lists every one.
     """
-    folder, step = _find(source, prefer_best)
+    for _ in range(_TRIES):
+        folder, step = _find(source, prefer_best)
+        try:
+            with damage.told():
+                return _load(folder, step, shapes)
+        except damage.StorageError as error:
+            raise CheckpointError(
+                f"cannot read the checkpoint {folder / str(step)}: the storage fails",
+                found=str(error),
+                fix="see to the storage and give the same command again",
+            ) from None
+        except damage.DamageError as error:
+            if (folder / str(step)).exists():
+                raise _unreadable(folder, step, error) from None
+            # A run that goes on here has replaced it by a newer one.
+    raise CheckpointError(f"the checkpoints in {folder} are replaced faster than they are read")
+
+
+def _load(folder: epath.Path, step: int, shapes: Any) -> tuple[Any, dict[str, Any]]:
+    """`load_params` of one step."""
     reader = manager(folder, write=False)
     try:
-        with damage.told():
-            meta, sums = read_meta(folder / str(step))
-            saved = reader.item_metadata(step).params.tree
-            if shapes is None:
-                restore = ocp.args.StandardRestore(
-                    jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), saved)
-                )
-            else:
-                require_same(saved, shapes, f"{folder / str(step)}/params")
-                restore = ocp.args.StandardRestore(shapes)
-            params = reader.restore(step, args=ocp.args.Composite(params=restore)).params
-            digests.require_unchanged(dict(params=params), sums)
-            return params, meta
-    except (damage.DamageError, damage.StorageError) as error:
-        raise CheckpointError(f"cannot read the checkpoint {folder / str(step)}: {error}") from None
+        meta, sums = read_meta(folder / str(step))
+        saved = trees_of(reader, step, ("params",))["params"]
+        if shapes is None:
+            shapes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), saved)
+        else:
+            require_same(saved, shapes, f"{folder / str(step)}/params")
+        restore = ocp.args.StandardRestore(shapes)
+        params = reader.restore(step, args=ocp.args.Composite(params=restore)).params
+        digests.require_unchanged(dict(params=params), sums)
+        return params, meta
     finally:
         reader.close()
+
+
+def _unreadable(folder: epath.Path, step: int, error: Exception) -> CheckpointError:
+    others = [f"{folder / str(other)}" for other in _steps(folder) if other != step]
+    return CheckpointError(
+        f"cannot read the checkpoint {folder / str(step)}: it is damaged",
+        found=str(error),
+        fix="move this folder away, then another one is taken"
+        + (f": {', '.join(others[-3:])}" if others else "; there is no other here"),
+    )
+
+
+def trees_of(
+    reader: ocp.CheckpointManager, step: int, items: Sequence[str] = ITEMS
+) -> dict[str, Any]:
+    """{item: tree of what was saved of it}, by what a checkpoint says of its arrays.
+
+    Raises:
+      DamageError: it is not understood. Other errors as `damage.told` knows them.
+    """
+    try:
+        saved = reader.item_metadata(step)
+        return {name: saved[name].tree for name in items}
+    except (AttributeError, KeyError, TypeError) as error:  # it reads nothing but these files
+        raise damage.DamageError(
+            f"what it says of its arrays is not understood: {error}"
+        ) from error
 
 
 def read(folder: remote.Path) -> tuple[dict[str, dict], dict]:
@@ -103,26 +146,43 @@ def read_meta(folder: epath.Path) -> tuple[dict[str, Any], dict]:
     """(meta, digests) of the checkpoint in `folder`; no digests where it was saved without.
 
     Raises:
-      DamageError: bytes of the meta item have changed.
+      DamageError: bytes of the meta item have changed. Other errors as `damage.told` knows them.
     """
-    return digests.unseal(ocp.JsonCheckpointHandler().restore(folder / "meta"))
+    meta, found = digests.unseal(ocp.JsonCheckpointHandler().restore(folder / "meta"))
+    best = meta.get("best")
+    if not isinstance(meta.get("step"), int) or not (
+        best is None or (isinstance(best, dict) and isinstance(best.get("step"), int))
+    ):
+        raise damage.DamageError("meta does not say which step it is of")
+    return meta, found
+
+
+def _steps(folder: epath.Path) -> list[int]:
+    """Steps of the complete checkpoints in a checkpoints folder, oldest first."""
+    if not folder.exists():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())
 
 
 def _find(source: str | os.PathLike, prefer_best: bool) -> tuple[Any, int]:
     """(checkpoints folder, step) of what the user named."""
     named = absolute(source)
-    if (named / "params").exists():
+    if (named / "params").exists() and named.name.isdecimal():
         return named.parent, int(named.name)
     folder = named / FOLDER if (named / FOLDER).exists() else named
-    steps = (
-        sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
-    )
+    steps = _steps(folder)
     if not steps:
         raise CheckpointError(
             f"no checkpoint in {source}; expected a run's folder, its {FOLDER!r} folder, or the "
             "folder of one step"
         )
-    best = read_meta(folder / str(steps[-1]))[0].get("best") if prefer_best else None
+    if not prefer_best:
+        return folder, steps[-1]
+    try:
+        with damage.told():
+            best = read_meta(folder / str(steps[-1]))[0].get("best")
+    except (damage.DamageError, damage.StorageError) as error:
+        raise _unreadable(folder, steps[-1], error) from None
     return folder, best["step"] if best and best["step"] in steps else steps[-1]
 
 

@@ -70,7 +70,11 @@ def _kind(error: BaseException) -> type[UserError] | None:
 
 def _kind_of(error: BaseException) -> type[UserError] | None:
     text = str(error)
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | FileNotFoundError):
+    if isinstance(
+        error,
+        json.JSONDecodeError | UnicodeDecodeError | RecursionError | FileNotFoundError
+        | NotADirectoryError | IsADirectoryError,
+    ):  # fmt: skip
         return DamageError
     if isinstance(error, OSError) or type(error).__module__.split(".")[0] in _CLIENTS:
         return StorageError

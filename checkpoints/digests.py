@@ -88,14 +88,24 @@ def seal(meta: Mapping, found: Mapping) -> dict:
     return values | {_SEAL: {**found, "meta": of_json(values)}}
 
 
-def unseal(meta: Mapping) -> tuple[dict, dict]:
+def unseal(meta: Any) -> tuple[dict, dict]:
     """(meta, digests of arrays) of what `seal` made; no digests where it was saved without.
 
     Raises:
       DamageError: its bytes have changed.
     """
+    if not isinstance(meta, dict):
+        raise DamageError("meta is no JSON object")
     meta = dict(meta)
-    found = dict(meta.pop(_SEAL, {}))
+    found = meta.pop(_SEAL, {})
+    if not isinstance(found, dict):
+        raise DamageError("the digests in meta are none")
+    # A changed byte in their name must not pass for a checkpoint of the time before digests.
+    if not found and any(
+        isinstance(x, dict) and {"params", "meta"} <= x.keys() for x in meta.values()
+    ):
+        raise DamageError("the digests in meta have another name than they were saved with")
+    found = dict(found)
     if found and found.pop("meta", None) != of_json(meta | {_SEAL: found}):
         raise DamageError("bytes of meta have changed since it was saved")
     return meta, found

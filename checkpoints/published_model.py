@@ -25,6 +25,26 @@ def _count(arrays: Mapping[str, np.ndarray], stem: str) -> int:
     return len({m[1] for path in arrays if (m := re.match(rf"trunk/{stem}_(\d+)/", path))})
 
 
+class _Known(dict[str, np.ndarray]):
+    """Arrays of a source, of which one that is missing or no matrix is an error that names it."""
+
+    def __init__(self, source: Source):
+        super().__init__(source.arrays)
+        self._place = f"{source.place} ({source.kind})"
+
+    def __getitem__(self, path: str) -> np.ndarray:
+        array = self.get(path)
+        axes = 1 if path.endswith("/mask") else 2
+        if array is None or array.ndim != axes:
+            raise SourceError(
+                "a published checkpoint is no whole model",
+                where=f"{self._place}, {path}",
+                expected=f"an array of {axes} axes",
+                found="none" if array is None else f"shape {array.shape}",
+            )
+        return array
+
+
 def block(source: Source, *, heads: int = 0, image_heads: int = 0) -> dict:
     """The model block (see configs/models.py) that fits a source's arrays.
 
@@ -37,12 +57,12 @@ def block(source: Source, *, heads: int = 0, image_heads: int = 0) -> dict:
     Raises:
       SourceError: no whole model.
     """
-    arrays = source.arrays
-    if "trunk/regions/projection/kernel" not in arrays:
+    if "trunk/regions/projection/kernel" not in source.arrays:
         raise SourceError(
             f"{source.place} ({source.kind}) has no image side, so it is no model of its own\n"
             "  fix: start a run from it: --config.init=..."
         )
+    arrays = _Known(source)
     word = arrays["trunk/embeddings/word/embedding"]
     text = dict(
         hidden=word.shape[1],

@@ -5,10 +5,12 @@ model.safetensors   parameters under our names, as they are
 vocab.txt           word pieces by id
 answers.json        answer list of the answer heads, where there is one
 feature_spec.json   what the region features must be, where that is known
-README.md           model card
+README.md           model card, free to be edited
+SHA256SUMS          digests of all files but the card, for `sha256sum -c`; `read` verifies them
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -18,19 +20,22 @@ from typing import Any
 import numpy as np
 
 from core import remote
-from core.errors import DataError
+from core.console import warn
+from core.errors import DataError, UserError
 from core.progress import atomic_folder
+from input_pipeline.texts import vocabulary
 from vl_models.heads import HeadSpec
 from vl_models.heads import specs as head_specs
 
 FORMAT = 1
-CONFIG, WEIGHTS, VOCAB, ANSWERS, SPEC, CARD = (
+CONFIG, WEIGHTS, VOCAB, ANSWERS, SPEC, CARD, SUMS = (
     "config.json",
     "model.safetensors",
-    "vocab.txt",
+    vocabulary.FILE,
     "answers.json",
     "feature_spec.json",
     "README.md",
+    "SHA256SUMS",
 )
 
 
@@ -60,11 +65,11 @@ class Shared:
 
 
 def is_folder(path: pathlib.Path) -> bool:
-    """Whether a folder was written by `write`."""
+    """Whether a folder was written by `write`, even if its files are damaged."""
     try:
-        return json.loads((path / CONFIG).read_text()).get("format") == f"vl-models {FORMAT}"
-    except (OSError, ValueError, AttributeError):
-        return False
+        return json.loads((path / CONFIG).read_bytes()).get("format") == f"vl-models {FORMAT}"
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return (path / SUMS).is_file() and (path / WEIGHTS).is_file()
 
 
 def write(folder: str | os.PathLike, shared: Shared) -> None:
@@ -89,6 +94,7 @@ def write(folder: str | os.PathLike, shared: Shared) -> None:
             CONFIG,
             {
                 "format": f"vl-models {FORMAT}",
+                "digests": SUMS,
                 "step": shared.step,
                 "origin": shared.origin,
                 "facts": data_metadata,
@@ -99,20 +105,65 @@ def write(folder: str | os.PathLike, shared: Shared) -> None:
         arrays = {name: np.asarray(array, order="C") for name, array in shared.arrays.items()}
         save_file(arrays, temporary / WEIGHTS)
         if shared.pieces is not None:
-            put(VOCAB, "".join(f"{piece}\n" for piece in shared.pieces))
+            vocabulary.write(temporary / VOCAB, shared.pieces)
         if shared.answers is not None:
             put(ANSWERS, list(shared.answers))
         if spec is not None:
             put(SPEC, spec)
+        put(SUMS, _sums(temporary, sorted(path.name for path in temporary.iterdir())))
         put(CARD, card(shared, spec))
 
 
-def read(folder: str | os.PathLike) -> Shared:
-    """Reads a folder written by `write`.
+def _sums(folder: pathlib.Path, names: Sequence[str]) -> str:
+    """Digests of files, as the program sha256sum writes them."""
+    lines = []
+    for name in names:
+        with (folder / name).open("rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+    return "".join(lines)
+
+
+def _damaged(folder: pathlib.Path, file: str, expected: str, found: str) -> DataError:
+    return DataError(
+        "a shared checkpoint is damaged",
+        where=str(folder / file),
+        expected=expected,
+        found=found,
+        fix="copy the folder again, or write it again: python -m checkpoints.convert",
+    )
+
+
+def _verify(folder: pathlib.Path) -> bool:
+    """Compares every file with its digest; False where the folder has none, as earlier versions
+    wrote it.
 
     Raises:
-      DataError: a folder of another format or version.
+      DataError: a file is missing or has changed.
     """
+    if not (folder / SUMS).is_file():
+        return False
+    written = (folder / SUMS).read_bytes()
+    # In file order, as `write` lists them; what is no such line is no digest of anything.
+    names = [line[66:] for line in written.decode("utf-8", "replace").split("\n")[:-1]]
+    for name in names:
+        if pathlib.PurePath(name).name != name or not (folder / name).is_file():
+            raise _damaged(folder, name[:100] or SUMS, "a file that the digests name", "none")
+    found = _sums(folder, names).encode()
+    read = {name for name in (CONFIG, WEIGHTS, VOCAB, ANSWERS, SPEC) if (folder / name).exists()}
+    if found != written or not {CONFIG, WEIGHTS, *read} <= set(names):
+        pairs = zip(names, found.split(b"\n"), written.split(b"\n"), strict=False)
+        file = next((name for name, ours, theirs in pairs if ours != theirs), SUMS)
+        raise _damaged(folder, file, f"its digest in {SUMS}", "another")
+    return True
+
+
+def read(folder: str | os.PathLike) -> Shared:
+    """Reads a folder written by `write`, and verifies its digests.
+
+    Raises:
+      DataError: a folder of another format or version, or a damaged one.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     folder = remote.mirror(folder)
@@ -120,22 +171,46 @@ def read(folder: str | os.PathLike) -> Shared:
         raise DataError(
             f"{folder} is no shared checkpoint: expected {CONFIG} of format 'vl-models {FORMAT}'"
         )
-    about = json.loads((folder / CONFIG).read_text())
+    verified, file = _verify(folder), CONFIG
 
     def get(name: str) -> Any:
+        nonlocal file
+        file = name
         path = folder / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return json.loads(path.read_bytes().decode("utf-8")) if path.is_file() else None
 
-    vocab, spec = folder / VOCAB, get(SPEC)
+    try:
+        about = get(CONFIG)
+        if not verified:
+            if "digests" in about:
+                raise _damaged(folder, SUMS, "the digests of its files", "no such file")
+            warn(
+                f"note: {folder} has no digests, as earlier versions wrote it: whether it is "
+                "damaged cannot be told (python -m checkpoints.convert SOURCE --out=NEW adds them)"
+            )
+        config, facts = dict(about["config"]), dict(about["facts"])
+        step, origin = about["step"], about["origin"]
+        heads = head_specs(about.get("heads", {}))
+        spec, answers = get(SPEC), get(ANSWERS)
+        file = WEIGHTS
+        arrays = load_file(folder / WEIGHTS)
+    except UserError:
+        raise
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError
+    ) as error:  # fmt: skip
+        raise _damaged(
+            folder, file, "what was written", f"{type(error).__name__}: {error}"
+        ) from error
     return Shared(
-        arrays=load_file(folder / WEIGHTS),
-        config=about["config"],
-        data_metadata=about["facts"] | ({"feature_spec": spec} if spec else {}),
-        pieces=vocab.read_text(encoding="utf-8").split("\n")[:-1] if vocab.is_file() else None,
-        answers=get(ANSWERS),
-        step=about["step"],
-        origin=about["origin"],
-        heads=head_specs(about.get("heads", {})),
+        arrays=arrays,
+        config=config,
+        data_metadata=facts | ({"feature_spec": spec} if spec else {}),
+        pieces=vocabulary.read(folder / VOCAB) if (folder / VOCAB).is_file() else None,
+        answers=answers,
+        step=step,
+        origin=origin,
+        heads=heads,
     )
 
 

@@ -10,24 +10,18 @@ from typing import Any
 import numpy as np
 
 from checkpoints import checkpoint, share
+from checkpoints.state_files import STATE_FILES, SourceError, read_folder, read_state
 from core import remote
-from core.errors import UserError
+from input_pipeline.texts import vocabulary
 from vl_models import loading
 from vl_models.heads import HeadSpec
 from vl_models.heads import specs as head_specs
 from vl_models.published import heads as published_heads
 from vl_models.published import translate
 
-# Files that hold a state dict, the safe format first.
-STATE_FILES = ("model.safetensors", "pytorch_model.bin")
-PICKLED = (".bin", ".pth", ".pt", ".model", ".tar")
-# Where training scripts put the parameters among their other state.
-_INNER = ("state_dict", "model_state_dict", "model")
+__all__ = ["Source", "SourceError", "open_source", "read_state"]
+
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
-
-
-class SourceError(UserError):
-    """Parameters that cannot be opened; the message says which, why and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +95,7 @@ def open_source(place: str, *, kind: str = "", vocab: str = "") -> Source:
     if not path.exists():
         path = _download(place)
     if path.is_dir():
-        state, folder = _state_of_folder(path)
-        return _published(place, state, folder, kind, vocab)
+        return _published(place, read_folder(path), path, kind, vocab)
     return _published(place, read_state(remote.local(path)), path.parent, kind, vocab)
 
 
@@ -143,12 +136,22 @@ def _from_folder(place: str, path: pathlib.Path) -> Source:
 def _published(
     place: str, state: Mapping[str, np.ndarray], folder: remote.Path, kind: str, vocab: str
 ) -> Source:
-    state = translate.plain_names(state)
+    if kind and kind not in translate.RULES:
+        raise SourceError(
+            "an unknown kind of published model",
+            where="--kind",
+            expected=f"one of {', '.join(sorted(translate.RULES))}",
+            found=kind,
+        )
     try:
+        state = translate.plain_names(state)
         kind = kind or translate.kind_of(state)
         found = translate.translate(kind, state)
+        heads = published_heads.specs(kind, found.arrays)
     except (KeyError, ValueError) as error:
         raise SourceError(f"{place}: {error.args[0]}") from error
+    except (IndexError, TypeError) as error:  # names as they should be, on arrays that are not
+        raise SourceError(f"{place}: arrays have other axes than in a {kind}: {error}") from error
     return Source(
         place=str(place),
         kind=kind,
@@ -156,22 +159,41 @@ def _published(
         names=found.names,
         dropped=found.dropped,
         pieces=_pieces(folder, kind, vocab),
-        heads=published_heads.specs(kind, found.arrays),
+        heads=heads,
     )
 
 
 def _pieces(folder: remote.Path, kind: str, vocab: str) -> list[str] | None:
     """The vocabulary beside a published file, in WordPiece's writing."""
     if vocab:
-        return remote.path(vocab).read_text(encoding="utf-8").splitlines()
+        return vocabulary.read(vocab)
     if kind == "roberta":
         path = folder / "vocab.json"
-        if not path.is_file():
-            return None
-        ids = json.loads(path.read_text(encoding="utf-8"))
-        return [_wordpiece(piece) for piece in sorted(ids, key=ids.get)]
-    path = folder / "vocab.txt"
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else None
+        return _roberta_pieces(path) if path.is_file() else None
+    path = folder / vocabulary.FILE
+    return vocabulary.read(path) if path.is_file() else None
+
+
+def _roberta_pieces(path: remote.Path) -> list[str]:
+    """Pieces by id of a byte-level vocabulary, JSON {piece: id}.
+
+    Raises:
+      SourceError: it is none.
+    """
+    try:
+        ids = json.loads(path.read_bytes().decode("utf-8"))
+        pieces = sorted(ids, key=ids.get)
+        if [ids[piece] for piece in pieces] != list(range(len(pieces))):
+            raise ValueError(f"{len(pieces)} pieces whose ids are not 0 to {len(pieces) - 1}")
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise SourceError(
+            "a vocabulary is not understood",
+            where=str(path),
+            expected="JSON: {piece: id}, ids from 0 on, each once",
+            found=f"{type(error).__name__}: {error}",
+            fix="download it again",
+        ) from error
+    return [_wordpiece(piece) for piece in pieces]
 
 
 _ROBERTA_SPECIALS = {
@@ -190,80 +212,6 @@ def _wordpiece(piece: str) -> str:
     return piece[1:] if piece.startswith("Ġ") else f"##{piece}"
 
 
-def _state_of_folder(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], pathlib.Path]:
-    """(state dict, folder) of a folder as the hub has it, in one file or several."""
-    for name in STATE_FILES:
-        if (folder / name).is_file():
-            return read_state(folder / name), folder
-        index = folder / f"{name}.index.json"
-        if index.is_file():
-            files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            state: dict[str, np.ndarray] = {}
-            for file in files:
-                state |= read_state(folder / file)
-            return state, folder
-    raise SourceError(
-        f"{folder} holds no parameters: expected a run's checkpoints, a folder written by "
-        f"`python -m checkpoints.convert`, or one of {', '.join(STATE_FILES)}; found "
-        f"{sorted(p.name for p in folder.iterdir())[:10]}"
-    )
-
-
-def read_state(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """A published file's state dict as numpy arrays, in the file's own types.
-
-    Pickled files are opened with weights-only loading, which runs none of their code.
-
-    Raises:
-      SourceError: an unknown ending, a missing package, a damaged file, or no state dict in it.
-    """
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if path.suffix not in PICKLED:
-        raise SourceError(f"{path}: expected .safetensors or one of {', '.join(PICKLED)}")
-    try:
-        import torch
-    except ImportError as error:
-        raise SourceError(
-            f"{path} is a PyTorch file, and PyTorch is not installed\n  fix: pip install torch "
-            "(only for such files), or get the .safetensors file of the same checkpoint"
-        ) from error
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and torch raise a dozen kinds
-        raise SourceError(
-            f"{path} cannot be read as a PyTorch file of weights alone: {type(error).__name__}: "
-            f"{str(error)[:300]}"
-        ) from error
-    for name in _INNER:
-        if isinstance(found, dict) and isinstance(found.get(name), dict):
-            found = found[name]
-            break
-    tensors = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)} if found else {}
-    if not isinstance(found, dict) or not tensors:
-        raise SourceError(f"{path} holds no state dict: expected tensors by name")
-    # PyTorch gives numpy no bfloat16.
-    wide = torch.bfloat16
-    return {k: (v.float() if v.dtype == wide else v).numpy() for k, v in tensors.items()}
-
-
-def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-    except ImportError as error:
-        raise SourceError(f"{path}: pip install safetensors") from error
-    try:
-        try:
-            return load_file(path)
-        except KeyError:  # bfloat16, which the numpy reader does not know
-            from safetensors.flax import load_file as load_flax
-
-            return {name: np.asarray(array) for name, array in load_flax(path).items()}
-    except (SafetensorError, OSError) as error:
-        raise SourceError(f"{path} is no sound safetensors file: {error}") from error
-
-
 def _download(name: str) -> pathlib.Path:
     """The folder of a hub name, downloaded once.
 
@@ -280,7 +228,8 @@ def _download(name: str) -> pathlib.Path:
             "pip install huggingface_hub"
         ) from error
     try:
-        wanted = ["*.json", "vocab.txt", "*.md", *STATE_FILES[:1], "model-*.safetensors"]
+        wanted = ["*.json", vocabulary.FILE, "*.md", share.SUMS]
+        wanted += [*STATE_FILES[:1], "model-*.safetensors"]
         folder = pathlib.Path(snapshot_download(name, allow_patterns=wanted))
         if not list(folder.glob("*.safetensors")):
             folder = pathlib.Path(snapshot_download(name, allow_patterns=[*wanted, "*.bin"]))

@@ -215,6 +215,9 @@ def _adapt(
             return _first_segments(array, wanted)
         if path == _POSITIONS and rows > wanted[0]:
             return array[: wanted[0]], None, f"the first {wanted[0]} of {rows} positions", ""
+        if listed and listed.axis == 0 and _is_padded(listed, rows, wanted[0]):
+            unused = rows - wanted[0]
+            return array[: wanted[0]], None, f"without {unused} rows that no word piece has", ""
     if tuple(array.shape) != wanted:
         problem = f"{path}: {tuple(array.shape)} in the source, {wanted} in the model"
         if listed and listed.what == "word pieces":
@@ -227,6 +230,19 @@ def _adapt(
     if listed and listed.taken_as_same:
         note = f"the source's list of {listed.what} is unknown; taken to be the same"
     return array, None, note, ""
+
+
+def _is_padded(listed: _Listed, rows: int, wanted: int) -> bool:
+    """Whether a table of the model's word pieces has rows after the last piece, for its size alone.
+
+    Published tables are often padded to a multiple of 8, 64 or 128 (30,528 rows for 30,522 pieces).
+    Where the source has a list, what is beyond it is padding, whatever the size.
+    """
+    if listed.what != "word pieces" or rows <= wanted:
+        return False
+    if listed.theirs:
+        return len(listed.theirs) == wanted
+    return bool(listed.mine) and any(rows == -(-wanted // n) * n for n in (8, 64, 128))
 
 
 def _by_name(

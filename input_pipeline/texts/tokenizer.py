@@ -11,9 +11,8 @@ from tokenizers import models, normalizers, pre_tokenizers
 
 from core import remote
 from core.errors import DataError
-from core.progress import atomic_file
 from input_pipeline.schema import SpecialIds
-from input_pipeline.texts import wordpiece
+from input_pipeline.texts import vocabulary, wordpiece
 
 SPECIALS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 
@@ -86,18 +85,10 @@ class Tokenizer:
         """
         path = remote.path(vocab)
         if path.is_dir():
-            path = path / "vocab.txt"
+            path = path / vocabulary.FILE
         if not path.is_file():
             path = _from_hub(str(vocab))
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                "a vocabulary is not UTF-8", where=str(path), expected="UTF-8", found=str(error)
-            ) from error
-        # Not splitlines(): some pieces are characters that it takes for line ends.
-        pieces = text.replace("\r\n", "\n").rstrip("\n").split("\n")
-        return cls(pieces, str(path))
+        return cls(vocabulary.read(path), str(path))
 
     @property
     def vocab_size(self) -> int:
@@ -130,7 +121,7 @@ def _from_hub(name: str) -> pathlib.Path:
         try:
             import huggingface_hub
 
-            return pathlib.Path(huggingface_hub.hf_hub_download(name, "vocab.txt"))
+            return pathlib.Path(huggingface_hub.hf_hub_download(name, vocabulary.FILE))
         except ImportError:
             failure = "no such file, and huggingface_hub is not installed"
         except Exception as error:  # offline, no such model, no vocab.txt
@@ -168,5 +159,4 @@ def train_wordpiece(texts: Iterable[str], size: int, path: str | os.PathLike) ->
                 yield word
 
     pieces = wordpiece.train(words(), size - len(head))
-    with atomic_file(path) as temporary:
-        temporary.write_text("\n".join([*head, *pieces]) + "\n", encoding="utf-8")
+    vocabulary.write(path, [*head, *pieces])

@@ -61,7 +61,7 @@ def test_published_file_to_folder_to_published_file(vlbert, tmp_path, capsys):
     assert "dropped" in printed
     assert "the CNN of an end-to-end model; features are computed beforehand here" in printed
     assert {p.name for p in out.iterdir()} == {
-        "config.json", "model.safetensors", "vocab.txt", "README.md"
+        "config.json", "model.safetensors", "vocab.txt", "README.md", "SHA256SUMS"
     }  # fmt: skip
     card = (out / "README.md").read_text()
     assert f"{DEEP} layers, {WIDE} wide" in card

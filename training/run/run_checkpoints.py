@@ -148,11 +148,7 @@ class Checkpoints:
 
     def _describe(self, step: int):
         """(meta, {item: tree of what was saved}, {item: {path: digest}})."""
-        try:
-            saved = self._manager.item_metadata(step)
-            trees = {name: saved[name].tree for name in ITEMS}
-        except (AttributeError, KeyError, TypeError) as error:  # it reads nothing but these files
-            raise DamageError(f"what it says of its arrays is not understood: {error}") from error
+        trees = checkpoint.trees_of(self._manager, step)
         meta, sums = checkpoint.read_meta(self.folder / str(step))
         for name, tree in trees.items():
             if sums and set(paths.flatten(tree)) != set(sums[name]):
