@@ -1,0 +1,165 @@
+"""Small sound files of every data set: `write(folder)` → (split, options of its reader)."""
+
+import gzip
+import json
+import pathlib
+
+BOX = [3, 4, 20, 10]
+
+
+def coco_captions(folder: pathlib.Path):
+    notes = [{"id": 9 + i, "image_id": i, "caption": f"a dog {i}"} for i in range(3)]
+    _json(folder / "captions_val2014.json", {"annotations": notes})
+    return "val2014", {}
+
+
+def conceptual_captions(folder: pathlib.Path):
+    lines = "".join(f"a dog {i}\thttp://a.b/{i}\n" for i in range(3))
+    with gzip.open(folder / "Train_GCC-training.tsv.gz", "wt") as file:
+        file.write(lines)
+    return "train", {}
+
+
+def flickr30k(folder: pathlib.Path):
+    lines = "".join(f"{i}.jpg#0\tA dog runs .\n" for i in range(1, 4))
+    (folder / "results_20130124.token").write_text(lines)
+    return "full", {}
+
+
+def gqa(folder: pathlib.Path):
+    item = dict(question="What?", imageId="n1", answer="cat", types=dict(structural="query"))
+    questions = {str(i): item for i in range(3)}
+    _json(folder / "testdev_balanced_questions.json", questions)
+    return "testdev_balanced", {}
+
+
+def guesswhat(folder: pathlib.Path):
+    games = [
+        dict(
+            id=i,
+            image=dict(id=8, width=50, height=40, file_name="COCO_train2014_8.jpg"),
+            objects=[dict(id=o, bbox=BOX, category="dog") for o in (1, 2)],
+            object_id=1,
+            qas=[dict(id=1, question="is it a dog?", answer="No")],
+            status="success",
+        )
+        for i in range(2)
+    ]
+    _lines(folder / "guesswhat.train.jsonl", games)
+    return "train", {}
+
+
+def nlvr2(folder: pathlib.Path):
+    rows = [
+        dict(identifier=f"dev-7-0-{i}", sentence=f"two dogs {i}", label="True") for i in range(3)
+    ]
+    _lines(folder / "dev.json", rows)
+    return "dev", {}
+
+
+def refcoco(folder: pathlib.Path):
+    import pickle
+
+    sentences = [
+        dict(sent_id=i, raw="Left dog", sent="left dog", tokens=["left", "dog"]) for i in (1, 2)
+    ]
+    refs = [
+        dict(ref_id=i, ann_id=50 + i, category_id=1, image_id=5, split="train", sent_ids=[1],
+             file_name="COCO_train2014_000000000005_50.jpg", sentences=sentences[i : i + 1])
+        for i in range(2)
+    ]  # fmt: skip
+    (folder / "refcoco+").mkdir()
+    (folder / "refcoco+" / "refs(unc).p").write_bytes(pickle.dumps(refs, 2))
+    notes = [dict(id=50 + i, image_id=5, bbox=BOX, iscrowd=0) for i in range(3)]
+    _json(folder / "refcoco+" / "instances.json", {"annotations": notes})
+    return "train", {}
+
+
+def snli_ve(folder: pathlib.Path):
+    rows = [
+        dict(Flikr30kID="42.jpg", pairID=f"42.jpg#0r{i}e", sentence1="p", sentence2=f"a dog {i}",
+             gold_label="entailment")
+        for i in range(3)
+    ]  # fmt: skip
+    _lines(folder / "snli_ve_dev.jsonl", rows)
+    return "dev", {}
+
+
+def vcr(folder: pathlib.Path):
+    rows = [
+        dict(
+            annot_id=f"train-{i}",
+            objects=["person", "dog"],
+            metadata_fn="film/a@0.json",
+            img_fn="film/a@0.jpg",
+            question=["Is", [0], "near", [1], "?"],
+            answer_choices=[["Yes", "."], ["No", [1]], ["a"], ["b"]],
+            rationale_choices=[[[0], "sits"], ["c"], ["d"], ["e"]],
+            answer_label=1,
+            rationale_label=3,
+        )
+        for i in range(2)
+    ]
+    _lines(folder / "train.jsonl", rows)
+    still = dict(names=["person", "dog"], boxes=[[0, 1, 20.5, 30, 0.9], [5, 5, 9, 9, 0.5]],
+                 segms=[[[[1, 2], [3, 4.5], [5, 6]]], []], width=60, height=40)  # fmt: skip
+    (folder / "vcr1images" / "film").mkdir(parents=True)
+    _json(folder / "vcr1images" / "film" / "a@0.json", still)
+    return "train", {}
+
+
+def visual7w(folder: pathlib.Path):
+    boxes = [
+        dict(box_id=i, name="dog", image_id=5, x=i, y=1, width=4, height=2.5) for i in range(4)
+    ]
+    qa = dict(qa_id=9, question="Which dog?", answer=0, multiple_choices=[1, 2, 3])
+    images = [dict(image_id=5, filename="v7w_5.jpg", split="train", qa_pairs=[qa])]
+    _json(folder / "dataset_v7w_pointing.json", dict(boxes=boxes, images=images))
+    return "train", {}
+
+
+def visual_genome_qa(folder: pathlib.Path):
+    qas = [dict(qa_id=i, image_id=4, question="What?", answer="A Bear.") for i in range(3)]
+    _json(folder / "question_answers.json", [dict(id=4, qas=qas)])
+    return "val", {}
+
+
+def vqa(folder: pathlib.Path):
+    questions, notes = [], []
+    for i in range(2):
+        given = [dict(answer="net", answer_confidence="yes", answer_id=k) for k in range(10)]
+        questions.append(dict(question_id=i, image_id=5, question=f"What {i}?"))
+        notes.append(
+            dict(question_id=i, image_id=5, question_type="what", answer_type="other",
+                 multiple_choice_answer="net", answers=given)
+        )  # fmt: skip
+    _json(folder / "v2_OpenEnded_mscoco_train2014_questions.json", dict(questions=questions))
+    _json(folder / "v2_mscoco_train2014_annotations.json", dict(annotations=notes))
+    return "train2014", {}
+
+
+def _json(path: pathlib.Path, value) -> None:
+    path.write_text(json.dumps(value))
+
+
+def _lines(path: pathlib.Path, rows) -> None:
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+
+
+DATASETS = {
+    made.__name__: made
+    for made in (
+        coco_captions,
+        conceptual_captions,
+        flickr30k,
+        gqa,
+        guesswhat,
+        nlvr2,
+        refcoco,
+        snli_ve,
+        vcr,
+        visual7w,
+        visual_genome_qa,
+        vqa,
+    )
+}
