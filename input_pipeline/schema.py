@@ -66,6 +66,7 @@ FIELDS: Mapping[str, Field] = {
     "object_classes": Field("int32", "B O", "their classes; the stream makes region_label"),
     "candidate_boxes": Field("float32", "B O·4", "may be chosen, as may the whole image"),
     "option_boxes": Field("float32", "B O·4", "may be chosen, and nothing else"),
+    "option_region": Field("int32", "B O", "row of `regions` that shows each option, 0 = none"),
     "candidate_mask": Field("bool", "B M R", "regions that may be chosen; absent: all real ones"),
     "region_iou": Field("float32", "B M R", "overlap with the box a text means, original pixels"),
     "region_label": Field("int32", "B M R", "class of its object, 0 = whole image, -1 = no object"),

@@ -3,6 +3,9 @@
 Each candidate is scored from its final state and judged by its overlap (intersection over union)
 with the referred object's box. VL-BERT (§4.2) trains on yes or no, ViLBERT (§3.2) in its released
 code on the overlap itself. The whole image is a candidate in both.
+
+Where the data offer options (Visual7W, GuessWhat), the option chosen must be the right one itself,
+whatever overlaps it (12-in-1).
 """
 
 from collections.abc import Sequence
@@ -28,7 +31,7 @@ class Grounding(base.Objective):
       normalize: "candidates": mean over all candidates of the batch (VL-BERT); "examples": summed
         over an expression's candidates, mean over expressions (ViLBERT).
       hit: a choice counts as right with an overlap "at_least_half" (>= 0.5, VL-BERT's test) or
-        "over_half" (> 0.5, ViLBERT's).
+        "over_half" (> 0.5, ViLBERT's); options of the data are right or wrong.
     """
 
     predicts = True
@@ -75,29 +78,40 @@ class Grounding(base.Objective):
 
     def metrics(self, logits: Float[Array, "B R"], batch: base.Arrays) -> dict[str, base.Pair]:
         """Share of right choices, and of expressions that have a right candidate at all."""
-        overlap, weight = batch["region_iou"], _known(batch)
-        right = (overlap >= 0.5) if self.block.hit == "at_least_half" else (overlap > 0.5)
-        right = right[:, 0] & candidates(batch)
+        weight, right = _known(batch), self._right(batch) & candidates(batch)
         chosen = jnp.take_along_axis(right, best(logits, batch)[:, None], axis=1)[:, 0]
         return {
             self.metric("accuracy"): ((chosen * weight).sum(), weight.sum()),
             self.metric("upper_bound"): ((right.any(-1) * weight).sum(), weight.sum()),
         }
 
+    def _right(self, batch: base.Arrays) -> Bool[Array, "B R"]:
+        """Regions that are right to choose."""
+        if "option_region" in batch:
+            region = jnp.take_along_axis(
+                batch["option_region"], jnp.maximum(batch["label"], 0), axis=1
+            )
+            return jnp.arange(batch["region_mask"].shape[-1]) == region
+        overlap = batch["region_iou"][:, 0]
+        return (overlap >= 0.5) if self.block.hit == "at_least_half" else (overlap > 0.5)
+
     def predictions(self, logits: Float[Array, "B R"], batch: base.Arrays) -> dict[str, Array]:
-        """The best candidate: its row, box in the batch's pixels, and probability."""
+        """The best candidate: its row, box in the batch's pixels, probability, option if any."""
         row = best(logits, batch)
         box = jnp.take_along_axis(batch["boxes"][:, 0], row[:, None, None], axis=1)[:, 0]
         score = jnp.take_along_axis(logits, row[:, None], axis=1)[:, 0]
-        return dict(
-            region=row,
-            box=box,
-            score=jax.nn.sigmoid(score),
-        )
+        found = dict(region=row, box=box, score=jax.nn.sigmoid(score))
+        if "option_region" in batch:
+            found["option"] = jnp.argmax(batch["option_region"] == row[:, None], axis=-1)
+        return found
 
     def describe(self, row: base.Arrays, names: Sequence[str] = ()) -> dict[str, Any]:
-        """{"region": row, 0 = whole image; "box": xyxy; "score": probability}."""
-        return dict(region=int(row["region"]), box=row["box"].tolist(), score=float(row["score"]))
+        """{"region": row, 0 = whole image; "box": xyxy; "score": probability of this one alone}.
+
+        Where the data offer options also {"option": number of the one chosen, from 0}.
+        """
+        found = dict(region=int(row["region"]), box=row["box"].tolist(), score=float(row["score"]))
+        return found | ({"option": int(row["option"])} if "option" in row else {})
 
     def _weights(self, batch: base.Arrays) -> Float[Array, "B R"]:
         """[B, R]: 1 at candidates."""

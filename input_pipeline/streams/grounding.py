@@ -14,6 +14,7 @@ from core.errors import DataError
 from input_pipeline.streams import overlap
 
 NameOf = Callable[[int], str]
+Match = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]  # `overlap.match`
 
 MIN_OBJECT_IOU = 0.5  # a region with less does not show the object
 MIN_CANDIDATE_IOU = 0.8  # below 1, since files round their boxes
@@ -24,8 +25,9 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of: NameOf) -> No
 
     In pixels of the original image, so before boxes are scaled, mirrored or clamped. Takes
     `target_box`, `object_boxes`, `object_classes`, `candidate_boxes` and `option_boxes`; gives
-    `region_iou`, `region_label` and `candidate_mask`, and turns the object numbers in
-    `token_region` into rows of the regions: 0, the whole image, for an object that no region shows.
+    `region_iou` (0 where no box is known), `region_label`, `candidate_mask` and `option_region`,
+    and turns the object numbers in `token_region` into rows of the regions: 0, the whole image, for
+    an object that no region shows.
 
     Args:
       batch: stream batch with its regions; boxes are on the first image.
@@ -41,12 +43,15 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of: NameOf) -> No
         batch["region_iou"] = overlap.region_iou(
             boxes, mask, batch["image_size"], target, convention
         )
+        batch["region_iou"][~target.any(-1)] = 0
     # Both originals let the whole image compete with candidates, not with an exercise's options.
-    for key, with_image in (("candidate_boxes", True), ("option_boxes", False)):
-        if key in batch:
-            found = _candidates(batch, key, name_of)
-            found[..., 0] = with_image
-            batch["candidate_mask"] = found
+    if "candidate_boxes" in batch:
+        rows = _rows(batch, "candidate_boxes", overlap.match, name_of)
+        batch["candidate_mask"] = _mask_of(rows, mask, whole_image=True)
+    if "option_boxes" in batch:
+        rows = _rows(batch, "option_boxes", overlap.match_apart, name_of)
+        batch["option_region"] = rows.astype(np.int32)
+        batch["candidate_mask"] = _mask_of(rows, mask, whole_image=False)
     if "object_boxes" not in batch:
         return
     rows = overlap.match(boxes[:, 0], mask[:, 0], _boxes(batch, "object_boxes"), MIN_OBJECT_IOU)
@@ -66,10 +71,10 @@ def _boxes(batch: dict[str, np.ndarray], key: str) -> np.ndarray:
     return flat[:, : flat.shape[1] // 4 * 4].reshape(len(flat), -1, 4)
 
 
-def _candidates(batch: dict[str, np.ndarray], key: str, name_of: NameOf) -> np.ndarray:
-    """bool [B, M, R]: regions that are candidates, of the boxes at a key of the batch."""
-    mask, candidates = batch["region_mask"], _boxes(batch, key)
-    rows = overlap.match(batch["boxes"][:, 0], mask[:, 0], candidates, MIN_CANDIDATE_IOU)
+def _rows(batch: dict[str, np.ndarray], key: str, match: Match, name_of: NameOf) -> np.ndarray:
+    """int64 [B, O]: regions that show the boxes at a key of the batch, 0 for none."""
+    candidates = _boxes(batch, key)
+    rows = match(batch["boxes"][:, 0], batch["region_mask"][:, 0], candidates, MIN_CANDIDATE_IOU)
     lost = np.flatnonzero(candidates.any((1, 2)) & ~rows.any(1))
     if lost.size:
         i = int(lost[0])
@@ -85,8 +90,14 @@ def _candidates(batch: dict[str, np.ndarray], key: str, name_of: NameOf) -> np.n
                 else ""
             ),
         )
+    return rows
+
+
+def _mask_of(rows: np.ndarray, mask: np.ndarray, *, whole_image: bool) -> np.ndarray:
+    """bool like the mask [B, M, R], True at rows [B, O], and at row 0 if `whole_image`."""
     out = np.zeros_like(mask)
     np.put_along_axis(out[:, 0], rows, True, axis=1)
+    out[..., 0] = whole_image
     return out
 
 

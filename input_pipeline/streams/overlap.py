@@ -34,6 +34,20 @@ def region_iou(
     return np.where(region_mask, found, 0).astype(np.float32)
 
 
+def match_apart(
+    boxes: np.ndarray, region_mask: np.ndarray, objects: np.ndarray, min_iou: float
+) -> np.ndarray:
+    """As `match`, but a region shows one object alone: the one that it overlaps most.
+
+    Objects of one and the same box share their region.
+    """
+    rows = match(boxes, region_mask, objects, min_iou)
+    shown = np.take_along_axis(boxes, rows[..., None], 1)
+    own = iou(objects, shown, "plus_one")  # [B, O]
+    shared = (rows[:, :, None] == rows[:, None]) & (rows > 0)[:, None]  # [B, O, O]
+    return np.where((own[:, :, None] >= np.where(shared, own[:, None], 0)).all(-1), rows, 0)
+
+
 def match(
     boxes: np.ndarray, region_mask: np.ndarray, objects: np.ndarray, min_iou: float
 ) -> np.ndarray:

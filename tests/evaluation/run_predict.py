@@ -68,6 +68,7 @@ class Stream:
         mask[row % 4 < 3, :, -1] = False
         features[~mask] = 9
         boxes = np.zeros((size, 1, REGIONS, 4), np.float32)
+        boxes[..., 0, 2:] = WIDTH - 1, HEIGHT - 1
         boxes[..., 1:, :] = 4 * np.arange(1, REGIONS)[:, None] + np.arange(4)
         return dict(
             regions=features, region_mask=mask, boxes=boxes,

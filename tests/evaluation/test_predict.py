@@ -236,6 +236,9 @@ def test_card_of_pointing():
     assert made.right is True
     assert [kind for _, _, kind in made.pictures[0].boxes] == ["other", "true", "predicted"]
     assert card(row | dict(box=list(boxes[0])), record).right is False
+    # The option chosen decides, however much it overlaps the right one.
+    assert card(row | dict(option=0), record).right is False
+    assert ("predicted", "option 2 of 2, 90 %") in card(row | dict(option=1), record).lines
 
 
 class Answering:

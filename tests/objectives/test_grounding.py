@@ -108,6 +108,28 @@ def test_accuracy_and_its_upper_bound():
         assert [float(x) for x in found["grounding_upper_bound"]] == [1, 2]
 
 
+def test_of_options_the_right_one_itself_must_be_chosen():
+    """Region 2 overlaps the right one by 0.8, which is another option; 3 shows none."""
+    batch = dict(
+        region_iou=jnp.asarray([[[0.1, 1.0, 0.8, 0.6]]] * 3),
+        region_mask=jnp.ones((3, 1, 4), bool),
+        candidate_mask=jnp.asarray([[[False, True, True, False]]] * 3),
+        option_region=jnp.asarray([[2, 1, 0], [2, 1, 0], [2, 1, 0]]),
+        label=jnp.asarray([[1], [1], [2]]),  # the last one is shown by no region
+        boxes=jnp.zeros((3, 1, 4, 4)),
+        _weight=jnp.ones(3),
+    )
+    logits = jnp.asarray([[0.0, 1, 2, 9], [0.0, 2, 1, 9], [0.0, 2, 1, 9]])
+    for block in (VLBERT, VILBERT):
+        found = make(block).metrics(logits, batch)
+        assert [float(x) for x in found["grounding_accuracy"]] == [1, 3]
+        assert [float(x) for x in found["grounding_upper_bound"]] == [2, 3]
+    found = make().predictions(logits, batch)
+    assert found["option"].tolist() == [0, 1, 1]
+    row = {key: np.asarray(value)[0] for key, value in found.items()}
+    assert make().describe(row)["option"] == 0
+
+
 def test_expressions_of_unknown_boxes_count_nowhere():
     batch = batch_by_hand()
     unknown = dict(

@@ -1,8 +1,10 @@
 """Texts that mean a box of an image: referring expressions and pointing."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from input_pipeline.datasets.records.base import (
     HIT,
@@ -25,7 +27,7 @@ class Expression(Record):
       ref_id: of the referred object's entry, -1 where the source has none.
       image_id: of the region store.
       text: the expression.
-      box: of the referred object.
+      box: of the referred object, zeros where it is unknown.
       candidates: boxes to choose from, where the protocol gives them (annotated, detected, both).
     """
 
@@ -36,20 +38,28 @@ class Expression(Record):
     box: Box
     candidates: tuple[Box, ...] = ()
 
+    @property
+    def labelled(self) -> bool:
+        return any(self.box)
+
     def values(self, options: RowOptions) -> dict[str, Any]:
         if options.all_regions:
             return {"target_box": self.box}
         return {"target_box": self.box, "candidate_boxes": flat(self.candidates)}
 
     def shown(self, prediction: Mapping[str, Any], kind: str = "") -> Shown:
-        share = float(boxes.iou(prediction["box"], self.box, "plus_one"))
         lines = [
             ("expression", self.text),
             ("predicted", f"region {prediction['region']}, {percent(prediction['score'])}"),
-            ("overlap", f"{share:.2f}"),
         ]
-        drawn = [(self.box, "true", "true"), (prediction["box"], "predicted", "predicted")]
-        return Shown(lines, drawn, share >= HIT)
+        drawn: list[tuple[Sequence[float], str, str]] = [
+            (prediction["box"], "predicted", "predicted")
+        ]
+        if not self.labelled:
+            return Shown(lines, drawn)
+        share = float(boxes.iou(prediction["box"], self.box, "plus_one"))
+        lines.append(("overlap", f"{share:.2f}"))
+        return Shown(lines, [(self.box, "true", "true"), *drawn], share >= HIT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +82,8 @@ class Pointing(Record):
     candidates: tuple[int, ...]
     target: int
 
+    row_version = 2
+
     @property
     def labelled(self) -> bool:
         return self.target >= 0
@@ -79,7 +91,11 @@ class Pointing(Record):
     def values(self, options: RowOptions) -> dict[str, Any]:
         offered = [self.boxes[i] for i in self.candidates]
         target = offered[self.target] if self.labelled else (0.0,) * 4
-        return {"target_box": target, "option_boxes": flat(offered)}
+        return {
+            "target_box": target,
+            "option_boxes": flat(offered),
+            "label": (self.target,),
+        }
 
     def shown(self, prediction: Mapping[str, Any], kind: str = "") -> Shown:
         drawn = [
@@ -87,9 +103,24 @@ class Pointing(Record):
             for place, index in enumerate(self.candidates)
         ]
         drawn.append((prediction["box"], "predicted", "predicted"))
-        lines = [("text", self.text), ("predicted", f"region {prediction['region']}")]
+        offered = [self.boxes[index] for index in self.candidates]
+        chosen = self._chosen(prediction)
+        lines = [
+            ("text", self.text),
+            (
+                "predicted",
+                f"option {chosen + 1} of {len(offered)}, {percent(prediction['score'])}",
+            ),
+        ]
         if not self.labelled:
             return Shown(lines, drawn)
-        target = self.boxes[self.candidates[self.target]]
-        overlap = boxes.iou(prediction["box"], target, "plus_one")
-        return Shown(lines, drawn, bool(overlap >= HIT))
+        lines.append(("true", f"option {self.target + 1}"))
+        # Options of one and the same box are one, whichever is named.
+        return Shown(lines, drawn, offered[chosen] == offered[self.target])
+
+    def _chosen(self, prediction: Mapping[str, Any]) -> int:
+        """Number of the option; in files of earlier versions that of the most overlap."""
+        if "option" in prediction:
+            return prediction["option"]
+        offered = np.asarray([self.boxes[index] for index in self.candidates])
+        return int(boxes.iou(prediction["box"], offered, "plus_one").argmax())

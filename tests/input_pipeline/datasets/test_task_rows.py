@@ -108,7 +108,7 @@ def test_rows_of_one_text():
     assert (row.image_id, row.more_images, row.values) == ("3", ("4",), {"label": (1,)})
     pointing = Pointing("1", "3", "which?", (BOX, (0.0,) * 4, OTHER), (2, 0), 1)
     (row,) = pointing.rows(RowOptions())
-    assert row.values == {"target_box": BOX, "option_boxes": [*OTHER, *BOX]}
+    assert row.values == {"target_box": BOX, "option_boxes": [*OTHER, *BOX], "label": (1,)}
 
 
 def multiple_choice(answer=2):

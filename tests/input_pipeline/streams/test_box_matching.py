@@ -39,6 +39,25 @@ def test_match_by_hand():
     assert overlap.match(BOXES[:, 0], MASK[:, 0], objects, 0.51)[0].tolist() == [2, 0, 0, 0]
 
 
+def test_a_region_shows_the_option_that_it_overlaps_most():
+    objects = flat(
+        # nearly the second region; the second region itself; the same box again; nothing
+        [[20, 20, 39, 38], [20, 20, 39, 39], [20, 20, 39, 39], [80, 80, 90, 90]],
+        # with a region of its own each, however much they overlap
+        [[50, 50, 59, 59], [0, 0, 4, 4], [10, 0, 19, 9], [0, 0, 0, 0]],
+    )
+    assert overlap.match(BOXES[:, 0], MASK[:, 0], objects, 0.5)[0].tolist() == [2, 2, 2, 0]
+    rows = overlap.match_apart(BOXES[:, 0], MASK[:, 0], objects, 0.5)
+    assert rows.tolist() == [[0, 2, 2, 0], [1, 2, 3, 0]]
+
+
+def test_an_unknown_target_overlaps_nothing():
+    got = batch(target_box=np.array([[20, 20, 39, 39], [0, 0, 0, 0]], np.float32))
+    grounding.ground(got, "plus_one", str)
+    assert got["region_iou"][0].max() == 1
+    assert not got["region_iou"][1].any()
+
+
 def test_the_empty_box_of_the_whole_image_competes_for_no_object():
     """Row 0 has no box of its own, which would fit a speck in the corner better than a region."""
     boxes = flat([[0, 0, 0, 0], [0, 0, 0.5, 0.5]])
