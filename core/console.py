@@ -3,8 +3,10 @@
 import functools
 import sys
 from collections.abc import Callable, Sequence
+from typing import TextIO
 
 from core.errors import UserError
+from core.messages import printable
 
 INTERRUPTED = 130  # exit status after Ctrl-C
 
@@ -14,12 +16,18 @@ _muted = False
 def say(text: str) -> None:
     """Prints to stdout; of several processes of a job the first one alone does."""
     if not _muted:
-        print(text, flush=True)
+        _print(text, sys.stdout)
 
 
 def warn(text: str) -> None:
     """Prints to stderr, in every process: what its own machine or share of the work meets."""
-    print(text, file=sys.stderr, flush=True)
+    _print(text, sys.stderr)
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """Prints names of others' files, too: no terminal obeys them, and every encoding takes them."""
+    text, encoding = printable(text), getattr(stream, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def mute() -> None:

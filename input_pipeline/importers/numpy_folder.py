@@ -43,7 +43,7 @@ from typing import Any
 
 import numpy as np
 
-from core import safe_pickle
+from core import npy
 from core.errors import DataError
 from input_pipeline.importers.base import Item, Part
 from input_pipeline.importers.formats import fields, inputs
@@ -204,7 +204,7 @@ def _record(where: str, kind: str, data: dict[str, bytes]) -> dict[str, Any]:
     if kind == NPZ:
         record = _load_npz(where, data["features"])
     else:
-        features = safe_pickle.load_npy(io.BytesIO(data["features"]), where)
+        features = npy.load(data["features"], where)
         record = features if isinstance(features, dict) else {"features": features}
         if kind == SINGLE and "boxes" not in data and record is not features:
             raise DataError(
@@ -220,14 +220,14 @@ def _record(where: str, kind: str, data: dict[str, bytes]) -> dict[str, Any]:
         if kind == JSON:
             info = fields.json_value(data["info"], at)
         else:
-            info = safe_pickle.load_npy(io.BytesIO(data["info"]), at)
+            info = npy.load(data["info"], at)
             if not isinstance(info, dict):
                 raise fields.bad_field(at, "info", "a dictionary", type(info).__name__)
         record = {**info, "features": features}
     for name, field in (("boxes", BOXES[0]), ("whole", "whole")):
         if name in data:
             at = f"{where}, {name} of another folder"
-            record = {**record, field: safe_pickle.load_npy(io.BytesIO(data[name]), at)}
+            record = {**record, field: npy.load(data[name], at)}
     return record
 
 

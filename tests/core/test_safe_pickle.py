@@ -3,10 +3,11 @@
 import collections
 import datetime
 import functools
-import io
 import os
 import pickle
 import pickletools
+import time
+import tracemalloc
 import types
 
 import numpy as np
@@ -75,11 +76,12 @@ def test_values_come_back(protocol):
 
 def test_one_object_at_two_places_and_in_itself():
     shared = np.arange(3)
-    loop = [shared, (shared,)]
-    loop.append(loop)
-    got = safe_pickle.loads(pickle.dumps(loop), "here")
+    twice = [shared, (shared,)]
+    got = safe_pickle.loads(pickle.dumps(twice), "here")
     assert got[0] is got[1][0]
-    assert got[2] is got
+    twice.append(twice)  # nothing that reads a value expects this
+    with pytest.raises(DataError, match="a value that holds itself"):
+        safe_pickle.loads(pickle.dumps(twice), "here")
 
 
 def test_names_of_numpy_1_and_2():
@@ -150,7 +152,7 @@ REFUSED = {
     "instance": (b"(ios\nsystem\n.", r"os\.system"),
     "numpy.load": (call("numpy", "load", MARKER), r"numpy\.load"),
     "numpy testing": (call("numpy.testing._private.utils", "runstring", "1"), "runstring"),
-    "function as value": (b"cnumpy.core.multiarray\n_reconstruct\n.", "type Call"),
+    "function as value": (b"cnumpy.core.multiarray\n_reconstruct\n.", "type Named"),
     "dtype as value": (pickle.dumps(np.dtype("f4")), "type Dtype"),
     "array class called": (call("numpy", "ndarray", "a"), r"numpy\.ndarray"),
     "change of a function": (b"cnumpy\ndtype\n}Vx\nI1\nsb.", "change of a function"),
@@ -199,16 +201,91 @@ DAMAGED = {
     "bytearray of a size": b"cbuiltins\nbytearray\n(I1000000000000\ntR.",
     "array without state": b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntVb\ntR.",
     "list as key": b"}]I1\ns.",
-    "memo of 20 GB": b"]r\xf0\xff\xff\x7f.",
     "long bytes": b"\x80\x05\x96" + b"\xff\xff\xff\xff\xff\x0f\x00\x00.",
 }
 
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damaged(name):
-    with pytest.raises(DataError, match=r"(?s)readable pickle|refused.*type Value") as caught:
+    with pytest.raises(DataError, match=r"(?s)readable pickle|refused.*type Array") as caught:
         safe_pickle.loads(DAMAGED[name], "here")
     assert "where: here" in str(caught.value)
+
+
+def doubled(value, times, join):
+    """Opcodes of a value of which `join` makes one that holds it twice, and so on."""
+    return value + (b"2" + join) * times
+
+
+def doubled_list(times):
+    level = b"".join(b"]h" + bytes([i]) + b"ah" + bytes([i]) + b"aq" + bytes([i + 1])
+                     for i in range(times))  # fmt: skip
+    return b"]Naq\x00" + level
+
+
+def small(value):
+    """A pickle of protocol 2 without its ending."""
+    return pickle.dumps(value, 2)[:-1]
+
+
+def many(opcode, count):
+    """A list of values that an opcode makes."""
+    return b"(" + opcode * count + b"l."
+
+
+BIG = (2**61 - 1) ** 2
+BOMBS = {  # name: (pickle, what is found)
+    "hash for ever": (b"}" + doubled(b"N", 40, b"\x86") + b"Ns.", "too often"),
+    "hash of a set": (b"\x8f(" + doubled(b"N", 40, b"\x86") + b"\x90.", "too often"),
+    "hash again and again": (
+        b"}" + doubled(b"N", 17, b"\x86") + b"q\x00N" + b"sh\x00N" * 5000 + b"s.",
+        "far more memory",
+    ),
+    "deep key": (b"})" + b"\x85" * 200_000 + b"Ns.", "nested"),
+    "deep lists": (b"]" * 100_000 + b"a" * 99_999 + b".", "nested"),
+    "deep frozensets": (b"(N\x91" + b"q\x00" + b"(h\x00\x91q\x00" * 9999 + b".", "nested"),
+    "doubled lists": (doubled_list(40) + b".", "too often"),
+    "doubled persistent id": (doubled(b"N", 17, b"\x86") + b"Q.", "persistent id"),
+    "long name": (b"c" + b"a" * 10**6 + b"\nb\n.", "a{100}"),
+    "long dtype": (b"cnumpy\ndtype\n(V" + b"a" * 10**6 + b"\ntR.", "dtype .a{40}"),
+    "copies of a list": (
+        small(list(range(2000))) + b"q\xff" + b"c__builtin__\nlist\nh\xff\x85R" * 20_000 + b".",
+        "far more memory",
+    ),
+    "copies of an array's bytes": (
+        small(bytearray(10**6)) + b"q\xff" + b"c__builtin__\nbytearray\nh\xff\x85R" * 2000 + b".",
+        "far more memory",
+    ),
+    "many sets": (many(b"\x8f", 10**6), "far more memory"),
+    "many marks": (b"(" * 10**6 + b"N.", "far more memory|IndexError"),
+    "long number": (b"\x8b\x40\x42\x0f\x00" + bytes(10**6) + b".", "number of 1000000 bytes"),
+    "long digits": (b"L" + b"9" * 5000 + b"L\n.", "number of 5000 digits"),
+    "keys of one hash": (pickle.dumps({BIG * i: 0 for i in range(1, 5000)}), "one hash"),
+    "long bytes that are not there": (b"B\xff\xff\xff\xff.", "EOF"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_cost_little(name):
+    data, found = BOMBS[name]
+    tracemalloc.start()
+    start = time.process_time()
+    try:
+        with pytest.raises(DataError, match=f"(?s)here.*({found})") as caught:
+            safe_pickle.loads(data, "here")
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 2**24 + 100 * len(data)
+    assert time.process_time() - start < 5  # with the tracing of memory
+    assert len(str(caught.value)) < 1000
+
+
+def test_sizes_of_nothing_take_no_room():
+    assert safe_pickle.loads(b"]r\xf0\xff\xff\x7f.", "here") == []  # a number of the memo
+    empty = np.zeros((0, 3), object)
+    got = safe_pickle.loads(state(empty, shape=(0, 10**8)), "here")
+    assert got.shape == (0, 10**8)
 
 
 def test_every_truncation_and_many_flips_end_in_a_data_error_or_a_value():
@@ -224,47 +301,6 @@ def test_every_truncation_and_many_flips_end_in_a_data_error_or_a_value():
             safe_pickle.loads(bytes(flipped), "here")
         except DataError:
             continue
-
-
-def saved(value, **options):
-    file = io.BytesIO()
-    np.save(file, value, **options)
-    return file.getvalue()
-
-
-def test_npy(tmp_path):
-    for dtype in DTYPES:
-        value = np.asfortranarray(np.array([[0, 1, 2], [3, 1, 0]]).astype(dtype))
-        same(safe_pickle.load_npy(io.BytesIO(saved(value)), "here"), value)
-    record = {"bbox": np.ones((2, 4), "f4"), "image_id": "7"}
-    path = tmp_path / "7.npy"
-    path.write_bytes(saved(record))
-    same(safe_pickle.load_npy(path, "here"), record)
-    objects = np.array([record, None], object)
-    same(safe_pickle.load_npy(io.BytesIO(saved(objects)), "here"), objects)
-    same(safe_pickle.load_npy(io.BytesIO(saved(np.array(3))), "here"), np.array(3))
-
-
-def test_bad_npy(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    evil = saved(np.array({"a": Reduced(os.system, (f"touch {MARKER}",))}, object))
-    with pytest.raises(DataError, match=r"(?s)refused.*here.*posix\.system"):
-        safe_pickle.load_npy(io.BytesIO(evil), "here")
-    whole = saved(np.ones((3, 4), "f4"))
-    for data, found in (
-        (whole[:-1], r"\(3, 4\), but 47 bytes"),
-        (whole + b"x", "but 49 bytes"),
-        (whole[:40], "EOF|header"),
-        (b"", "magic|EOF"),
-        (b"PK\x03\x04" + bytes(40), "magic"),
-        (saved(np.zeros(2, [("a", "f4")])), "dtype"),
-        (saved(np.array([1, None], object)).replace(b"(2,)", b"(3,)"), "a header of objects"),
-    ):
-        with pytest.raises(DataError, match=rf"(?s)readable \.npy file.*here.*({found})"):
-            safe_pickle.load_npy(io.BytesIO(data), "here")
-    with pytest.raises(DataError, match="FileNotFoundError"):
-        safe_pickle.load_npy(tmp_path / "none.npy", "here")
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real data is not there")

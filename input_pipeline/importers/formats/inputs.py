@@ -6,10 +6,15 @@ from collections.abc import Iterator, Sequence
 from core.errors import DataError
 from input_pipeline.importers.base import Part
 
-MAX_LINE = 2**28  # bytes; the longest real line (100 regions, all fields) is below 2 MB
 # What editors and spreadsheets put before a text; UTF-8's says nothing and is passed over.
 UTF8_MARK = b"\xef\xbb\xbf"
 OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+# Bytes of one image's record, as it is in its file and unpacked. The longest real ones, 100 regions
+# with all fields as text, are below 2 MB; 4,096 cells of 2,048 float64 are 64 MiB.
+MAX_RECORD = 2**27
+MAX_LINE = MAX_RECORD
+# Bytes of what is read at once for all images of a file: their names, or a list of their keys.
+MAX_LIST = 2**29
 
 
 def require_paths(paths: Sequence[str], *, folders: bool) -> None:

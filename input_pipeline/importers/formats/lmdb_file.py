@@ -1,77 +1,46 @@
-"""LMDB databases of images: opening, cutting into key ranges, reading. Base of three layouts.
+"""LMDB databases of images: opening, cutting into key ranges, reading. Base of the LMDB layouts.
 
-LMDB trusts its files. A file that is shorter than its own page count is found when it is opened
-(reading on would end the process with SIGBUS), a damaged page where LMDB notices it; bytes changed
-inside a page may go unnoticed by LMDB and show as a bad record.
+A file is read by `lmdb_pages`, which survives any damage: a file that is shorter than its own page
+count, a page that is not what the tree says. Bytes changed inside a value show as a bad record.
 """
 
 import contextlib
 import os
-import weakref
 from collections.abc import Iterator, Sequence
 
-import lmdb
-
-from core.console import warn
 from core.errors import DataError
+from core.reading import attempt, reading
 from input_pipeline.importers.base import Item, Part
+from input_pipeline.importers.formats.inputs import MAX_LIST
+from input_pipeline.importers.formats.lmdb_pages import Database
+
+# Under which key one of the writers lists the keys, so that files of another are told apart.
+LIST_KEYS = (b"keys", b"__keys__")
 
 
 def _data_file(path: str) -> str:
     return os.path.join(path, "data.mdb") if os.path.isdir(path) else path
 
 
-def _unreadable(path: str, found: str) -> DataError:
-    return DataError(
-        "not a readable LMDB database",
-        where=path,
-        expected="an LMDB file, or a folder with data.mdb",
-        found=found,
-        fix="check the path, and copy it again; a database that is whole but ends in freed pages "
-        "can be as short: compact it with `mdb_copy -c`",
-    )
-
-
-# LMDB refuses to open a file twice in a process, and an error's traceback can keep one open.
-_open_ones: weakref.WeakValueDictionary[tuple, lmdb.Environment] = weakref.WeakValueDictionary()
-
-
-def _environment(path: str) -> lmdb.Environment:
-    """The database of a path, checked to be as long as it says."""
-    file = os.path.realpath(_data_file(path))
-    status = os.stat(file)
-    key = (file, status.st_ino, status.st_size, status.st_mtime_ns)
-    environment = _open_ones.get(key)
-    if environment is None:
-        environment = lmdb.open(
-            path,
-            subdir=os.path.isdir(path),
-            readonly=True,
-            lock=False,  # nobody writes, and the folder may be read-only
-            create=False,
-            readahead=True,  # a value fills about 75 neighbouring pages
-        )
-        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-        if status.st_size < needed:
-            raise _unreadable(
-                path, f"{status.st_size:,} bytes of at least {needed:,}: it is cut short"
-            )
-        _open_ones[key] = environment
-    return environment
-
-
 @contextlib.contextmanager
-def opened(path: str) -> Iterator[lmdb.Transaction]:
-    """A read transaction on a database: a folder with data.mdb, or one file (tensorpack).
+def opened(path: str) -> Iterator[Database]:
+    """A database for reading: a folder with data.mdb, or one file (tensorpack).
 
     Raises:
-      DataError: not an LMDB, cut short, or damaged as far as LMDB notices while in use.
+      DataError: not an LMDB, cut short, or damaged.
     """
-    try:
-        with _environment(path).begin() as transaction:
-            yield transaction
-    except (lmdb.Error, OSError) as error:
-        raise _unreadable(path, f"{type(error).__name__}: {error}") from error
+    with reading(
+        path,
+        "not a readable LMDB database",
+        expected="an LMDB file, or a folder with data.mdb",
+        fix="check the path, and copy it again; a database that is whole but ends in freed pages "
+        "can be as short: compact it with `mdb_copy -c`",
+    ):
+        database = Database(_data_file(path))
+        try:
+            yield database
+        finally:
+            database.close()
 
 
 class LmdbLayout:
@@ -82,6 +51,7 @@ class LmdbLayout:
 
     Attributes:
       list_key: key of the record that lists the others' keys, written last.
+      notices: what is to be told once these files are known to be of this layout.
     """
 
     unit = "images"
@@ -92,6 +62,7 @@ class LmdbLayout:
         if not files:
             raise DataError("nothing to import", expected="one or more databases", found="none")
         self.files = [os.fspath(path) for path in files]
+        self.notices: dict[str, None] = {}
         for path in self.files:
             with opened(path):
                 pass
@@ -118,24 +89,38 @@ class LmdbLayout:
 
     def _parts_of(self, file: int, size: int) -> list[Part]:
         path = self.files[file]
-        with opened(path) as transaction:
-            raw = transaction.get(self.list_key)
+        with opened(path) as database:
+            raw = database.get(self.list_key, MAX_LIST)
             where = f"{path}, key {self.list_key.decode()!r}"
             unseen = None if raw is None else set(self.listed(where, raw))
             listed = unseen and len(unseen)
-            records = transaction.stat()["entries"] - (raw is not None)
-            step = max(1, records * size // os.path.getsize(_data_file(path)))
-            firsts, unlisted = [], []
-            keys = transaction.cursor().iternext(values=False)
-            for i, key in enumerate(key for key in keys if key != self.list_key):
-                if i % step == 0:
+            records = database.entries - (raw is not None)
+            step = max(1, records * size // database.nbytes)
+            firsts, unlisted, count = [], [], 0
+            for key in database:
+                if key == self.list_key:
+                    continue
+                if count % step == 0:
                     firsts.append(key)
+                count += 1
                 if unseen is not None and key not in unseen:
                     unlisted.append(key)
                 elif unseen is not None:
                     unseen.discard(key)
+            if count != records:
+                raise ValueError(f"{count:,} records of {records:,}")
+            others = [key for key in LIST_KEYS if key != self.list_key]
+            other = next((key for key in others if database.get(key, MAX_LIST) is not None), None)
+        if unseen is None and other is not None:
+            raise DataError(
+                "a database of another layout",
+                where=path,
+                expected=f"the list of its keys under {self.list_key.decode()!r}",
+                found=f"a list under {other.decode()!r}",
+                fix="see `python -m input_pipeline.importers --help` for the other layouts",
+            )
         if unseen is None:
-            warn(
+            self.notices.setdefault(
                 f"{path} has no list of keys ({self.list_key.decode()!r}): what wrote it did not "
                 f"finish. Its {records:,} records are read; there may have been more to come."
             )
@@ -156,19 +141,22 @@ class LmdbLayout:
             for i, key in enumerate(firsts)
         ]
 
-    def entries(self, part: Part) -> Iterator[tuple[str, tuple[bytes, bytes]]]:
+    def entries(self, part: Part) -> Iterator[tuple[str, tuple[bytes, bytes] | DataError]]:
         """See `base.Layout`; `raw` is (key, value)."""
         path = self.files[part.file]
-        with opened(path) as transaction:
-            cursor, left = transaction.cursor(), part.stop - part.start
-            if cursor.set_key(os.fsencode(part.key)):
-                for key, value in cursor.iternext():
-                    if key == self.list_key:
-                        continue
-                    yield f"{path}, key {os.fsdecode(key)!r}", (key, value)
-                    left -= 1
-                    if not left:
-                        return
+        left = part.stop - part.start
+        with opened(path) as database:
+            for key, place in database.places(os.fsencode(part.key)):
+                if key == self.list_key:
+                    continue
+                if left == part.stop - part.start and os.fsdecode(key) != part.key:
+                    break
+                where = f"{path}, key {os.fsdecode(key)!r}"
+                raw = attempt(where, lambda key=key, place=place: (key, database.value(place)))
+                yield where, raw
+                left -= 1
+                if not left:
+                    return
         raise DataError(
             "a database has changed since its parts were planned",
             where=f"{path}, key {part.key!r}",
