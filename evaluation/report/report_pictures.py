@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from markupsafe import Markup
-from PIL import Image
 
+from core.errors import DataError
 from evaluation.report import label_layout, thumbnails
 from evaluation.report.render import render
 
@@ -134,8 +134,7 @@ def _thumbnail(picture: Picture) -> tuple[str, str]:
         return "", MISSING
     try:
         return thumbnails.data_uri(picture.data, picture.size)
-    # Pillow's errors, of damaged files too.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except DataError:
         return "", UNREADABLE
 
 

@@ -4,7 +4,7 @@ import base64
 import io
 import math
 
-from PIL import Image, ImageOps
+from core import pictures
 
 SIDE = 480  # longer side of a picture: pixels of the data, and units of the drawing
 _ASPECT = 0.02  # relative difference of aspect up to which a picture is that of its stored size
@@ -21,22 +21,20 @@ def data_uri(data: bytes, size: tuple[int, int]) -> tuple[str, str]:
       The data: URI, and how the picture disagrees with `size`, "" where it does not.
 
     Raises:
-      OSError, SyntaxError, ValueError, Image.DecompressionBombError: Pillow's, for data that is no
-        picture.
+      DataError: data that is no picture, or of too many pixels.
     """
     height, width = size
-    with Image.open(io.BytesIO(data)) as file:
+    with pictures.opened(data) as file:
         sharp = file.format == "PNG" and max(file.size) <= SIDE  # sharp edges, which JPEG blurs
         original = file.size
-        turned = file.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8
-        upright = original[::-1] if turned else original
+        upright = pictures.size(file)[::-1]
         # A detector either turned the file as EXIF says or it did not: its size tells which.
         if _differ(upright, (width, height)) and not _differ(original, (width, height)):
             upright, turn = original, False
         else:
             turn = True
         file.thumbnail((SIDE, SIDE))
-        small = (ImageOps.exif_transpose(file) if turn else file).convert("RGB")
+        small = (pictures.upright(file) if turn else file).convert("RGB")
     out = io.BytesIO()
     if sharp:
         small.save(out, "PNG", optimize=True)

@@ -1,14 +1,13 @@
 """A contact sheet: pictures with their best boxes drawn on them."""
 
-import contextlib
 import filecmp
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from core import remote
+from core import pictures, remote
 from core.errors import DataError
 from core.spacing import evenly_spaced
 from input_pipeline.datasets.reading.pictures import SUFFIXES, PictureFolder
@@ -56,21 +55,8 @@ class Pictures:
         path = self.find(image_id)
         if path is None:
             return None
-        with _opened(path) as picture:
-            width, height = picture.size
-            turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8
-        return (width, height) if turned else (height, width)
-
-
-@contextlib.contextmanager
-def _opened(path: pathlib.Path) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as picture:
-            yield picture
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors, of damaged files too
-        raise DataError(
-            "a picture cannot be read", where=str(path), expected="a picture", found=str(error)
-        ) from error
+        with pictures.opened(path) as picture:
+            return pictures.size(picture)
 
 
 def class_names(path: str) -> list[str]:
@@ -173,8 +159,8 @@ class Sheet:
         labels: list[str],
     ) -> Image.Image:
         cell = Image.new("RGB", (CELL, PICTURE_HEIGHT + STRIP), "#303134")
-        with _opened(self._pictures.find(image_id)) as file:
-            picture = ImageOps.exif_transpose(file).convert("RGB")
+        with pictures.opened(self._pictures.find(image_id)) as file:
+            picture = pictures.upright(file).convert("RGB")
         picture = ImageOps.contain(picture, (CELL, PICTURE_HEIGHT), Image.Resampling.LANCZOS)
         left, top = (CELL - picture.width) // 2, (PICTURE_HEIGHT - picture.height) // 2
         cell.paste(picture, (left, top))

@@ -7,10 +7,13 @@ every image, resumes interrupted imports, and reports progress and coverage.
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+
+from core.errors import DataError
+from core.reading import reading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,15 +87,64 @@ class Layout(Protocol):
     def entries(self, part: Part) -> Iterator[tuple[str, Any]]:
         """(where, raw) of each image of a part, in order, one at a time in memory.
 
-        `where` names file and line, key or member for messages.
+        `where` names file and line, key or member for messages. `raw` is a DataError where this
+        image cannot be read and the following ones can.
 
         Raises:
           DataError: the file itself cannot be read on (cut short, damaged).
         """
 
     def parse(self, where: str, raw: Any) -> Item:
-        """One image, as the file has it.
+        """One image, as the file has it; called through `parsed`.
 
         Raises:
           DataError: naming `where`, the field, what was expected and found, and the fix.
         """
+
+
+def parsed(layout: Layout, where: str, raw: Any) -> Item:
+    """One image of `layout.entries`: the one way to call `parse`.
+
+    Raises:
+      DataError: whatever is wrong with the image's record, foreseen or not.
+    """
+    if isinstance(raw, DataError):
+        raise raw
+    with reading(
+        where,
+        "an image's record cannot be read",
+        fix="copy the file again, or leave this image out",
+    ):
+        return layout.parse(where, raw)
+
+
+def entries_of(layout: Layout, part: Part) -> Iterator[tuple[str, Any]]:
+    """`layout.entries`: the one way to call it.
+
+    Raises:
+      DataError: whatever keeps the file from being read on.
+    """
+    entries, where = layout.entries(part), f"input {part.file}, from {part.start} on"
+    while True:
+        with reading(where, "an input cannot be read on"):
+            entry = next(entries, None)
+        if entry is None:
+            return
+        where = f"after {entry[0]}"
+        yield entry
+
+
+def opened_layout(make: Callable[..., Layout], files: Sequence[str], **options: Any) -> Layout:
+    """A layout's reader of files: the one way to make it.
+
+    Raises:
+      DataError: whatever is wrong with the files.
+    """
+    with reading(", ".join(files), "files cannot be read as this layout"):
+        return make(files, **options)
+
+
+def parts_of(layout: Layout, files: Sequence[str], size: int) -> list[Part]:
+    """`layout.parts`: the one way to call it; raises DataError alone."""
+    with reading(", ".join(files), "files cannot be read as this layout"):
+        return layout.parts(size)

@@ -29,10 +29,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from core.console import command, say
+from core.console import command, say, warn
 from core.errors import DataError
 from core.progress import Progress
-from input_pipeline.importers.base import Item
+from input_pipeline.importers.base import Item, entries_of, opened_layout, parts_of
 from input_pipeline.importers.formats import fields, msgpack_arrays
 from input_pipeline.importers.formats import record as records
 from input_pipeline.importers.formats import sizes as image_sizes
@@ -102,10 +102,15 @@ def captions(files: Sequence[str]) -> Iterator[tuple[str, str]]:
     Raises:
       DataError: naming file and key: what cannot be read, a caption that is empty or not UTF-8.
     """
-    layout = Layout(files)
-    for part in layout.parts(sys.maxsize):  # one per file
-        for where, (_, value) in layout.entries(part):
-            record = _record(where, value)
+    layout = opened_layout(Layout, files)
+    parts = parts_of(layout, files, sys.maxsize)  # one per file
+    for notice in layout.notices:
+        warn(notice)
+    for part in parts:
+        for where, raw in entries_of(layout, part):
+            if isinstance(raw, DataError):
+                raise raw
+            record = _record(where, raw[1])
             text = fields.pick(record, ("caption",), where)
             try:
                 text = text.decode() if isinstance(text, bytes) else ""

@@ -16,9 +16,11 @@ import numpy as np
 from core import ids
 from core.errors import DataError
 from core.progress import atomic_folder
+from core.reading import reading
 from core.strings import pack_strings, unpack_strings
 from input_pipeline.importers.arrange import arranged
-from input_pipeline.importers.base import Layout, Part
+from input_pipeline.importers.base import Item, Layout, Part, entries_of, parsed
+from input_pipeline.importers.plan import damage_told
 from input_pipeline.regions.region_writer import (
     INDEX_FIELDS,
     RegionWriter,
@@ -85,6 +87,19 @@ def duplicate(image_id: str, first: str, second: str) -> DataError:
     )
 
 
+def read_item(
+    layout: Layout, where: str, raw: Any, class_scores: str = "", resized: str = ""
+) -> Item:
+    """One image as it goes to the store; options as of `arrange.arranged`.
+
+    Raises:
+      DataError: whatever is wrong with the image's record.
+    """
+    item = parsed(layout, where, raw)
+    with reading(where, "an image's record cannot be used", fix="leave this image out"):
+        return arranged(item, where, layout.background_class, class_scores, resized)
+
+
 class PartImporter:
     """Reads, checks and writes parts, one at a time; one object per process."""
 
@@ -103,7 +118,7 @@ class PartImporter:
         with atomic_folder(task.folder) as temporary:
             with RegionWriter(temporary / "store", self.job.spec, allow_empty=True) as writer:
                 for part in task.parts:
-                    for where, raw in self.layout.entries(part):
+                    for where, raw in entries_of(self.layout, part):
                         if self.stop():
                             raise Stopped
                         try:
@@ -126,14 +141,8 @@ class PartImporter:
         origins: dict[str, str],
         notes: dict[str, Noted],
     ) -> None:
-        job, spec = self.job, self.job.spec
-        item = arranged(
-            self.layout.parse(where, raw),
-            where,
-            self.layout.background_class,
-            job.class_scores,
-            job.resized,
-        )
+        spec = self.job.spec
+        item = read_item(self.layout, where, raw, self.job.class_scores, self.job.resized)
         # A layout may hand over the number that its file has.
         image_id = given = str(item.image_id)
         if self.job.ids == "number" and not (image_id := ids.number_of(given)):
@@ -163,8 +172,15 @@ class PartImporter:
 
 
 def _ids(part: pathlib.Path) -> list[str]:
-    with np.load(part / "store" / "index.npz") as arrays:
+    path = part / "store" / "index.npz"
+    with damage_told(path, part.parent), np.load(path) as arrays:
         return unpack_strings(arrays["keys"], arrays["key_ends"])
+
+
+def _own(part: pathlib.Path, name: str) -> Any:
+    """A JSON file of a part."""
+    with damage_told(part / name, part.parent):
+        return json.loads((part / name).read_text())
 
 
 def repeated(parts: Sequence[pathlib.Path]) -> dict[int, dict[str, str]]:
@@ -182,7 +198,7 @@ def noted(parts: Sequence[pathlib.Path]) -> dict[str, Noted]:
     """{what is to be told: (number of images, where the first is)} of all parts."""
     found: dict[str, Noted] = {}
     for part in parts:
-        for note, (count, where) in json.loads((part / "notes.json").read_text()).items():
+        for note, (count, where) in _own(part, "notes.json").items():
             before, first = found.get(note, (0, where))
             found[note] = before + count, first
     return found
@@ -190,12 +206,12 @@ def noted(parts: Sequence[pathlib.Path]) -> dict[str, Noted]:
 
 def count(part: pathlib.Path) -> int:
     """Images of a part."""
-    return json.loads((part / "store" / "manifest.json").read_text())["records"]
+    return _own(part, "store/manifest.json")["records"]
 
 
 def origin(part: pathlib.Path, image_id: str) -> str:
     """Where an image of a part comes from."""
-    return json.loads((part / "places.json").read_text())[_ids(part).index(image_id)]
+    return _own(part, "places.json")[_ids(part).index(image_id)]
 
 
 def merge(parts: Sequence[pathlib.Path], folder: pathlib.Path, spec: FeatureSpec) -> int:
@@ -217,16 +233,16 @@ def merge(parts: Sequence[pathlib.Path], folder: pathlib.Path, spec: FeatureSpec
     keys, shards, moves, skipped = [], [], [], []
     for part in parts:
         store = part / "store"
-        with np.load(store / "index.npz") as arrays:
+        with damage_told(store / "index.npz", part.parent), np.load(store / "index.npz") as arrays:
             for name, column in columns.items():
                 shift = len(shards) if name == "shard" else 0
                 column.append(arrays[name] + arrays[name].dtype.type(shift))
         keys += _ids(part)
-        for shard in json.loads((store / "manifest.json").read_text())["shards"]:
+        for shard in _own(part, "store/manifest.json")["shards"]:
             name = f"shard-{len(shards):05d}.bin"
             moves.append((store / shard["file"], folder / name))
             shards.append({**shard, "file": name})
-        skipped += json.loads((part / "skipped.json").read_text())
+        skipped += _own(part, "skipped.json")
     if not keys:
         raise empty_store(str(folder))
     folder.mkdir(exist_ok=True)

@@ -14,15 +14,13 @@ converted, transparency is dropped; more than 8 bits a channel are refused.
 """
 
 import argparse
-import io
 import multiprocessing
 import os
-import struct
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from core import pictures as core_pictures
 from core.console import say
 from core.errors import DataError
 from input_pipeline.datasets.reading.pictures import SUFFIXES
@@ -41,28 +39,18 @@ def decode(data: bytes, where: str) -> np.ndarray:
       DataError: no picture, a damaged one, one cut short, or more than 8 bits a channel.
     """
 
-    def fail(what: str, expected: str, found: str) -> DataError:
-        fix = "copy or convert the picture, or leave it out with --on_bad skip"
-        return DataError(what, where=where, expected=expected, found=found, fix=fix)
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.mode not in MODES:
-                raise fail(
-                    "a picture has an unusual kind of pixels", f"one of {MODES}", repr(image.mode)
-                )
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except DataError:
-        raise
-    except (
-        *(OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, struct.error),
-        Image.DecompressionBombError,
-    ) as error:
-        raise fail(
-            "a picture cannot be read",
-            "a whole picture",
-            f"{len(data)} bytes, {type(error).__name__}: {error}",
-        ) from error
+    fix = "copy or convert the picture, or leave it out with --on_bad skip"
+    with core_pictures.opened(data, where, fix) as image:
+        if image.mode not in MODES:
+            raise DataError(
+                "a picture has an unusual kind of pixels",
+                where=where,
+                expected=f"one of {MODES}",
+                found=repr(image.mode),
+                fix=fix,
+            )
+        turned = core_pictures.upright(image)
+        return np.array(turned if turned.mode == "RGB" else turned.convert("RGB"))
 
 
 def _pictures(folder: str) -> list[tuple[str, int]]:
@@ -137,8 +125,7 @@ class Layout:
         if isinstance(data, DataError):
             raise data
         picture = decode(data, where)
-        found = self._extractor(picture)
-        extract.check(self._extractor, found, where)
+        found = extract.regions_of(self._extractor, picture, where)
         return Item(
             image_id=os.path.splitext(name)[0].replace(os.sep, "/"),
             height=picture.shape[0],

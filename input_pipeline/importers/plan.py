@@ -7,9 +7,11 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from core.errors import DataError
+from core.reading import reading
 
 FORMAT = 1
 
@@ -60,7 +62,8 @@ def claimed(partial: pathlib.Path, plan: dict) -> Iterator[None]:
             ) from error
         path = partial / "plan.json"
         if path.exists():
-            _compare(json.loads(path.read_text()), plan, partial)
+            with damage_told(path, partial):
+                _compare(json.loads(path.read_text()), plan, partial)
         elif set(os.listdir(partial)) - {"lock", ".plan.json"}:
             raise DataError(
                 "a folder in the place of an unfinished import is something else",
@@ -74,6 +77,13 @@ def claimed(partial: pathlib.Path, plan: dict) -> Iterator[None]:
         for leftover in partial.glob(".part-*"):  # of a run that was killed
             shutil.rmtree(leftover)
         yield
+
+
+def damage_told(path: pathlib.Path, partial: pathlib.Path) -> AbstractContextManager[None]:
+    """Around code that reads what an unfinished import has written."""
+    return reading(
+        str(path), "an unfinished import is damaged", fix=f"remove {partial} to start anew"
+    )
 
 
 def _compare(old: dict, new: dict, partial: pathlib.Path) -> None:

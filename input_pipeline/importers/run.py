@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from core import remote
-from core.console import say
+from core.console import say, warn
 from core.errors import DataError
 from core.progress import Progress
+from core.reading import reading, writing
 from input_pipeline.importers import load
-from input_pipeline.importers.arrange import arranged, background_of
-from input_pipeline.importers.base import Layout, Part
+from input_pipeline.importers.arrange import background_of
+from input_pipeline.importers.base import Item, Layout, Part, entries_of, opened_layout, parts_of
 from input_pipeline.importers.parts import (
     Job,
     Noted,
@@ -35,6 +36,7 @@ from input_pipeline.importers.parts import (
     merge,
     noted,
     origin,
+    read_item,
     repeated,
 )
 from input_pipeline.importers.plan import claimed, stamp
@@ -99,9 +101,11 @@ def convert(
     files = [os.path.abspath(file) for file in files]
     stamps = [stamp(file) for file in files]
     options = _complete(layout, settings.options)
-    reader = load(layout).Layout(files, **options)
+    reader = opened_layout(load(layout).Layout, files, **options)
     size = settings.part_size or max(MIN_PART, sum(nbytes for _, nbytes, _ in stamps) // MAX_PARTS)
-    groups = _grouped(reader.parts(size))
+    groups = _grouped(parts_of(reader, files, size))
+    for notice in getattr(reader, "notices", ()):
+        warn(notice)
     spec = _first_spec(reader, groups, settings)
     job = Job(
         layout,
@@ -122,10 +126,11 @@ def convert(
     }
     working_copy = remote.working_copy(out) if remote.is_remote(out) else out
     partial = working_copy.with_name(out.name + ".partial")
-    with claimed(partial, plan):
+    with writing(out), claimed(partial, plan):
         unfinished = _Import(job, reader, groups, partial, settings.workers)
         try:
-            return unfinished.finish(out)
+            with writing(out):
+                return unfinished.finish(out)
         except BaseException as error:
             unfinished.keep(error)
             raise
@@ -171,10 +176,10 @@ class _Import:
     def keep(self, error: BaseException) -> None:
         """After `error`: removes what is of no use to the next run, and notes what is kept."""
         for leftover in self._partial.glob(".part-*"):  # of a worker that was killed
-            shutil.rmtree(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
         done = sum(folder.is_dir() for folder in self._folders)
         if not done or (done == len(self._folders) and not any(map(count, self._folders))):
-            shutil.rmtree(self._partial)
+            shutil.rmtree(self._partial, ignore_errors=True)
             return
         error.add_note(
             f"  kept: {done} of {len(self._folders)} parts are finished in {self._partial}; the "
@@ -271,28 +276,29 @@ def _grouped(parts: Sequence[Part]) -> list[list[Part]]:
     return [list(parts[i : i + step]) for i in range(0, len(parts), step)]
 
 
+def _check_matrices(item: Item, where: str) -> None:
+    """Raises DataError if features or class distributions are no [n, ...]."""
+    for name in ("features", "class_probs"):
+        value = getattr(item, name)
+        with reading(where, f"{name} are no array", fix="leave this image out"):
+            shape = np.shape(value)
+        if value is not None and (len(shape) != 2 or not shape[1]):
+            raise DataError(
+                f"{name} have the wrong shape", where=where, expected="[n, ...]", found=shape
+            )
+
+
 def _first_spec(reader: Layout, groups: list[list[Part]], settings: ImportSettings) -> FeatureSpec:
     """The feature spec that the first readable image gives; all others must match it."""
     skip = settings.on_bad == "skip"
-    for where, raw in (e for group in groups for part in group for e in reader.entries(part)):
+    for where, raw in (e for group in groups for part in group for e in entries_of(reader, part)):
         try:
-            item = arranged(
-                reader.parse(where, raw),
-                where,
-                reader.background_class,
-                settings.class_scores,
-                settings.resized,
-            )
+            item = read_item(reader, where, raw, settings.class_scores, settings.resized)
+            _check_matrices(item, where)
         except DataError:
             if not skip:
                 raise
             continue
-        for name in ("features", "class_probs"):
-            shape = np.shape(getattr(item, name))
-            if getattr(item, name) is not None and len(shape) != 2:
-                raise DataError(
-                    f"{name} have the wrong shape", where=where, expected="[n, ...]", found=shape
-                )
         classes = 0 if item.class_probs is None else np.shape(item.class_probs)[1]
         return FeatureSpec(
             feature_dim=np.shape(item.features)[1],

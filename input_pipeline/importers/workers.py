@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.synchronize import Event
 
-from core.errors import DataError
+from core.errors import DataError, UserError
 from input_pipeline.importers import load
+from input_pipeline.importers.base import opened_layout
 from input_pipeline.importers.parts import Job, PartImporter, Task
 
 
@@ -48,7 +49,8 @@ def in_processes(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[tupl
             _give(connection, running, todo, tasks)
         while busy := [connection for connection, index in running.items() if index >= 0]:
             for connection in wait(busy):
-                index, images = running[connection], _receive(connection, workers)
+                index = running[connection]
+                images = _receive(connection, workers, _place(job, tasks[index]))
                 _give(connection, running, todo, tasks)
                 yield index, images
     finally:
@@ -70,14 +72,23 @@ def _give(
             connection.send(tasks[running[connection]])
 
 
-def _receive(connection: Connection, workers: int) -> int:
+def _place(job: Job, task: Task) -> str:
+    """What a worker is at, for messages."""
+    first, last = task.parts[0], task.parts[-1]
+    if first.file != last.file:
+        return f"{job.files[first.file]} to {job.files[last.file]}"
+    unit = "record" if first.key else "byte or record"
+    return f"{job.files[first.file]}, {unit} {first.start} to {last.stop}"
+
+
+def _receive(connection: Connection, workers: int, place: str) -> int:
     """Images of the part that a worker has finished; raises its error."""
     try:
         result = connection.recv()
     except (EOFError, ConnectionError) as error:
         raise DataError(
             "a worker process died",
-            where=f"one of {workers} workers",
+            where=f"one of {workers} workers, at {place}",
             expected="workers that live until the end",
             found="one that was killed (short of memory?) or could not start (see above)",
             fix="run the same command again, with fewer --workers",
@@ -98,11 +109,11 @@ def _serve(job: Job, stop: Event, connection: Connection) -> None:
             return
         try:
             if importer is None:
-                reader = load(job.layout).Layout(job.files, **job.options)
+                reader = opened_layout(load(job.layout).Layout, job.files, **job.options)
                 importer = PartImporter(job, reader, stop.is_set)
             result = importer(task)
         except Exception as error:
-            if not isinstance(error, DataError):  # a bug: its place is in this process
+            if not isinstance(error, UserError):  # a bug: its place is in this process
                 error.add_note(traceback.format_exc())
             result = error
         try:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
-from core.errors import DataError
+from core.errors import DataError, ForeignError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +127,12 @@ def load(name: str, options: str = "") -> Extractor:
             expected=f"a JSON object of arguments of {name}{inspect.signature(made)}",
             found=str(error),
         ) from error
-    extractor = made(**arguments)
+    try:
+        extractor = made(**arguments)
+    except DataError:
+        raise
+    except Exception as error:
+        raise ForeignError(f"extractor {name} cannot be made: {error!r}") from error
     rules = {
         "name": lambda v: isinstance(v, str) and v != "",
         "feature_dim": lambda v: isinstance(v, int) and v >= 1,
@@ -147,13 +152,30 @@ def load(name: str, options: str = "") -> Extractor:
     return extractor
 
 
-def check(extractor: Extractor, found: Regions, where: str) -> None:
-    """Checks that an extractor gives what its attributes say.
+def regions_of(extractor: Extractor, picture: np.ndarray, where: str) -> Regions:
+    """What an extractor finds in a picture, checked against its attributes.
+
+    Args:
+      extractor: of `load`.
+      picture: uint8 [H, W, 3], RGB, upright.
+      where: for messages.
 
     Raises:
-      TypeError: it does not. A mistake in the adapter and none of the picture's: no DataError,
-        which --on_bad skip would pass over.
+      DataError: the extractor's, of this picture.
+      ForeignError: it fails, or gives something else than it declares. A mistake in the adapter and
+        none of the picture's: no DataError, which --on_bad skip would pass over.
     """
+    try:
+        found = extractor(picture)
+        _check(extractor, found, where)
+    except (DataError, ForeignError):
+        raise
+    except Exception as error:
+        raise ForeignError(f"extractor {extractor.name!r} fails at {where}: {error!r}") from error
+    return found
+
+
+def _check(extractor: Extractor, found: Regions, where: str) -> None:
     n = len(found.features)
     classes, stored = extractor.num_classes > 0, extractor.global_feature == "stored"
     shapes = {
@@ -166,7 +188,7 @@ def check(extractor: Extractor, found: Regions, where: str) -> None:
         value = getattr(found, field)
         shape = None if value is None else np.shape(value)
         if shape != expected:
-            raise TypeError(
+            raise ForeignError(
                 f"{field} of extractor {extractor.name!r} have another shape than it declares\n"
                 f"  where: {where}\n  expected: {expected}\n  found: {shape}"
             )

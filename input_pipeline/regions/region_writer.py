@@ -1,6 +1,7 @@
 """Writes a region store: checks every record in full, then appends it to flat shards."""
 
 import json
+import operator
 import os
 import pathlib
 from collections.abc import Callable
@@ -12,6 +13,8 @@ import xxhash
 
 from core import progress
 from core.errors import DataError
+from core.messages import brief
+from core.reading import reading
 from core.strings import pack_strings
 from input_pipeline.regions.boxes import another_scale
 from input_pipeline.regions.spec import FeatureSpec
@@ -20,6 +23,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"  # written last: a folder with it is a whole store
 BOX_TOLERANCE = 1.0  # pixels a box may stick out of its image (rounding) before it is an error
 SUM_TOLERANCE = 1e-2  # of class probabilities, wide enough for half precision
+MAX_SIDE = 2**31 - 1  # pixels; the index has 32 bits for it
+MAX_ID = 4096  # bytes of an image's id: as long as a path may be
 INDEX_FIELDS = {
     "shard": np.int32,
     "offset": np.int64,
@@ -41,6 +46,17 @@ def content_fingerprint(spec: FeatureSpec, index: dict[str, np.ndarray]) -> str:
     for name in ("keys", "key_ends", "n", "height", "width", "xxh3"):
         digest.update(np.ascontiguousarray(index[name]).tobytes())
     return digest.hexdigest()
+
+
+def _check_id(image_id: object, fail: Fail) -> None:
+    if not isinstance(image_id, str) or not image_id:
+        raise fail("an image id is no text", "a non-empty string", brief(image_id))
+    try:
+        nbytes = len(image_id.encode())
+    except UnicodeEncodeError as error:
+        raise fail("an image id is no Unicode text", "UTF-8", brief(image_id)) from error
+    if nbytes > MAX_ID:
+        raise fail("an image id is too long", f"at most {MAX_ID:,} bytes", f"{nbytes:,}")
 
 
 def check_boxes(boxes: np.ndarray, height: int, width: int, fail: Fail) -> np.ndarray:
@@ -225,7 +241,6 @@ class RegionWriter:
           DataError: a wrong shape, zero or too many regions, features that are not finite (also
             after the cast to the store's dtype), a bad box or distribution, an id added twice.
         """
-        spec = self.spec
         where = f"{source or self.folder}, image {image_id!r}"
 
         def fail(
@@ -236,11 +251,35 @@ class RegionWriter:
         ) -> DataError:
             return DataError(what, where=where, expected=expected, found=found, fix=fix)
 
-        if not isinstance(image_id, str) or not image_id:
-            raise fail("an image id is no text", "a non-empty string", repr(image_id))
-        if height < 1 or width < 1:
-            raise fail("the image size is not positive", "height, width >= 1", (height, width))
+        with reading(where, "an image cannot be stored", fix="leave out this image"):
+            views, height, width = self._checked(
+                image_id, boxes, features, (height, width), class_probs, global_feature, fail
+            )
+        self.add_checked(image_id, views, height, width, where=where)
+
+    def _checked(
+        self,
+        image_id: str,
+        boxes: np.ndarray,
+        features: np.ndarray,
+        size: tuple[int, int],
+        class_probs: np.ndarray | None,
+        global_feature: np.ndarray | None,
+        fail: Fail,
+    ) -> tuple[dict[str, np.ndarray], int, int]:
+        """(arrays of `add_checked`, height, width) of an image; arguments and errors as `add`."""
+        spec = self.spec
+        _check_id(image_id, fail)
+        height, width = (operator.index(side) for side in size)
+        if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+            raise fail(
+                "the image size is out of range",
+                f"height and width from 1 to {MAX_SIDE:,} pixels",
+                brief((height, width)),
+            )
         features, boxes = np.asarray(features), np.asarray(boxes)
+        if features.ndim != 2:
+            raise fail("features have the wrong shape", f"(n, {spec.feature_dim})", features.shape)
         n = len(features)
         if not 1 <= n <= spec.max_regions:
             raise fail("the number of regions is out of range", f"1 to {spec.max_regions}", n)
@@ -270,11 +309,19 @@ class RegionWriter:
         views = {"boxes": check_boxes(boxes, height, width, fail)}
         if spec.num_classes:
             views.update(keep_top(check_probs(class_probs, fail), spec.kept_classes))
-        features = features.astype(np.float32)
-        # The mean is of the features as given, before they are rounded to the store's dtype.
-        top = features.mean(0) if global_feature is None else np.asarray(global_feature, np.float32)
-        views["rows"] = np.concatenate([top[None], features])
-        self.add_checked(image_id, views, height, width, where=where)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite ones are refused
+            features = features.astype(np.float32)
+            # The mean is of the features as given, before they are rounded to the store's dtype.
+            top = features.mean(0) if global_feature is None else global_feature
+            views["rows"] = np.concatenate([np.asarray(top, np.float32)[None], features])
+        if not features.any():
+            raise fail(
+                "all features of the image are zero",
+                "features of a detector",
+                f"{n} regions of zeros, as a file that was not written to its end has them",
+                "leave out this image, or extract it again",
+            )
+        return views, height, width
 
     def add_checked(
         self, image_id: str, arrays: dict[str, np.ndarray], height: int, width: int, *, where: str
@@ -300,25 +347,26 @@ class RegionWriter:
             fix = "correct or leave out this image"
             return DataError(what, where=where, expected=expected, found=found, fix=fix)
 
-        if image_id in self._keys:
-            raise fail(
-                "an image id occurs twice", "unique ids", f"also image {self._keys[image_id]}"
-            )
-        stored = self.spec.encode(arrays["rows"])
-        seen = self.spec.decode(stored)
-        bad = np.flatnonzero(~np.isfinite(seen).all(1))
-        if bad.size:
-            raise fail(
-                "features of the whole image are not finite"
-                if bad[-1] == 0
-                else f"features of region {bad[bad > 0][0] - 1} are not finite",
-                f"finite numbers within {self.spec.dtype}",
-                "NaN or infinity",
-            )
-        n = len(arrays["boxes"])
-        record = np.empty(self.spec.record_nbytes(n), np.uint8)
-        for name, view in self.spec.split_record(record, n).items():
-            view[...] = stored[name] if name in stored else arrays[name]
+        with reading(where, "an image cannot be stored", fix="leave out this image"):
+            if image_id in self._keys:
+                raise fail(
+                    "an image id occurs twice", "unique ids", f"also image {self._keys[image_id]}"
+                )
+            stored = self.spec.encode(arrays["rows"])
+            seen = self.spec.decode(stored)
+            bad = np.flatnonzero(~np.isfinite(seen).all(1))
+            if bad.size:
+                raise fail(
+                    "features of the whole image are not finite"
+                    if bad[-1] == 0
+                    else f"features of region {bad[bad > 0][0] - 1} are not finite",
+                    f"finite numbers within {self.spec.dtype}",
+                    "NaN or infinity",
+                )
+            n = len(arrays["boxes"])
+            record = np.empty(self.spec.record_nbytes(n), np.uint8)
+            for name, view in self.spec.split_record(record, n).items():
+                view[...] = stored[name] if name in stored else arrays[name]
         self._append(record.tobytes())
         row = (len(record), n, height, width, xxhash.xxh3_64_intdigest(record))
         for name, value in zip(("nbytes", "n", "height", "width", "xxh3"), row, strict=True):

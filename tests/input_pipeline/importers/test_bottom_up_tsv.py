@@ -104,7 +104,7 @@ def test_any_parts_give_every_line_once(tmp_path, size):
 BAD = {
     "num_boxes": (dict(num_boxes=b"2.5"), "'num_boxes' is no whole number.*b'2.5'"),
     "negative": (dict(image_h=b"-3"), "'image_h' is no whole number"),
-    "size 0": (dict(image_w=b"0"), "image size is not positive"),
+    "size 0": (dict(image_w=b"0"), "image size is out of range"),
     "no base64": (dict(features=b"@@@@"), "'features' is no base64.*4 characters"),
     "cut base64": (dict(features=blob(np.ones((2, F)))[:-3]), "'features' is no base64.*cut short"),
     "boxes short": (dict(boxes=blob(np.ones((1, 4)))), "'boxes' has the wrong length.*32 bytes"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.errors import DataError
+from core.errors import DataError, ForeignError
 from input_pipeline.importers import pictures, run
 from input_pipeline.importers.settings import ImportSettings
 from input_pipeline.regions import RegionStore, extract
@@ -238,7 +238,7 @@ def test_mistakes_of_an_adapter_are_not_skipped(tmp_path, adapter):
     folder = tmp_path / "in"
     save(folder, "a.png", picture(0))
     wrong = adapter.replace("Colours", "Wrong")
-    with pytest.raises(TypeError, match=r"(?s)features of extractor.*\(6, 4\).*\(6, 3\)"):
+    with pytest.raises(ForeignError, match=r"(?s)features of extractor.*\(6, 4\).*\(6, 3\)"):
         convert(folder, tmp_path / "store", wrong, on_bad="skip")
     assert sorted(os.listdir(tmp_path)) == ["in"]
 
