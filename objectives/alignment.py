@@ -53,9 +53,7 @@ class Alignment(base.Objective):
     def logits(
         self, head: base.Head, outputs: base.Arrays, batch: base.Arrays
     ) -> Float[Array, "N 2"]:
-        if "pooled" not in outputs:
-            raise ConfigError(f"{self.name} reads the pooled state: set config.model.pooler=True")
-        return head(outputs["pooled"])
+        return head(self.pooled(outputs))
 
     def loss(self, logits: Float[Array, "N 2"], batch: base.Arrays) -> base.Scalar:
         return (losses.cross_entropy(logits, batch["alignment_label"]) * batch["_weight"]).sum()

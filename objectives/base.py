@@ -217,6 +217,19 @@ class Objective:
                 f"found {wrong}"
             )
 
+    def pooled(self, outputs: Arrays) -> Float[Array, "N D"]:
+        """The trunk's pooled state.
+
+        Raises:
+          ConfigError: the model has no pooler.
+        """
+        if "pooled" not in outputs:
+            raise ConfigError(
+                f"objective {self.name!r} reads the pooled state, which the model does not have",
+                fix="set config.model.pooler=True",
+            )
+        return outputs["pooled"]
+
     def head(self, trunk: Trunk) -> HeadSpec:
         """How its head is built; `trunk` gives the widths of its inputs."""
         raise NotImplementedError

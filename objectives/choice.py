@@ -157,7 +157,7 @@ class Choice(classification.Classification):
         self, head: base.Head, outputs: base.Arrays, batch: base.Arrays
     ) -> Float[Array, "B P"]:
         """[B, P], one per pair."""
-        return head(self._pooled(outputs)).reshape(-1, len(self.pairs))
+        return head(self.pooled(outputs)).reshape(-1, len(self.pairs))
 
     def pair_scores(self, logits: Float[Array, "N outputs"]) -> Float[Array, " N"]:
         return logits[:, 0]

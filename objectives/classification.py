@@ -77,13 +77,8 @@ class Classification(base.Objective):
         self, head: base.Head, outputs: base.Arrays, batch: base.Arrays
     ) -> Float[Array, "B C"]:
         """[B, C]."""
-        pooled = self._pooled(outputs)
+        pooled = self.pooled(outputs)
         return head(pooled.reshape(-1, len(self.pairs) * pooled.shape[-1]))
-
-    def _pooled(self, outputs: base.Arrays) -> Float[Array, "N D"]:
-        if "pooled" not in outputs:
-            raise ConfigError(f"{self.name} reads the pooled state: set config.model.pooler=True")
-        return outputs["pooled"]
 
     def loss(self, logits: Float[Array, "B C"], batch: base.Arrays) -> base.Scalar:
         label = batch["label"][:, 0]

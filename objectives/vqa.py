@@ -125,9 +125,7 @@ class AnswerQuestions(base.Objective):
     ) -> Float[Array, "B A"]:
         """[B, answers]."""
         if self.block.form == "pooled":
-            if "pooled" not in outputs:
-                raise ConfigError("the pooled form reads a pooled state: set config.model.pooler")
-            return head(outputs["pooled"])
+            return head(self.pooled(outputs))
         return head(layers.gather_rows(outputs["text"], batch["answer_position"])[:, 0])
 
     def loss(self, logits: Float[Array, "B A"], batch: base.Arrays) -> base.Scalar:
