@@ -1,6 +1,7 @@
 """Progress lines of long work, with rate and remaining time; and atomic writing of files."""
 
 import contextlib
+import glob
 import os
 import pathlib
 import shutil
@@ -9,7 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from core import remote
+from core import lock, remote
 from core.console import warn
 from core.errors import DataError
 
@@ -63,6 +64,16 @@ def atomic_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _exists(folder: remote.Path) -> DataError:
+    return DataError(
+        "the output folder exists already",
+        where=str(folder),
+        expected="a path that is not there yet",
+        found="a folder" if folder.is_dir() else "a file",
+        fix="remove it or choose another path",
+    )
+
+
 @contextlib.contextmanager
 def atomic_folder(
     folder: str | os.PathLike, *, keep_existing: bool = False, last: str = ""
@@ -80,13 +91,7 @@ def atomic_folder(
     """
     folder = remote.path(folder)
     if not keep_existing and folder.exists():
-        raise DataError(
-            "the output folder exists already",
-            where=str(folder),
-            expected="a path that is not there yet",
-            found="a folder" if folder.is_dir() else "a file",
-            fix="remove it or choose another path",
-        )
+        raise _exists(folder)
     if remote.is_remote(folder):
         # Of two writers of the same contents the second overwrites equal objects.
         with remote.new_folder(folder, last=last) as temporary:
@@ -99,7 +104,28 @@ def atomic_folder(
         try:
             temporary.rename(folder)
         except OSError:
-            if not (keep_existing and folder.is_dir()):
+            if not folder.exists():
                 raise
+            if not (keep_existing and folder.is_dir()):
+                raise _exists(folder) from None  # another process was faster
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def alone(folder: str | os.PathLike) -> Iterator[None]:
+    """Context of long work on an `atomic_folder`, for one process at a time.
+
+    What a process that was killed in it left beside the folder is removed, and that is said.
+
+    Raises:
+      DataError: another process is at it; names it.
+    """
+    folder = remote.path(folder)
+    path = folder.with_name(f".{folder.name}.lock")
+    with lock.held(path, f"the new folder {folder}", fix="choose another path"):
+        if not remote.is_remote(folder):
+            for leftover in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.tmp-*")):
+                warn(f"removing {leftover}, which a process that was killed has left")
+                shutil.rmtree(leftover, ignore_errors=True)
+        yield

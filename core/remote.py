@@ -260,6 +260,59 @@ def _explained(url: str, what: str = "read") -> Iterator[None]:
         ) from error
 
 
+def create(place: str | os.PathLike, data: bytes) -> bool:
+    """Writes a file that is not there yet; False where it is. Of several writers one succeeds.
+
+    Raises:
+      DataError: it cannot be written on gs://.
+    """
+    if not is_remote(place):
+        return _created(pathlib.Path(place), data)
+    url = str(path(place))
+    with _explained(url, "written"):
+        try:
+            _gcs().pipe_file(url, data, mode="create")
+        except FileExistsError:
+            return False
+        except _failures() as error:
+            if "412" in str(getattr(error, "code", "")) or "conditionNotMet" in str(error):
+                return False
+            raise
+    return True
+
+
+def replace(place: str | os.PathLike, data: bytes) -> None:
+    """Writes a small file that may be there already: readers see the old or the new one, whole."""
+    place = path(place)
+    if is_remote(place):
+        place.write_bytes(data)
+        return
+    whole = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        whole.write_bytes(data)
+        whole.replace(place)
+    finally:
+        whole.unlink(missing_ok=True)
+
+
+def _created(place: pathlib.Path, data: bytes) -> bool:
+    """`create` on this machine. A link gives a name to the whole file at once."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    whole = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        whole.write_bytes(data)
+        with contextlib.suppress(OSError):  # of a file system without links
+            os.link(whole, place)
+            return True
+        with open(place, "xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    finally:
+        whole.unlink(missing_ok=True)
+    return True
+
+
 def upload(file: pathlib.Path, place: str | os.PathLike) -> None:
     """Writes an object from a file.
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 import jax
 
-from core import console
+from core import console, lock
 from core.errors import ConfigError, UserError
 from runtime import coordination
 
@@ -192,5 +192,6 @@ def _exit(text: str, code: int = 1) -> None:
     sys.stdout.flush()
     if together and coordination.process_id() == 0:
         time.sleep(3 * POLL_SECONDS)  # the store ends with this process; the others read it first
+    lock.release_all()
     # Shutting down in good order would wait for processes that are stuck.
     os._exit(code)

@@ -52,7 +52,11 @@ def run(config, workdir, mode: str = "train") -> dict:
         return dry_run.run(config, workdir)
     mesh = sharding.make_mesh(config.mesh)
     training = mode == "train"
-    with jax.set_mesh(mesh), signals.StopSignal() if training else contextlib.nullcontext() as stop:
+    with (
+        runfolder.alone(workdir) if training else contextlib.nullcontext(),
+        jax.set_mesh(mesh),
+        signals.StopSignal() if training else contextlib.nullcontext() as stop,
+    ):
         from training import setup  # brings the input pipeline and, later, TensorFlow
 
         parts = setup.build(config, mesh)

@@ -18,7 +18,7 @@ import numpy as np
 
 from core.console import command, say
 from core.errors import DataError
-from core.progress import Progress
+from core.progress import Progress, alone
 from input_pipeline.regions.spec import DTYPES, FeatureSpec
 from input_pipeline.regions.store import RegionStore, RegionWriter
 
@@ -133,12 +133,13 @@ def convert(folders: str, out: str, *, dtype: str | None = None, top_k: int | No
       The error of the new features against those of `folders`.
 
     Raises:
-      DataError: what `target_spec` refuses, a damaged record, features the new dtype cannot hold.
+      DataError: what `target_spec` refuses, a damaged record, features the new dtype cannot hold,
+        another process that writes `out`.
     """
     store = RegionStore.open(folders)
     spec = target_spec(store.spec, dtype, top_k)
     error, progress = Error(), Progress("convert", len(store), unit="images")
-    with RegionWriter(out, spec) as writer:
+    with alone(out), RegionWriter(out, spec) as writer:
         for row, key in enumerate(store.keys):
             record = store.read(row)
             arrays = {"rows": store.features_of(record), "boxes": record["boxes"]}

@@ -23,7 +23,7 @@ from runtime import cluster, sharding, signals, watchdog
 from tests.training import fakes
 from training import loop
 from training.parts import Parts
-from training.run import disk, goodput, metrics, run_checkpoints
+from training.run import disk, goodput, metrics, run_checkpoints, runfolder
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 40  # of the run that others are compared with
@@ -94,6 +94,7 @@ def run(workdir, config, **options) -> dict:
     ledger = goodput.Ledger()
     mesh = sharding.make_mesh(config.mesh)
     with (
+        runfolder.alone(remote.path(workdir)),
         jax.set_mesh(mesh),
         signals.StopSignal() as stop,
         watchdog.watching(config.stall, workdir),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from checkpoints import checkpoint
+from core.errors import DataError
 from runtime import signals
 from tests.training import fakes, run_fake
 from tests.training.run_fake import STEPS, launch, losses, steps_of, wait_for
@@ -52,11 +53,16 @@ def test_kill_and_restart_repeats_the_unbroken_run_to_the_last_bit(unbroken, tmp
 def test_a_kill_during_a_save_leaves_the_checkpoint_before(unbroken, tmp_path, held):
     process = launch(tmp_path, held=held)
     wait_for(process, (tmp_path / "held").exists)
+    kept = [4] if held.startswith("8") else []
+    folder = tmp_path / checkpoint.FOLDER
+    # A second run is refused, and does not touch what the first is about to save.
+    with pytest.raises(DataError, match=rf"(?s)at work in the run folder.*process {process.pid} "):
+        run_fake.run(tmp_path, fakes.config(total_steps=STEPS))
+    if kept:  # an evaluation reads beside it
+        assert checkpoint.load_params(tmp_path)[1]["step"] == 4
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = [4] if held.startswith("8") else []
     assert steps_of(tmp_path) == kept
-    folder = tmp_path / checkpoint.FOLDER
     assert [path for path in folder.iterdir() if "tmp" in path.name]
     run_fake.run(tmp_path, fakes.config(total_steps=STEPS))
     assert losses(tmp_path) == losses(unbroken[0])

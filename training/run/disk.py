@@ -30,7 +30,7 @@ def require_writable(workdir) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_text("x" * 4096)
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # --mode=eval beside a run may have removed it
     except OSError as error:
         raise DiskError(
             f"cannot write in the run folder {workdir}: {error}\n"

@@ -1,18 +1,21 @@
 """The folder of a run: its name, the config it was started with, and what may not change in it."""
 
+import contextlib
 import difflib
 import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 
 from checkpoints.checkpoint import CheckpointError
-from core import remote
+from core import lock, remote
+from runtime import cluster
 
 ROOT = "runs"
+LOCK = "run.lock"
 
 
 def name_of(config_argument: str, overrides: Sequence[str]) -> pathlib.Path:
@@ -38,6 +41,21 @@ def opened(workdir) -> remote.Path:
     """
     remote.require(workdir, "--workdir", write=True)
     return remote.absolute(workdir)
+
+
+@contextlib.contextmanager
+def alone(workdir: remote.Path) -> Iterator[None]:
+    """Context in which no other run may train in a folder; the processes of a job are one run.
+
+    Raises:
+      DataError: another run trains there; names it.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    fix = "give this run another --workdir"
+    with lock.held(workdir / LOCK, f"the run folder {workdir}", fix=fix, lost=cluster.end):
+        yield
 
 
 def plain(config) -> dict:

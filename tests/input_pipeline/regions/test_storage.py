@@ -20,6 +20,7 @@ from made_data import (
     write_store,
 )
 
+from core import progress
 from core.errors import DataError
 from input_pipeline.regions import FeatureSpec, RegionStore, RegionWriter, convert_store
 from input_pipeline.schema import check_batch
@@ -206,6 +207,26 @@ def jumps(monkeypatch, work):
     ends = [(None, -1), *((file, end) for file, _, end in reads)]
     starts = [(file, start) for file, start, _ in reads]
     return len(reads), sum(a != b for a, b in zip(starts, ends[:-1], strict=True))
+
+
+def test_one_conversion_at_a_time_writes_a_store(tmp_path, capsys):
+    source, out = write_store(tmp_path / "s", 3), tmp_path / "out"
+    with progress.alone(out), pytest.raises(DataError, match=f"process {os.getpid()} on"):
+        convert_store.convert(source, str(out), dtype="int8")
+    (tmp_path / ".out.tmp-0").mkdir()  # as a kill leaves it
+    convert_store.convert(source, str(out), dtype="int8")
+    assert "removing" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "s"]
+
+
+def test_of_two_that_write_a_folder_the_second_is_told(tmp_path):
+    with (
+        pytest.raises(DataError, match="exists already"),
+        progress.atomic_folder(tmp_path / "a"),
+        progress.atomic_folder(tmp_path / "a") as faster,
+    ):
+        (faster / "x").write_text("of the first")
+    assert leftovers(tmp_path) == ["a", "a/x"]
 
 
 def test_reads_of_a_block_are_neighbours(tmp_path, monkeypatch):
