@@ -9,7 +9,7 @@ and records are read as ranges of them (`remote_shards`).
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import xxhash
@@ -22,6 +22,8 @@ from input_pipeline.regions.spec import FeatureSpec
 __all__ = ["ORDERS", "FeatureSpec", "RegionStore", "RegionWriter", "split_paths"]
 
 ORDERS = ("stored", "confidence")
+# See `RegionStore.read_into`.
+Rank = Callable[[tuple[int, ...], np.ndarray, int], np.ndarray]
 
 
 def split_paths(paths: str | os.PathLike | Sequence[str]) -> list[str]:
@@ -194,6 +196,7 @@ class RegionStore:
         rows: np.ndarray,
         order: str = "stored",
         keep: np.ndarray | None = None,
+        rank: Rank | None = None,
     ) -> None:
         """Fills the arrays of `allocate` with records, features as stored and never cast.
 
@@ -203,6 +206,9 @@ class RegionStore:
           order: which regions come first and are kept: as "stored", or by "confidence", the
             largest class probability, background included (VL-BERT's order).
           keep: int [B, M], rows of `regions` to fill, row 0 included; None: R.
+          rank: asked for each image that has more regions than are kept: rank((b, m), boxes
+            [n, 4] in `order`, how many are kept) -> int [n]. The highest ranks are cut first and,
+            among equal ones, the last; those that stay keep their order.
 
         Raises:
           DataError: an unknown order, an order the spec cannot give, a damaged record.
@@ -225,7 +231,7 @@ class RegionStore:
                 place = np.unravel_index(at, rows.shape)
                 row = int(rows[place])
                 record = self._record(row, fetched[row]) if row in fetched else self.read(row)
-                self._fill(out, place, record, int(sizes[place]), order)
+                self._fill(out, place, record, int(sizes[place]), order, rank)
 
     def _prefetch(self, rows: np.ndarray) -> dict[int, np.ndarray]:
         """Prefetches records: local ones into the page cache, remote ones by concurrent reads.
@@ -255,6 +261,7 @@ class RegionStore:
         record: dict[str, np.ndarray],
         size: int,
         order: str,
+        rank: Rank | None,
     ) -> None:
         """Copies one record into the first `size` rows at out[...][place]."""
         # numpy moves 16-bit integers faster than it moves bfloat16.
@@ -267,7 +274,13 @@ class RegionStore:
             )
         chosen = None
         if order == "confidence":
-            chosen = np.argsort(-record["probs"][:, 0], kind="stable")[: size - 1]
+            chosen = np.argsort(-record["probs"][:, 0], kind="stable")
+        if rank is not None and size - 1 < len(record["boxes"]):
+            chosen = np.arange(len(record["boxes"])) if chosen is None else chosen
+            ranks = rank(place, record["boxes"][chosen], size - 1)
+            chosen = chosen[np.sort(np.argsort(ranks, kind="stable")[: size - 1])]
+        if chosen is not None:
+            chosen = chosen[: size - 1]
             target[0] = features[0]
             np.take(features, chosen + 1, axis=0, out=target[1:size], mode="clip")
         else:

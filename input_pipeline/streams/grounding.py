@@ -2,8 +2,8 @@
 
 Data sets refer to objects by boxes (VCR's objects, RefCOCO's candidates, Visual7W's choices). A
 store may hold exactly these, others from a detector, or both one after the other: each box is
-matched to the region that overlaps it most, so nothing depends on the order of the regions or on
-how many were kept.
+matched to the region that overlaps it most, so nothing depends on the order of the regions. Where
+an image has more regions than fit, `named` says which ones stay.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,10 @@ import numpy as np
 
 from core.errors import DataError
 from input_pipeline.streams import overlap
+from input_pipeline.streams.named import MIN_CANDIDATE_IOU, MIN_OBJECT_IOU, boxes_of
 
 NameOf = Callable[[int], str]
 Match = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]  # `overlap.match`
-
-MIN_OBJECT_IOU = 0.5  # a region with less does not show the object
-MIN_CANDIDATE_IOU = 0.8  # below 1, since files round their boxes
 
 
 def ground(batch: dict[str, np.ndarray], convention: str, name_of: NameOf) -> None:
@@ -54,7 +52,8 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of: NameOf) -> No
         batch["candidate_mask"] = _mask_of(rows, mask, whole_image=False)
     if "object_boxes" not in batch:
         return
-    rows = overlap.match(boxes[:, 0], mask[:, 0], _boxes(batch, "object_boxes"), MIN_OBJECT_IOU)
+    rows = overlap.match(boxes[:, 0], mask[:, 0], boxes_of(batch, "object_boxes"), MIN_OBJECT_IOU)
+    del batch["object_boxes"]
     if "token_region" in batch:
         # Number 0 stands for the whole image.
         of_number = np.concatenate([np.zeros_like(rows[:, :1]), rows], 1)
@@ -65,15 +64,10 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of: NameOf) -> No
         batch["region_label"] = _labels(mask, rows, batch.pop("object_classes"))
 
 
-def _boxes(batch: dict[str, np.ndarray], key: str) -> np.ndarray:
-    """[B, O, 4] of a flat array."""
-    flat = batch.pop(key)
-    return flat[:, : flat.shape[1] // 4 * 4].reshape(len(flat), -1, 4)
-
-
 def _rows(batch: dict[str, np.ndarray], key: str, match: Match, name_of: NameOf) -> np.ndarray:
     """int64 [B, O]: regions that show the boxes at a key of the batch, 0 for none."""
-    candidates = _boxes(batch, key)
+    candidates = boxes_of(batch, key)
+    del batch[key]
     rows = match(batch["boxes"][:, 0], batch["region_mask"][:, 0], candidates, MIN_CANDIDATE_IOU)
     lost = np.flatnonzero(candidates.any((1, 2)) & ~rows.any(1))
     if lost.size:

@@ -7,8 +7,9 @@ from ml_collections import ConfigDict
 
 from core.console import warn
 from core.errors import DataError
+from input_pipeline.regions.store import Rank
 from input_pipeline.schema import SpecialIds
-from input_pipeline.streams import limits, sampling
+from input_pipeline.streams import limits, named, sampling
 from input_pipeline.streams.plan import DrawSettings
 from input_pipeline.streams.source import Source
 from input_pipeline.texts.tables import TextTable
@@ -40,9 +41,10 @@ class TextReader:
 class RegionReader:
     """Region arrays of images."""
 
-    def __init__(self, source: Source, options: ConfigDict, where: str, image_margin: int):
+    def __init__(self, name: str, source: Source, options: ConfigDict, image_margin: int):
         self._source, self._store = source, source.store
-        self._options, self._where, self._image_margin = options, where, image_margin
+        self._where, self._block = f"stream {name!r}", f"config.streams.{name}"
+        self._options, self._image_margin = options, image_margin
 
     def images(self, rows: np.ndarray, more: tuple[np.ndarray, ...]) -> np.ndarray:
         """int64 [B, M] rows of the store: images of the examples, then [B, 1] each of `more`."""
@@ -59,7 +61,20 @@ class RegionReader:
         text, _ = limits.joint_lengths(longest, regions[:, 0], limit)
         return text, np.minimum(regions, limit - text[:, None])
 
-    def read(self, rows: np.ndarray, images: np.ndarray, keep: np.ndarray, width: int) -> Batch:
+    def always_kept(self) -> int:
+        """Regions of an image that are kept whatever the length of the text."""
+        options = self._options
+        beside = max(options.max_length - options.max_text, (options.max_length + 1) // 2)
+        return min(options.max_regions, beside)
+
+    def read(
+        self,
+        rows: np.ndarray,
+        images: np.ndarray,
+        keep: np.ndarray,
+        width: int,
+        texts: Batch | None = None,
+    ) -> Batch:
         """Region arrays [B, M, R = width].
 
         Args:
@@ -67,29 +82,41 @@ class RegionReader:
           images: int64 [B, M] rows of the store.
           keep: int [B, M] regions of an image, the whole image included.
           width: R.
+          texts: of the examples, with the boxes that name regions (`named.KEYS`).
 
         Raises:
           DataError: a record that cannot be read, naming the example.
+          ConfigError: an example names more regions than are kept.
         """
+        rank = self._rank(rows, texts or {})
         out = self._store.allocate(len(rows), images.shape[1], width)
         try:
-            self._store.read_into(out, images, self._options.order, keep)
+            self._store.read_into(out, images, self._options.order, keep, rank)
         except (DataError, OSError) as error:
-            self._read_one_by_one(out, rows, images, keep)
+            self._read_one_by_one(out, rows, images, keep, texts or {})
             warn(f"{self._where}: a batch was read at the second try after: {error}")
         # The whole image's, of the picture as it is: resized and mirrored with the others.
         out["boxes"][:, :, 0, 2:] = out["image_size"][..., ::-1] - self._image_margin
         return out
 
+    def _rank(self, rows: np.ndarray, texts: Batch) -> Rank | None:
+        """What settles which regions stay; None where examples name none."""
+        if texts.keys().isdisjoint(named.KEYS):
+            return None
+        table = self._source.table
+        return named.Named(texts, lambda i: table.text_id(int(rows[i])), self._block).rank
+
     def _read_one_by_one(
-        self, out: Batch, rows: np.ndarray, images: np.ndarray, keep: np.ndarray
+        self, out: Batch, rows: np.ndarray, images: np.ndarray, keep: np.ndarray, texts: Batch
     ) -> None:
         """Reads example by example, so that the one that fails can be named."""
         table = self._source.table
         for i, row in enumerate(rows):
-            one = {key: value[i : i + 1] for key, value in out.items()}
+            at = slice(i, i + 1)
+            one = {key: value[at] for key, value in out.items()}
+            rank = self._rank(rows[at], {key: value[at] for key, value in texts.items()})
             try:
-                self._store.read_into(one, images[i : i + 1], self._options.order, keep[i : i + 1])
+                self._store.read_into(one, images[at], self._options.order, keep[at], rank)
             except (DataError, OSError) as error:
                 name = table.text_id(int(row))
                 raise DataError(

@@ -11,7 +11,7 @@ from core.errors import DataError
 from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.regions.store import RegionStore, check_order
 from input_pipeline.schema import check_batch
-from input_pipeline.streams import grounding, limits, sampling
+from input_pipeline.streams import grounding, limits, named, sampling
 from input_pipeline.streams.companions import CompanionPicker, Companions
 from input_pipeline.streams.plan import (
     Draw,
@@ -24,6 +24,7 @@ from input_pipeline.streams.reading import Assemble, Batch, BoxTransform, Region
 from input_pipeline.streams.source import Source
 from input_pipeline.texts.tokenizer import Tokenizer
 
+CHUNK = 4096  # examples whose texts are looked through at a time
 # The options of a stream that change the content of its batches, and so its fingerprint.
 CONTENT = (
     "max_text",
@@ -94,12 +95,14 @@ class Stream:
         self._companions = CompanionPicker(name, source, rows, options, settings, other_image)
         self._texts = TextReader(source.table, assemble, self.special, options.max_text)
         if source.store is not None:
-            self._regions = RegionReader(source, options, self._where, settings.image_margin)
+            self._regions = RegionReader(name, source, options, settings.image_margin)
             self._boxes = BoxTransform(name, options, tokenizer.vocab, settings)
             if settings.training and options.block > 1:
                 # Blocks are of neighbours on disk; texts may come in another order than images.
                 rows = rows[np.argsort(source.images_of(rows)[:, 0], kind="stable")]
         self.num_examples, self._buckets = len(rows), limits.sizes(options)
+        if source.store is not None:
+            self._check_named(rows)
         if settings.training:
             parts = split_by_source(source, rows, settings.weights, self._where)
             self._plan = TrainingPlan(
@@ -139,6 +142,22 @@ class Stream:
             limits.check_without_images(where, self._options, other_image)
         else:
             check_order(self._options.order, self.store.spec)
+
+    def _check_named(self, rows: np.ndarray) -> None:
+        """Raises ConfigError where an example names more regions than its row has room for.
+
+        Regions are read only of those that may: told by the numbers of regions and boxes.
+        """
+        room, values = self._regions.always_kept(), self.source.table.values_of(rows[:1])
+        if values.keys().isdisjoint(named.KEYS):
+            return
+        crowded = rows[self.store.counts[self.source.images_of(rows)[:, 0]] + 1 > room]
+        for start in range(0, len(crowded), CHUNK):
+            part = crowded[start : start + CHUNK]
+            batch = self._texts.read(part, ()) | self.source.table.values_of(part)
+            for row in part[named.most(batch) + 1 > room]:
+                one = row[None]
+                self._read(Draw(one, one, np.ones(1, np.float32), self._buckets[-1]))
 
     def _fingerprint(self, rows: np.ndarray) -> str:
         options = {key: getattr(self._options, key) for key in CONTENT}
@@ -217,6 +236,7 @@ class Stream:
         tokens, keep = self._regions.kept(images, batch["text_mask"])
         limits.cut_text(batch, tokens, self.special.pad)
         limits.narrow(batch, draw.bucket.max_text)
-        batch.update(self._regions.read(draw.rows, images, keep, draw.bucket.max_regions))
+        width = draw.bucket.max_regions
+        batch.update(self._regions.read(draw.rows, images, keep, width, batch))
         grounding.ground(batch, self._options.iou, lambda i: self.text_id(draw.rows[i]))
         self._boxes.apply(batch, draw.counters)
