@@ -3,12 +3,7 @@
 python main.py --config=FILE [--workdir=DIR] [--mode=train|eval|predict|dry_run]
 """
 
-import os
 import sys
-
-# TensorFlow reads the input only; its start-up notices help nobody here.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 from absl import app, flags, logging
 from ml_collections import config_flags

@@ -10,11 +10,9 @@ text and image) and the model operations, 100 % being those of the full size. No
 or compiled.
 """
 
-import os
 import pathlib
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import jax

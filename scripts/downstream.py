@@ -17,7 +17,6 @@ import dataclasses
 import importlib
 import itertools
 import json
-import os
 import pathlib
 import statistics
 import sys
@@ -25,7 +24,6 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 

@@ -12,7 +12,6 @@ optimizer state and metrics of the two must be the same to the last bit: else th
 
 import argparse
 import json
-import os
 import pathlib
 import random
 import shutil
@@ -238,5 +237,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.exit(main())

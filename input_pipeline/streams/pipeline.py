@@ -295,9 +295,9 @@ class _Steps:
 
 
 def _tensorflow():
-    """TensorFlow, kept off the accelerators: it would take their memory from the model."""
+    """TensorFlow, which only reading ahead needs."""
     try:
-        import tensorflow as tf
+        from input_pipeline.tensorflow_modules import tf
     except ImportError as error:
         raise DataError(
             "reading ahead needs TensorFlow",
@@ -305,6 +305,4 @@ def _tensorflow():
             found=str(error),
             fix="pip install tensorflow-cpu, or call Stream.batch(draw) yourself",
         ) from error
-    for kind in ("GPU", "TPU"):
-        tf.config.set_visible_devices([], kind)
     return tf

@@ -115,8 +115,6 @@ if __name__ == "__main__":
     from core.flags import parse
 
     # As in main.py: TensorFlow's and Orbax' notices would bury the table.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     config_flags.DEFINE_config_file("config", None, "as for main.py", lock_config=True)
     flags.DEFINE_string("workdir", None, "as for main.py")
     flags.DEFINE_string("mode", "train", "as for main.py")

@@ -54,7 +54,7 @@ def build(
       config: TFDS config; empty: the first one.
       **options: of tfds.download.DownloadConfig.
     """
-    import tensorflow_datasets as tfds
+    from input_pipeline.tensorflow_modules import tfds
 
     built = _builder_class(declaration, __name__)(data_dir=data_dir, config=config or None)
     built.download_and_prepare(
@@ -135,11 +135,11 @@ def read_built(record: type, folder: str, split: str) -> Iterator[Any]:
       DataError: the table has no such split.
     """
     built_files(folder, split)
-    import tensorflow_datasets as tfds
+    from input_pipeline.tensorflow_modules import tfds
 
     table = tfds.builder_from_directory(folder)
     # One file after the other: TFDS would deal from sixteen in turn.
-    config = tfds.ReadConfig(interleave_cycle_length=1)
+    config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     data = table.as_dataset(split=split, shuffle_files=False, read_config=config)
     for example in data.as_numpy_iterator():
         yield decode(record, example)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from core.console import say
 from core.errors import DataError
 from input_pipeline.datasets.reading.declaration import Declaration
+from input_pipeline.tensorflow_modules import tfds
 
 
 def feature(kind: Any):

@@ -7,8 +7,6 @@ import pathlib
 from collections.abc import Iterable, Iterator
 
 import absl.logging
-import tensorflow as tf
-import tensorflow_datasets as tfds
 import xxhash
 
 from core import remote
@@ -25,6 +23,7 @@ from input_pipeline.datasets.scenes import (
     tasks,
 )
 from input_pipeline.regions import store as regions
+from input_pipeline.tensorflow_modules import tf, tfds
 from input_pipeline.texts import tokenizer
 from input_pipeline.texts.tables import Row
 
@@ -137,7 +136,8 @@ def _read(folder: pathlib.Path, split: str, columns: dict) -> Iterator[dict]:
     table = tfds.builder_from_directory(str(version))
     as_stored = {"picture": tfds.decode.SkipDecoding()} if "picture" in columns else None
     wanted = tfds.decode.PartialDecoding(columns, decoders=as_stored)
-    data = table.as_dataset(split=split, shuffle_files=False, decoders=wanted)
+    once = tfds.ReadConfig(try_autocache=False)
+    data = table.as_dataset(split=split, shuffle_files=False, decoders=wanted, read_config=once)
     options = tf.data.Options()
     options.deterministic = True
     yield from data.with_options(options).as_numpy_iterator()

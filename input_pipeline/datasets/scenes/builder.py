@@ -5,10 +5,10 @@ import io
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from input_pipeline.datasets.scenes import captions, detector, foreign, graph, render, settings
+from input_pipeline.tensorflow_modules import tfds
 
 _CHUNK = 64  # pictures whose features are computed together
 
