@@ -1,10 +1,12 @@
 """The one way to speak to whoever started the program."""
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+from core import disk
 from core.errors import UserError
 from core.messages import printable
 
@@ -44,8 +46,8 @@ def command(main: Callable[[Sequence[str]], int | None]) -> Callable[..., int]:
 
     Returns:
       main(argv=None) → exit status. A `UserError` is told on stderr without its traceback, with
-      the notes that were added to it, and gives 1; so does Ctrl-C, which gives 130. Other
-      exceptions are bugs and pass.
+      the notes that were added to it, and gives 1; so do files that cannot be used, full disks,
+      and Ctrl-C, which gives 130. Other exceptions are bugs and pass.
     """
 
     @functools.wraps(main)
@@ -58,5 +60,14 @@ def command(main: Callable[[Sequence[str]], int | None]) -> Callable[..., int]:
         except KeyboardInterrupt as error:
             warn("\n".join(["stopped", *getattr(error, "__notes__", ())]))
             return INTERRUPTED
+        except BrokenPipeError:  # whoever read the output has seen enough
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # Python flushes it at its end
+            return 1
+        except Exception as error:
+            found = disk.told(error)
+            if found is None:
+                raise
+            warn("\n".join([f"error: {found}", *getattr(error, "__notes__", ())]))
+            return 1
 
     return run

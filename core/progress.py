@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from core import lock, remote
+from core import disk, lock, remote
 from core.console import warn
 from core.errors import DataError
 
@@ -48,20 +48,31 @@ def atomic_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
     Args:
       path: of this machine, where its folder is made, or gs://.
+
+    Raises:
+      DataError: the disk is full or read-only.
     """
     path = remote.path(path)
     if remote.is_remote(path):
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory() as scratch, disk.explained(scratch):
             yield pathlib.Path(scratch, path.name)
             remote.upload(pathlib.Path(scratch, path.name), path)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with disk.explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            _remove(temporary)
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Removes a file or folder as far as that is possible: an error is on its way already."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _exists(folder: remote.Path) -> DataError:
@@ -87,7 +98,7 @@ def atomic_folder(
       last: the file that marks a complete folder on gs://, where folders cannot be renamed.
 
     Raises:
-      DataError: `folder` exists and `keep_existing` is False.
+      DataError: `folder` exists and `keep_existing` is False; the disk is full or read-only.
     """
     folder = remote.path(folder)
     if not keep_existing and folder.exists():
@@ -98,18 +109,24 @@ def atomic_folder(
             yield temporary
         return
     temporary = folder.with_name(f".{folder.name}.tmp-{uuid.uuid4().hex[:8]}")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
+    with disk.explained(folder):
         try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
-            if not (keep_existing and folder.is_dir()):
-                raise _exists(folder) from None  # another process was faster
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            _name(temporary, folder, keep_existing)
+        finally:
+            _remove(temporary)
+
+
+def _name(temporary: pathlib.Path, folder: pathlib.Path, keep_existing: bool) -> None:
+    """Gives a finished folder its name."""
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        if not (keep_existing and folder.is_dir()):
+            raise _exists(folder) from None  # another process was faster
 
 
 @contextlib.contextmanager
@@ -123,7 +140,10 @@ def alone(folder: str | os.PathLike) -> Iterator[None]:
     """
     folder = remote.path(folder)
     path = folder.with_name(f".{folder.name}.lock")
-    with lock.held(path, f"the new folder {folder}", fix="choose another path"):
+    with (
+        disk.explained(folder),
+        lock.held(path, f"the new folder {folder}", fix="choose another path"),
+    ):
         if not remote.is_remote(folder):
             for leftover in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.tmp-*")):
                 warn(f"removing {leftover}, which a process that was killed has left")

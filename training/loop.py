@@ -53,6 +53,7 @@ def run(config, workdir, mode: str = "train") -> dict:
     mesh = sharding.make_mesh(config.mesh)
     training = mode == "train"
     with (
+        disk.explained(workdir),
         runfolder.alone(workdir) if training else contextlib.nullcontext(),
         jax.set_mesh(mesh),
         signals.StopSignal() if training else contextlib.nullcontext() as stop,
@@ -60,7 +61,7 @@ def run(config, workdir, mode: str = "train") -> dict:
         from training import setup  # brings the input pipeline and, later, TensorFlow
 
         parts = setup.build(config, mesh)
-        with watchdog.watching(config.stall, workdir), disk.explained(workdir):
+        with watchdog.watching(config.stall, workdir):
             if training:
                 return train(config, workdir, parts, mesh, stop, ledger)
             work = dict(eval=modes.evaluate, predict=modes.predict)[mode]

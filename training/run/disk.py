@@ -1,7 +1,6 @@
 """The disk of the run folder: checked before work starts, and named in errors when it fails."""
 
 import contextlib
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,9 +9,8 @@ import jax
 from etils import epath
 
 from checkpoints.checkpoint import FOLDER
+from core import disk
 from core.errors import UserError
-
-_ERRORS = ("ENOSPC", "EDQUOT", "EROFS")  # no space, no quota, read-only
 
 
 class DiskError(UserError):
@@ -48,7 +46,7 @@ def explained(workdir) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        cause = _of_disk(error)
+        cause = disk.of_writing(error)
         if cause is None:
             raise
         raise DiskError(
@@ -56,17 +54,6 @@ def explained(workdir) -> Iterator[None]:
             f"  {_state(workdir)}\n"
             "  fix: free space and give the same command: it continues from the newest of them"
         ) from error
-
-
-def _of_disk(error: BaseException | None) -> BaseException | None:
-    """The first error of a disk among an error and those it came from."""
-    while error is not None:
-        name = errno.errorcode.get(error.errno) if isinstance(error, OSError) else None
-        # TensorStore raises a ValueError with the number's name in its text.
-        if name in _ERRORS or any(known in str(error) for known in _ERRORS):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _state(workdir) -> str:
