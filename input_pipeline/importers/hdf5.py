@@ -36,12 +36,15 @@ their image, go unnoticed; cut files and a damaged structure do not.
 """
 
 import argparse
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import h5py
 import numpy as np
 
 from core.errors import DataError
+from core.reading import attempt
 from input_pipeline.importers.base import Item, Part
 from input_pipeline.importers.formats import fields, hdf5_file, inputs
 from input_pipeline.importers.formats import record as records
@@ -104,18 +107,15 @@ class Layout:
             for part in inputs.count_parts(file, [self._nbytes[file]] * len(names), size, names)
         ]
 
-    def entries(self, part: Part) -> Iterator[tuple[str, tuple[str, dict[str, np.ndarray]]]]:
+    def entries(self, part: Part) -> Iterator[tuple[str, tuple[str, dict[str, Any]] | DataError]]:
         """See `base.Layout`; raw is (image id, {dataset: its piece for the image})."""
         path, kind = self._files[part.file], self._kinds[part.file]
         names = self._names[part.file]
         inputs.check_key(path, part, names)
         with hdf5_file.opened(path) as file:
             for row in range(part.start, part.stop):
-                name = names[row]
-                yield (
-                    f"{path}, record {row}",
-                    (name, hdf5_file.pieces(file, path, kind, row, name)),
-                )
+                where = f"{path}, record {row}"
+                yield where, attempt(where, functools.partial(_raw, file, path, kind, row, names))
 
     def parse(self, where: str, raw: tuple[str, dict[str, Any]]) -> Item:
         """See `base.Layout`."""
@@ -163,6 +163,12 @@ class Layout:
                 fix="pass --trim_zeros if they are padding",
             )
         return rows, ()
+
+
+def _raw(
+    file: h5py.File, path: str, kind: str, row: int, names: Sequence[str]
+) -> tuple[str, dict[str, Any]]:
+    return names[row], hdf5_file.pieces(file, path, kind, row, names[row])
 
 
 def _derived_size(where: str, pixels: np.ndarray, shares: np.ndarray) -> tuple[int, int]:

@@ -12,7 +12,9 @@ import numpy as np
 
 from core import safe_pickle
 from core.errors import DataError
+from core.reading import reading
 from input_pipeline.importers.formats import fields, inputs
+from input_pipeline.importers.formats.hdf5_data import Dataset, dataset, subgroup
 from input_pipeline.importers.formats.sizes import HEIGHT, WIDTH
 
 # Names of one thing in files of several makers; the first is what a piece calls it.
@@ -22,6 +24,7 @@ SHARES = ("spatial_features",)
 CLASSES = ("cls_prob",)
 COUNT = ("num_boxes",)
 IDS = ("image_ids", "image_id", "img_id")
+BOUNDS = ("pos_boxes",)  # first row and the one after the last of an image
 SIZE = ("size",)  # [2] or [1, 2] height, width
 PER_BOX = (FEATURES, PIXELS, SHARES, CLASSES)
 PER_IMAGE = (COUNT, HEIGHT, WIDTH)
@@ -34,25 +37,26 @@ def opened(path: str) -> Iterator[h5py.File]:
     Raises:
       DataError: none, cut short, or damaged as far as HDF5 notices while it is in use.
     """
-    try:
-        # HDF5 unpacks a chunk of rows whole; without room for it, once for each of its rows.
-        with h5py.File(path, "r", rdcc_nbytes=2**26) as file:
-            yield file
-    except DataError:
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise DataError(
+    with (
+        reading(
+            path,
             "not a readable HDF5 file",
-            where=path,
             expected="a whole HDF5 file",
-            found=f"{type(error).__name__}: {error}",
             fix="check the path, or copy the file again",
-        ) from error
+        ),
+        # HDF5 unpacks a chunk of rows whole; without room for it, once for each of its rows.
+        h5py.File(path, "r", rdcc_nbytes=2**26) as file,
+    ):
+        yield file
 
 
-def column(group: h5py.Group, names: Sequence[str]) -> h5py.Dataset | None:
-    """The first dataset of `names` that there is."""
-    return next((group[name] for name in names if isinstance(group.get(name), h5py.Dataset)), None)
+def column(group: h5py.Group, names: Sequence[str]) -> Dataset | None:
+    """The first dataset of `names` that there is.
+
+    Raises:
+      DataError: it leads to other files; see `hdf5_data`.
+    """
+    return next((found for name in names if (found := dataset(group, name)) is not None), None)
 
 
 def kind_of(file: h5py.File, path: str) -> str:
@@ -64,10 +68,10 @@ def kind_of(file: h5py.File, path: str) -> str:
     first = next(iter(file), "")
     features = column(file, FEATURES)
     if features is not None:
-        kind = "joined" if "pos_boxes" in file else "stacked"
+        kind = "joined" if column(file, BOUNDS) is not None else "stacked"
         _check_lengths(file, path, features, kind)
         return kind
-    if first and isinstance(file[first], h5py.Group):
+    if first and subgroup(file, first) is not None:
         return "groups"
     if any(name.endswith("_features") for name in file):
         return "keys"
@@ -80,11 +84,12 @@ def kind_of(file: h5py.File, path: str) -> str:
     )
 
 
-def _check_lengths(file: h5py.File, path: str, features: h5py.Dataset, kind: str) -> None:
+def _check_lengths(file: h5py.File, path: str, features: Dataset, kind: str) -> None:
     axes, images = 3, len(features)
-    if kind == "joined":
-        axes, images = 2, len(file["pos_boxes"])
-        fields.array(file["pos_boxes"][:1], path, "pos_boxes", (None, 2))
+    bounds = column(file, BOUNDS)
+    if kind == "joined" and bounds is not None:
+        axes, images = 2, len(bounds)
+        fields.array(bounds[:1], path, BOUNDS[0], (None, 2))
     if features.ndim != axes:
         raise DataError(
             "features have the wrong number of axes",
@@ -124,10 +129,10 @@ def names_of(file: h5py.File, path: str, kind: str, id_file: str) -> list[str]:
     if keyed is not None:
         names = [name.removesuffix(keyed) for name in file if name.endswith(keyed)]
     elif ids is not None:
-        values = enumerate(ids[()].tolist())
+        values = enumerate(ids.texts())
         names = [fields.image_id(v, f"{path}, {ids.name}[{i}]") for i, v in values]
     else:
-        rows = file["pos_boxes"] if kind == "joined" else column(file, FEATURES)
+        rows = column(file, BOUNDS if kind == "joined" else FEATURES)
         names = read_id_map(id_file, len(rows), path)
     if not names:
         raise DataError("an input has no images", where=path, expected="one or more", found="none")
@@ -173,8 +178,9 @@ def read_id_map(path: str, rows: int, source: str) -> list[str]:
 def bytes_an_image(file: h5py.File, kind: str, names: list[str]) -> int:
     """About the bytes of an image's features, by which parts are cut."""
     if kind in ("groups", "keys"):
-        sample = file.get(f"{names[0]}/features" if kind == "groups" else f"{names[0]}_features")
-        return max(1, getattr(sample, "nbytes", 1))
+        pattern = f"{names[0]}/{{}}" if kind == "groups" else f"{names[0]}_{{}}"
+        sample = column(file, [pattern.format(name) for name in FEATURES])
+        return 1 if sample is None else max(1, sample.nbytes)
     return max(1, column(file, FEATURES).nbytes // len(names))
 
 
@@ -186,13 +192,14 @@ def pieces(file: h5py.File, path: str, kind: str, row: int, name: str) -> dict[s
     """
     group, bounds, pattern = file, row, "{}"
     if kind == "groups":
-        group, bounds = file[name], ()
-        if not isinstance(group, h5py.Group):
+        found_group, bounds = subgroup(file, name), ()
+        if found_group is None:
             return {}
+        group = found_group
     elif kind == "keys":
         pattern, bounds = f"{name}_{{}}", ()
     elif kind == "joined":
-        start, stop = file["pos_boxes"][row].tolist()
+        start, stop = column(file, BOUNDS)[row].tolist()
         boxes = len(column(file, FEATURES))
         if not 0 <= start <= stop <= boxes:
             raise DataError(

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import tracemalloc
 
 import h5py
 import numpy as np
@@ -307,7 +308,7 @@ def test_damaged_data(tmp_path):
         for at in range(chunk.byte_offset, chunk.byte_offset + 8):
             data[at] ^= 0xFF
         path.write_bytes(data)
-        check_refused(tmp_path / "s", "hdf5", [path], r"not a readable HDF5 file")
+        check_refused(tmp_path / "s", "hdf5", [path], r"record 0.*filter|record 0.*checksum")
     with pytest.raises(DataError, match="nothing to import"):
         hdf5.Layout([])
 
@@ -322,3 +323,92 @@ def test_sizes_in_datasets_of_their_own(tmp_path):
     path = write(tmp_path / "a.hdf5", values)
     found = sorted(items(hdf5.Layout([path])), key=lambda item: IDS.index(item.image_id))
     check_items(found, IDS, IMAGES, classes=False)
+
+
+def unwritten_chunk(file):
+    """What a killed extraction leaves: room for all images, numbers of some."""
+    values = stacked()["features"]
+    del file["features"]
+    data = file.create_dataset("features", values.shape, "f4", chunks=(1, *values.shape[1:]))
+    data[:2] = values[:2]
+
+
+def unwritten(file):
+    shape = file["features"].shape
+    del file["features"]
+    file.create_dataset("features", shape, "f4")
+
+
+def virtual(file):
+    shape = file["features"].shape
+    layout = h5py.VirtualLayout(shape, "f4")
+    layout[:] = h5py.VirtualSource("gone.h5", "features", shape)
+    del file["features"]
+    file.create_virtual_dataset("features", layout)
+
+
+def external_storage(file):
+    values = stacked()["features"]
+    del file["features"]
+    file.create_dataset("features", values.shape, "f4", external=[("/etc/passwd", 0, 10**6)])
+
+
+def external_link(file):
+    del file["features"]
+    file["features"] = h5py.ExternalLink("other.h5", "/features")
+
+
+def link_over_a_link(file):
+    del file["features"]
+    file["other"] = h5py.ExternalLink("other.h5", "/")
+    file["features"] = h5py.SoftLink("/other/features")
+
+
+def circle(file):
+    del file["features"]
+    file["features"] = h5py.SoftLink("/features")
+
+
+@pytest.mark.parametrize(
+    "hide", [virtual, external_storage, external_link, link_over_a_link, circle]
+)
+def test_other_files_are_not_read(tmp_path, hide):
+    write(tmp_path / "other.h5", stacked())
+    path = write(tmp_path / "a.h5", stacked())
+    with h5py.File(path, "a") as file:
+        hide(file)
+    check_refused(tmp_path / "s", "hdf5", [path], r"leads to other files.*/(features|other)\n")
+
+
+def test_links_within_a_file_are_followed(tmp_path):
+    path = write(tmp_path / "a.h5", {"kept": 0, **stacked()})
+    with h5py.File(path, "a") as file:
+        file.move("features", "all")
+        file["features"] = h5py.SoftLink("/all")
+    check_store(tmp_path / "s", "hdf5", [path], IDS, IMAGES)
+
+
+@pytest.mark.parametrize("hide", [unwritten_chunk, unwritten])
+def test_numbers_that_were_never_written(tmp_path, hide):
+    path = write(tmp_path / "a.h5", stacked())
+    with h5py.File(path, "a") as file:
+        hide(file)
+    check_refused(tmp_path / "s", "hdf5", [path], r"never written.*/features.*did not finish")
+    if hide is unwritten_chunk:
+        settings = ImportSettings(on_bad="skip")
+        done = run.convert("hdf5", [path], tmp_path / "s", settings)
+        assert (done.images, done.skipped) == (2, 2)
+
+
+def test_declared_sizes_cost_nothing(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        shape = (1, 2**16, 2**13)  # 2 GB an image, packed twice into some kB
+        file["image_ids"], file["num_boxes"] = [1], [1]
+        data = file.create_dataset("features", shape, "f4", chunks=(1, 2**12, 2**13))
+        data.id.write_direct_chunk((0, 0, 0), b"x")
+    assert path.stat().st_size < 10**4
+    tracemalloc.start()
+    check_refused(tmp_path / "s", "hdf5", [path], "larger than any image's.*at most")
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
