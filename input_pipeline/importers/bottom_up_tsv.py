@@ -23,12 +23,13 @@ Files: https://github.com/peteanderson80/bottom-up-attention, https://github.com
 import argparse
 import base64
 import binascii
-import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from core.errors import DataError
+from core.messages import brief
 from input_pipeline.importers.base import Item, Part
 from input_pipeline.importers.formats import fields, inputs
 
@@ -89,7 +90,7 @@ class Layout:
         self._widths = {"boxes": 4, "features": feature_dim, "cls_prob": num_classes}
         self._orders = []
         for path in files:
-            at, line = next(inputs.lines(path, 0, os.path.getsize(path)), (0, b""))
+            at, line = inputs.first_line(path) or (0, b"")
             self._orders.append(column_order(line, f"{path}, byte {at}"))
 
     @staticmethod
@@ -105,11 +106,12 @@ class Layout:
         """Stretches of bytes; a line belongs to the part its first byte is in."""
         return inputs.line_parts(self._files, size)
 
-    def entries(self, part: Part) -> Iterator[tuple[str, tuple[tuple[str, ...], bytes]]]:
+    def entries(self, part: Part) -> Iterator[tuple[str, Any]]:
         """(where, (column names, line)) of each image."""
         path = self._files[part.file]
         for at, line in inputs.lines(path, part.start, part.stop):
-            yield f"{path}, byte {at}", (self._orders[part.file], line)
+            is_line = not isinstance(line, DataError)
+            yield f"{path}, byte {at}", (self._orders[part.file], line) if is_line else line
 
     def parse(self, where: str, raw: tuple[tuple[str, ...], bytes]) -> Item:
         """Decodes a line."""
@@ -139,17 +141,17 @@ class Layout:
         )
 
     def _number(self, row: dict[str, bytes], name: str, where: str) -> int:
-        # int() itself would take "1_000", and a float's "640.0" is not worth an error.
+        # A float's "640.0" is not worth an error.
         text = row[name].strip().removesuffix(b".0")
         if not text.isdigit():
             raise DataError(
                 f"the column {name!r} is no whole number",
                 where=where,
                 expected="digits",
-                found=repr(row[name])[:60],
+                found=brief(row[name]),
                 fix="check the order of the columns, or leave this line out",
             )
-        return int(text)
+        return fields.integer(text, where, name, 0)
 
     def _array(self, row: dict[str, bytes], name: str, n: int, where: str) -> np.ndarray:
         """[n, width] of a base64 column."""

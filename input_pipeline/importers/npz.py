@@ -23,12 +23,13 @@ import functools
 import itertools
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from core import npy
 from core.errors import DataError
+from core.reading import reading
 from input_pipeline.importers.base import Item, Part
 from input_pipeline.importers.formats import inputs
 
@@ -42,43 +43,40 @@ CHUNK = 2**20
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[zipfile.ZipFile]:
-    try:
-        with zipfile.ZipFile(path) as file:
-            yield file
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
+    with (
+        reading(
+            path,
             "not a readable .npz file",
-            where=path,
             expected="an .npz archive without pickled objects",
-            found=f"{type(error).__name__}: {error}",
             fix="check the path, or copy the file again",
-        ) from error
+        ),
+        zipfile.ZipFile(path) as file,
+    ):
+        yield file
 
 
 class _Member:
     """Rows of one array in a zip file, read forwards; the last one checks the file's CRC."""
 
     def __init__(self, file: zipfile.ZipFile, key: str):
-        self.stream = file.open(f"{key}.npy")
-        version = np.lib.format.read_magic(self.stream)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read is None:
-            raise ValueError(f"unknown version {version} of {key}.npy")
-        self.shape, fortran, self.dtype = read(self.stream)
+        info = file.getinfo(f"{key}.npy")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{key}.npy is compressed by method {info.compress_type}")
+        self.stream = file.open(info)
+        self.header = npy.read_header(self.stream)
+        self.shape, self.dtype = self.header.shape, self.header.dtype
         if self.dtype.hasobject:
             raise ValueError(f"{key}.npy holds pickled objects")
-        if fortran and len(self.shape) > 1:
+        if self.header.is_fortran and len(self.shape) > 1:
             raise ValueError(f"{key}.npy is in Fortran order, save np.ascontiguousarray of it")
+        if self.header.nbytes >= info.file_size:
+            raise ValueError(f"{key}.npy says {self.shape}, but has {info.file_size:,} bytes")
 
-    def rows(self, count: int) -> np.ndarray:
-        """The next rows."""
-        shape = (count, *self.shape[1:])
-        nbytes = int(np.prod(shape)) * self.dtype.itemsize
+    def rows(self, count: int, limit: int = inputs.MAX_RECORD) -> np.ndarray:
+        """The next rows, of at most `limit` bytes."""
+        shape, nbytes = (count, *self.shape[1:]), count * self.header.row_nbytes
+        if nbytes > limit:
+            raise ValueError(f"{self.stream.name} has {nbytes:,} bytes at once, over {limit:,}")
         data = self.stream.read(nbytes)
         if len(data) < nbytes:
             raise EOFError(f"{self.stream.name} ends early")
@@ -86,7 +84,7 @@ class _Member:
 
     def skip(self, count: int) -> None:
         """Reads over rows."""
-        left = count * int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        left = count * self.header.row_nbytes
         while left:
             read = len(self.stream.read(min(left, CHUNK)))
             if not read:
@@ -116,7 +114,7 @@ def head(path: str) -> tuple[dict[str, np.ndarray], dict[str, int]]:
             )
         members = {k: _Member(file, k) for k in (*REQUIRED, "cls_prob") if k in found}
         _check_shapes(path, members)
-        small = {key: members[key].rows(members[key].shape[0]) for key in SMALL}
+        small = {k: members[k].rows(members[k].shape[0], inputs.MAX_LIST) for k in SMALL}
     offset, boxes = small["offset"], members["boxes"].shape[0]
     if offset[0] != 0 or offset[-1] != boxes or (np.diff(offset.astype(np.int64)) < 0).any():
         raise DataError(

@@ -45,7 +45,7 @@ class Layout:
         self.feature_dim = feature_dim
         self._files = list(files)
         for path in files:
-            first = next(inputs.lines(path, 0, os.path.getsize(path)), None)
+            first = inputs.first_line(path)
             columns = 0 if first is None else first[1].count(b"\t") + 1
             if columns not in (2, 3):
                 raise _no_columns(path, columns)
@@ -64,7 +64,7 @@ class Layout:
         """See `base.Layout`."""
         return inputs.line_parts(self._files, size)
 
-    def entries(self, part: Part) -> Iterator[tuple[str, bytes]]:
+    def entries(self, part: Part) -> Iterator[tuple[str, bytes | DataError]]:
         """See `base.Layout`; raw is a line."""
         path = self._files[part.file]
         for at, line in inputs.lines(path, part.start, part.stop):

@@ -1,17 +1,24 @@
 """Reads official files (JSON, JSON lines, TSV; each also as .gz); errors name file and line."""
 
 import contextlib
+import functools
 import gzip
 import json
 import os
 import pathlib
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 from core import remote
 from core.errors import DataError
+from core.messages import brief, clip
 
+MAX_LINE = 2**26  # bytes; the longest real lines have some thousands
+# What a .gz file may unpack to where it is read whole: so many bytes, or so many times its own.
+MAX_UNPACKED, MAX_RATIO = 2**28, 100
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _KINDS = {
     str: "a string",
     int: "a whole number",
@@ -89,9 +96,12 @@ def decode(raw: bytes, where: str) -> str:
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        found = str(error)
+        value = json.loads(text)
+        if _SURROGATE.search(text):  # a pair of them is one character, half a pair is none
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except (ValueError, RecursionError, MemoryError) as error:
+        found = clip(str(error), 300) or type(error).__name__
         if isinstance(error, json.JSONDecodeError):
             found = f"{error.msg} at line {error.lineno} column {error.colno}: " + repr(
                 text[max(0, error.pos - 20) : error.pos + 40]
@@ -112,7 +122,19 @@ def read_json(path: str | os.PathLike) -> Any:
       DataError: not readable, not UTF-8, not JSON.
     """
     with opened(path) as file:
-        raw = file.read()
+        limit = -1
+        if str(path).endswith(".gz"):
+            packed = os.path.getsize(remote.local(path))
+            limit = max(MAX_UNPACKED, MAX_RATIO * packed)
+        raw = file.read(limit)
+        if limit >= 0 and file.read(1):
+            raise DataError(
+                "a packed file is far larger than it looks",
+                where=str(path),
+                expected=f"at most {limit:,} bytes unpacked",
+                found="more",
+                fix="unpack it (gunzip) if it is what it should be",
+            )
     return _parse(decode(raw, str(path)), str(path))
 
 
@@ -136,7 +158,15 @@ def lines(
     """
     with opened(path) as file:
         file.seek(start)
-        for number, raw in enumerate(file, first):
+        for number, raw in enumerate(iter(functools.partial(file.readline, MAX_LINE), b""), first):
+            if len(raw) == MAX_LINE:
+                raise DataError(
+                    "a line is too long",
+                    where=f"{path}:{number}",
+                    expected=f"fewer than {MAX_LINE:,} bytes",
+                    found="more",
+                    fix="check that this is the right file",
+                )
             if stop is not None and start >= stop:
                 return
             start += len(raw)
@@ -198,7 +228,7 @@ def check(value: Any, kind: type, where: str, name: str = "") -> Any:
             f"the value of {name!r} is of the wrong kind" if name else "an item is no such thing",
             where=where,
             expected=_KINDS[kind],
-            found=f"{type(value).__name__} {repr(value)[:60]}",
+            found=f"{type(value).__name__} {brief(value, 60)}",
             fix="check that this is the official file, or correct it",
         )
     return value
@@ -274,7 +304,7 @@ def number(text: str, where: str, name: str) -> str:
             found=repr(text)[:60],
             fix="check that this is the official file, or correct it",
         )
-    return str(int(text))
+    return text.lstrip("0") or "0"
 
 
 def need_number(item: dict, key: str, where: str) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,13 @@ from typing import Any
 import numpy as np
 
 from core.errors import DataError
+from core.messages import brief, clip
 
 DOUBLE = "these are float64: write float32"
+
+
+MAX_NUMBER = 2**31 - 1  # of pixels, boxes or rows; a store has 32 bits for it
+MAX_ITEMS = 2**21  # values of one image's JSON, each of which takes some 100 bytes in memory
 
 
 def pick(record: Mapping, names: Sequence[str], where: str) -> Any:
@@ -43,21 +49,24 @@ def integer(value: Any, where: str, field: str, low: int = 1) -> int:
     """A whole number, also as a numpy scalar, an array of one element, or its digits.
 
     Raises:
-      DataError: it is none, or below `low`.
+      DataError: it is none, below `low`, or above MAX_NUMBER.
     """
     number = value
     if isinstance(value, np.ndarray | np.generic) and value.size == 1:
         number = value.item()
+    # int() itself would take "1_000".
     if isinstance(number, bytes | str) and number.isascii() and number.isdigit():
-        number = int(number)
+        digits = number.lstrip(b"0" if isinstance(number, bytes) else "0")
+        number = int(digits or 0) if len(digits) <= len(str(MAX_NUMBER)) else MAX_NUMBER + 1
     if isinstance(number, float) and number.is_integer():
         number = int(number)
-    if isinstance(number, bool) or not isinstance(number, int) or number < low:
+    is_whole = isinstance(number, int) and not isinstance(number, bool)
+    if not is_whole or not low <= number <= MAX_NUMBER:
         raise DataError(
             f"the field {field!r} is no fitting number",
             where=where,
-            expected=f"a whole number >= {low}",
-            found=repr(value)[:80],
+            expected=f"a whole number >= {low}, at most {MAX_NUMBER:,}",
+            found=brief(value),
         )
     return number
 
@@ -68,9 +77,11 @@ def array(value: Any, where: str, field: str, shape: Sequence[int | None]) -> np
     Raises:
       DataError: another shape, or no real numbers.
     """
+    if not isinstance(value, np.ndarray):
+        _check_numbers(value, where, field, len(shape))
     try:
         out = np.asarray(value)
-    except ValueError as error:  # lists of several lengths
+    except (ValueError, OverflowError) as error:  # lists of several lengths
         raise bad_field(where, field, f"numbers of shape {tuple(shape)}", error) from error
     if out.size == 0 and out.ndim == 1 and len(shape) > 1:  # an empty list has no second axis
         out = out.reshape([0, *(size or 0 for size in shape[1:])])
@@ -85,6 +96,19 @@ def array(value: Any, where: str, field: str, shape: Sequence[int | None]) -> np
             found=f"{out.dtype} {out.shape}",
         )
     return out
+
+
+def _check_numbers(value: Any, where: str, field: str, axes: int) -> None:
+    """Raises DataError unless lists hold numbers alone: texts of one length each take much room."""
+    kinds = {type(value)} - {list, tuple}
+    items = value if not kinds else ()
+    for _ in range(axes):
+        kinds.update(map(type, items))
+        nested = [item for item in items if isinstance(item, list | tuple)]
+        items = itertools.chain.from_iterable(nested)
+    others = [kind for kind in kinds if not issubclass(kind, int | float | np.generic | np.ndarray)]
+    if wrong := [kind.__name__ for kind in others if kind not in (list, tuple)]:
+        raise bad_field(where, field, "numbers", f"values of type {', '.join(sorted(wrong))}")
 
 
 def floats(value: Any, where: str, field: str, shape: Sequence[int | None]) -> np.ndarray:
@@ -179,25 +203,36 @@ def _unwrapped(value: Any) -> Any:
     return value
 
 
-def json_value(data: bytes | str, where: str, kind: type = dict) -> Any:
+def json_value(
+    data: bytes | str, where: str, kind: type = dict, limit: int | None = MAX_ITEMS
+) -> Any:
     """A JSON value of a kind.
 
+    Args:
+      data: the JSON.
+      where: for messages.
+      kind: of the value.
+      limit: most values within it; None for a file of all images.
+
     Raises:
-      DataError: not UTF-8, malformed, or another kind of value.
+      DataError: not UTF-8, malformed, too much, or another kind of value.
     """
     try:
-        value = json.loads(data.decode("utf-8-sig") if isinstance(data, bytes) else data)
-    except (ValueError, RecursionError) as error:
+        text = data.decode() if isinstance(data, bytes) else data
+        if limit is not None and sum(map(text.count, ",[{")) > limit:
+            raise ValueError(f"more than {limit:,} values")
+        value = json.loads(text)
+    except (ValueError, RecursionError, MemoryError) as error:
         raise DataError(
             "not UTF-8" if isinstance(error, UnicodeDecodeError) else "malformed JSON",
             where=where,
             expected=f"JSON in UTF-8, a {kind.__name__}",
-            found=f"{type(error).__name__}: {error}",
+            found=f"{type(error).__name__}: {clip(str(error), 300)}",
             fix="copy the file again, or leave this image out",
         ) from error
     if not isinstance(value, kind):
         raise DataError(
-            "JSON of another kind", where=where, expected=kind.__name__, found=repr(value)[:60]
+            "JSON of another kind", where=where, expected=kind.__name__, found=brief(value)
         )
     return value
 
@@ -216,7 +251,7 @@ def image_id(value: Any, where: str) -> str:
             text.encode()  # file names and JSON can hold halves of surrogate pairs
     except UnicodeError as error:
         raise DataError(
-            "an image id is not UTF-8", where=where, expected="UTF-8", found=repr(value)[:80]
+            "an image id is not UTF-8", where=where, expected="UTF-8", found=brief(value)
         ) from error
     text = str(text) if isinstance(text, int) and not isinstance(text, bool) else text
     if not isinstance(text, str) or not text:
@@ -224,6 +259,6 @@ def image_id(value: Any, where: str) -> str:
             "an image id is neither text nor a whole number",
             where=where,
             expected="a non-empty text, or a whole number",
-            found=repr(value)[:80],
+            found=brief(value),
         )
     return text

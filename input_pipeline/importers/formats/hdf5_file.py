@@ -154,7 +154,9 @@ def read_id_map(path: str, rows: int, source: str) -> list[str]:
     with open(path, "rb") as file:
         data = file.read()
     is_json = path.endswith(".json")
-    value = fields.json_value(data, path, object) if is_json else safe_pickle.loads(data, path)
+    value = (
+        fields.json_value(data, path, object, None) if is_json else safe_pickle.loads(data, path)
+    )
     if isinstance(value, list):
         value = {name: row for row, name in enumerate(value)}
     if not isinstance(value, dict):

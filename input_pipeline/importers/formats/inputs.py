@@ -98,25 +98,18 @@ def line_parts(files: Sequence[str], size: int) -> list[Part]:
     ]
 
 
-def lines(path: str, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+def lines(path: str, start: int, stop: int) -> Iterator[tuple[int, bytes | DataError]]:
     """(first byte, line without its end) of each line that begins in [start, stop), none blank.
 
-    A byte order mark at the start of the file is not part of the first line.
-
-    Raises:
-      DataError: a line longer than any of this kind of file.
+    A byte order mark at the start of the file is not part of the first line. In place of a line
+    that is longer than any of this kind of file is the error.
     """
 
     def read() -> bytes:
         line = file.readline(MAX_LINE)
-        if len(line) == MAX_LINE:
-            raise DataError(
-                "a line is too long for a text file of regions",
-                where=f"{path}, byte {file.tell() - MAX_LINE}",
-                expected=f"less than {MAX_LINE} bytes",
-                found="more",
-                fix="check that this is the right file, unpacked",
-            )
+        if len(line) == MAX_LINE:  # the rest is passed over; what is there is long enough to tell
+            while (rest := file.readline(2**20)) and not rest.endswith(b"\n"):
+                pass
         return line
 
     with open(path, "rb") as file:
@@ -124,7 +117,32 @@ def lines(path: str, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
             file.seek(start - 1)
             read()  # the rest of the line before, or only its end
         while (at := file.tell()) < stop and (line := read()):
+            if len(line) == MAX_LINE:
+                yield (
+                    at,
+                    DataError(
+                        "a line is too long for a text file of regions",
+                        where=f"{path}, byte {at}",
+                        expected=f"less than {MAX_LINE:,} bytes",
+                        found="more",
+                        fix="check that this is the right file, unpacked, or leave this line out",
+                    ),
+                )
+                continue
             if at == 0:
                 line = unmarked(line, path)
             if line.strip():
                 yield at, line.rstrip(b"\r\n")
+
+
+def first_line(path: str) -> tuple[int, bytes] | None:
+    """(first byte, line) of the first line of a file that is not blank, None without one.
+
+    Raises:
+      DataError: it is longer than any of this kind of file.
+    """
+    for at, line in lines(path, 0, os.path.getsize(path)):
+        if isinstance(line, DataError):
+            raise line
+        return at, line
+    return None

@@ -9,12 +9,15 @@ Hidden files are left out (macOS puts `._x.json` beside `x.json` in its zips).
 
 import array
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NoReturn
 
 from core.errors import DataError
+from core.reading import reading
+from input_pipeline.importers.formats.inputs import MAX_RECORD
 
 _END = struct.Struct("<4s4H2IH")  # PK56, disks and counts, size and offset of the directory
 _END64 = struct.Struct("<4sQ2H2I4Q")
@@ -22,7 +25,7 @@ _LOCATOR = struct.Struct("<4sIQI")
 _ENTRY = struct.Struct("<4s6H3I5H2I")  # an entry of the directory, without name and extra fields
 _LOCAL = struct.Struct("<4s5H3I2H")  # the header before a member's bytes
 _BIG = 0xFFFFFFFF  # a 32-bit field that says: see the 64-bit one
-MAX_MEMBER = 2**30
+MAX_MEMBER = MAX_RECORD
 
 
 def list_files(
@@ -73,10 +76,16 @@ def list_files(
 def read_file(path: str) -> bytes | DataError:
     """The bytes of a file, or the error to raise when its image is parsed."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        return DataError("a file cannot be read", where=path, found=str(error))
+        with reading(path):
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
+                raise ValueError("no regular file")
+            if status.st_size > MAX_RECORD:
+                raise ValueError(f"{status.st_size:,} bytes, more than {MAX_RECORD:,}")
+            with open(path, "rb") as file:
+                return file.read(MAX_RECORD)
+    except DataError as error:
+        return error
 
 
 class FolderMembers:
@@ -124,8 +133,11 @@ class ZipMembers(Sequence):
                     self._at.append(at)
                     self.sizes.append(_places(entry, extra)[1])
                 at += _ENTRY.size + entry[10] + entry[11] + entry[12]
+            total = file.seek(0, os.SEEK_END)
         if not self._at:
             raise _empty(path, [suffix])
+        if sum(self.sizes) > total:
+            raise self._broken(f"members of {sum(self.sizes):,} bytes, packed, in {total:,}")
 
     def __len__(self) -> int:
         return len(self._at)
@@ -147,7 +159,7 @@ class ZipMembers(Sequence):
                 where = f"{self.path}@/{name}"
                 try:
                     data = _unpack(file, entry, name, extra)
-                except (ValueError, OSError, zlib.error, struct.error) as error:
+                except Exception as error:
                     data = DataError(
                         "a member of a zip is damaged",
                         where=where,
@@ -200,15 +212,13 @@ class ZipMembers(Sequence):
             raise self._broken(f"a damaged directory at byte {at}")
         entry = _ENTRY.unpack(data)
         rest = file.read(entry[10] + entry[11] + entry[12])
-        try:
-            name = _decode(rest[: entry[10]], entry)
-        except UnicodeDecodeError as error:
-            raise self._broken(f"a name that is not UTF-8 at byte {at}") from error
+        name = _decode(rest[: entry[10]], entry)
         return entry, name, rest[entry[10] : entry[10] + entry[11]]
 
 
 def _decode(name: bytes, entry: tuple) -> str:
-    return name.decode("utf-8" if entry[3] & 0x800 else "cp437")
+    """The name; bytes that are not UTF-8 are kept as halves of surrogate pairs, which no id has."""
+    return name.decode("utf-8" if entry[3] & 0x800 else "cp437", "surrogateescape")
 
 
 def _places(entry: tuple, extra: bytes) -> tuple[int, int, int]:

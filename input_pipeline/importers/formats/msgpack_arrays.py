@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 import msgpack
 import numpy as np
 
-from core.errors import DataError
+from core.reading import reading
 
+MAX_CONTAINERS = 2**17  # lists and maps of one record, each of some 100 bytes
 _DTYPE = re.compile(rb"[<>|=]?[biuf][1248]")
 
 
@@ -43,18 +44,29 @@ def loads(data: bytes, where: str) -> Any:
     """The value of a msgpack dump: texts as bytes, keys of maps as str, arrays as arrays.
 
     Raises:
-      DataError: cut short, damaged, no msgpack, or an array of objects.
+      DataError: cut short, damaged, no msgpack, an array of objects, or lists and maps without end.
     """
-    try:
+    left = MAX_CONTAINERS
+
+    def counted(container: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError(f"more than {MAX_CONTAINERS:,} lists and maps")
+        return container
+
+    with reading(
+        where,
+        "not a readable msgpack value",
+        expected="msgpack of plain values and numpy arrays",
+        fix="the record is damaged or was written by another serializer (pickle, pyarrow): "
+        "write it with TENSORPACK_SERIALIZE=msgpack, or as this layout's docstring says",
+    ):
         return msgpack.unpackb(
-            data, raw=True, strict_map_key=False, object_hook=_decode, ext_hook=_refuse
+            data,
+            raw=True,
+            strict_map_key=False,
+            object_hook=lambda record: _decode(counted(record)),
+            list_hook=counted,
+            ext_hook=_refuse,
         )
-    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
-        raise DataError(
-            "not a readable msgpack value",
-            where=where,
-            expected="msgpack of plain values and numpy arrays",
-            found=f"{len(data)} bytes, {type(error).__name__}: {error}",
-            fix="the record is damaged or was written by another serializer (pickle, pyarrow): "
-            "write it with TENSORPACK_SERIALIZE=msgpack, or as this layout's docstring says",
-        ) from error

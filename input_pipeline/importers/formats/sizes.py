@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from core.errors import DataError
+from core.messages import brief
 from input_pipeline.importers.formats import fields, inputs
 
 HEIGHT = ("height", "image_h", "image_height", "img_h")
@@ -159,14 +160,14 @@ def _object(value: Any, where: str) -> dict:
             "no size of an image",
             where=where,
             expected="an object with height and width",
-            found=repr(value)[:80],
+            found=brief(value),
         )
     return value
 
 
 def _from_json(path: str) -> Entries:
     with open(path, "rb") as file:
-        value = fields.json_value(file.read(), path)
+        value = fields.json_value(file.read(), path, limit=None)
     if not isinstance(value.get("images"), list):
         for name, record in value.items():
             where = f"{path}, key {name!r}"

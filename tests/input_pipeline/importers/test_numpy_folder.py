@@ -251,7 +251,7 @@ BAD = {
     "no regions": (single, NONE, "number of regions.*found: 0"),
     "outside": (single, {"bbox": [[0, 0, 90, 9]] * 2}, "outside its image"),
     "pair rows": (pair, {"features": np.ones((3, F))}, r"differ in number.*\[2, F\]"),
-    "pair of dicts": (pair, {"features": {"a": 1}}, r"'features'.*object"),
+    "pair of dicts": (pair, {"features": {"a": 1}}, r"'features'.*of type dict"),
     "json rows": (with_json, {"boxes": [[1, 2, 3], [1, 2, 3, 4]]}, r"'bbox'.*\(None, 4\)"),
     "json size": (with_json, {"width": None}, "lacks the field 'width'"),
     "npz rows": (npz, {"num_bbox": 3}, r"'num_boxes'.*2, as features.*3.*--num_boxes ignore"),
