@@ -1,13 +1,16 @@
 """Every evaluator of a run on one set of parameters, and the report at a run's end."""
 
+import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from core import remote
+from core import headings, remote
 from core.console import say
+from core.headings import PRIOR, Heading
 from evaluation import predict
 from evaluation.evaluators import Evaluator
 from runtime import sharding, signals
@@ -15,8 +18,8 @@ from runtime import sharding, signals
 
 def metrics_of(
     evaluators: Mapping[str, Evaluator], params: PyTree, workdir: remote.Path | None = None
-) -> dict[str, float]:
-    """{"evals/<evaluator>/<metric>": value} of every evaluator.
+) -> dict[str, float | None]:
+    """{"evals/<evaluator>/<metric>": value} of every evaluator; None where no label is known.
 
     Args:
       evaluators: by their names in the config.
@@ -39,19 +42,56 @@ def metrics_of(
     }
 
 
-def lines(step: int, values: Mapping[str, float]) -> str:
-    """Metrics for the console, one line per evaluator.
+def headings_of(evaluators: Mapping[str, Evaluator]) -> dict[str, Heading]:
+    """{"evals/<evaluator>/<metric>": what it is for people}."""
+    return {
+        f"evals/{name}/{metric}": heading
+        for name, evaluator in evaluators.items()
+        for metric, heading in evaluator.headings().items()
+    }
+
+
+def splits_of(evaluators: Mapping[str, Evaluator]) -> dict[str, dict[str, Any]]:
+    """{evaluator: {"split", "examples"}}: what each measures, by the data set's own name."""
+    return {
+        name: dict(split=evaluator.split, examples=evaluator.examples)
+        for name, evaluator in evaluators.items()
+        if evaluator.split
+    }
+
+
+def json_values(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The values for JSON, which knows neither NaN nor infinity: null."""
+    return {k: v if v is not None and math.isfinite(v) else None for k, v in values.items()}
+
+
+def lines(
+    step: int, values: Mapping[str, float | None], evaluators: Mapping[str, Evaluator]
+) -> str:
+    """Metrics for the console, one line per evaluator; shares in percent, with their priors.
 
     Args:
       step: that they are of.
       values: of `metrics_of`.
+      evaluators: that measured them.
     """
-    named: dict[str, list[str]] = {}
+    known, named = headings_of(evaluators), dict[str, list[str]]()
     for name, value in values.items():
         evaluator, metric = name.removeprefix("evals/").split("/", 1)
-        named.setdefault(evaluator, []).append(f"{metric} {value:.4g}")
+        if metric.endswith(PRIOR):
+            continue
+        heading = headings.of(name, known)
+        text = f"{metric} {heading.shown(value)}"
+        if value is not None and f"{name}{PRIOR}" in values:
+            text += f" (prior {heading.shown(values[name + PRIOR])})"
+        named.setdefault(evaluator, []).append(text)
+    splits = splits_of(evaluators)
     return "\n".join(
-        f"step {step} {evaluator}: " + ", ".join(texts) for evaluator, texts in named.items()
+        f"step {step} {evaluator}"
+        + (f" (split {splits[evaluator]['split']!r})" if evaluator in splits else "")
+        + ": "
+        + ", ".join(texts)
+        for evaluator, texts in named.items()
     )
 
 

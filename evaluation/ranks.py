@@ -6,7 +6,10 @@ it. So a model that gives every pair one score ranks last, in whatever order the
 
 import numpy as np
 
+from core.headings import PRIOR
+
 RECALLS = (1, 5, 10)
+IMAGES, TEXTS = "image_retrieval", "text_retrieval"  # what is ranked, in names of metrics
 
 
 def of_images(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
@@ -47,3 +50,22 @@ def summary(name: str, ranks: np.ndarray) -> dict[str, float]:
         f"{name}_median_rank": float(np.floor(np.median(ranks))),
         f"{name}_mean_rank": float(ranks.mean()),
     }
+
+
+def chance(own: np.ndarray, images: int) -> dict[str, float]:
+    """{"<recall>_prior": what a ranking at random reaches}.
+
+    Args:
+      own: int [N], number of each text's image; every image has one.
+      images: M, how many are ranked.
+    """
+    counts, texts = np.bincount(own, minlength=images), len(own)
+    found = {}
+    for k in RECALLS:
+        found[f"{IMAGES}_r{k}{PRIOR}"] = min(1.0, k / images)
+        # None of an image's n texts is among the first k of all: (N - n choose k) / (N choose k).
+        missed = np.ones(images)
+        for place in range(min(k, texts)):
+            missed *= np.maximum(texts - counts - place, 0) / (texts - place)
+        found[f"{TEXTS}_r{k}{PRIOR}"] = float(1 - missed.mean())
+    return found

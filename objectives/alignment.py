@@ -16,6 +16,7 @@ from vl_models.trunk import Trunk
 class Alignment(base.Objective):
     """Swaps the captions of a fraction of the rows; classifies match or mismatch (pooled state)."""
 
+    title = "masked pairs told right as match or mismatch"
     phase = base.Phase.SWAP_TEXTS
     abilities = frozenset({base.Ability.SCORE_PAIRS, base.Ability.JUDGE_PAIRS})
 
@@ -57,6 +58,12 @@ class Alignment(base.Objective):
 
     def loss(self, logits: Float[Array, "N 2"], batch: base.Arrays) -> base.Scalar:
         return (losses.cross_entropy(logits, batch["alignment_label"]) * batch["_weight"]).sum()
+
+    def guesses(self, batch: base.Arrays) -> dict[str, tuple[Float[Array, "..."], base.Scalar]]:
+        """The more frequent of match and mismatch."""
+        weight = batch["_weight"]
+        counts = losses.counts(batch["alignment_label"], weight, 2)
+        return {self.metric("accuracy"): (counts, weight.sum())}
 
     def metrics(self, logits: Float[Array, "N 2"], batch: base.Arrays) -> dict[str, base.Pair]:
         right = jnp.argmax(logits, -1) == batch["alignment_label"]

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Key
 from ml_collections import ConfigDict
 
 from core.errors import ConfigError, DataError
+from core.headings import Heading
 from input_pipeline.schema import FIELDS, SpecialIds
 from objectives import assemble, masking
 from vl_models.heads import HeadSpec
@@ -103,6 +104,7 @@ class Objective:
 
     Attributes:
       kind: its file's name.
+      title: what its accuracy counts, for people, such as "masked words predicted right".
       name: its name in the config; also of its loss and metrics.
       head_name: parameters are at `heads/<head_name>`; objectives may share a head.
       phase: when it corrupts the batch.
@@ -121,6 +123,7 @@ class Objective:
     """
 
     kind: ClassVar[str]
+    title: ClassVar[str] = ""
     abilities: frozenset[Ability] = frozenset()
     phase: Phase = Phase.SWAP_TEXTS
     named_by: str = ""
@@ -168,6 +171,40 @@ class Objective:
           [B, *shape] uniform in [0, 1).
         """
         return masking.uniform(masking.named(keys, f"{self.name}/{purpose}"), shape)
+
+    def headings(self) -> dict[str, Heading]:
+        """What its loss and its metrics are for people: {name: heading}."""
+        loss, (count, term) = f"loss of {self.name.replace('_', ' ')}", self.loss_terms
+        found = {name: Heading(text, "share") for name, text in self.shares().items()}
+        if count > 1:
+            found[self.mean_loss] = Heading(f"{loss}, mean over {count:,} {term}s")
+            loss += f", sum over {count:,} {term}s"
+        return {self.name: Heading(loss)} | found
+
+    @property
+    def loss_terms(self) -> tuple[int, str]:
+        """How many terms the loss of one example is the sum of, and what each is of."""
+        return 1, ""
+
+    @property
+    def mean_loss(self) -> str:
+        """Name of the loss's mean over its terms; "" where it is no sum."""
+        count, term = self.loss_terms
+        return f"{self.name}_loss_per_{term}" if count > 1 else ""
+
+    def shares(self) -> dict[str, str]:
+        """{metric that is a share from 0 to 1: what it is, in words}."""
+        return {self.metric("accuracy"): self.title} if self.title else {}
+
+    def guesses(self, batch: Arrays) -> dict[str, tuple[Float[Array, "..."], Scalar]]:
+        """What guessing reaches in a corrupted batch, beside which an accuracy is to be read.
+
+        Returns:
+          {metric: (sums, weight)}: the sum that each constant prediction gets, [outputs], of which
+          the best one counts over all examples; or what a choice at random gets, a scalar.
+        """
+        del batch
+        return {}
 
     def check_stream(self, stream: str, block: ConfigDict) -> None:
         """Stream options that would spoil the objective silently are errors here.

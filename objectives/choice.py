@@ -52,6 +52,7 @@ class Choice(classification.Classification):
         was trained on one segment alone (VL-BERT's VCR); "as_loaded" (ViLBERT).
     """
 
+    title = "examples whose right pair is chosen"
     named_by = ""
     whole_text = True  # the assembler cuts question and choice; regions never cost words
 
@@ -158,6 +159,11 @@ class Choice(classification.Classification):
     ) -> Float[Array, "B P"]:
         """[B, P], one per pair."""
         return head(self.pooled(outputs)).reshape(-1, len(self.pairs))
+
+    def guesses(self, batch: base.Arrays) -> dict[str, tuple[Float[Array, "..."], base.Scalar]]:
+        """Any of the pairs."""
+        weight = self.weight(batch)
+        return {self.metric("accuracy"): (weight / len(self.pairs), weight)}
 
     def pair_scores(self, logits: Float[Array, "N outputs"]) -> Float[Array, " N"]:
         return logits[:, 0]

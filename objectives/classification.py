@@ -37,6 +37,7 @@ class Classification(base.Objective):
       head: name of the parameters: "entailment" and "nlvr2" are the published ones.
     """
 
+    title = "examples classified right"
     predicts = True
     reads: tuple[str, ...] = ("label",)
     pairs: Pairs
@@ -88,6 +89,12 @@ class Classification(base.Objective):
             target = jax.nn.one_hot(label, logits.shape[-1])
             values = losses.binary_cross_entropy(logits, target).mean(-1)
         return (values * _weights(batch)).sum()
+
+    def guesses(self, batch: base.Arrays) -> dict[str, tuple[Float[Array, "..."], base.Scalar]]:
+        """The most frequent class."""
+        label, weights = jnp.maximum(batch["label"][:, 0], 0), _weights(batch)
+        classes = self.block.classes or len(self.output_names)
+        return {self.metric("accuracy"): (losses.counts(label, weights, classes), weights.sum())}
 
     def metrics(self, logits: Float[Array, "B C"], batch: base.Arrays) -> dict[str, base.Pair]:
         weights = _weights(batch)

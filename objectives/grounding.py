@@ -34,6 +34,7 @@ class Grounding(base.Objective):
         "over_half" (> 0.5, ViLBERT's); options of the data are right or wrong.
     """
 
+    title = "right choices"
     predicts = True
     reads = ("region_iou",)
 
@@ -84,6 +85,16 @@ class Grounding(base.Objective):
             self.metric("accuracy"): ((chosen * weight).sum(), weight.sum()),
             self.metric("upper_bound"): ((right.any(-1) * weight).sum(), weight.sum()),
         }
+
+    def shares(self) -> dict[str, str]:
+        bound = "examples with a right candidate among the regions"
+        return super().shares() | {self.metric("upper_bound"): bound}
+
+    def guesses(self, batch: base.Arrays) -> dict[str, tuple[Float[Array, "..."], base.Scalar]]:
+        """Any of the candidates."""
+        offered, weight = candidates(batch), _known(batch)
+        share = (self._right(batch) & offered).sum(-1) / jnp.maximum(offered.sum(-1), 1)
+        return {self.metric("accuracy"): ((share * weight).sum(), weight.sum())}
 
     def _right(self, batch: base.Arrays) -> Bool[Array, "B R"]:
         """Regions that are right to choose."""

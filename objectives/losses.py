@@ -115,3 +115,10 @@ def denominator(weights: Float[Array, "N G"], normalize: str) -> Float[Array, ""
 def mean(total: Num[Array, ""], weight: Num[Array, ""]) -> Float[Array, ""]:
     """total / weight, and 0 (never NaN) where nothing has a target."""
     return total / jnp.maximum(weight, 1e-9)
+
+
+def counts(
+    index: Int[Array, "*any"], weights: Float[Array, "*any"], size: int
+) -> Float[Array, " size"]:
+    """How much weight falls on each of `size` indices."""
+    return jnp.zeros(size).at[index.ravel()].add(weights.ravel())

@@ -23,6 +23,7 @@ GATHERED = ("masked_positions", "masked_targets", "masked_weight")
 class MaskedLanguage(base.Objective):
     """Predicts masked words from the states at their positions (VL-BERT §3.3, task 1)."""
 
+    title = "masked pieces of words predicted right"
     phase = base.Phase.MASK_WORDS
     abilities = frozenset({base.Ability.FILL_WORDS})
 
@@ -94,6 +95,18 @@ class MaskedLanguage(base.Objective):
         weight = batch["masked_weight"]
         known = masking.widths(WIDTHS, weight.shape[-1])
         return masking.at_narrowest(at, (weight > 0).sum(-1), known)
+
+    def shares(self) -> dict[str, str]:
+        over = "words over the cap of masked ones, left as they are"
+        return {self.metric("accuracy", "mlm"): self.title, self.metric("over_cap", "mlm"): over}
+
+    def guesses(self, batch: base.Arrays) -> dict[str, tuple[Float[Array, "..."], base.Scalar]]:
+        """The most frequent piece."""
+        weights = _rows(batch["masked_weight"])
+        counts = losses.counts(
+            _rows(batch["masked_targets"]), weights, self.data_info.special.vocab_size
+        )
+        return {self.metric("accuracy", "mlm"): (counts, weights.sum())}
 
     def metrics(self, logits: Float[Array, "N G V"], batch: base.Arrays) -> dict[str, base.Pair]:
         weights = _rows(batch["masked_weight"])

@@ -27,6 +27,7 @@ GATHERED = (
 class MaskedRegion(base.Objective):
     """Predicts classes or features of masked regions, most of which are hidden."""
 
+    title = "masked regions whose class is predicted right"
     phase = base.Phase.MASK_REGIONS
     hides_regions = True
 
@@ -148,6 +149,18 @@ class MaskedRegion(base.Objective):
 
         known = masking.widths(WIDTHS, weight.shape[-1])
         return masking.at_narrowest(at, (weight > 0).sum(-1), known)
+
+    def shares(self) -> dict[str, str]:
+        return {self.metric("accuracy", "mvrc"): self.title} if self.classes else {}
+
+    def guesses(self, batch: base.Arrays) -> dict[str, tuple[Float[Array, "..."], base.Scalar]]:
+        """The most frequent class."""
+        if not self.classes:
+            return {}
+        weights = _rows(batch["region_weight"])
+        best = _rows(batch["region_class_ids"], 2)[..., 0]  # largest first
+        counts = losses.counts(best, weights, self.data_info.num_classes)
+        return {self.metric("accuracy", "mvrc"): (counts, weights.sum())}
 
     def metrics(self, logits: Float[Array, "N R C"], batch: base.Arrays) -> dict[str, base.Pair]:
         weights = _rows(batch["region_weight"])

@@ -21,6 +21,7 @@ class ObjectClass(base.Objective):
       classes: COCO's 80 and the background in VCR, 81; the whole image is background, 0.
     """
 
+    title = "objects whose class is predicted right"
     reads = ("region_label",)
 
     def head(self, trunk: Trunk) -> HeadSpec:
@@ -54,6 +55,13 @@ class ObjectClass(base.Objective):
         label = jnp.broadcast_to(label, logits.shape[:-1])
         values = losses.cross_entropy(logits, label).mean(1)
         return (values * _weights(batch)).sum()
+
+    def guesses(self, batch: base.Arrays) -> dict[str, tuple[Float[Array, "..."], base.Scalar]]:
+        """The most frequent class."""
+        weights = _weights(batch)
+        label = jnp.maximum(batch["region_label"][:, 0], 0)
+        counts = losses.counts(label, weights, self.block.classes)
+        return {self.metric("accuracy"): (counts, weights.sum())}
 
     def metrics(self, logits: Float[Array, "B P R C"], batch: base.Arrays) -> dict[str, base.Pair]:
         right = (jnp.argmax(logits, -1) == batch["region_label"]).mean(1)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from core.errors import ConfigError, DataError
 from input_pipeline.schema import SpecialIds
-from objectives import assemble, base
+from objectives import assemble, base, losses
 from vl_models import layers
 from vl_models.heads import HeadSpec
 from vl_models.trunk import Trunk
@@ -40,6 +40,7 @@ class AnswerQuestions(base.Objective):
       head: name of the parameters; the published ones are "vqa" and "gqa" (their lists differ).
     """
 
+    title = "questions answered right, by the soft scores of the answers"
     predicts = True
     reads = ("answer_ids", "answer_scores")
     named_by = "answers"
@@ -113,6 +114,10 @@ class AnswerQuestions(base.Objective):
             f"{layer}/bias": base.InitialValue(np.zeros(len(pieces), np.float32), _WORDS, note),
         }
 
+    @property
+    def loss_terms(self) -> tuple[int, str]:
+        return len(self.output_names), "answer"
+
     def corrupt(self, batch: base.Arrays, keys: base.Keys) -> dict[str, Any]:
         del keys  # nothing is hidden
         return dict(batch)
@@ -140,6 +145,13 @@ class AnswerQuestions(base.Objective):
         score = jnp.where(batch["answer_ids"] == best, batch["answer_scores"], 0).sum(-1)
         weight = _weights(batch)
         return {self.metric("accuracy"): ((score * weight).sum(), weight.sum())}
+
+    def guesses(self, batch: base.Arrays) -> dict[str, tuple[Float[Array, "..."], base.Scalar]]:
+        """The one answer that scores best over all questions."""
+        weight = _weights(batch)
+        scores = batch["answer_scores"] * weight[:, None]
+        sums = losses.counts(jnp.maximum(batch["answer_ids"], 0), scores, len(self.output_names))
+        return {self.metric("accuracy"): (sums, weight.sum())}
 
     def predictions(self, logits: Float[Array, "B A"], batch: base.Arrays) -> dict[str, Array]:
         """The best answers, the best one first, and their probabilities: [B, TOP]."""

@@ -19,8 +19,10 @@ def evaluate(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
     params, step, source = starts.trained(config, workdir, parts, mesh)
     say(f"evaluating step {step} of {source}")
     values = evaluation.metrics_of(parts.evaluators, params, workdir)
-    say(evaluation.lines(step, values))
-    result = dict(step=step, source=source) | values
+    say(evaluation.lines(step, values, parts.evaluators))
+    result = dict(
+        step=step, source=source, splits=evaluation.splits_of(parts.evaluators)
+    ) | evaluation.json_values(values)
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -48,7 +50,7 @@ def predict(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
     values = {}
     if any(predictions.labelled(predictor.stream) for predictor in predictors.values()):
         values = evaluation.metrics_of(parts.evaluators, params, workdir)
-        say(evaluation.lines(step, values))
+        say(evaluation.lines(step, values, parts.evaluators))
     if jax.process_index() == 0 and config.predict.examples:
         path = predictions.write_report(workdir, predictors, shown, values)
         say(f"report: {path}")

@@ -23,6 +23,8 @@ class Parts:
       fingerprints: {stream: digest of its data}; a run only continues with the same.
       evaluators: {name: what measures parameters on a split}.
       predictors: predictors() → {stream: predictor} of the streams that predict.
+      loss_terms: {"<stream>/<objective>": (terms that its loss sums, what each is of)}, where there
+        are several.
       data_metadata: JSON saved with every checkpoint (feature spec, special ids, vocabulary file).
       priors: {slot: {"prior", "text_only"}}, how well marked words are guessed without the image.
       check_data: check_data(metadata of a checkpoint, its place, vocabulary=True) raises where the
@@ -38,6 +40,7 @@ class Parts:
     fingerprints: Mapping[str, str]
     evaluators: Mapping[str, Evaluator] = dataclasses.field(default_factory=dict)
     predictors: Callable[[], Mapping[str, Predictor]] = dict
+    loss_terms: Mapping[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
     data_metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check_data: Callable[..., None] = lambda metadata, where, vocabulary=True: None

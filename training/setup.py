@@ -110,6 +110,12 @@ class _Setup:
             fingerprints={name: stream.fingerprint for name, stream in self._streams.items()},
             evaluators={name: self._evaluator(name, block) for name, block in config.evals.items()},
             predictors=self._predictors,
+            loss_terms={
+                f"{name}/{objective.name}": objective.loss_terms
+                for name, found in self._model.streams.items()
+                for objective in found
+                if objective.mean_loss
+            },
             data_metadata=metadata,
             priors={k: v for one in data.values() for k, v in one.prepared.priors.items()},
             check_data=functools.partial(data_metadata.require_same, data),
@@ -183,7 +189,9 @@ class _Setup:
             other_image=kind.other_image,
         )
         self.digests[f"evals.{name}"] = stream.fingerprint
-        return kind(block, self._model, stream, self._place, self._config.seed)
+        made = kind(block, self._model, stream, self._place, self._config.seed)
+        made.split, made.examples = stream.split, stream.num_examples
+        return made
 
     def _predictor(self, name: str) -> predict.Predictor:
         stream = self._evaluation_stream(

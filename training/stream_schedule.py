@@ -21,7 +21,7 @@ class StreamSchedule(Protocol):
         """
         ...
 
-    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+    def evaluated(self, step: int, metrics: Mapping[str, float | None]) -> None:
         """Receives the result of an evaluation, which may change the state.
 
         Args:
@@ -45,7 +45,7 @@ class AllStreams:
     def streams(self, step: int) -> Sequence[str]:
         return self._names
 
-    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+    def evaluated(self, step: int, metrics: Mapping[str, float | None]) -> None:
         pass
 
     def state(self) -> dict[str, Any]:

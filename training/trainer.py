@@ -159,7 +159,9 @@ class Trainer:
         """Logs metrics since the last log line."""
         self._results.wait()
         total, skips = self._run.config.total_steps, self._skips
-        line = metrics.train_line(self._results.window, self._clock, self._peak)
+        line = metrics.train_line(
+            self._results.window, self._clock, self._peak, self._run.parts.loss_terms
+        )
         # A skipped update does not count in the schedule.
         line["train/learning_rate"] = float(self._learning_rate(self.step - skips.total))
         if skips.limit:
@@ -187,7 +189,7 @@ class Trainer:
         if not values:
             return False
         self.write_goodput()
-        say(evaluate.lines(self.step, values))
+        say(evaluate.lines(self.step, values, self._run.parts.evaluators))
         self._log.write(self.step, values)
         self._clock.pause(time.perf_counter() - began)
         self._schedule.evaluated(self.step, values)
@@ -241,7 +243,7 @@ class Trainer:
         if jax.process_index() == 0:
             path = run.workdir / "summary.json"
             path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-            say(summaries.table(summary))
+            say(summaries.table(summary, evaluate.headings_of(run.parts.evaluators)))
             say(run.ledger.line())
             say(f"done: {path}, {plot.draw(run.workdir)}")
         evaluate.write_report(
@@ -268,6 +270,7 @@ class Trainer:
             devices=f"{run.mesh.devices.size} × {run.mesh.devices.ravel()[0].device_kind}",
             mesh=dict(run.mesh.shape),
             best=self._best.record,
+            splits=evaluate.splits_of(run.parts.evaluators),
         )
 
     def _elapsed(self) -> float:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from core import remote
 from core.checks import Check, text, whole
 from core.errors import ConfigError
+from core.headings import Heading
 from evaluation.stream import EvaluationStream, Place
 from objectives.model import MultiTaskModel
 
@@ -36,12 +37,16 @@ class Evaluator(abc.ABC):
       files: folder in the run folder that it writes files to; "" for none.
       folder: WORKDIR/<files>/<its name in the config> where files are to be written (eval mode);
         None where they are not (training).
+      split: the data set's own name of what is measured; set by whoever builds the evaluator.
+      examples: of the split.
     """
 
     checks: ClassVar[Mapping[str, Check]] = {}
     other_image: ClassVar[bool] = False
     files: ClassVar[str] = ""
     folder: remote.Path | None = None
+    split: str = ""
+    examples: int = 0
 
     @classmethod
     def check(cls, block: ConfigDict, model: MultiTaskModel) -> None:
@@ -71,8 +76,16 @@ class Evaluator(abc.ABC):
         """
 
     @abc.abstractmethod
-    def run(self, params: PyTree) -> dict[str, float]:
-        """{metric: value} of parameters; every process of a job must call it."""
+    def run(self, params: PyTree) -> dict[str, float | None]:
+        """{metric: value} of parameters; every process of a job must call it.
+
+        A metric that no example of the split has a label for is None. `<metric>_prior` is what
+        guessing reaches of it.
+        """
+
+    def headings(self) -> dict[str, Heading]:
+        """What its metrics are for people."""
+        return {}
 
 
 def known() -> list[str]:

@@ -1,16 +1,20 @@
-"""Mean losses and metrics of a stream's objectives over a whole split."""
+"""Mean losses and metrics of a stream's objectives over a split, and what guessing reaches."""
 
 import collections
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from core.headings import PRIOR, Heading
 from evaluation import evaluators
 from evaluation.stream import EvaluationStream, Place
 from objectives import base, masking
 from objectives.model import MultiTaskModel
+from runtime import sharding
 
 
 class Evaluator(evaluators.Evaluator):
@@ -25,7 +29,9 @@ class Evaluator(evaluators.Evaluator):
         seed: int,
     ):
         self._stream, self._place = stream, place
+        self._priors: dict[str, float] | None = None
         name = block.stream
+        self._objectives = model.streams[name]
 
         @jax.jit
         def step(params: PyTree, batch: base.Arrays) -> dict[str, base.Pair]:
@@ -35,15 +41,56 @@ class Evaluator(evaluators.Evaluator):
             weights = model.weights(name, batch)
             return metrics | {key: (value, weights[key]) for key, value in sums.items()}
 
-        self._step = step
+        # Apart from the step, whose figures are the same to the last bit with it and without.
+        @jax.jit
+        def guess(batch: base.Arrays) -> dict[str, Any]:
+            keys = masking.row_keys(jax.random.key(seed), batch["example_index"])
+            batch = model.corrupt(name, batch, keys)
+            return {
+                key: found
+                for objective in model.streams[name]
+                for key, found in objective.guesses(batch).items()
+            }
 
-    def run(self, params: PyTree) -> dict[str, float]:
-        """{"<loss or metric>": mean over all examples}; 0 where nothing had a target."""
-        totals: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2))
-        for batch in self._stream.batches():
-            for name, pair in jax.device_get(self._step(params, self._place(batch))).items():
-                totals[name] += np.array(pair, np.float64)
+        self._step, self._guess = step, guess
+
+    def headings(self) -> dict[str, Heading]:
         return {
-            name.split("/", 1)[1]: float(total / weight) if weight else 0.0
+            name: heading
+            for objective in self._objectives
+            for name, heading in objective.headings().items()
+        }
+
+    def run(self, params: PyTree) -> dict[str, float | None]:
+        """{"<loss or metric>": mean over all examples}; None where none had a target."""
+        totals: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2))
+        guesses = None
+        for batch in self._stream.batches():
+            placed = self._place(batch)
+            for name, pair in jax.device_get(self._step(params, placed)).items():
+                totals[name] += np.array(pair, np.float64)
+            if self._priors is None:  # the same at every evaluation
+                found = self._guess(placed)
+                guesses = jax.tree.map(jnp.add, guesses, found) if guesses else found
+        if self._priors is None:
+            self._priors = _best(sharding.gathered(guesses))
+        out: dict[str, float | None] = {
+            name.split("/", 1)[1]: float(total / weight) if weight else None
             for name, (total, weight) in totals.items()
         }
+        for objective in self._objectives:
+            total = out.get(objective.name)
+            if objective.mean_loss:
+                out[objective.mean_loss] = (
+                    None if total is None else total / objective.loss_terms[0]
+                )
+        return out | self._priors
+
+
+def _best(guesses: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """{"<metric>_prior": what the best guess reaches}."""
+    return {
+        f"{name}{PRIOR}": float(sums.max() / weight)
+        for name, (sums, weight) in guesses.items()
+        if weight
+    }

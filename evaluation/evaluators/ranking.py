@@ -30,6 +30,7 @@ from core import remote
 from core.checks import Check, text, whole
 from core.console import say
 from core.errors import ConfigError, DataError
+from core.headings import Heading
 from core.progress import Progress
 from evaluation import evaluators, prediction_file, ranks, score_file
 from evaluation.stream import EvaluationStream, Place
@@ -106,7 +107,18 @@ class Evaluator(evaluators.Evaluator):
         self._head_name = self._scorer.head_name
         self._step = jax.jit(self._scores, static_argnames="shards")
 
-    def run(self, params: PyTree) -> dict[str, float]:
+    def headings(self) -> dict[str, Heading]:
+        found = {"texts": Heading("texts ranked"), "images": Heading("images ranked")}
+        for name, what in ((ranks.IMAGES, "the right image"), (ranks.TEXTS, "a right text")):
+            found |= {
+                f"{name}_r{k}": Heading(f"{what} among the first {k} (R@{k})", "share")
+                for k in ranks.RECALLS
+            }
+            found[f"{name}_median_rank"] = Heading(f"median rank of {what}")
+            found[f"{name}_mean_rank"] = Heading(f"mean rank of {what}")
+        return found
+
+    def run(self, params: PyTree) -> dict[str, float | None]:
         """Recalls (0 to 1) and ranks from 1, of text → image and of image → text; the counts.
 
         image_retrieval_{r1,r5,r10,median_rank,mean_rank}: of the image a text belongs to;
@@ -126,8 +138,9 @@ class Evaluator(evaluators.Evaluator):
             found = ranks.of_images(part, own)
             image_ranks |= dict(zip(texts.tolist(), found.tolist(), strict=True))
             totals.append(
-                ranks.summary("image_retrieval", found)
-                | ranks.summary("text_retrieval", ranks.of_texts(part, own))
+                ranks.summary(ranks.IMAGES, found)
+                | ranks.summary(ranks.TEXTS, ranks.of_texts(part, own))
+                | ranks.chance(own, len(images))
             )
         if self.folder and first:
             self._save(split, folds, scores, image_ranks)

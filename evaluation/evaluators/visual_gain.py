@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from core.checks import Check, one_of, whole
 from core.errors import ConfigError, DataError
+from core.headings import Heading
 from evaluation import bootstrap, evaluators
 from evaluation.stream import EvaluationStream, Place
 from input_pipeline.schema import TEXT_KEYS, SpecialIds
@@ -125,7 +126,18 @@ class Evaluator(evaluators.Evaluator):
 
         self._step = step
 
-    def run(self, params: PyTree) -> dict[str, float]:
+    def headings(self) -> dict[str, Heading]:
+        marked = "words that only the image tells" if self._words == "probe" else "words"
+        return {
+            "word_accuracy": Heading(f"{marked}, masked, filled in right", "share"),
+            "word_accuracy_other_image": Heading("the same with another image's regions", "share"),
+            "visual_gain": Heading("visual gain, the difference of the two", "points"),
+            "visual_gain_low": Heading("visual gain, lower end of its 95 % interval", "points"),
+            "visual_gain_high": Heading("visual gain, upper end of its 95 % interval", "points"),
+            "words": Heading("words masked"),
+        }
+
+    def run(self, params: PyTree) -> dict[str, float | None]:
         """Accuracies (0 to 1), their difference in points with its 95 % interval; number of words.
 
         Raises:
@@ -149,8 +161,8 @@ class Evaluator(evaluators.Evaluator):
         own, other = right[:, 0], right[:, 1]
         low, high = bootstrap.interval(100 * (own - other), image, self._seed)
         return {
-            "mlm_accuracy": float(own.mean()),
-            "mlm_accuracy_other_image": float(other.mean()),
+            "word_accuracy": float(own.mean()),
+            "word_accuracy_other_image": float(other.mean()),
             "visual_gain": float(100 * (own - other).mean()),
             "visual_gain_low": low,
             "visual_gain_high": high,

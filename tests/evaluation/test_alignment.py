@@ -42,10 +42,10 @@ def test_every_pair_of_real_examples_counts_once():
     evaluator = alignment.Evaluator(block, FixedTask(), Stream(), lambda batch: batch, 0)
     found = evaluator.run({})
     # own: right, right, wrong; foreign: right, wrong, right; the padding row does not count
-    assert found["alignment_accuracy_own"] == pytest.approx(2 / 3)
-    assert found["alignment_accuracy_foreign"] == pytest.approx(2 / 3)
-    assert found["alignment_accuracy"] == pytest.approx(4 / 6)
-    assert 0.5 <= found["alignment_accuracy_low"] < 4 / 6 < found["alignment_accuracy_high"] <= 1
+    assert found["pair_accuracy_own"] == pytest.approx(2 / 3)
+    assert found["pair_accuracy_foreign"] == pytest.approx(2 / 3)
+    assert found["pair_accuracy"] == pytest.approx(4 / 6)
+    assert 0.5 <= found["pair_accuracy_low"] < 4 / 6 < found["pair_accuracy_high"] <= 1
 
 
 def test_a_stream_without_the_objective_is_refused():

@@ -19,6 +19,7 @@ import numpy as np
 from checkpoints import checkpoint
 from checkpoints.damage import DamageError
 from core import remote
+from evaluation import evaluators
 from runtime import cluster, sharding, signals, watchdog
 from tests.training import fakes
 from training import loop
@@ -29,10 +30,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 40  # of the run that others are compared with
 
 
-class FakeEvaluator:
+class FakeEvaluator(evaluators.Evaluator):
     """A number that depends on the parameters, and one that does not."""
-
-    files = ""
 
     def __init__(self, at_batch, slow):
         self._at_batch, self._slow = at_batch, slow

@@ -84,8 +84,8 @@ def test_a_killed_run_ends_like_an_unbroken_one(tmp_path):
     summary = json.loads((whole / "summary.json").read_text())
     assert summary["train"]["loss"] < metrics.read(whole / metrics.FILE)[1]["train/loss"]
     assert summary["before"]["visual_gain"] == pytest.approx(0, abs=5)
-    for name in ("visual_gain", "mlm_accuracy", "mlm_accuracy_other_image", "mvrc_accuracy",
-                 "examples_per_second"):  # fmt: skip
+    for name in ("visual_gain", "word_accuracy", "word_accuracy_other_image", "mlm_accuracy",
+                 "mvrc_accuracy", "examples_per_second"):  # fmt: skip
         assert np.isfinite(summary[name])
     assert set(summary["losses"]) == {"masked_language", "masked_region"}
     assert 0 < summary["priors"]["all"]["prior"] < 1

@@ -198,7 +198,7 @@ def test_two_processes_train_vilbert_as_one(folder, tmp_path):
     require_same_curve(tmp_path / "two", tmp_path / "alone")
     assert out.count("step with new sizes") == 1
     last = metrics.read(tmp_path / "two" / FILE)[-1]
-    assert 0 < last["evals/alignment/alignment_accuracy"] < 1
+    assert 0 < last["evals/alignment/pair_accuracy"] < 1
 
 
 def predictions(workdir):

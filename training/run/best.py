@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from core.console import warn
 from core.errors import ConfigError
 
 
@@ -17,14 +18,15 @@ class BestMetric:
 
     def __init__(self, name: str, record: dict[str, Any] | None):
         """Starts without a record, or continues a checkpoint's; an empty name: no metric."""
-        self._name, self.record = name, record
+        self._name, self.record, self._told = name, record, False
 
-    def improved(self, step: int, values: Mapping[str, float]) -> bool:
+    def improved(self, step: int, values: Mapping[str, float | None]) -> bool:
         """Whether an evaluation is the best so far; it is the record then.
 
         Args:
           step: updates done. There is no checkpoint of step 0 to be the best.
-          values: {"evals/<name>/<metric>": value}.
+          values: {"evals/<name>/<metric>": value}, None where no label is known: then no checkpoint
+            is ever the best, which is said once.
 
         Raises:
           ConfigError: the metric is not among the values.
@@ -37,6 +39,15 @@ class BestMetric:
                 f"there are {sorted(values)}"
             )
         value = values[self._name]
+        if value is None:
+            if not self._told:
+                self._told = True
+                warn(
+                    f"{self._name} decides which checkpoint is the best, and no example of its "
+                    "split has a label: none will be kept as the best\n"
+                    "  fix: evaluate a split with labels, --config.data.eval_split"
+                )
+            return False
         if not step or not np.isfinite(value):
             return False
         if self.record and value <= self.record["value"]:

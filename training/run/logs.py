@@ -29,7 +29,7 @@ class Logs:
             config.wandb if first else "", remote.absolute(workdir), runfolder.plain(config)
         )
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
+    def write(self, step: int, values: Mapping[str, float | None]) -> None:
         """Adds {metric: value} of a step."""
         if self._writer:
             self._writer.write(step, values)

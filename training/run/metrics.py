@@ -117,15 +117,16 @@ class Writer:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         os.replace(temporary, self.path)
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line; a value that is no finite number becomes null."""
-        clean = {k: v if math.isfinite(v) else None for k, v in values.items()}
+    def write(self, step: int, values: Mapping[str, float | None]) -> None:
+        """One line; None, and a value that is no finite number, becomes null."""
+        clean = {k: v if v is not None and math.isfinite(v) else None for k, v in values.items()}
         line = {"step": step, "time": round(time.time(), 3)} | clean
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
         if self._board:
             for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+                if value is not None:
+                    self._board.add_scalar(name, value, step)
         if self._upload:
             self._upload.soon()
 
@@ -200,15 +201,25 @@ def untimed(line: Mapping) -> dict:
     return {k: v for k, v in line.items() if k not in timed and not k.startswith("goodput/")}
 
 
-def train_line(window: Window, clock: Clock, peak: float | None) -> dict[str, float]:
+def train_line(
+    window: Window,
+    clock: Clock,
+    peak: float | None,
+    loss_terms: Mapping[str, tuple[int, str]] | None = None,
+) -> dict[str, float]:
     """The "train/…" values of a log line.
 
     Args:
       window: of the steps since the last line.
       clock: of the same steps.
       peak: operations a second of all devices together, or None where it is not known.
+      loss_terms: {"<stream>/<objective>": (terms that its loss sums, what each is of)}; their mean
+        is "train/<stream>/<objective>_loss_per_<what>".
     """
     line = {}
+    for name, (count, term) in (loss_terms or {}).items():
+        if (total := window.means().get(f"loss/{name}")) is not None:
+            line[f"train/{name}_loss_per_{term}"] = total / count
     for name, value in window.means().items():
         if name.endswith("/filled"):
             line[f"train/{name.removesuffix('filled')}padding"] = 1 - value
@@ -235,7 +246,10 @@ def console_line(step: int, total: int, line: Mapping[str, float], eta: float | 
 
     parts = [f"step {step:>{len(str(total))}}/{total}"]
     parts.append(f"loss {names['loss']:.4f}" if "loss" in names else "every update left out")
-    parts += [f"{short(name)} {value:.3f}" for name, value in losses.items()]
+    for name, value in losses.items():
+        means = {k: v for k, v in names.items() if k.startswith(f"{name}_loss_per_")}
+        per = [f"{v:.4f} per {k.rpartition('_')[2]}" for k, v in means.items()]
+        parts.append(f"{short(name)} {value:.3f}" + f" ({', '.join(per)})" * bool(per))
     parts += [f"{short(name)} {100 * value:.1f}%" for name, value in shares.items()]
     parts.append(f"lr {names['learning_rate']:.2e}")
     if "gradient_norm" in names:
@@ -252,8 +266,8 @@ def console_line(step: int, total: int, line: Mapping[str, float], eta: float | 
     return " | ".join(parts)
 
 
-def last_evaluation(folder) -> dict[str, float]:
-    """{"evals/<name>/<metric>": value} as they were logged last; {} before any."""
+def last_evaluation(folder) -> dict[str, float | None]:
+    """{"evals/<name>/<metric>": value or None} as they were logged last; {} before any."""
     for line in reversed(read(folder / FILE)):
         values = {k: v for k, v in line.items() if k.startswith("evals/")}
         if values:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 
 from core import remote
+from core.headings import PRIOR
 from training.run import metrics
 
 
@@ -29,7 +30,9 @@ def draw(workdir: str | os.PathLike[str]) -> remote.Path | None:
 
     panels = {
         "training loss": curves(lambda n: n == "train/loss" or n.startswith("train/loss/")),
-        "accuracy": curves(lambda n: n.endswith("accuracy") or "accuracy_" in n),
+        "accuracy": curves(
+            lambda n: (n.endswith("accuracy") or "accuracy_" in n) and not n.endswith(PRIOR)
+        ),
     }
     figure = Figure(figsize=(11, 4), layout="constrained")
     FigureCanvasAgg(figure)

@@ -1,37 +1,40 @@
 """WORKDIR/summary.json and the table at the end of a run: metrics before and after training."""
 
+import collections
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core import tables
+from core import headings, tables
+from core.headings import NO_LABELS, PRIOR, Heading
 
 # Metrics that say how the data was packed, not what was learned.
 _BOOKKEEPING = ("filled", "mlm_over_cap")
+_EVALS = "evals/"
 
 
-def _by_evaluator(line: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """{"evals/validation/x": 1} → {"validation": {"x": 1}}."""
-    out: dict[str, dict[str, float]] = {}
-    for name, value in line.items():
-        kind, _, rest = name.partition("/")
-        evaluator, _, metric = rest.partition("/")
-        if kind == "evals" and metric not in _BOOKKEEPING:
-            out.setdefault(evaluator, {})[metric] = value
+def flat_names(names: Sequence[str]) -> dict[str, str]:
+    """What metrics are called without their evaluators: {"evals/validation/x": "x"}.
+
+    One that several evaluators give keeps the evaluator's name, "validation/x" and "test/x": a name
+    has one meaning.
+    """
+    metrics = collections.Counter(name.split("/", 2)[2] for name in names)
+    out = {}
+    for name in names:
+        metric = name.split("/", 2)[2]
+        out[name] = metric if metrics[metric] == 1 else name.removeprefix(_EVALS)
     return out
 
 
-def _figures(line: Mapping[str, float], objectives: Sequence[str]) -> dict[str, Any]:
-    """Metrics of one evaluation without their evaluators' names; the losses apart.
-
-    Where two evaluators have a metric of the same name, the one made for it counts, not the one
-    that runs the objectives: `mlm_accuracy` is the visual gain's, of whole words, and
-    `alignment_accuracy` that of pairs without masks.
-    """
+def _figures(
+    line: Mapping[str, float | None], flat: Mapping[str, str], objectives: Sequence[str]
+) -> dict[str, Any]:
+    """Metrics of one evaluation; the losses apart."""
     figures: dict[str, Any] = {"losses": {}}
-    evaluators = _by_evaluator(line).values()
-    for metrics in sorted(evaluators, key=lambda found: found.keys().isdisjoint(objectives)):
-        for name, value in metrics.items():
-            (figures["losses"] if name in objectives else figures)[name] = value
+    for name, short in flat.items():
+        metric = name.split("/", 2)[2]
+        if name in line and metric not in _BOOKKEEPING:
+            (figures["losses"] if metric in objectives else figures)[short] = line[name]
     return figures
 
 
@@ -50,10 +53,11 @@ def collect(
 
     Returns:
       Accuracies as shares (0 to 1), visual_gain and its interval in points (0 to 100), losses in
-      nats, of the last evaluation; `before`: the same at step 0; `train`: the last log line;
-      examples_per_second: the median over the log lines.
+      nats, of the last evaluation, None where no example has a label; `<metric>_prior`: what
+      guessing reaches; `before`: the same at step 0; `train`: the last log line;
+      examples_per_second: the median over the log lines. Names as of `flat_names`.
     """
-    evaluations = [x for x in lines if any(name.startswith("evals/") for name in x)]
+    evaluations = [x for x in lines if any(name.startswith(_EVALS) for name in x)]
     logged = [x for x in lines if "train/loss" in x]
     # The first line holds the compilation.
     rates = sorted(
@@ -61,7 +65,9 @@ def collect(
         for line in logged[1:] or logged
         if "train/examples_per_second" in line
     )
-    out = _figures(evaluations[-1], objectives) if evaluations else {}
+    names = dict.fromkeys(k for line in evaluations for k in line if k.startswith(_EVALS))
+    flat = flat_names(list(names))
+    out = _figures(evaluations[-1], flat, objectives) if evaluations else {}
     if rates:
         out["examples_per_second"] = rates[len(rates) // 2]
     if logged:
@@ -73,19 +79,38 @@ def collect(
     if priors:
         out["priors"] = dict(priors)
     if evaluations and evaluations[0]["step"] == 0:
-        out["before"] = _figures(evaluations[0], objectives)
+        out["before"] = _figures(evaluations[0], flat, objectives)
     return out
 
 
-def table(summary: Mapping[str, Any]) -> str:
-    """Metrics before and after training, for people."""
+def table(summary: Mapping[str, Any], known: Mapping[str, Heading] | None = None) -> str:
+    """Metrics before and after training, for people, beside what guessing reaches.
+
+    Args:
+      summary: of `collect`; with "splits", {evaluator: {"split", "examples"}}, it says of what.
+      known: {"evals/<evaluator>/<metric>": heading}, which says the units.
+    """
     after = _flat(summary)
     before = _flat(summary.get("before", {}))
     if not after:
         return "no evaluation"
-    rows = [("", "before", "after")]
-    rows += [(name, _text(before.get(name)), _text(value)) for name, value in after.items()]
-    lines = [tables.columns(rows, right=(1, 2))]
+    units = {short: (known or {})[name] for name, short in flat_names(list(known or {})).items()}
+    shown = {k: v for k, v in after.items() if not k.endswith(PRIOR)}
+    priors = {k.removesuffix(PRIOR): v for k, v in after.items() if k.endswith(PRIOR)}
+    rows = [("", "before", "after", *["prior"] * bool(priors))]
+    for name, value in shown.items():
+        heading = headings.of(name, units)
+        cells = [heading.shown(before[name]) if name in before else "", heading.shown(value)]
+        if priors:
+            cells.append(heading.shown(priors[name]) if name in priors else "")
+        rows.append((name, *cells))
+    lines = [tables.columns(rows, right=(1, 2, 3)[: len(rows[0]) - 1])]
+    for name, what in summary.get("splits", {}).items():
+        lines.append(f"{name}: split {what['split']!r}, {what['examples']:,} examples")
+    if priors:
+        lines.append("prior: the most frequent answer for all, or a choice at random")
+    if None in after.values():
+        lines.append(f"{NO_LABELS}: no example of the split has one for this metric")
     for slot, guess in summary.get("priors", {}).items():
         lines.append(
             f"marked words, {slot}: the most frequent one is right in {100 * guess['prior']:.1f} %,"
@@ -94,12 +119,18 @@ def table(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _flat(figures: Mapping[str, Any]) -> dict[str, float]:
+def _flat(figures: Mapping[str, Any]) -> dict[str, float | None]:
     """Losses and evaluation metrics of `_figures` in one dict."""
-    other = ("before", "train", "priors", "losses", "examples_per_second", "elapsed_seconds")
-    plain = {k: v for k, v in figures.items() if k not in other and isinstance(v, float)}
+    other = (
+        "before",
+        "train",
+        "priors",
+        "losses",
+        "examples_per_second",
+        "elapsed_seconds",
+        "best",
+    )
+    plain = {
+        k: v for k, v in figures.items() if k not in other and (v is None or isinstance(v, float))
+    }
     return {f"loss {k}": v for k, v in figures.get("losses", {}).items()} | plain
-
-
-def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"

@@ -51,10 +51,10 @@ class Tracker:
                 "  fix: wandb login, or WANDB_MODE=offline in the environment, or --config.wandb="
             ) from error
 
-    def write(self, step: int, line: Mapping[str, float]) -> None:
+    def write(self, step: int, line: Mapping[str, float | None]) -> None:
         """Adds {metric: value} of a step; lines of the same step are joined."""
         if self._run:
-            self._run.log(dict(line), step=step)
+            self._run.log({k: v for k, v in line.items() if v is not None}, step=step)
 
     def close(self) -> None:
         """Waits until everything is sent."""

@@ -25,6 +25,14 @@ def test_the_record_of_a_checkpoint_goes_on():
     assert best.improved(5, {NAME: 4.0})
 
 
+def test_without_labels_nothing_is_the_best_and_it_is_said_once(capsys):
+    best = BestMetric(NAME, None)
+    assert not best.improved(1, {NAME: None})
+    assert "no example of its split has a label" in "".join(capsys.readouterr())
+    assert not best.improved(2, {NAME: None})
+    assert not "".join(capsys.readouterr())
+
+
 def test_no_metric_is_never_better_and_an_unknown_one_is_refused():
     assert not BestMetric("", None).improved(1, {NAME: 1.0})
     with pytest.raises(ConfigError, match=r"(?s)checkpoint\.best.*'evals/x/y'.*accuracy"):
