@@ -281,6 +281,19 @@ def test_official_accuracy_by_type():
     assert found == pytest.approx({
         "accuracy": (4 + 4 * 0.6) / 21, "accuracy_number": 4 * 0.6 / 7, "accuracy_yes/no": 4 / 14,
     }, abs=1e-4)  # fmt: skip
+    # Without answers nothing is right or wrong; some without do not count.
+    stream.records = lambda: (Question(f"text{i}", "img1", "?") for i in range(21))
+    evaluator = answers.Evaluator(block, task, stream, jax.device_put, 0)
+    assert evaluator.run(1.0) == {"accuracy": None}
+    main = (Answer("yes", 1.0),)
+    stream.records = lambda: (
+        Question(f"text{i}", "img1", "?", main, given[0])
+        if i < 3
+        else Question(f"text{i}", "i", "?")
+        for i in range(21)
+    )
+    evaluator = answers.Evaluator(block, task, stream, jax.device_put, 0)
+    assert evaluator.run(1.0) == pytest.approx({"accuracy": 2 / 3, "accuracy_prior": 1}, abs=1e-4)
     stream.answers = ()
     with pytest.raises(ValueError, match="needs a data set of questions"):
         answers.Evaluator(block, task, stream, jax.device_put, 0)

@@ -154,7 +154,8 @@ def brute_force(scores, own):
 
 
 def without_counts(found):
-    return {key: value for key, value in found.items() if key not in ("texts", "images")}
+    left_out = ("texts", "images")
+    return {k: v for k, v in found.items() if k not in left_out and not k.endswith("_prior")}
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +203,21 @@ def test_ranks_worked_out_by_hand():
     assert found == {
         "x_r1": 0.5, "x_r5": 1.0, "x_r10": 1.0, "x_median_rank": 1.0, "x_mean_rank": 1.75,
     }  # fmt: skip
+
+
+def test_chance_is_that_of_many_random_scores():
+    rng, found = np.random.default_rng(0), []
+    for _ in range(400):
+        scores = rng.random((len(OWN), OWN.max() + 1))
+        found.append(
+            ranks.summary(ranks.IMAGES, ranks.of_images(scores, OWN))
+            | ranks.summary(ranks.TEXTS, ranks.of_texts(scores, OWN))
+        )
+    expected = ranks.chance(OWN, OWN.max() + 1)
+    assert expected["image_retrieval_r1_prior"] == pytest.approx(1 / 7)
+    for name, share in expected.items():
+        mean = np.mean([one[name.removesuffix("_prior")] for one in found])
+        assert share == pytest.approx(mean, abs=0.02), name
 
 
 def test_ranks_are_those_of_brute_force_with_ties():

@@ -122,6 +122,7 @@ def test_losses_and_accuracy_by_hand():
         assert float(task.weight(LABELS)) == 2
         right, weight = task.metrics(jnp.asarray(LOGITS), LABELS)["choice_accuracy"]
         assert (float(right), float(weight)) == (1, 2)
+        assert [float(x) for x in task.guesses(LABELS)["choice_accuracy"]] == [0.5, 2]
 
 
 def test_four_pairs_of_retrieval():

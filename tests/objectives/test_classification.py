@@ -50,6 +50,14 @@ def test_losses_and_accuracy_by_hand():
     assert float(task.loss(jnp.asarray(logits), none)) == float(task.weight(none)) == 0
 
 
+def test_guesses_by_hand():
+    batch = dict(
+        label=jnp.asarray([[0], [0], [2], [-1], [1]]), _weight=jnp.asarray([1.0, 1, 1, 1, 0])
+    )
+    sums, weight = make(classes=3).guesses(batch)["classification_accuracy"]
+    assert (sums.tolist(), float(weight)) == ([2, 0, 1], 3)
+
+
 def test_examples_without_label_or_with_one_image_are_refused():
     batch = dict(
         label=jnp.zeros((1, 1)), text_ids=jnp.zeros((1, 1, 4)), regions=jnp.zeros((1, 1, 2, 3))

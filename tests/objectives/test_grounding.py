@@ -124,6 +124,8 @@ def test_of_options_the_right_one_itself_must_be_chosen():
         found = make(block).metrics(logits, batch)
         assert [float(x) for x in found["grounding_accuracy"]] == [1, 3]
         assert [float(x) for x in found["grounding_upper_bound"]] == [2, 3]
+    # One of two candidates is right in each, where its region is there.
+    assert [float(x) for x in make().guesses(batch)["grounding_accuracy"]] == [1, 3]
     found = make().predictions(logits, batch)
     assert found["option"].tolist() == [0, 1, 1]
     row = {key: np.asarray(value)[0] for key, value in found.items()}

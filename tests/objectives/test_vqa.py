@@ -85,6 +85,27 @@ def test_loss_and_accuracy_by_hand():
     assert float(task.weight(batch)) == 2
     score, weight = task.metrics(logits, batch)["vqa_accuracy"]
     assert (float(score), float(weight)) == (pytest.approx(0.3 + 0.9), 2)
+    # Always "red" is right by 1.0, always "no" by 0.9.
+    sums, weight = task.guesses(batch)["vqa_accuracy"]
+    assert (sums.tolist(), float(weight)) == (pytest.approx([0.3, 0.9, 1.0]), 2)
+    assert (task.loss_terms, task.mean_loss) == ((3, "answer"), "vqa_loss_per_answer")
+    assert task.headings()["vqa"].text == "loss of vqa, sum over 3 answers"
+
+
+def test_questions_without_answers_count_nowhere():
+    block = config_file.get_config().objectives.vqa
+    task = vqa.AnswerQuestions("vqa", block, types.SimpleNamespace(lists=LISTS))
+    logits = jnp.asarray([[2.0, -1.0, 0.5], [0.0, 3.0, 0.0]])
+    batch = dict(
+        answer_ids=jnp.asarray([[-1, 0], [-1, 0]]),
+        answer_scores=jnp.zeros((2, 2)),
+        _weight=jnp.ones(2),
+    )
+    assert float(task.loss(logits, batch)) == float(task.weight(batch)) == 0
+    assert [float(x) for x in task.metrics(logits, batch)["vqa_accuracy"]] == [0, 0]
+    # An answer that is not listed is wrong, whatever is predicted.
+    batch["answer_ids"] = batch["answer_ids"].at[1].set(0)
+    assert [float(x) for x in task.metrics(logits, batch)["vqa_accuracy"]] == [0, 1]
 
 
 def test_data_without_an_answer_list_are_refused():
