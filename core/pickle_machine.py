@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from core.messages import clip
-from core.pickle_values import NAMES, Array, Dtype, Named, Refused
+from core.messages import brief, clip
+from core.pickle_values import NAMES, Array, Dtype, Named, Opaque, Refused
 
 MAX_DEPTH = 50  # of containers in each other; data sets have 5
 MAX_SAME_HASHES = 1000  # keys of one container with the same hash, each compared with the others
@@ -26,8 +26,23 @@ _MODULUS = 2**61 - 1  # whole numbers below it are their own hash
 class Machine:
     """Runs one pickle."""
 
-    def __init__(self, data: bytes):
-        self._data, self._at = data, 0
+    def __init__(
+        self,
+        data: bytes,
+        at: int = 0,
+        names: Mapping[tuple[str, str], Named] = NAMES,
+        persistent: Callable[[Any], Any] | None = None,
+    ):
+        """Makes the machine.
+
+        Args:
+          data: the pickle.
+          at: its first byte.
+          names: stand-ins of what it may name.
+          persistent: what stands for a persistent id; None: they are refused.
+        """
+        self._data, self._at = data, at
+        self._names, self._standing_for = names, persistent
         self.stack: list[Any] = []
         self._marks: list[list[Any]] = []  # stacks below the marks
         self.memo: dict[int, Any] = {}
@@ -53,6 +68,11 @@ class Machine:
             self._at += 1
             operations[code](self)
         return self._plain(self.stack.pop(), {}, 1)[0]
+
+    @property
+    def end(self) -> int:
+        """The first byte behind the pickle, after `run`."""
+        return self._at + 1
 
     # What the functions of `pickle_values` call (its `Machine`).
 
@@ -197,9 +217,16 @@ class Machine:
         """Pushes the stand-in of a name."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError("a name that is no text")
-        if (module, name) not in NAMES:
+        if (module, name) not in self._names:
             raise Refused(clip(f"{module}.{name}", 200))
-        self.push(NAMES[module, name])
+        self.push(self._names[module, name])
+
+    def persistent(self, found: Any) -> None:
+        """Pushes what stands for a persistent id."""
+        if self._standing_for is None:
+            raise Refused(f"the persistent id {brief(found)}")
+        self.spend(64)
+        self.push(self._standing_for(found))
 
     def call(self, function: Any, arguments: Any) -> None:
         """Calls a stand-in."""
@@ -234,7 +261,7 @@ class Machine:
             return value, 1
         if kind in (str, bytes, bytearray):
             return value, 1 + len(value) // 64
-        if isinstance(value, np.generic):
+        if isinstance(value, np.generic | Opaque):
             return value, 1
         if depth > MAX_DEPTH:
             raise ValueError(f"values are nested more than {MAX_DEPTH} deep")

@@ -84,6 +84,13 @@ class Array:
         self.value = _array(machine, data, dtype, shape, "F" if is_fortran else "C")
 
 
+class Opaque:
+    """A value of a reader's own that stands for a persistent id; it passes as it is."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+
 def _text(value: str | bytes) -> str:
     if not isinstance(value, str | bytes):
         raise ValueError(f"a text of type {type(value).__name__}")

@@ -13,13 +13,13 @@ is not.
 """
 
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from core.errors import DataError
-from core.messages import brief, clip
+from core.messages import clip
 from core.pickle_machine import Machine
-from core.pickle_values import Refused
+from core.pickle_values import NAMES, Named, Refused
 
 MAX_NUMBER = 128  # bytes of an integer
 _PLAIN = "plain values and numpy arrays"
@@ -55,10 +55,6 @@ def _quoted(text: bytes) -> str | bytes:
     if len(text) < 2 or text[:1] != text[-1:] or text[:1] not in b"'\"":
         raise ValueError("a string without quotes")
     return _string(codecs.escape_decode(text[1:-1])[0])
-
-
-def _persistent(machine: Machine, found: Any) -> NoReturn:
-    raise Refused(f"the persistent id {brief(found)}")
 
 
 def _refuse(name: str) -> Callable[[Machine], NoReturn]:
@@ -178,8 +174,8 @@ _OPERATIONS: dict[int, Callable[[Machine], object]] = {
         "o": _object,
         "R": _reduce,
         "b": lambda m: m.build(),
-        "P": lambda m: _persistent(m, m.line().decode(errors="replace")),
-        "Q": lambda m: _persistent(m, m.pop()),
+        "P": lambda m: m.persistent(m.line().decode(errors="replace")),
+        "Q": lambda m: m.persistent(m.pop()),
         "\x81": _refuse("NEWOBJ"),
         "\x92": _refuse("NEWOBJ_EX"),
         "\x82": _refuse("EXT1"),
@@ -191,20 +187,45 @@ _OPERATIONS: dict[int, Callable[[Machine], object]] = {
 }
 
 
-def loads(data: bytes, where: str) -> Any:
+def loads(
+    data: bytes,
+    where: str,
+    *,
+    names: Mapping[tuple[str, str], Named] = NAMES,
+    persistent: Callable[[Any], Any] | None = None,
+) -> Any:
     """The value of a pickle of any protocol, from Python 2 or 3.
 
     Args:
       data: the pickle.
       where: file and key or member, for messages.
+      names: stand-ins of what it may name (see `pickle_values`).
+      persistent: what stands for a persistent id; None: they are refused.
 
     Raises:
       DataError: a name, value or dtype that is not on the list (the message names it), data that
         is cut short or damaged, or values that take far more memory or time than the pickle is
         long.
     """
+    return load_at(data, 0, where, names=names, persistent=persistent)[0]
+
+
+def load_at(
+    data: bytes,
+    at: int,
+    where: str,
+    *,
+    names: Mapping[tuple[str, str], Named] = NAMES,
+    persistent: Callable[[Any], Any] | None = None,
+) -> tuple[Any, int]:
+    """(the value of a pickle that begins at a byte of `data`, the first byte behind it).
+
+    Raises:
+      DataError: see `loads`.
+    """
     try:
-        return Machine(data).run(_OPERATIONS)
+        machine = Machine(data, at, names, persistent)
+        return machine.run(_OPERATIONS), machine.end
     except Refused as error:
         raise DataError(
             "a pickle asks for something that is refused",

@@ -33,7 +33,7 @@ from core.console import command, say, warn
 from core.errors import DataError
 from core.progress import Progress
 from input_pipeline.importers.base import Item, entries_of, opened_layout, parts_of
-from input_pipeline.importers.formats import fields, msgpack_arrays
+from input_pipeline.importers.formats import fields, foreign, msgpack_arrays
 from input_pipeline.importers.formats import record as records
 from input_pipeline.importers.formats import sizes as image_sizes
 from input_pipeline.importers.formats.lmdb_file import LmdbLayout
@@ -80,7 +80,10 @@ class Layout(LmdbLayout):
 
 
 def _record(where: str, value: bytes) -> dict:
-    record = msgpack_arrays.loads(value, where)
+    try:
+        record = msgpack_arrays.loads(value, where)
+    except DataError as error:
+        raise foreign.explained(error, value, where, "msgpack lists of tensorpack") from error
     if isinstance(record, dict) and any(name in record for name in records.IDS):
         return record
     for names in (FIELDS, VOLTA):

@@ -34,10 +34,7 @@ the layout `grid`.
 """
 
 import argparse
-import io
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -46,7 +43,7 @@ import numpy as np
 from core import npy
 from core.errors import DataError
 from input_pipeline.importers.base import Item, Part
-from input_pipeline.importers.formats import fields, inputs
+from input_pipeline.importers.formats import fields, inputs, npz_file
 from input_pipeline.importers.formats import record as records
 from input_pipeline.importers.formats import sizes as image_sizes
 from input_pipeline.importers.formats.members import list_files, read_file
@@ -235,24 +232,5 @@ def _load_npz(where: str, data: bytes) -> dict[str, Any]:
     """The arrays of a file that are read; the others' names stand for themselves, unread."""
     wanted = (*records.FEATURES, *BOXES, *records.COUNT, *records.CLASSES,
               *image_sizes.HEIGHT, *image_sizes.WIDTH)  # fmt: skip
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            record = {name: file[name] if name in wanted else np.empty(0) for name in file.files}
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        AttributeError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise DataError(
-            "not a readable .npz file",
-            where=where,
-            expected="an .npz archive, its arrays without pickled objects",
-            found=f"{type(error).__name__}: {error}",
-            fix="copy the file again, or leave this image out",
-        ) from error
+    record = npz_file.load(data, wanted, where)
     return {name: value.item() if value.ndim == 0 else value for name, value in record.items()}

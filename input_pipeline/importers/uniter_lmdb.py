@@ -24,17 +24,14 @@ The files do not say how large an image is: `--sizes` names a file that does (se
 """
 
 import argparse
-import io
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from core.errors import DataError
 from input_pipeline.importers.base import Item
-from input_pipeline.importers.formats import fields, msgpack_arrays
+from input_pipeline.importers.formats import fields, foreign, msgpack_arrays, npz_file
 from input_pipeline.importers.formats.lmdb_file import LmdbLayout
 from input_pipeline.importers.formats.sizes import add_argument, lookup, read_sizes
 
@@ -80,7 +77,17 @@ class Layout(LmdbLayout):
     def parse(self, where: str, raw: tuple[bytes, bytes]) -> Item:
         """See `base.Layout`."""
         key, value = raw
-        record = _npz(where, value) if value[:2] == b"PK" else msgpack_arrays.loads(value, where)
+        is_npz = value[:2] == b"PK"
+        try:
+            if is_npz:
+                record = npz_file.load(value, READ, where)
+            else:
+                record = msgpack_arrays.loads(value, where)
+        except DataError as error:
+            if is_npz:
+                raise
+            expected = "msgpack maps, or .npz files"
+            raise foreign.explained(error, value, where, expected) from error
         if not isinstance(record, dict):
             raise DataError(
                 "a record is no map of arrays",
@@ -105,21 +112,6 @@ class Layout(LmdbLayout):
             if labels is None
             else fields.floats(labels, where, "soft_labels", (n, None)),
         )
-
-
-def _npz(where: str, value: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a .npz file in memory; pickled ones are refused."""
-    try:
-        with np.load(io.BytesIO(value), allow_pickle=False) as file:
-            return {name: file[name] for name in READ if name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            "not a readable .npz value",
-            where=where,
-            expected="an .npz file without pickled objects",
-            found=f"{len(value)} bytes, {type(error).__name__}: {error}",
-            fix="the record is damaged: leave this image out, or make it again",
-        ) from error
 
 
 def _fractions(where: str, value: object, n: int) -> np.ndarray:

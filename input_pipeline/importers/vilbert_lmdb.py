@@ -19,9 +19,9 @@ them. A value has
                       best class's score and not read
 
 where 12-in-1, MMF and VOLTA's conversions of HDF5 store numbers and arrays (of any float type),
-and the first ViLBERT and VOLTA the row of bottom-up attention's TSV file: all text, arrays as
-base64 of float32. Each value shows which it is. Pickles are read with `safe_pickle`, which runs
-nothing. Sizes that the records lack come from `--sizes`.
+the first ViLBERT and VOLTA the row of bottom-up attention's TSV file: all text, arrays as base64
+of float32; torch tensors are read as arrays. Each value shows which it is. Pickles are read with
+`safe_pickle`, which runs nothing. Sizes that the records lack come from `--sizes`.
 
 `--id_from` says what an image is called: `both` demands that record and key agree, or that one is
 the number of the other (VOLTA: 9 and COCO_train2014_000000000009; the key is taken); where a
@@ -33,10 +33,12 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from core import ids, safe_pickle
 from core.errors import DataError
 from input_pipeline.importers.base import Item
-from input_pipeline.importers.formats import fields
+from input_pipeline.importers.formats import fields, foreign, torch_file
 from input_pipeline.importers.formats import record as records
 from input_pipeline.importers.formats import sizes as image_sizes
 from input_pipeline.importers.formats.lmdb_file import LmdbLayout
@@ -87,13 +89,20 @@ class Layout(LmdbLayout):
     def parse(self, where: str, raw: tuple[bytes, bytes]) -> Item:
         """See `base.Layout`."""
         key, value = raw
-        record = safe_pickle.loads(value, where)
+        try:
+            load = torch_file.loads if value[:2] == b"PK" else torch_file.unpickle
+            record = load(value, where)
+        except DataError as error:
+            raise foreign.explained(error, value, where, "pickled dictionaries") from error
         if not isinstance(record, dict):
             raise DataError(
                 "a record is no dictionary",
                 where=where,
                 expected="a pickled dictionary",
-                found=type(record).__name__,
+                found=f"{type(record).__name__} {np.shape(record)}"
+                if isinstance(record, np.ndarray)
+                else type(record).__name__,
+                fix="features alone have no boxes and no size: write a dictionary of all of them",
             )
         # In Python 2's pickles, and in rows read as bytes, the keys can be either.
         record = {k.decode() if isinstance(k, bytes) else k: v for k, v in record.items()}

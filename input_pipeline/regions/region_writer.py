@@ -282,7 +282,13 @@ class RegionWriter:
             raise fail("features have the wrong shape", f"(n, {spec.feature_dim})", features.shape)
         n = len(features)
         if not 1 <= n <= spec.max_regions:
-            raise fail("the number of regions is out of range", f"1 to {spec.max_regions}", n)
+            more = f"import with --max_regions {n} or more, or leave out this image"
+            raise fail(
+                "the number of regions is out of range",
+                f"1 to {spec.max_regions}",
+                n,
+                *([more] if n else []),
+            )
         given = {"features": (features, (n, spec.feature_dim)), "boxes": (boxes, (n, 4))}
         for name, value, size, wanted in (
             ("class_probs", class_probs, (n, spec.num_classes), spec.num_classes > 0),
