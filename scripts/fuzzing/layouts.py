@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import pickle
+import tarfile
 import zipfile
 
 import numpy as np
@@ -173,6 +174,44 @@ def conceptual_lmdb(folder: pathlib.Path):
     return ["x.mdb"], {}
 
 
+def grid(folder: pathlib.Path):
+    for i in range(COUNT):
+        tensor = np.random.default_rng(i).standard_normal((4, F)).astype(np.float32)
+        header = {"x": {"dtype": "F32", "shape": [4, F], "data_offsets": [0, tensor.nbytes]}}
+        head = json.dumps(header).encode()
+        data = len(head).to_bytes(8, "little") + head + tensor.tobytes()
+        (folder / f"{i}.safetensors").write_bytes(data)
+    (folder / "sizes.tsv").write_text("".join(f"{i}\t{H}\t{W}\n" for i in range(COUNT)))
+    return ["."], dict(grid="2x2", sizes="sizes.tsv")
+
+
+def parquet(folder: pathlib.Path):
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    rows = [{key: getattr(v, "tolist", lambda v=v: v)() for key, v in row(i).items()}
+            for i in range(COUNT)]  # fmt: skip
+    table = pa.Table.from_pylist(rows)
+    pa.parquet.write_table(table, folder / "x.parquet", row_group_size=2)
+    return ["x.parquet"], {}
+
+
+def webdataset(folder: pathlib.Path):
+    with tarfile.open(folder / "x.tar", "w") as archive:
+        for i in range(COUNT):
+            made = image(i)
+            members = {"json": json.dumps(dict(height=H, width=W)).encode()}
+            for name, array in made.items():
+                out = io.BytesIO()
+                np.save(out, array)
+                members[f"{name}.npy"] = out.getvalue()
+            for ending, data in members.items():
+                info = tarfile.TarInfo(f"{i}.{ending}")
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    return ["x.tar"], {}
+
+
 def _lmdb(path: pathlib.Path, values: dict[bytes, bytes]) -> None:
     import lmdb
 
@@ -197,5 +236,8 @@ LAYOUTS = {
         uniter_lmdb,
         vilbert_lmdb,
         conceptual_lmdb,
+        grid,
+        parquet,
+        webdataset,
     )
 }

@@ -19,12 +19,19 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import h5py
 import numpy as np
 
 from core import npy
 from core.errors import DataError
 from core.reading import attempt, reading
-from input_pipeline.importers.formats import hdf5_file, npz_file, safetensors_file, torch_file
+from input_pipeline.importers.formats import (
+    hdf5_data,
+    hdf5_file,
+    npz_file,
+    safetensors_file,
+    torch_file,
+)
 from input_pipeline.importers.formats import record as records
 from input_pipeline.importers.formats import sizes as image_sizes
 from input_pipeline.importers.formats.members import list_files
@@ -234,48 +241,47 @@ def _npy(path: str, key: str, id_map: str) -> Source:
 
 
 def _hdf5(path: str, key: str, id_map: str) -> Source:
+    wanted = [key] if key else [GRIDS, *records.FEATURES]
+    suffix = f"_{key or GRIDS}"
     with hdf5_file.opened(path) as file:
-        suffix = f"_{key or GRIDS}"
-        stacked = hdf5_file.column(file, [key] if key else records.FEATURES)
+        stacked = hdf5_file.column(file, wanted)
+        keyed = [] if stacked is not None else [name for name in file if name.endswith(suffix)]
         if stacked is not None:
             names = hdf5_file.names_of(file, path, "stacked", id_map)
-            nbytes = [max(1, stacked.nbytes // max(len(names), 1))] * len(names)
+            size = stacked.nbytes // max(len(names), 1)
         else:
-            keyed = [name for name in file if name.endswith(suffix)]
             names = [name.removesuffix(suffix) for name in keyed] or list(file)
-            nbytes = [max(1, getattr(file.get(name), "nbytes", 2**16)) for name in keyed or names]
-        is_keyed = stacked is None and bool(keyed)
+            size = os.path.getsize(path) // max(len(names), 1)
+        is_stacked, is_keyed = stacked is not None, bool(keyed)
 
     def read(row: int) -> tuple[str, Record]:
         name = names[row]
         where = f"{path}, image {name!r}"
         with hdf5_file.opened(path) as file:
-            group, pattern = file, "{}"
-            wanted = [key] if key else [GRIDS, *records.FEATURES]
-            if stacked is not None:
-                found = hdf5_file.column(file, wanted)
-                return where, {"features": np.asarray(found[row])}
+            group, pattern, looked_for = file, "{}", wanted
+            if is_stacked:
+                return where, {"features": hdf5_file.column(file, wanted)[row]}
             if is_keyed:
                 pattern = f"{name}_{{}}"
-            elif isinstance(file.get(name), hdf5_file.h5py.Group):
-                group = file[name]
+            elif isinstance(inner := hdf5_data.member(file, name), h5py.Group):
+                group = inner
             else:
-                wanted = [name]
+                looked_for = [name]
             value = {
-                item: np.asarray(found[()])
-                for item in (*wanted, *SIZE)
+                item: found[()]
+                for item in (*looked_for, *SIZE)
                 if (found := hdf5_file.column(group, [pattern.format(item)])) is not None
             }
-            features = next((value[item] for item in wanted if item in value), None)
+            features = next((value[item] for item in looked_for if item in value), None)
             if features is None:
                 raise DataError(
                     "an image has no features",
                     where=where,
-                    expected=" or ".join(pattern.format(item) for item in wanted),
-                    found=f"{list(group)[:10]}",
+                    expected=" or ".join(pattern.format(item) for item in looked_for),
+                    found=list(group)[:10],
                     fix="name them: --key NAME",
                 )
-            sizes = {k: v for k, v in value.items() if k in SIZE and k not in wanted}
+            sizes = {k: v for k, v in value.items() if k in SIZE and k not in looked_for}
             return where, {**sizes, "features": features}
 
-    return Source(path, names, nbytes, read)
+    return Source(path, names, [max(1, size)] * len(names), read)
