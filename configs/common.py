@@ -84,7 +84,9 @@ def stream_block(
         max_length=64,  # text + regions are cut to this together, [END] not counted
         order="confidence",  # which regions are cut first: the least sure ("stored": the last)
         resize=(),  # (short, long) side the boxes are scaled to before the geometry embedding
-        flip="off",  # "boxes": the original's, geometry only; "boxes_and_words": left<->right too
+        # "boxes": half of the pictures are mirrored, geometry only; "boxes_and_words": and whole
+        # words left and right exchanged; "boxes_and_pieces": in longer words, too (VL-BERT's code)
+        flip="off",
         block=0,  # > 0: shuffle blocks of this many neighbours on disk (sequential reads)
         negatives=False,  # add another image's caption per example, for alignment
         # Batches of examples alike in size, cut to ((max_text, max_regions, max_length), ...), each

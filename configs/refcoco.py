@@ -11,6 +11,9 @@ beside `grounding_accuracy`; numbers compare only for the same candidates.
 
 Where the originals differ from each other or from what one expects:
 
+- VL-BERT reads the cleaned words and chooses among the annotated boxes, ViLBERT reads the sentences
+  as typed and chooses among the detector's: each model's default (data.expression,
+  data.candidates); compare the two with one setting for both.
 - VL-BERT lets rows that pad the batch win: never here. Both let the whole image compete: kept.
 - VL-BERT counts an overlap of exactly half as right, ViLBERT does not: each as it was.
 - Boxes' last pixels belong to them when overlaps are measured (stream option `iou`): kept.
@@ -45,6 +48,8 @@ def get_config(arg: str | None = None):
         config.data.records = "ground"
     else:
         config.data.train_split, config.data.eval_split = "train", "val"
+        if args.model == "vilbert":
+            config.data.update(expression="raw", candidates="detected")
     if args.size not in models.CPU_SIZES:
         presets.schedule(config, recipe, examples=presets.EXAMPLES["refcoco"])
     return config

@@ -17,7 +17,10 @@ Where the originals differ from the papers, or from what one expects:
 - VL-BERT names persons by a counter over all examples it happens to read, ViLBERT draws names
   that its cache then freezes: here a name follows from the question's id and the object.
 - VL-BERT cuts a question more with each choice, ViLBERT fails on long ones: a choice does not
-  change the others here; what is longer is cut.
+  change the others here; what is longer is cut. Of an answered question VL-BERT cuts the question
+  before the answer, and in its test split nothing at all: kept. ViLBERT cuts its end.
+- VL-BERT joins several objects by "and", ViLBERT by nothing: each as it was
+  (data.objects_with_and).
 - 12-in-1 tokenises word pieces once more ("##ing" becomes "#", "#", "ing"): not here.
 - 12-in-1 joins question and answer with [SEP] before a rationale, VL-BERT with nothing: nothing.
 - VL-BERT mirrors half of the pictures; stored features cannot be: streams.examples.flip="off".
@@ -59,6 +62,7 @@ def get_config(arg: str | None = None):
     choice = common.objective_block(
         "choice",
         loss=recipe.get("loss", "softmax"),
+        cut_first="question" if vlbert else "choice",
         dropout=0.1 if vlbert else 0.0,  # ViLBERT's is in its trunk
         head="choice" if vlbert else "ranking",
         head_init="alignment" if vlbert else "random",
@@ -76,6 +80,7 @@ def get_config(arg: str | None = None):
         config.streams.examples.update(max_text=text, max_regions=8, max_length=text + 8)
     elif args.data == "vcr":
         config.data.train_split, config.data.eval_split = "train", "val"
+        config.data.objects_with_and = vlbert
     if cpu:
         return config
     presets.schedule(config, recipe, examples=presets.EXAMPLES["vcr"], head=choice["head"])

@@ -5,7 +5,7 @@ with each of four rationales, on one image; words that mention an object carry i
 Retrieval (ViLBERT §3.2): a caption and its image against three pairs that do not fit.
 """
 
-import functools
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +38,7 @@ class Choice(classification.Classification):
     Block:
       pairs: "texts": each of `choices` texts with the one image; "retrieval": see RETRIEVAL.
       choices: texts of an example, K; 4 in VCR and in retrieval.
+      cut_first: which part of a too long pair is cut where both are equally long, see `Texts`.
       loss: "softmax" cross-entropy over the pairs (ViLBERT, VL-BERT's paper), or "sigmoid": binary
         cross-entropy, mean over pairs (VL-BERT's released configs).
       classifier: "1fc": one linear layer; "2fc": linear, ReLU, linear (VL-BERT's alternative).
@@ -60,7 +61,7 @@ class Choice(classification.Classification):
     def assembler(cls, block: ConfigDict) -> assemble.Assembler:
         if block.pairs == "retrieval":
             return assemble.caption
-        return functools.partial(assemble_choices, choices=block.choices)
+        return Texts(block.choices, block.cut_first)
 
     def __init__(self, name: str, block: ConfigDict, data_info: base.DataInfo):
         super().__init__(name, block, data_info)
@@ -182,72 +183,117 @@ class Choice(classification.Classification):
         ) | classification.known_label(row)
 
 
-def assemble_choices(
-    table: assemble.TextTable, rows: np.ndarray, special: SpecialIds, max_text: int, *, choices: int
-) -> dict[str, np.ndarray]:
+@dataclasses.dataclass(frozen=True)
+class Texts:
     """[CLS] question [SEP] choice [SEP] for each choice of a question.
 
-    What is too long is cut piece by piece off the end of the longer part, on a tie the choice.
-    VL-BERT keeps what one choice has cut off the question cut for the next ones; here choices do
-    not depend on each other.
+    What is too long is cut piece by piece off the end of the longer part. On a tie ViLBERT cuts
+    the choice, VL-BERT the question. Where the question comes with its answer, VL-BERT cuts the
+    question down to one piece before the answer, and in a split without labels nothing at all. It
+    keeps what one choice has cut off the question cut for the next ones; here choices do not
+    depend on each other.
 
-    Args:
-      table: text table; a question's choices are the rows after its own. Where words mention
-        regions, `gather` also returns token_region [B, width].
-      rows: int [B], of the questions.
-      special: ids of the special tokens.
-      max_text: T, special tokens included.
+    Attributes:
       choices: K.
-
-    Returns:
-      text_ids, text_mask, segment_ids (1 in the choice and its [SEP]), word_starts and, where
-      words mention regions, token_region: [B, K, T].
-
-    Raises:
-      DataError: a question with another number of choices.
+      cut_first: "choice" or "question".
     """
-    rows = np.asarray(rows)
-    found = table.followers(rows)
-    if (found != choices).any():
-        i = int(np.argmax(found != choices))
-        raise DataError(
-            "a question has another number of choices",
-            where=f"example {table.text_id(int(rows[i]))!r}",
-            expected=choices,
-            found=int(found[i]),
-            fix="set --config.objectives.<name>.choices of the stream's objective",
+
+    choices: int
+    cut_first: str = "choice"
+
+    def width(self, table: assemble.TextTable, rows: np.ndarray, max_text: int) -> int:
+        """T that a split needs: more than `max_text` where none of its texts may be cut.
+
+        Args:
+          table: see `__call__`.
+          rows: int [n], all questions of the split.
+          max_text: T of the stream.
+        """
+        question = table.gather(rows[:1], 1)
+        if self.cut_first == "choice" or "second" not in question:
+            return max_text
+        if (table.values_of(rows)["label"] >= 0).any():
+            return max_text
+        longest = max(table.longest(rows + 1 + i) for i in range(self.choices))
+        return max(max_text, table.longest(rows) + longest + 3)
+
+    def __call__(
+        self, table: assemble.TextTable, rows: np.ndarray, special: SpecialIds, max_text: int
+    ) -> dict[str, np.ndarray]:
+        """Text arrays of some questions.
+
+        Args:
+          table: text table; a question's choices are the rows after its own. Where words mention
+            regions, `gather` also returns token_region [B, width].
+          rows: int [B], of the questions.
+          special: ids of the special tokens.
+          max_text: T, special tokens included.
+
+        Returns:
+          text_ids, text_mask, segment_ids (1 in the choice and its [SEP]), word_starts and, where
+          words mention regions, token_region: [B, K, T].
+
+        Raises:
+          DataError: a question with another number of choices.
+        """
+        rows = np.asarray(rows)
+        found = table.followers(rows)
+        if (found != self.choices).any():
+            i = int(np.argmax(found != self.choices))
+            raise DataError(
+                "a question has another number of choices",
+                where=f"example {table.text_id(int(rows[i]))!r}",
+                expected=self.choices,
+                found=int(found[i]),
+                fix="set --config.objectives.<name>.choices of the stream's objective",
+            )
+        question, *choices = (table.gather(rows + i, max_text - 3) for i in range(self.choices + 1))
+        if self.cut_first == "question" and "second" in question:
+            question = table.gather(rows, max(max_text - 3, table.longest(rows)))
+        texts = [self._joined(question, choice, special, max_text) for choice in choices]
+        return {key: np.stack([text[key] for text in texts], axis=1) for key in texts[0]}
+
+    def _joined(
+        self,
+        first: dict[str, np.ndarray],
+        second: dict[str, np.ndarray],
+        special: SpecialIds,
+        max_text: int,
+    ) -> dict[str, np.ndarray]:
+        """Question and choice in one row, each array [B, T]."""
+        room, slots = max_text - 3, np.arange(max_text)
+        whole, two = first["lengths"][:, None], second["lengths"][:, None]
+        if self.cut_first == "question":
+            two = np.minimum(two, np.maximum(room - whole, (room + 1) // 2))
+            one = np.minimum(whole, room - two)
+        else:
+            one = np.minimum(whole, np.maximum(room - two, (room + 1) // 2))
+            two = np.minimum(two, room - one)
+        in_first = (slots >= 1) & (slots <= one)
+        in_second = (slots >= one + 2) & (slots < one + 2 + two)
+        end = (slots == one + 1) | (slots == one + 2 + two)
+        mask = slots <= one + 2 + two
+        # Pieces of the first part: its beginning; with an answer, the question's and the answer's.
+        pieces = np.broadcast_to(slots - 1, in_first.shape)
+        if self.cut_first == "question" and "second" in first:
+            before = first["second"][:, None]
+            kept = np.maximum(np.minimum(before, 1), before - (whole - one))
+            pieces = np.where(pieces < kept, pieces, pieces + before - kept)
+
+        def spread(key: str, outer: int) -> np.ndarray:
+            last = first[key].shape[1] - 1
+            a = np.take_along_axis(first[key], np.clip(pieces, 0, last), axis=1)
+            b = np.take_along_axis(second[key], np.clip(slots - one - 2, 0, room - 1), axis=1)
+            return np.where(in_first, a, np.where(in_second, b, outer)).astype(first[key].dtype)
+
+        text = np.where(end, special.sep, spread("ids", special.pad)).astype(np.int32)
+        text[:, 0] = special.cls
+        out = dict(
+            text_ids=text,
+            text_mask=mask,
+            segment_ids=(mask & (slots >= one + 2)).astype(np.int32),
+            word_starts=spread("word_starts", False) | end | (slots == 0),
         )
-    question, *answers = (table.gather(rows + i, max_text - 3) for i in range(choices + 1))
-    texts = [_joined(question, answer, special, max_text) for answer in answers]
-    return {key: np.stack([text[key] for text in texts], axis=1) for key in texts[0]}
-
-
-def _joined(
-    first: dict[str, np.ndarray], second: dict[str, np.ndarray], special: SpecialIds, max_text: int
-) -> dict[str, np.ndarray]:
-    """Two texts in one row, each array [B, T]; see `assemble_choices`."""
-    room, slots = max_text - 3, np.arange(max_text)
-    one, two = first["lengths"][:, None], second["lengths"][:, None]
-    one = np.minimum(one, np.maximum(room - two, (room + 1) // 2))
-    two = np.minimum(two, room - one)
-    in_first = (slots >= 1) & (slots <= one)
-    in_second = (slots >= one + 2) & (slots < one + 2 + two)
-    end = (slots == one + 1) | (slots == one + 2 + two)
-    mask = slots <= one + 2 + two
-
-    def spread(key: str, outer: int) -> np.ndarray:
-        a = first[key][:, np.clip(slots - 1, 0, room - 1)]
-        b = np.take_along_axis(second[key], np.clip(slots - one - 2, 0, room - 1), axis=1)
-        return np.where(in_first, a, np.where(in_second, b, outer)).astype(first[key].dtype)
-
-    text = np.where(end, special.sep, spread("ids", special.pad)).astype(np.int32)
-    text[:, 0] = special.cls
-    out = dict(
-        text_ids=text,
-        text_mask=mask,
-        segment_ids=(mask & (slots >= one + 2)).astype(np.int32),
-        word_starts=spread("word_starts", False) | end | (slots == 0),
-    )
-    if "token_region" in first:
-        out["token_region"] = spread("token_region", 0).astype(np.int32)
-    return out
+        if "token_region" in first:
+            out["token_region"] = spread("token_region", 0).astype(np.int32)
+        return out

@@ -66,6 +66,7 @@ class MultiTaskModel:
         self.dtype = DTYPES[config.dtype]
         self._blocks = {n: s for n, s in config.streams.items() if s.batch_size > 0}
         _check_lengths(config.model, self._blocks)
+        self._positions = config.model.positions
         # {stream: {(T, R): max_length}} of its buckets and of itself.
         self._lengths = {
             stream: {(text, regions): both for text, regions, both in limits.sizes(block)}
@@ -207,7 +208,16 @@ class MultiTaskModel:
 
     def _length(self, stream: str, batch: base.Arrays) -> int:
         """Most text tokens + regions of a batch's rows, by its T and R."""
-        return self._lengths[stream].get(limits.shape_of(batch), self._blocks[stream].max_length)
+        text, regions = limits.shape_of(batch)
+        if text + 2 > self._positions:
+            raise ConfigError(
+                f"stream {stream!r}: texts of {text} pieces need {text + 2} positions, "
+                f"config.model.positions is {self._positions}"
+            )
+        block = self._blocks[stream]
+        # An evaluation may have longer texts than the stream (`Stream`).
+        longer = max(0, text - block.max_text)
+        return self._lengths[stream].get((text, regions), block.max_length + longer)
 
     def head(
         self,

@@ -309,3 +309,23 @@ def test_zero_shot_has_the_head_of_pretraining():
     config = importlib.import_module("configs.retrieval").get_config("zero_shot=true")
     assert config.streams.examples.objectives == ("alignment",)
     assert config.evals.ranking.head == "alignment"
+
+
+def test_each_model_has_its_original_s_defaults():
+    """What differs between the originals in texts and candidates follows the model."""
+    from configs import refcoco, vcr
+
+    found = {
+        model: (
+            refcoco.get_config(f"model={model},data=refcoco").data,
+            vcr.get_config(f"model={model},data=vcr,task=rationales"),
+        )
+        for model in ("vlbert", "vilbert")
+    }
+    for model, wanted in (
+        ("vlbert", ("tokens", "gt", True, "question")),
+        ("vilbert", ("raw", "detected", False, "choice")),
+    ):
+        data, choices = found[model]
+        with_and, cut = choices.data.objects_with_and, choices.objectives.choice.cut_first
+        assert (data.expression, data.candidates, with_and, cut) == wanted

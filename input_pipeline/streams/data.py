@@ -108,7 +108,7 @@ class Data:
             table = self._table(
                 "corpus",
                 lambda: text_corpus.rows(files),
-                text_corpus.fingerprint(files),
+                text_corpus.corpus_fingerprint(files),
                 ", ".join(map(str, files)),
             )
             self._sources["corpus"] = Source(table, np.arange(len(table)))

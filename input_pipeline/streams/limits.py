@@ -14,7 +14,7 @@ from input_pipeline.regions.boxes import EDGES
 from input_pipeline.regions.store import ORDERS
 from input_pipeline.schema import FIELDS
 
-FLIPS = ("off", "boxes", "boxes_and_words")
+FLIPS = ("off", "boxes", "boxes_and_words", "boxes_and_pieces")
 # What the options of a stream must be.
 CHECKS = dict(
     images=checks.flag(),
@@ -188,7 +188,14 @@ def transform_boxes(
     boxes[~batch["region_mask"]] = 0
 
 
-def swap_words(arrays: dict[str, np.ndarray], flip: np.ndarray, left: int, right: int) -> None:
+def swap_words(
+    arrays: dict[str, np.ndarray],
+    flip: np.ndarray,
+    left: int,
+    right: int,
+    *,
+    inside_words: bool = False,
+) -> None:
     """Exchanges the words "left" and "right" in place in the texts of mirrored examples.
 
     Args:
@@ -196,13 +203,15 @@ def swap_words(arrays: dict[str, np.ndarray], flip: np.ndarray, left: int, right
       flip: bool [B].
       left: id of the piece "left".
       right: id of the piece "right".
+      inside_words: whether these pieces are exchanged in longer words, too, as VL-BERT does:
+        "leftover" becomes "rightover".
     """
     ids, starts = arrays["text_ids"], arrays["word_starts"]
-    # Whole words only: in "leftover" other pieces follow.
-    whole_word = starts.copy()
-    whole_word[..., :-1] &= starts[..., 1:] | ~arrays["text_mask"][..., 1:]
-    whole_word &= flip[:, None, None]
-    was_left, was_right = whole_word & (ids == left), whole_word & (ids == right)
+    swapped = np.broadcast_to(flip[:, None, None], ids.shape)
+    if not inside_words:  # in "leftover" other pieces follow
+        swapped = swapped & starts
+        swapped[..., :-1] &= starts[..., 1:] | ~arrays["text_mask"][..., 1:]
+    was_left, was_right = swapped & (ids == left), swapped & (ids == right)
     ids[was_left] = right
     ids[was_right] = left
 

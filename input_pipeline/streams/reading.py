@@ -147,7 +147,8 @@ class BoxTransform:
         self._resize, self._transforms = options.resize, options.resize or options.flip != "off"
         self._mirrors = settings.training and options.flip != "off"
         self._left_right = None
-        if options.flip != "boxes_and_words":
+        self._inside_words = options.flip == "boxes_and_pieces"
+        if options.flip not in ("boxes_and_words", "boxes_and_pieces"):
             return
         missing = [word for word in ("left", "right") if word not in vocab]
         if missing:
@@ -168,4 +169,4 @@ class BoxTransform:
         if self._transforms:
             limits.transform_boxes(batch, self._resize, flip, self._settings.image_margin)
         if self._left_right and flip is not None:
-            limits.swap_words(batch, flip, *self._left_right)
+            limits.swap_words(batch, flip, *self._left_right, inside_words=self._inside_words)

@@ -22,6 +22,7 @@ from input_pipeline.streams.plan import (
 )
 from input_pipeline.streams.reading import Assemble, Batch, BoxTransform, RegionReader, TextReader
 from input_pipeline.streams.source import Source
+from input_pipeline.texts.tables import TextTable
 from input_pipeline.texts.tokenizer import Tokenizer
 
 CHUNK = 4096  # examples whose texts are looked through at a time
@@ -92,6 +93,9 @@ class Stream:
         self._where, self._checked = f"stream {name!r}", False
         rows = source.rows[: settings.overfit or None]
         self._check(rows, other_image)
+        if not settings.training:
+            options = _with_whole_texts(options, assemble, source.table, rows)
+            self._options = options
         self._companions = CompanionPicker(name, source, rows, options, settings, other_image)
         self._texts = TextReader(source.table, assemble, self.special, options.max_text)
         if source.store is not None:
@@ -240,3 +244,22 @@ class Stream:
         batch.update(self._regions.read(draw.rows, images, keep, width, batch))
         grounding.ground(batch, self._options.iou, lambda i: self.text_id(draw.rows[i]))
         self._boxes.apply(batch, draw.counters)
+
+
+def _with_whole_texts(
+    options: ConfigDict, assemble: Assemble, table: TextTable, rows: np.ndarray
+) -> ConfigDict:
+    """Options with room for the texts of a split that an assembler wants whole.
+
+    Args:
+      options: of the stream.
+      assemble: may have a method `width(table, rows, max_text)`: T that the split needs.
+      table: the split's.
+      rows: int64 [n] examples in the table.
+    """
+    width = getattr(assemble, "width", None)
+    more = width(table, rows, options.max_text) - options.max_text if width else 0
+    if more > 0:
+        options = options.copy_and_resolve_references()
+        options.update(max_text=options.max_text + more, max_length=options.max_length + more)
+    return options

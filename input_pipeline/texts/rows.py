@@ -17,6 +17,7 @@ class Row:
       probe: (start, end) characters of words that only the image determines.
       mentions: (start, end, n), characters that name object n of the image, from 0.
       more_images: images beside `image_id`; every row of a table has as many.
+      second: character at which its second part starts, the answer after a question; 0: one part.
       follows: whether it belongs to the example of a row before it, as the choices of a question
         do, and is none itself.
       source: number of the corpus in a mixture.
@@ -31,6 +32,7 @@ class Row:
     probe: tuple[tuple[int, int], ...] = ()
     mentions: tuple[tuple[int, int, int], ...] = ()
     more_images: tuple[str, ...] = ()
+    second: int = 0
     follows: bool = False
     source: int = 0
     foreign: tuple[str, ...] = ()

@@ -23,6 +23,7 @@ COLUMNS = {  # file name: dtype, one entry per ...
     "word_starts": np.bool_,  # piece
     "probe": np.bool_,  # piece; absent where no row marks words
     "mentions": np.int16,  # piece: number of the object it names, from 1; absent where none does
+    "second": np.int32,  # row: pieces before its second part; absent where no row has two
     "offsets": np.int64,  # row, plus one: where its pieces start
     "image_index": np.int32,  # row: into `images`, -1 without image
     "more_images": np.int32,  # row, times images after the first; absent where no row has any
@@ -35,7 +36,7 @@ COLUMNS = {  # file name: dtype, one entry per ...
     "image_ends": np.int64,  # image
 }
 # Fields of a row whose column is left out where no row has any.
-OPTIONAL = ("probe", "mentions", "more_images", "follows")
+OPTIONAL = ("probe", "mentions", "more_images", "follows", "second")
 # Of each of a row's `values`: its entries, and where they end.
 VALUE, VALUE_ENDS = "value.", "value_ends."
 
@@ -148,6 +149,8 @@ class _Columns:
         )
         self._add_more_images(rows)
         self._add("follows", [row.follows for row in rows])
+        before = (sum(start < row.second for start, _ in spans) for row, spans in texts)
+        self._add("second", list(before))
         self._add_strings("text_ids", "text_id_ends", [row.text_id for row in rows])
         self._add_values(rows)
 

@@ -69,6 +69,8 @@ class TextTable:
       image_index: int32 [N] into `images`, -1 for plain text.
       images: image ids, each once.
       more_images: int32 [N, M - 1] into `images`; None where texts have one image.
+      second: int32 [N], pieces before a row's second part, 0 where it has one part; None: no row
+        has two.
       follows: bool [N], rows that belong to the example of a row before them; None: no row does.
       source: int16 [N], number of the corpus in a mixture.
       foreign: int32 [N, width], rows with texts of other images that are false of this one's,
@@ -84,7 +86,7 @@ class TextTable:
         self.skipped = [Skipped(*row) for row in meta["skipped"]]
         self.ids, self.word_starts = columns["ids"], columns["word_starts"]
         self.probe, self.mentions = columns.get("probe"), columns.get("mentions")
-        self.follows = columns.get("follows")
+        self.follows, self.second = columns.get("follows"), columns.get("second")
         self.offsets = np.asarray(columns["offsets"])
         self.image_index = np.asarray(columns["image_index"])
         self.source = np.asarray(columns["source"])
@@ -163,7 +165,7 @@ class TextTable:
         Returns:
           ids int32 [B, width], word_starts [B, width], lengths int32 [B] and, where texts mark
           words, probe [B, width]; where they name objects, token_region int16 [B, width], their
-          numbers from 1.
+          numbers from 1; where some have two parts, second int32 [B], pieces before the second.
         """
         starts = self.offsets[rows]
         lengths = np.minimum(self.offsets[np.asarray(rows) + 1] - starts, width)
@@ -180,7 +182,13 @@ class TextTable:
             out["probe"] = self.probe[index] & valid
         if self.mentions is not None:
             out["token_region"] = np.where(valid, self.mentions[index], 0)
+        if self.second is not None:
+            out["second"] = self.second[rows]
         return {name: np.asarray(array) for name, array in out.items()}
+
+    def longest(self, rows: np.ndarray) -> int:
+        """Pieces of the longest of some rows."""
+        return int((self.offsets[np.asarray(rows) + 1] - self.offsets[rows]).max(initial=0))
 
     def examples(self) -> np.ndarray:
         """bool [N]: rows that are examples, and not further texts of one."""

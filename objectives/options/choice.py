@@ -7,6 +7,10 @@ OPTIONS = dict(
     choices=4,  # texts per example; 4 in VCR and in retrieval
     classifier="1fc",  # or VL-BERT's alternative, "2fc"
     width=0,  # between the layers of "2fc"; 0: the pooled state's
+    # Which part of a too long pair is cut where both are equally long: its "choice" (ViLBERT), or
+    # its "question" (VL-BERT), of which an answer given with it goes last and, in a split without
+    # labels, nothing at all.
+    cut_first="choice",
     loss="softmax",  # over the pairs, or "sigmoid" of each
     dropout=0.0,  # before each linear layer; ViLBERT's is in its trunk
     # Of a "1fc", from a checkpoint with an alignment head: "alignment", its log-odds, or "random".
@@ -19,6 +23,7 @@ CHECKS = dict(
     choices=whole(2),
     classifier=one_of("1fc", "2fc"),
     width=whole(0),
+    cut_first=one_of("choice", "question"),
     loss=one_of("softmax", "sigmoid"),
     dropout=number(0, below=1),
     head_init=one_of("alignment", "random"),

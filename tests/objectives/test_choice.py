@@ -1,5 +1,7 @@
 """Multiple choice: VCR's published numbers, layout of choices, retrieval, object classes."""
 
+import itertools
+
 import golden_files
 import golden_tasks
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4, vocab_size=50)
 VCR = dict(
     weight=1.0, pairs="texts", choices=4, loss="softmax", dropout=0.1, head="choice",
     classifier="1fc", width=0, head_init="alignment", segment_b="copy",
+    cut_first="question",
 )  # fmt: skip
 CLASSES = dict(weight=1.0, classes=81)
 
@@ -29,12 +32,11 @@ def vcr_batch(golden):
         texts += [part[part[:, 0] > 0] for part in (question, *answers)]
     width = golden["in/question"].shape[1] + golden["in/answer_choices"].shape[2] + 3
     size = len(golden["in/question"])
-    arrays = choice.assemble_choices(
+    arrays = choice.Texts(4)(
         golden_tasks.Texts(texts),
         np.arange(size) * 5,
         golden_tasks.special_of(golden),
         width,
-        choices=4,
     )
     return golden_tasks.image_arrays(golden, padding=-1) | arrays | dict(
         label=jnp.asarray(golden["in/answer_label"], jnp.int32)[:, None],
@@ -59,7 +61,7 @@ def test_published_outputs_losses_and_gradients(path):
 
 def test_layout_of_choices():
     table = golden_tasks.Texts([[(11, 0), (12, 2)], [(21, 1)], [(31, 0), (32, 3), (33, 0)]])
-    out = choice.assemble_choices(table, np.array([0]), SPECIAL, 8, choices=2)
+    out = choice.Texts(2)(table, np.array([0]), SPECIAL, 8)
     assert out["text_ids"].tolist() == [
         [[2, 11, 12, 3, 21, 3, 0, 0], [2, 11, 12, 3, 31, 32, 33, 3]]
     ]
@@ -68,15 +70,13 @@ def test_layout_of_choices():
     assert out["text_mask"].sum(-1).tolist() == [[6, 8]]
     assert np.array_equal(out["word_starts"], out["text_mask"])
     plain = golden_tasks.Texts([[11, 12], [21], [31, 32, 33]])
-    assert "token_region" not in choice.assemble_choices(
-        plain, np.array([0]), SPECIAL, 8, choices=2
-    )
+    assert "token_region" not in choice.Texts(2)(plain, np.array([0]), SPECIAL, 8)
 
 
 def test_other_numbers_of_choices_are_refused():
     table = golden_tasks.Texts([[11, 12], [21], [31], [41]])
     with pytest.raises(DataError, match=r"(?s)number of choices.*'text 0'.*expected: 2.*found: 3"):
-        choice.assemble_choices(table, np.array([0]), SPECIAL, 8, choices=2)
+        choice.Texts(2)(table, np.array([0]), SPECIAL, 8)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_other_numbers_of_choices_are_refused():
 )
 def test_the_longer_part_is_cut(first, second, kept):
     table = golden_tasks.Texts([np.arange(first) + 10, np.arange(second) + 30])
-    out = choice.assemble_choices(table, np.array([0]), SPECIAL, 11, choices=1)
+    out = choice.Texts(1)(table, np.array([0]), SPECIAL, 11)
     ids = out["text_ids"][0, 0].tolist()
     one, two = kept
     expected = [2, *range(10, 10 + one), 3, *range(30, 30 + two), 3]
@@ -101,7 +101,51 @@ def test_the_longer_part_is_cut(first, second, kept):
 
 def test_of_an_odd_room_the_question_gets_the_larger_half():
     table = golden_tasks.Texts([np.arange(9) + 10, np.arange(9) + 30])
-    out = choice.assemble_choices(table, np.array([0]), SPECIAL, 10, choices=1)
+    out = choice.Texts(1)(table, np.array([0]), SPECIAL, 10)
+    assert out["text_ids"][0, 0].tolist() == [2, 10, 11, 12, 13, 3, 30, 31, 32, 3]
+
+
+class Answered(golden_tasks.Texts):
+    """A table of questions of `second` pieces with their answers, and one choice each."""
+
+    def __init__(self, texts, second):
+        super().__init__(texts)
+        self.second = np.asarray([second, 0])
+
+    def gather(self, rows, width):
+        return super().gather(rows, width) | dict(second=self.second[rows])
+
+    def longest(self, rows):
+        return max(len(self.texts[row]) for row in rows)
+
+
+def cut_as_vlbert(question, answer, rationale, limit):
+    """The original's rule, piece by piece."""
+    q, a, r = list(question), list(answer), list(rationale)
+    while len(q) + len(a) + len(r) > limit:
+        if len(r) > len(q) + len(a):
+            r.pop()
+        elif len(q) > 1:
+            q.pop()
+        else:
+            a.pop()
+    return [2, *q, *a, 3, *r, 3]
+
+
+def test_an_answered_question_is_cut_as_vlbert_does():
+    for room in (8, 9):
+        for q, a, r in itertools.product((1, 3, 6, 20), (1, 2, 5, 9, 14), (1, 4, 5, 9, 30)):
+            question, answer, rationale = (
+                np.arange(n) + first for n, first in ((q, 100), (a, 200), (r, 300))
+            )
+            table = Answered([np.concatenate([question, answer]), rationale], q)
+            out = choice.Texts(1, "question")(table, np.array([0]), SPECIAL, room + 3)
+            expected = cut_as_vlbert(question, answer, rationale, room)
+            assert out["text_ids"][0, 0, out["text_mask"][0, 0]].tolist() == expected
+            assert out["segment_ids"].sum() == len(expected) - 1 - expected.index(3)
+    # ViLBERT cuts the end of the longer part, whatever it is.
+    table = Answered([np.arange(9) + 10, np.arange(9) + 30], 7)
+    out = choice.Texts(1)(table, np.array([0]), SPECIAL, 10)
     assert out["text_ids"][0, 0].tolist() == [2, 10, 11, 12, 13, 3, 30, 31, 32, 3]
 
 

@@ -169,6 +169,7 @@ class _Texts:
         self._kind = data_config.get("records", "")
         self._all_regions = data_config.get("candidates", "") == "regions"
         self._form = data_config.get("answer_form", "normalized")
+        self._joined_by = "and" if data_config.get("objects_with_and", True) else ""
         self._answers, self._targets = None, None
         if issubclass(reader.module.BUILDER.record, Question):
             self._answers = answer_list.named_or_built(
@@ -214,7 +215,13 @@ class _Texts:
             else:
                 yield from record.rows(
                     RowOptions(
-                        source, self._answers, self._kind, classes, self._all_regions, self._form
+                        source,
+                        self._answers,
+                        self._kind,
+                        classes,
+                        self._all_regions,
+                        self._form,
+                        self._joined_by,
                     )
                 )
 
@@ -224,8 +231,9 @@ class _Texts:
     def _fingerprint(self, split: str) -> str:
         """Of the records, and of what makes other rows of the same ones."""
         answers = self._targets.fingerprint if self._targets else ""
-        version = self._reader.module.BUILDER.record.row_version
+        version = self._reader.module.BUILDER.record.version_of_rows(self._kind)
         rows = f" rows {version}" * (version > 1)
+        rows += f" joined by {self._joined_by!r}" * (self._joined_by != "and")
         return self._reader.fingerprint(split) + answers + self._kind + rows
 
 

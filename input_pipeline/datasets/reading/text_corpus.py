@@ -1,9 +1,12 @@
 """Plain text files, one item a non-empty line: VL-BERT's text-only stream.
 
+Lines end as in Python's text files: with a line feed, a carriage return, or both.
+
 Item i is what follows from line i on, over line ends and from the last file into the first, as
 much as fills a row; `TextTable.gather(..., cyclic=True)` takes it out of the table.
 """
 
+import io
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -26,11 +29,42 @@ def lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
 
 
 def rows(paths: Sequence[str]) -> Iterator[Row]:
-    """The lines of all files; source = number of the file."""
+    """The lines of all files; source = number of the file.
+
+    Raises:
+      DataError: as of `lines`.
+    """
     for source, path in enumerate(paths):
         name = pathlib.Path(path).name
-        for number, text in lines(path):
-            yield Row(None, text, f"{name}:{number}", source=source)
+        with files.opened(path) as file:
+            # Bytes in the guise of characters, so that line ends are found before text is decoded.
+            for number, line in enumerate(io.TextIOWrapper(file, "latin-1", newline=None), 1):
+                text = files.decode(line.encode("latin-1"), f"{path}:{number}").strip()
+                if text:
+                    yield Row(None, text, f"{name}:{number}", source=source)
+
+
+def corpus_fingerprint(paths: Sequence[str]) -> str:
+    """`fingerprint` of the files of a corpus.
+
+    Raises:
+      DataError: a file cannot be read.
+    """
+    alone = [path for path in paths if _has_lone_returns(path)]
+    # Their lines were longer once: tables from then are made again.
+    return fingerprint(paths) + " lines end with carriage returns" * bool(alone)
+
+
+def _has_lone_returns(path: str) -> bool:
+    with files.opened(path) as file:
+        last = b""
+        while part := file.read(2**22):
+            if last == b"\r" and part[:1] != b"\n":
+                return True
+            last = part[-1:]
+            if part.count(b"\r") - (last == b"\r") > part.count(b"\r\n"):
+                return True
+    return False
 
 
 def fingerprint(paths: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ class RowOptions:
       classes: names of the objects' classes, the first of which has number 1.
       all_regions: whether an expression may mean any region of the store, and not just the
         record's candidates.
+      joined_by: word between several objects that a text mentions together; empty: none.
     """
 
     source: int = 0
@@ -32,6 +33,7 @@ class RowOptions:
     classes: Sequence[str] = ()
     all_regions: bool = False
     answer_form: str = "normalized"
+    joined_by: str = "and"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +60,12 @@ class Record:
 
     text_id: str
     row_version = 1
+
+    @classmethod
+    def version_of_rows(cls, kind: str) -> int:
+        """`row_version` of the rows of a kind, see RowOptions."""
+        del kind
+        return cls.row_version
 
     @property
     def images(self) -> tuple[str, ...]:

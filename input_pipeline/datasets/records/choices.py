@@ -6,7 +6,7 @@ from typing import Any
 
 from core.errors import DataError
 from input_pipeline.datasets.records.base import Record, RowOptions, Shown, flat, percent
-from input_pipeline.datasets.records.mentions import ObjectBox, Token, in_words
+from input_pipeline.datasets.records.mentions import Mention, ObjectBox, Token, in_words
 from input_pipeline.texts.table_writer import Row
 
 KINDS = ("answers", "rationales")  # what is to be chosen
@@ -69,8 +69,17 @@ class MultipleChoice(Record):
             for n, choice in enumerate(choices):
                 yield self._row(f"{text_id}/{n}", choice, options=options, follows=True)
 
+    @classmethod
+    def version_of_rows(cls, kind: str) -> int:
+        return 2 if kind == "rationales" else 1  # since 2 they tell where the answer starts
+
     def _row(self, text_id: str, *texts: Text, options: RowOptions, **more: Any) -> Row:
-        words, mentions = in_words(sum(texts, ()), self.objects, self.text_id)
+        def written(tokens: Text) -> tuple[str, tuple[Mention, ...]]:
+            return in_words(tokens, self.objects, self.text_id, joined_by=options.joined_by)
+
+        words, mentions = written(sum(texts, ()))
+        if len(texts) > 1:
+            more["second"] = len(written(texts[0])[0]) + 1
         spans = tuple((m.start, m.end, m.object) for m in mentions)
         return Row(self.image_id, words, text_id, mentions=spans, source=options.source, **more)
 

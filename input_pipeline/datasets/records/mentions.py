@@ -43,20 +43,22 @@ class Mention:
 
 
 def in_words(
-    tokens: Sequence[Token], objects: Sequence[ObjectBox], key: str
+    tokens: Sequence[Token], objects: Sequence[ObjectBox], key: str, *, joined_by: str = "and"
 ) -> tuple[str, tuple[Mention, ...]]:
     """A text in plain words, and which of them are which object.
 
     An object goes by its class name; a person by one of 13 names that suit any gender, since the
     class name would not tell two persons apart. Several objects are joined by "and", which belongs
-    to none of them. VL-BERT deals the names out with one counter over all examples it happens to
-    read; here the first name follows from `key` and the next person has the next name, so that it
-    depends on nothing else, and is the same in question, answers and rationales.
+    to none of them, as VL-BERT does; ViLBERT writes them one after the other. VL-BERT deals the
+    names out with one counter over all examples it happens to read; here the first name follows
+    from `key` and the next person has the next name, so that it depends on nothing else, and is
+    the same in question, answers and rationales.
 
     Args:
       tokens: of the question, an answer or a rationale.
       objects: of the record.
       key: the record's text_id.
+      joined_by: word between several objects; empty: none.
     """
     first, persons, names = xxhash.xxh3_64_intdigest(key.encode()), 0, []
     for item in objects:
@@ -67,7 +69,7 @@ def in_words(
     text, mentions = "", []
     for token in tokens:
         for place, index in enumerate(token.objects):
-            text += " and " if place else " "
+            text += f" {joined_by} " if place and joined_by else " "
             mentions.append(Mention(len(text) - 1, len(text) - 1 + len(names[index]), index))
             text += names[index]
         if token.word:

@@ -16,7 +16,7 @@ from core.errors import DataError
 from input_pipeline.datasets.options.scenes import RECORDS
 from input_pipeline.datasets.reading import answer_list
 from input_pipeline.datasets.reading.prepared import Prepared
-from input_pipeline.datasets.records import RowOptions
+from input_pipeline.datasets.records import MultipleChoice, RowOptions
 from input_pipeline.datasets.scenes import graph
 from input_pipeline.datasets.scenes.settings import Settings
 from input_pipeline.texts.rows import Row
@@ -103,7 +103,12 @@ def prepare(data_config) -> Prepared:
             yield from record.rows(options)
 
     def full_fingerprint(split: str) -> str:
-        return fingerprint(split) + (targets.fingerprint if targets else "")
+        version = MultipleChoice.version_of_rows(data_config.records)
+        return (
+            fingerprint(split)
+            + (targets.fingerprint if targets else "")
+            + f" rows {version}" * (version > 1)
+        )
 
     return Prepared(
         **common,

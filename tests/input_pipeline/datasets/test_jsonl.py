@@ -111,6 +111,24 @@ def test_evaluation_file_and_named_vocabulary(tmp_path, capsys):
     assert pipeline.Data(again.data).special == data.special
 
 
+def test_a_carriage_return_alone_ends_a_line_of_a_corpus(tmp_path):
+    path = tmp_path / "old.txt"
+    path.write_bytes("one\rtwo\r\n\r\nthr\u00e9\u2028e\r\rfour\n".encode())
+    with open(path, encoding="utf-8") as file:
+        expected = [
+            (f"old.txt:{n}", line.strip()) for n, line in enumerate(file, 1) if line.strip()
+        ]
+    assert [(row.text_id, row.text) for row in text_corpus.rows([str(path)])] == expected
+    assert [text for _, text in expected] == ["one", "two", "thr\u00e9\u2028e", "four"]
+    plain = tmp_path / "plain.txt"
+    plain.write_bytes(b"one\r\ntwo\r\n")
+    assert text_corpus.corpus_fingerprint([str(plain)]) == text_corpus.fingerprint([str(plain)])
+    assert text_corpus.corpus_fingerprint([str(path)]) != text_corpus.fingerprint([str(path)])
+    path.write_bytes(b"one\rtw\xe9\n")
+    with pytest.raises(DataError, match=r"(?s)not UTF-8.*old\.txt:2"):
+        list(text_corpus.rows([str(path)]))
+
+
 def test_corpus_lines(tmp_path):
     path = tmp_path / "c.txt"
     path.write_bytes(b"\xef\xbb\xbfone\r\n\n two \nthr\xc3\xa9e")

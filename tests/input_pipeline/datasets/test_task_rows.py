@@ -1,6 +1,5 @@
 """Records of other tasks become rows: what a task is to learn is in the batches."""
 
-import functools
 import json
 
 import numpy as np
@@ -21,6 +20,7 @@ from input_pipeline.datasets.records import (
     Token,
 )
 from input_pipeline.datasets.records.choices import KINDS
+from input_pipeline.datasets.records.mentions import in_words
 from input_pipeline.regions import FeatureSpec, RegionStore
 from input_pipeline.streams import overlap, pipeline
 from input_pipeline.streams.plan import DrawSettings
@@ -146,7 +146,17 @@ def test_rows_of_a_question_with_choices():
     made = list(multiple_choice().rows(RowOptions(kind="rationales")))
     assert [row.text for row in made] == ["what is dog ? c", "e", "f", "g", "cat and dog"]
     assert made[0].values == {"label": (3,), "object_boxes": [*BOX, *OTHER]}
+    assert made[0].text[made[0].second :] == "c"
     assert made[4].mentions == ((0, 3, 0), (8, 11, 1))
+    made = list(multiple_choice().rows(RowOptions(kind="rationales", joined_by="")))
+    assert (made[4].text, made[4].mentions) == ("cat and dog", ((0, 3, 0), (8, 11, 1)))
+    # That "and" is the text's own: objects of one mention stand one after the other.
+    both = (Token("see"), Token("", (0, 1)))
+    objects = multiple_choice().objects
+    assert in_words(both, objects, "q")[0] == "see cat and dog"
+    words, mentions = in_words(both, objects, "q", joined_by="")
+    assert words == "see cat dog"
+    assert [(m.start, m.end, m.object) for m in mentions] == [(4, 7, 0), (8, 11, 1)]
 
 
 def test_rationales_of_every_answer_where_the_right_one_is_unknown():
@@ -187,7 +197,7 @@ def test_batches_of_questions_with_choices(tmp_path):
         "choices",
         Source(table, examples, RegionStore.open(str(store)), np.zeros(1, np.int64)),
         ConfigDict(options),
-        functools.partial(choice.assemble_choices, choices=4),
+        choice.Texts(4),
         tokenizer,
         DrawSettings(seed=0, batch_size=2, training=False),
     )
@@ -203,6 +213,42 @@ def test_batches_of_questions_with_choices(tmp_path):
         np.count_nonzero(regions) == np.isin(batch["text_ids"], (dog, cat)).sum() == 4 + 1 + 4 + 2
     )
     assert stream.num_examples == 2
+
+
+@pytest.mark.parametrize("answer", [2, -1])
+def test_a_split_without_labels_is_not_cut(tmp_path, answer):
+    write_images(tmp_path / "store", SPEC, ("still", image(3, 2, SPEC)))
+    words, record = tmp_path / "vocab.txt", multiple_choice(answer)
+    texts = list(record.rows(RowOptions(kind="rationales")))
+    train_wordpiece([row.text for row in texts], 130, words)
+    tokenizer = Tokenizer.load(words)
+    table = build_table(texts, tokenizer, tmp_path / "table", source="s")
+    options = common.stream_block((), 2)
+    options.update(max_text=7, max_regions=3, max_length=10, order="stored")
+    stream = Stream(
+        "choices",
+        Source(
+            table,
+            np.flatnonzero(table.examples()),
+            RegionStore.open(str(tmp_path / "store")),
+            np.zeros(1, np.int64),
+        ),
+        ConfigDict(options),
+        choice.Texts(4, "question"),
+        tokenizer,
+        DrawSettings(seed=0, batch_size=4, training=False),
+    )
+    batch = stream.batch(0)
+    length = batch["text_mask"].sum(-1)
+    pieces = np.diff(table.offsets).reshape(-1, 5)  # of a question and its four choices
+    whole = pieces[:, :1] + pieces[:, 1:] + 3
+    if answer >= 0:
+        assert whole.min() > 7
+        assert length[0].tolist() == [7] * 4
+    else:
+        assert length.tolist() == whole.tolist()
+        assert batch["text_ids"].shape[-1] == whole.max() > 7
+    assert batch["region_mask"].sum(-1).min() == 3
 
 
 def test_a_choice_without_words_is_an_error_even_when_skipping(tmp_path):

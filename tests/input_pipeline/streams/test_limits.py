@@ -118,6 +118,16 @@ def test_left_and_right():
     assert ids.tolist() == [[[101, 9, 8, 9, 50, 9]], [[101, 8, 9, 9, 50, 8]]]
 
 
+def test_pieces_change_inside_words_where_asked():
+    """As the original: it looks at pieces, not at words."""
+    ids = np.asarray([[[101, 8, 9, 50, 8]], [[101, 8, 9, 50, 8]]], np.int32)
+    starts = np.asarray([[[1, 1, 1, 0, 1]]] * 2, bool)
+    arrays = {"text_ids": ids, "word_starts": starts, "text_mask": ids > 0}
+    flip = np.asarray([True, False])
+    limits.swap_words(arrays, flip, left=8, right=9, inside_words=True)
+    assert ids.tolist() == [[[101, 9, 8, 50, 9]], [[101, 8, 9, 50, 8]]]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
