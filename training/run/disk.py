@@ -10,7 +10,7 @@ from etils import epath
 
 from checkpoints.checkpoint import FOLDER
 from core import disk
-from core.errors import UserError
+from core.errors import DataError, UserError
 
 
 class DiskError(UserError):
@@ -49,9 +49,11 @@ def explained(workdir) -> Iterator[None]:
         cause = disk.of_writing(error)
         if cause is None:
             raise
+        what = f"the disk is full or cannot be written any more: {str(cause)[:500]}"
+        # Who wrote elsewhere, as a data set does, has said where.
+        what = str(error) if isinstance(error, DataError) else what
         raise DiskError(
-            f"the disk is full or cannot be written any more: {str(cause)[:500]}\n"
-            f"  {_state(workdir)}\n"
+            f"{what}\n  {_state(workdir)}\n"
             "  fix: free space and give the same command: it continues from the newest of them"
         ) from error
 

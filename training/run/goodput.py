@@ -26,6 +26,8 @@ from typing import Any
 
 from etils import epath
 
+from core.console import warn
+
 PathLike = str | os.PathLike[str]
 
 FILE = "goodput.json"
@@ -166,6 +168,19 @@ class Ledger:
 
 
 def read(workdir: PathLike) -> dict[str, Any] | None:
-    """What WORKDIR/goodput.json holds; None where there is none."""
+    """What WORKDIR/goodput.json holds; None where there is none, or it is damaged, which is told."""
     path = epath.Path(workdir) / FILE
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_bytes().decode("utf-8"))
+        numbers = [found["began"], found["time"], *(found["seconds"][name] for name in CATEGORIES)]
+        if not all(isinstance(value, (int, float)) for value in [*numbers, found["attempts"]]):
+            raise TypeError("values that are no numbers")
+        return found | dict(finished=bool(found["finished"]))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        warn(
+            f"{path} is damaged: {type(error).__name__}: {error}\n"
+            "  the goodput counts from the checkpoint on"
+        )
+        return None

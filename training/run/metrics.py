@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping
 
 from core import remote
+from core.console import warn
 
 FILE = "metrics.jsonl"
 UPLOAD_SECONDS = 60.0
@@ -184,13 +185,24 @@ class _Upload:
 
 
 def read(path) -> list[dict]:
-    """The lines of a metrics file; a last line that was cut off by a kill is left out."""
-    lines = []
-    for text in remote.path(path).read_text().splitlines():
+    """The lines of a metrics file; a last line that was cut off by a kill is left out.
+
+    So is a damaged line, which is told; those after it count.
+    """
+    lines, damaged = [], []
+    *whole, last = remote.path(path).read_bytes().split(b"\n")
+    for number, text in enumerate([*whole, last], 1):
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+            line = json.loads(text.decode("utf-8"))
+            if not isinstance(line["step"], int):
+                raise TypeError(line["step"])
+            lines.append(line)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            if number <= len(whole):
+                damaged.append(number)
+    if damaged:
+        numbers = ", ".join(map(str, damaged[:10])) + ", …" * (len(damaged) > 10)
+        warn(f"{path}: damaged lines are left out: {numbers} of {len(whole)}")
     return lines
 
 

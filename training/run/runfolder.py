@@ -99,8 +99,9 @@ def save_config(workdir: remote.Path, config, report) -> None:
         return
     path = workdir / "config.json"
     text = json.dumps(plain(config), indent=2, sort_keys=True) + "\n"
-    if path.exists() and path.read_text() != text:
-        old, new = path.read_text().splitlines(), text.splitlines()
+    written = path.read_bytes() if path.exists() else text.encode()
+    if written != text.encode():
+        old, new = written.decode("utf-8", "replace").splitlines(), text.splitlines()
         changed = [
             line for line in difflib.unified_diff(old, new, n=0, lineterm="")
             if not line.startswith(("---", "+++", "@@"))
@@ -108,4 +109,4 @@ def save_config(workdir: remote.Path, config, report) -> None:
         report("the config differs from the one this run was last started with:\n  "
                + "\n  ".join(changed))  # fmt: skip
     workdir.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    remote.replace(path, text.encode())
