@@ -37,6 +37,9 @@ COLUMNS = {  # file name: dtype, one entry per ...
 }
 # Fields of a row whose column is left out where no row has any.
 OPTIONAL = ("probe", "mentions", "more_images", "follows", "second")
+# Columns that stay in their files when a table is open, beside those of values.
+LONG = ("ids", "word_starts", "probe", "mentions", "text_ids", "text_id_ends")
+META = {"format", "origin", "fingerprint", "columns", "skipped"}  # fields of meta.json
 # Of each of a row's `values`: its entries, and where they end.
 VALUE, VALUE_ENDS = "value.", "value_ends."
 
@@ -46,6 +49,11 @@ def column_dtype(name: str) -> np.dtype:
     if name.startswith(VALUE):
         return np.dtype(FIELDS[name.removeprefix(VALUE)].dtype)
     return np.dtype(np.int64 if name.startswith(VALUE_ENDS) else COLUMNS[name])
+
+
+def digest_of(meta: dict) -> str:
+    """Hex digest of the fields of meta.json, which is kept with them."""
+    return xxhash.xxh3_64_hexdigest(json.dumps(meta, sort_keys=True).encode())
 
 
 def fingerprint(source: str, tokenizer: Tokenizer) -> str:
@@ -318,4 +326,5 @@ def write_table(
             "columns": described,
             "skipped": [dataclasses.astuple(row) for row in skipped],
         }
-        (temporary / "meta.json").write_text(json.dumps(meta) + "\n")
+        text = json.dumps(meta | {"xxh3": digest_of(meta)})
+        (temporary / "meta.json").write_text(text + "\n")

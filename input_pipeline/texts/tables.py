@@ -1,4 +1,4 @@
-"""Texts are tokenised once into flat memory-mapped columns; batches are gathered out of them."""
+"""Texts are tokenised once into flat columns; batches are gathered out of them."""
 
 import functools
 import json
@@ -6,17 +6,20 @@ import os
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import xxhash
 
 from core import remote
 from core.errors import DataError
 from core.strings import unpack_strings
+from input_pipeline.texts.columns import Column, in_memory
 from input_pipeline.texts.rows import Row, Skipped
 from input_pipeline.texts.table_writer import (
     FORMAT,
+    LONG,
+    META,
     VALUE,
     VALUE_ENDS,
     column_dtype,
+    digest_of,
     fingerprint,
     write_table,
 )
@@ -60,11 +63,11 @@ def cached_table(
 
 
 class TextTable:
-    """Memory-mapped columns of tokenised texts.
+    """Columns of tokenised texts; those of pieces stay in their files (see `columns`).
 
     Attributes:
-      ids, word_starts, probe, mentions: flat [pieces]; probe is None where no text marks words,
-        mentions (numbers of objects, from 1) where none names an object.
+      ids, word_starts, probe, mentions: flat [pieces], each a `Column`; probe is None where no
+        text marks words, mentions (numbers of objects, from 1) where none names an object.
       offsets: int64 [N + 1], pieces of row i are offsets[i]:offsets[i + 1].
       image_index: int32 [N] into `images`, -1 for plain text.
       images: image ids, each once.
@@ -87,9 +90,8 @@ class TextTable:
         self.ids, self.word_starts = columns["ids"], columns["word_starts"]
         self.probe, self.mentions = columns.get("probe"), columns.get("mentions")
         self.follows, self.second = columns.get("follows"), columns.get("second")
-        self.offsets = np.asarray(columns["offsets"])
-        self.image_index = np.asarray(columns["image_index"])
-        self.source = np.asarray(columns["source"])
+        self.offsets, self.image_index = columns["offsets"], columns["image_index"]
+        self.source = columns["source"]
         self.foreign, self.more_images = (
             columns[name].reshape(len(self.source), -1) if name in columns else None
             for name in ("foreign", "more_images")
@@ -99,7 +101,7 @@ class TextTable:
         for name in columns:
             if name.startswith(VALUE):
                 key = name.removeprefix(VALUE)
-                stops = np.asarray(columns[VALUE_ENDS + key])
+                stops = columns[VALUE_ENDS + key]
                 starts = np.concatenate([[0], stops[:-1]])
                 width = int((stops - starts).max(initial=1))
                 self._values[key] = (columns[name], starts, stops, width)
@@ -124,23 +126,38 @@ class TextTable:
             )
 
         try:
-            meta = json.loads((folder / "meta.json").read_text())
-        except (OSError, ValueError) as error:
-            raise broken("meta.json", "readable JSON", str(error)) from error
-        if meta.get("format") != FORMAT:
-            raise broken("meta.json", f"format {FORMAT}", meta.get("format"))
+            meta = json.loads((folder / "meta.json").read_bytes().decode("utf-8"))
+            if meta.get("format") != FORMAT:
+                raise broken("meta.json", f"format {FORMAT}", meta.get("format"))
+            if "xxh3" in meta and meta.pop("xxh3") != digest_of(meta):
+                raise broken("meta.json", "what was written", "changed bytes")
+            if set(meta) != META:
+                raise broken("meta.json", sorted(META), sorted(meta))
+            described = {
+                name: (column_dtype(name), int(info["count"]), info["xxh3"])
+                for name, info in meta["columns"].items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if isinstance(error, DataError):
+                raise
+            found = f"{type(error).__name__}: {error}"
+            raise broken("meta.json", "the description of a table", found) from error
         columns = {}
-        for name, info in meta["columns"].items():
-            path, dtype = folder / f"{name}.bin", column_dtype(name)
+        for name, (dtype, count, xxh3) in described.items():
+            path = folder / f"{name}.bin"
             size = path.stat().st_size if path.is_file() else "no file"
-            if size != info["count"] * dtype.itemsize:
-                raise broken(path.name, f"{info['count'] * dtype.itemsize} bytes", size)
-            # An empty file cannot be mapped.
-            mapped = np.memmap(path, dtype, "r") if size else np.empty(0, dtype)
-            found = xxhash.xxh3_64_hexdigest(mapped)
-            if found != info["xxh3"]:
-                raise broken(path.name, f"hash {info['xxh3']}", f"hash {found}")
-            columns[name] = mapped
+            if size != count * dtype.itemsize:
+                raise broken(path.name, f"{count * dtype.itemsize} bytes", size)
+            try:
+                if name in LONG or name.startswith(VALUE):
+                    columns[name] = Column(path, dtype)
+                    found = columns[name].xxh3
+                else:
+                    columns[name], found = in_memory(path, dtype)
+            except OSError as error:
+                raise broken(path.name, "a readable file", str(error)) from error
+            if found != xxh3 or len(columns[name]) != count:
+                raise broken(path.name, f"hash {xxh3}", f"hash {found}")
         return cls(place, meta, columns)
 
     def __len__(self) -> int:
@@ -148,11 +165,12 @@ class TextTable:
 
     def text_id(self, row: int) -> str:
         """Name of a row."""
-        start = int(self._text_id_ends[row - 1]) if row else 0
-        return self._text_ids[start : int(self._text_id_ends[row])].tobytes().decode()
+        stop = int(self._text_id_ends[row : row + 1][0])
+        start = int(self._text_id_ends[row - 1 : row][0]) if row else 0
+        return self._text_ids[start:stop].tobytes().decode()
 
     def gather(self, rows: np.ndarray, width: int, cyclic: bool = False) -> dict:
-        """Pieces of rows side by side, without a Python loop.
+        """Pieces of rows side by side.
 
         Args:
           rows: int [B].
@@ -172,16 +190,15 @@ class TextTable:
         if cyclic:
             lengths = np.full_like(starts, width)
         valid = np.arange(width) < lengths[:, None]
-        index = (starts[:, None] + np.arange(width)) % len(self.ids)
         out = {
-            "ids": np.where(valid, self.ids[index], 0),
-            "word_starts": self.word_starts[index] & valid,
+            "ids": np.where(valid, self.ids.rows(starts, width), 0),
+            "word_starts": self.word_starts.rows(starts, width) & valid,
             "lengths": lengths.astype(np.int32),
         }
         if self.probe is not None:
-            out["probe"] = self.probe[index] & valid
+            out["probe"] = self.probe.rows(starts, width) & valid
         if self.mentions is not None:
-            out["token_region"] = np.where(valid, self.mentions[index], 0)
+            out["token_region"] = np.where(valid, self.mentions.rows(starts, width), 0)
         if self.second is not None:
             out["second"] = self.second[rows]
         return {name: np.asarray(array) for name, array in out.items()}
@@ -217,9 +234,8 @@ class TextTable:
         """What tasks are to learn from rows: {key: [B, longest of the table]}, padded with 0."""
         out = {}
         for key, (flat, starts, stops, width) in self._values.items():
-            index = starts[rows][:, None] + np.arange(width)
-            valid = index < stops[rows][:, None]
-            taken = flat[np.minimum(index, max(len(flat) - 1, 0))] if len(flat) else 0
+            valid = np.arange(width) < (stops[rows] - starts[rows])[:, None]
+            taken = flat.rows(starts[rows], width) if len(flat) else 0
             out[key] = np.where(valid, taken, 0).astype(flat.dtype)
         return out
 
@@ -246,8 +262,7 @@ class TextTable:
         Raises:
           DataError: naming the first text with an id beyond it.
         """
-        for start in range(0, len(self.ids), 2**24):
-            part = self.ids[start : start + 2**24]
+        for start, part in self.ids.parts():
             bad = np.flatnonzero((part < 0) | (part >= vocab_size))
             if bad.size:
                 piece = start + int(bad[0])
@@ -256,6 +271,6 @@ class TextTable:
                     "a word-piece id is beyond the vocabulary",
                     where=f"{self.origin or self.folder}, text {self.text_id(row)!r}",
                     expected=f"0 <= id < {vocab_size}",
-                    found=int(self.ids[piece]),
+                    found=int(part[bad[0]]),
                     fix="use the vocabulary that the model was built with (--config.data.vocab)",
                 )
