@@ -168,7 +168,7 @@ class Ledger:
 
 
 def read(workdir: PathLike) -> dict[str, Any] | None:
-    """What WORKDIR/goodput.json holds; None where there is none, or it is damaged, which is told."""
+    """What WORKDIR/goodput.json holds; None where there is none, or a damaged one (told)."""
     path = epath.Path(workdir) / FILE
     if not path.exists():
         return None
