@@ -13,6 +13,7 @@ from core.console import say
 from core.headings import PRIOR, Heading
 from evaluation import predict
 from evaluation.evaluators import Evaluator
+from evaluation.report.details import Measured
 from runtime import sharding, signals
 
 
@@ -100,7 +101,7 @@ def write_report(
     workdir: remote.Path,
     predictors: Callable[[], Mapping[str, predict.Predictor]],
     params: PyTree,
-    figures: Callable[[], Mapping[str, float]],
+    measured: Callable[[], Measured],
 ) -> None:
     """Shows a few predictions of a run that has just ended, beside its last metrics.
 
@@ -112,8 +113,8 @@ def write_report(
       workdir: its folder.
       predictors: predictors() → {stream: `predict.Predictor`}.
       params: of the model.
-      figures: figures() → {"evals/<name>/<metric>": value}, the last ones; asked for on the first
-        process alone.
+      measured: measured() → the last metrics and those before; asked for on the first process
+        alone.
     """
     evaluated = any(
         block.split in ("eval", config.streams[block.stream].data.eval_split)
@@ -130,5 +131,5 @@ def write_report(
         say("stopped by a signal before the report; the same command writes it")
         return
     if jax.process_index() == 0:
-        path = predict.write_report(workdir, found, shown, figures())
+        path = predict.write_report(workdir, found, shown, measured(), config, training=True)
         say(f"report: {path}")

@@ -2,7 +2,8 @@
 
 WORKDIR/predictions/<split>.jsonl   one {"id", ...} per line, as `Objective.describe` says
 WORKDIR/submissions/…               the same in the data set's official format, where it has one
-WORKDIR/report/index.html           a few examples with their pictures, spread over the split
+WORKDIR/report/predict-<split>.html a few examples with their pictures, spread over the split;
+                                    index.html beside it is the report of the training
 """
 
 import itertools
@@ -22,7 +23,7 @@ from core.progress import Progress
 from core.spacing import evenly_spaced
 from evaluation import prediction_file, submissions
 from evaluation.prediction_file import Prediction
-from evaluation.report import cards, report
+from evaluation.report import cards, details, report
 from evaluation.stream import EvaluationStream, Place
 from objectives import base
 from objectives.model import MultiTaskModel, dequantised
@@ -173,21 +174,27 @@ def write_report(
     workdir: remote.Path,
     predictors: Mapping[str, Predictor],
     shown: Mapping[str, Sequence[Prediction]],
-    figures: Mapping[str, float],
+    measured: details.Measured,
+    config: ConfigDict,
+    *,
+    training: bool = False,
 ) -> remote.Path:
-    """Writes WORKDIR/report/index.html.
+    """Writes WORKDIR/report/predict-<split>.html, or index.html at the end of a training.
 
     Args:
       workdir: folder of the run.
       predictors: whose predictions are shown.
       shown: {stream: predictions}.
-      figures: {"evals/<name>/<metric>": value}.
+      measured: metrics to show above them.
+      config: of the run.
+      training: whether this is the end of one.
     """
     made: list[report.Card] = []
     for name, predictor in predictors.items():
         made += cards.make(shown[name], predictor.stream)
-    splits = ", ".join(sorted({predictor.stream.split for predictor in predictors.values()}))
-    path = workdir / "report" / "index.html"
-    named = {key.removeprefix("evals/"): value for key, value in figures.items()}
-    report.write(path, f"{remote.absolute(workdir).name}: {splits}", named, made)
+    splits = sorted({predictor.stream.split for predictor in predictors.values()})
+    name = "index" if training else "predict-" + "-".join(splits)
+    path = workdir / "report" / f"{name.replace('/', '-')}.html"
+    title = f"{remote.absolute(workdir).name}: examples of {', '.join(splits)}"
+    report.write(path, title, {}, made, details.of(measured, config))
     return path

@@ -107,11 +107,16 @@ class Classification(base.Objective):
         return dict(probabilities=probability(logits), label=batch["label"][:, 0])
 
     def describe(self, row: base.Arrays, names: Sequence[str] = ()) -> dict[str, Any]:
-        """{"class": number, "name", "probabilities", "label"}; the last where it is known."""
+        """{"class": number, "name", "probabilities", "label"}; the last where it is known.
+
+        With loss="sigmoid" also {"activation": "sigmoid"}: they are of each class by itself then.
+        """
         best = int(row["probabilities"].argmax())
         out: dict[str, Any] = {"class": best}
         if len(names):
             out["name"] = names[best]
+        if self.block.loss == "sigmoid":
+            out["activation"] = "sigmoid"
         return out | dict(probabilities=row["probabilities"].tolist()) | known_label(row)
 
 

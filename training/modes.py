@@ -9,6 +9,7 @@ from core.console import say
 from core.errors import ConfigError
 from evaluation import evaluate as evaluation
 from evaluation import predict as predictions
+from evaluation.report.details import Measured
 from runtime import sharding
 from training import starts
 from training.parts import Parts
@@ -52,6 +53,12 @@ def predict(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
         values = evaluation.metrics_of(parts.evaluators, params, workdir)
         say(evaluation.lines(step, values, parts.evaluators))
     if jax.process_index() == 0 and config.predict.examples:
-        path = predictions.write_report(workdir, predictors, shown, values)
+        measured = Measured(
+            values,
+            known=evaluation.headings_of(parts.evaluators),
+            splits=evaluation.splits_of(parts.evaluators),
+            notes=[f"predictions of step {step} of {source}"],
+        )
+        path = predictions.write_report(workdir, predictors, shown, measured, config)
         say(f"report: {path}")
     return dict(step=step, source=source) | values

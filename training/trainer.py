@@ -10,9 +10,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from core import remote
+from core import headings, remote
 from core.console import say
 from evaluation import evaluate
+from evaluation.report.details import Measured
 from runtime import signals, tracing
 from training import stream_schedule
 from training.parts import Parts
@@ -251,9 +252,29 @@ class Trainer:
             run.workdir,
             run.parts.predictors,
             params,
-            lambda: metrics.last_evaluation(run.workdir),
+            self._measured,
         )
         return summary
+
+    def _measured(self) -> Measured:
+        """The last evaluation and that before training, for the report."""
+        workdir, evaluators = self._run.workdir, self._run.parts.evaluators
+        found = metrics.evaluations(workdir) or [(self.step, {})]
+        curve = workdir / plot.FILE
+        notes = [f"predictions and metrics of step {self.step}, the last one"]
+        if best := self._best.record:
+            value = headings.of(best["metric"], evaluate.headings_of(evaluators)).shown(
+                best["value"]
+            )
+            notes.append(f"the best checkpoint is of step {best['step']}: {best['metric']} {value}")
+        return Measured(
+            values=found[-1][1],
+            before=found[0][1] if found[0][0] == 0 and len(found) > 1 else {},
+            known=evaluate.headings_of(evaluators),
+            splits=evaluate.splits_of(evaluators),
+            notes=notes,
+            curve=curve.read_bytes() if curve.is_file() else None,
+        )
 
     def _summary(self) -> dict[str, Any]:
         """Final figures; {} but on the first process."""

@@ -1,5 +1,6 @@
 """The report's templates: jinja2 with escaping on, from the files in `templates/`."""
 
+import base64
 import re
 from typing import Any
 
@@ -39,7 +40,11 @@ _ENVIRONMENT = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters.update(figure=figure, tenth=lambda number: f"{number:.1f}")
+_ENVIRONMENT.filters.update(
+    figure=figure,
+    tenth=lambda number: f"{number:.1f}",
+    base64=lambda data: base64.b64encode(data).decode(),
+)
 
 
 def render(template: str, **values: Any) -> Markup:

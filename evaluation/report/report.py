@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from core.progress import atomic_file
 from evaluation.report import report_pictures
+from evaluation.report.details import Details
 from evaluation.report.render import render
 from evaluation.report.report_pictures import KINDS, Box, Picture
 
@@ -78,7 +79,11 @@ _VERDICTS: Mapping[bool | None, _Verdict] = {
 
 
 def write(
-    path: str | os.PathLike[str], title: str, figures: Mapping[str, object], cards: Iterable[Card]
+    path: str | os.PathLike[str],
+    title: str,
+    figures: Mapping[str, object],
+    cards: Iterable[Card],
+    details: Details | None = None,
 ) -> None:
     """Writes the page, whole or not at all.
 
@@ -87,6 +92,7 @@ def write(
       title: of the run.
       figures: name → value, shown at the top; floats with four significant digits.
       cards: in order; may be made one by one.
+      details: metrics, the curve, the command and its settings, where a run has them.
 
     Raises:
       ValueError: what `report_pictures.draw` says of a picture.
@@ -103,6 +109,7 @@ def write(
         "page.html",
         title=title,
         figures=figures,
+        details=details or Details(),
         pictures=_count_problems(one.problem for _, _, drawings in shown for one in drawings),
         kinds=[style for kind, style in reversed(KINDS.items()) if kind in kinds],
         filters=_filters(counts),

@@ -183,12 +183,12 @@ def test_card_of_a_question():
     asked = Question("7", "img1", "How many?", (Answer("3", 1.0),), raw)
     made = card(row, asked)
     assert made.right is True  # "two" is "2" to the official accuracy
-    assert ("predicted", "two 60 %, red 25 %") in made.lines
+    assert ("predicted, with sigmoid scores", "two 60 %, red 25 %") in made.lines
     assert ("true", "3 ×5, 2 ×3, two ×1, red ×1") in made.lines
     assert card(row | dict(answer="red"), asked).right is False
     unlabelled = card(row, Question("7", "img1", "How many?"))
     assert unlabelled.right is None
-    assert [name for name, _ in unlabelled.lines] == ["question", "predicted"]
+    assert [name for name, _ in unlabelled.lines] == ["question", "predicted, with sigmoid scores"]
 
 
 def test_card_of_a_statement_on_two_pictures():
@@ -197,6 +197,8 @@ def test_card_of_a_statement_on_two_pictures():
     assert [p.name for p in made.pictures] == ["img1", "img2"]
     assert made.right is False
     assert ("predicted", "True 75 %") in made.lines
+    sigmoid = card(row | {"activation": "sigmoid"}, Statement("s", ("img1", "img2"), "both", 1))
+    assert ("predicted", "True sigmoid score 75 %") in sigmoid.lines
     assert ("true", "False") in made.lines
 
 
@@ -238,7 +240,9 @@ def test_card_of_pointing():
     assert card(row | dict(box=list(boxes[0])), record).right is False
     # The option chosen decides, however much it overlaps the right one.
     assert card(row | dict(option=0), record).right is False
-    assert ("predicted", "option 2 of 2, 90 %") in card(row | dict(option=1), record).lines
+    assert ("predicted", "option 2 of 2, sigmoid score 90 %") in card(
+        row | dict(option=1), record
+    ).lines
 
 
 class Answering:

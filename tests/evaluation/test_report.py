@@ -8,9 +8,11 @@ import re
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
-from evaluation.report import report, report_pictures
+from core.headings import Heading
+from evaluation.report import details, report, report_pictures
 from evaluation.report.report import Card, Picture
 
 VOID = {"meta", "input", "link", "br", "img", "hr"}
@@ -109,6 +111,58 @@ def test_a_page_has_what_it_was_given_and_is_well_formed(tmp_path):
     assert "all (3) ✓ right (1) ✗ wrong (1) truth unknown (1)" in words
     assert "3 of 3 pictures are missing" in words
     assert "--config.data.pictures" in words
+
+
+def test_metrics_in_words_beside_priors_with_curve_command_and_settings(tmp_path, monkeypatch):
+    monkeypatch.setattr(details.sys, "argv", ["main.py", "--config=a b.py", "--workdir=<x>"])
+    known = {
+        "evals/validation/vqa_accuracy": Heading("questions answered right", "share"),
+        "evals/validation/vqa": Heading("loss of vqa"),
+    }
+    values = {
+        "evals/validation/vqa": 1.25, "evals/validation/vqa_accuracy": 0.5,
+        "evals/validation/vqa_accuracy_prior": 0.25, "evals/validation/filled": 0.7,
+        "evals/official/accuracy": None,
+    }  # fmt: skip
+    measured = details.Measured(
+        values=values,
+        before={"evals/validation/vqa": 9.0, "evals/validation/vqa_accuracy": 0.0},
+        known=known,
+        splits={"validation": dict(split="minival", examples=3000)},
+        notes=["the best is of step <7>"],
+        curve=encoded(4, 4, "PNG"),
+    )
+    page = Page(_written(tmp_path, measured))
+    words = " ".join(" ".join(page.text).split())
+    for wanted in (
+        "metric before training after prior",
+        "validation: split minival, 3,000 examples",
+        "loss of vqa vqa 9 1.25",
+        "questions answered right vqa_accuracy 0.0 % 50.0 % 25.0 %",
+        "official accuracy accuracy no labels",
+        "the most frequent answer",
+        "the best is of step <7>",
+        "made by python main.py '--config=a b.py' '--workdir=<x>'",
+        '"lr": 0.5',
+    ):
+        assert wanted in words, wanted
+    assert "filled" not in words
+    assert "vqa_accuracy_prior" not in words
+    (curve,) = page.tags["img"]
+    assert curve["src"].startswith("data:image/png;base64,")
+    # Without a training there is one column of values.
+    plain = details.Measured(values=values, known=known)
+    words = " ".join(" ".join(Page(_written(tmp_path, plain)).text).split())
+    assert "metric value prior" in words
+    assert "questions answered right vqa_accuracy 50.0 % 25.0 %" in words
+
+
+def _written(tmp_path, measured):
+    path = tmp_path / "index.html"
+    report.write(
+        path, "run", {}, [], details.of(measured, ConfigDict(dict(optimizer=dict(lr=0.5))))
+    )
+    return path.read_text(encoding="utf-8")
 
 
 def test_every_choice_of_cards_has_its_rule(tmp_path):

@@ -217,7 +217,7 @@ def test_answers_are_evaluated_and_predicted_on_any_number_of_processes(folder, 
         code, out = several(processes, 1, "vqa", VQA, tmp_path / name, folder, mode)
         assert code == 0, out
     require_close(evaluation(tmp_path / "four"), evaluation(tmp_path / "alone"), "vqa")
-    assert out.count("official: accuracy") == 1
+    assert out.count("official (split 'validation'): accuracy") == 1
     found, wanted = predictions(tmp_path / "two"), predictions(tmp_path / "alone")
     assert len({row["id"] for row in wanted}) == len(wanted) > 16
     assert len(wanted) % 16

@@ -278,13 +278,14 @@ def console_line(step: int, total: int, line: Mapping[str, float], eta: float | 
     return " | ".join(parts)
 
 
-def last_evaluation(folder) -> dict[str, float | None]:
-    """{"evals/<name>/<metric>": value or None} as they were logged last; {} before any."""
-    for line in reversed(read(folder / FILE)):
+def evaluations(folder) -> list[tuple[int, dict[str, float | None]]]:
+    """(step, {"evals/<name>/<metric>": value or None}) of each evaluation of a run, in order."""
+    found = []
+    for line in read(folder / FILE):
         values = {k: v for k, v in line.items() if k.startswith("evals/")}
         if values:
-            return values
-    return {}
+            found.append((line["step"], values))
+    return found
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,8 @@ from core import remote
 from core.headings import PRIOR
 from training.run import metrics
 
+FILE = "loss.png"
+
 
 def draw(workdir: str | os.PathLike[str]) -> remote.Path | None:
     """Draws WORKDIR/loss.png; returns its path, or None where matplotlib is not installed."""
@@ -45,7 +47,7 @@ def draw(workdir: str | os.PathLike[str]) -> remote.Path | None:
         axes.grid(alpha=0.3)
         if named:
             axes.legend(fontsize=7)
-    path = workdir / "loss.png"
+    path = workdir / FILE
     image = io.BytesIO()
     figure.savefig(image, dpi=120)
     path.write_bytes(image.getvalue())

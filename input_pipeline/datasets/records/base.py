@@ -111,6 +111,11 @@ def flat(boxes: Sequence[Box]) -> list[float]:
     return [number for box in boxes for number in box]
 
 
+def sigmoid(score: float) -> str:
+    """0.25 → "sigmoid score 25 %": of one output by itself, not a share of all."""
+    return f"sigmoid score {percent(score)}"
+
+
 def percent(share: float) -> str:
     """0.25 → "25 %"."""
     return f"{100 * share:.0f} %"

@@ -13,7 +13,7 @@ from input_pipeline.datasets.records.base import (
     RowOptions,
     Shown,
     flat,
-    percent,
+    sigmoid,
 )
 from input_pipeline.regions import boxes
 
@@ -50,7 +50,7 @@ class Expression(Record):
     def shown(self, prediction: Mapping[str, Any], kind: str = "") -> Shown:
         lines = [
             ("expression", self.text),
-            ("predicted", f"region {prediction['region']}, {percent(prediction['score'])}"),
+            ("predicted", f"region {prediction['region']}, {sigmoid(prediction['score'])}"),
         ]
         drawn: list[tuple[Sequence[float], str, str]] = [
             (prediction["box"], "predicted", "predicted")
@@ -109,7 +109,7 @@ class Pointing(Record):
             ("text", self.text),
             (
                 "predicted",
-                f"option {chosen + 1} of {len(offered)}, {percent(prediction['score'])}",
+                f"option {chosen + 1} of {len(offered)}, {sigmoid(prediction['score'])}",
             ),
         ]
         if not self.labelled:

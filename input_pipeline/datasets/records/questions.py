@@ -89,7 +89,8 @@ class Question(Record):
 
     def shown(self, prediction: Mapping[str, Any], kind: str = "") -> Shown:
         top = ", ".join(f"{answer} {percent(share)}" for answer, share in prediction["top"])
-        lines = [("question", self.text), ("predicted", top)]
+        # Each answer by itself is right or wrong: these are no shares of one.
+        lines = [("question", self.text), ("predicted, with sigmoid scores", top)]
         given = self._given
         if not given:
             return Shown(lines)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from input_pipeline.datasets.records.base import Record, RowOptions, Shown, percent
+from input_pipeline.datasets.records.base import Record, RowOptions, Shown, percent, sigmoid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Statement(Record):
     def shown(self, prediction: Mapping[str, Any], kind: str = "") -> Shown:
         name = prediction.get("name", prediction["class"])
         share = prediction["probabilities"][prediction["class"]]
-        lines = [("statement", self.text), ("predicted", f"{name} {percent(share)}")]
+        shown = sigmoid(share) if prediction.get("activation") == "sigmoid" else percent(share)
+        lines = [("statement", self.text), ("predicted", f"{name} {shown}")]
         if not self.labelled:
             return Shown(lines)
         truth = self.label_name or str(self.label)
