@@ -7,6 +7,8 @@ shorter one: sizes are compared when the store is opened. On gs:// the shards st
 and records are read as ranges of them (`remote_shards`).
 """
 
+import collections
+import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -15,6 +17,7 @@ import numpy as np
 import xxhash
 
 from core.errors import DataError
+from core.ids import without_suffix
 from input_pipeline.regions.region_folder import Folder
 from input_pipeline.regions.region_writer import INDEX_FIELDS, RegionWriter
 from input_pipeline.regions.spec import FeatureSpec
@@ -129,9 +132,29 @@ class RegionStore:
         return len(self.keys)
 
     def rows_of(self, ids: Sequence[str]) -> np.ndarray:
-        """int64 [len(ids)] rows of image ids, -1 where the store has no such image."""
+        """int64 [len(ids)] rows of image ids, -1 where the store has no such image.
+
+        An id that is not there as it is written is looked up without a picture's suffix, on both
+        sides: "still.jpg" finds "still", unless another of `ids` or of the store's would, too.
+        """
         get = self._row.get
-        return np.fromiter((get(image_id, -1) for image_id in ids), np.int64, len(ids))
+        rows = np.fromiter((get(image_id, -1) for image_id in ids), np.int64, len(ids))
+        if (rows < 0).any():
+            there, asked = self._without_suffix, collections.Counter(map(without_suffix, set(ids)))
+            for i in np.flatnonzero(rows < 0).tolist():
+                name = without_suffix(ids[i])
+                if asked[name] == 1:
+                    rows[i] = there.get(name, -1)
+        return rows
+
+    @functools.cached_property
+    def _without_suffix(self) -> dict[str, int]:
+        """{id without a picture's suffix: row}, of the ids that this names alone."""
+        rows: dict[str, int] = {}
+        for row, key in enumerate(self.keys):
+            name = without_suffix(key)
+            rows[name] = -1 if name in rows else row
+        return rows
 
     def where(self, row: int) -> str:
         """The place of a record, for messages."""

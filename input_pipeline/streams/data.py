@@ -4,6 +4,7 @@ What is missing is settled here, before the first step: an error, or with data.o
 list of what is left out, printed in one line and saved.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Collection
 
@@ -187,15 +188,26 @@ class Data:
             if split in self.prepared.splits:
                 table = self._captions_table(split)
                 names = frozenset(name(i) for i in table.images if by_id or name(i) != i)
-                held.append(leaks.HeldOut(names, f"split {split!r} of {table.origin}"))
+                source = f"split {split!r} of {table.origin}"
+                held.append(leaks.HeldOut(names, source, by_id=by_id))
         return held
 
     def _held_out(self, table: TextTable, with_regions: np.ndarray) -> dict[int, str]:
         """{index of a training image to leave out: what holds it out}."""
         config, name = self._config, self.prepared.image_name
-        held = leaks.listed(config) + self.evaluated_images() + self._held_out_elsewhere()
+        evaluated = self.evaluated_images() + self._held_out_elsewhere()
+        held = leaks.listed(config) + evaluated
         same = leaks.coco_names(config.image_data) if config.image_data else None
-        found = leaks.find(table.images, name, held, same, strict=config.leaks != "report")
+        found = leaks.find(
+            table.images,
+            name,
+            held,
+            same,
+            strict=config.leaks != "report",
+            known=lambda: itertools.chain(
+                *(item.names for item in evaluated), map(name, self.store.keys)
+            ),
+        )
         if config.leaks != "drop":  # images without regions are never trained on
             used = set(with_regions.tolist())
             found = {i: source for i, source in found.items() if i in used}

@@ -3,6 +3,10 @@
 Images are compared by names that hold over data sets ("coco:139", "vg:7"), since data sets share
 them: RefCOCO, VQA and the captions are all of COCO, half of Visual Genome is, too. 12-in-1 calls
 training sets without the test images of any task "clean".
+
+However a name is written, it is compared as `core.ids.identity` reads it: without suffix, leading
+zeros and COCO's file names. An id alone ("139", of one's own data) means one of the images it is
+compared with, of whatever data set, where that is said: in data.held_out, and in one region store.
 """
 
 import dataclasses
@@ -12,8 +16,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ml_collections import ConfigDict
 
-from core.console import say
+from core.console import say, warn
 from core.errors import DataError
+from core.ids import endings, identity, split_namespace
 from input_pipeline import datasets
 from input_pipeline.datasets import options
 from input_pipeline.datasets.options.shared import LEAKS
@@ -27,12 +32,18 @@ class HeldOut:
     """Images that must not be trained on.
 
     Attributes:
-      names: of the images, over data sets; from lists also ids of the training data's own.
+      names: of the images, over data sets; where `by_id`, also ids alone.
       source: where they come from, for messages.
+      by_id: whether an id alone, here or of a training image, is compared with any name.
+      listed: whether data.held_out names it, so that it may be of no image at all.
+      from_file: whether the names are the lines of a file; they may be paths, too.
     """
 
     names: frozenset[str]
     source: str
+    by_id: bool = False
+    listed: bool = False
+    from_file: bool = False
 
 
 def check_mode(mode: str) -> None:
@@ -48,8 +59,8 @@ def check_mode(mode: str) -> None:
 def listed(data_config) -> list[HeldOut]:
     """The images of `data.held_out`: text files with one a line, or DATASET:SPLIT.
 
-    A line is a name over data sets or an id of the training data's own; digits match with and
-    without leading zeros. The files of DATASET are those of `data.manual_dir` or `data.tfds_dir`.
+    A line is a name over data sets, an id, or the path of a picture. The files of DATASET are
+    those of `data.manual_dir` or `data.tfds_dir`.
 
     Raises:
       DataError: a file cannot be read, an unknown data set or split.
@@ -58,11 +69,11 @@ def listed(data_config) -> list[HeldOut]:
     for entry in split_paths(data_config.held_out):
         dataset, colon, split = entry.partition(":")
         if colon and dataset in datasets.known() and not os.path.exists(entry):
-            held.append(HeldOut(_split(dataset, split, data_config), entry))
+            names = _split(dataset, split, data_config)
+            held.append(HeldOut(names, entry, by_id=True, listed=True))
         else:
-            names = {text.strip() for _, text in files.lines(entry)}
-            names |= {str(int(name)) for name in names if name.isascii() and name.isdecimal()}
-            held.append(HeldOut(frozenset(names), entry))
+            names = frozenset(text.strip() for _, text in files.lines(entry))
+            held.append(HeldOut(names, entry, by_id=True, listed=True, from_file=True))
     return held
 
 
@@ -107,8 +118,43 @@ def coco_names(path: str) -> dict[str, str]:
     return names
 
 
-def _namespaces(names: Iterable[str]) -> set[str]:
-    return {name.partition(":")[0] for name in names}
+class _Names:
+    """The names of a `HeldOut`, to be found by any way of writing them."""
+
+    def __init__(self, held: HeldOut, to_coco: Mapping[str, str]):
+        self._by_id, self._from_file, self._to_coco = held.by_id, held.from_file, to_coco
+        self._full: dict[tuple[str, str], set[str]] = {}  # (namespace, identity): names
+        self._any: dict[str, set[str]] = {}  # identity whatever the namespace: names
+        self._alone: dict[str, set[str]] = {}  # identity of an id alone: names
+        self._paths: dict[str, set[str]] = {}  # identities of the ends of paths: names
+        for name in held.names:
+            for key in self._keys(name):
+                self._full.setdefault(key, set()).add(name)
+            space, image_id = split_namespace(name)
+            self._any.setdefault(identity(image_id), set()).add(name)
+            if not space:
+                self._alone.setdefault(identity(image_id), set()).add(name)
+                for end in endings(image_id)[1:] if held.from_file else ():
+                    self._paths.setdefault(end, set()).add(name)
+        self.spaces = {split_namespace(name)[0] for name in held.names}
+
+    def _keys(self, name: str) -> list[tuple[str, str]]:
+        """(namespace, identity) of a name, and of the same image's name in COCO."""
+        space, image_id = split_namespace(name)
+        coco = self._to_coco.get(f"{space}:{identity(image_id)}")
+        return [(space, identity(image_id)), *([split_namespace(coco)] if coco else ())]
+
+    def of(self, image: str) -> set[str]:
+        """The names that mean an image, by its name over data sets."""
+        found = set().union(*(self._full.get(key, ()) for key in self._keys(image)))
+        if not self._by_id:
+            return found
+        space, image_id = split_namespace(image)
+        own = identity(image_id)
+        found |= (self._alone if space else self._any).get(own, set()) | self._paths.get(own, set())
+        if self._from_file:  # "still.jpg" for "movie/still.jpg"
+            found = found.union(*(self._alone.get(end, ()) for end in endings(image_id)[1:]))
+        return found
 
 
 def find(
@@ -118,6 +164,7 @@ def find(
     same: Mapping[str, str] | None = None,
     *,
     strict: bool = True,
+    known: Callable[[], Iterable[str]] = tuple,
 ) -> dict[int, str]:
     """Which images are held out.
 
@@ -128,20 +175,22 @@ def find(
       same: `coco_names`; None where the file is not named.
       strict: refuse to compare images of Visual Genome with COCO's without `same`; False: say
         so and go on.
+      known: known() -> names over data sets of all images that the run knows of beside these,
+        which a list may mean.
 
     Returns:
       {index into `images`: source of the first list it is in}.
 
     Raises:
-      DataError: Visual Genome and COCO meet without `same`, and `strict`.
+      DataError: Visual Genome and COCO meet without `same`, and `strict`; no name of a list is of
+        a known image.
     """
     names = [image_name(image) for image in images]
-    ours = _namespaces(names)
+    ours = {split_namespace(name)[0] for name in names}
     found: dict[int, str] = {}
-    to_coco = same or {}
     for item in held:
-        both = ours | _namespaces(item.names)
-        if {"vg", "coco"} <= both and same is None:
+        wanted = _Names(item, same or {})
+        if {"vg", "coco"} <= ours | wanted.spaces and same is None:
             unknown = DataError(
                 "images of Visual Genome cannot be told from COCO's",
                 where=f"training images against {item.source}",
@@ -153,11 +202,62 @@ def find(
             if strict:
                 raise unknown
             say(f"data: {unknown}")
-        others = item.names | {to_coco[name] for name in item.names if name in to_coco}
-        for i, (image, name) in enumerate(zip(images, names, strict=True)):
-            if not others.isdisjoint((image, name, to_coco.get(name, name))):
+        met: set[str] = set()
+        for i, name in enumerate(names):
+            if here := wanted.of(name):
                 found.setdefault(i, item.source)
+                met |= here
+        if item.listed and len(met) < len(item.names):
+            _check_known(item, wanted, ours, met, names, known)
     return found
+
+
+def _check_known(
+    item: HeldOut,
+    wanted: _Names,
+    ours: set[str],
+    met: set[str],
+    names: Sequence[str],
+    known: Callable[[], Iterable[str]],
+) -> None:
+    """Tells of names that are of no known image.
+
+    Args:
+      item: held out.
+      wanted: its names.
+      ours: namespaces of the training images.
+      met: names that are of training images.
+      names: of the training images.
+      known: see `find`.
+
+    Raises:
+      DataError: none of the names is of a known image, and they could be of this data set's.
+    """
+    if not item.from_file and (met or "" not in ours):
+        return  # a split of official files: names over data sets are sure
+    for image in known():
+        met |= wanted.of(image)
+    lost = sorted(item.names - met)
+    if not lost:
+        return
+    first = ", ".join(map(repr, lost[:3]))
+    if met or (not wanted.spaces & (ours | {""}) and "" not in ours):
+        if item.from_file:
+            warn(
+                f"data: {len(lost)} of the {len(item.names)} images held out by {item.source} are "
+                f"no image of this data set or its region store, such as {first}"
+            )
+        return
+    raise DataError(
+        "held-out images are unknown",
+        where=f"--config.data.held_out, {item.source}",
+        expected=f"ids or names of images such as {names[0]!r}" if names else "known images",
+        found=f"{len(lost)} names, none of a training image, an evaluated one or one in the region "
+        f"store: {first}",
+        fix="write them as the annotations do (suffixes, leading zeros and COCO's file names are "
+        "understood), or leave the list out; a list for one of several streams: "
+        "--config.streams.<name>.data.held_out",
+    )
 
 
 def refuse(found: Mapping[int, str], images: Sequence[str], origin: str) -> DataError:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from core.console import say
@@ -117,11 +117,18 @@ def _same_numbers(keys: list[str], images: dict[str, str]) -> str:
     def plain(image_id: str) -> str:
         return number_of(image_id) or image_id
 
+    def apart(names: Iterable[str]) -> bool:
+        """Whether names remain different as plain numbers."""
+        several = list(names)
+        return len(set(map(plain, several))) == len(several)
+
     def matches(of_store: Callable[[str], str], of_text: Callable[[str], str]) -> int:
         return len({of_store(key) for key in keys} & {of_text(key) for key in images})
 
     example = f"the store has ids like {keys[0]!r}, the annotations {next(iter(images))!r}"
     most = FEW * len(images)
+    if not apart(keys) or not apart(images):  # as "movie/one@0" and "movie/two@0"
+        return ""
     if matches(plain, str) > most:
         return f"{example}: import the features again with --ids number"
     if matches(str, plain) > most:

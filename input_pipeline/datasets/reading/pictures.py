@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from core import remote
 from core.errors import DataError
+from core.ids import COCO_DIGITS, PICTURES, coco_digits, without_suffix
 from input_pipeline.datasets.reading.prepared import Prepared
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-# COCO's file names end in the image's number, in so many digits.
-_DIGITS = 12
+SUFFIXES = PICTURES
 
 # lookup(image ids) -> {image id: bytes of its file}; an id without a picture is absent.
 Lookup = Callable[[Iterable[str]], dict[str, bytes]]
@@ -64,13 +63,13 @@ class PictureFolder:
         """
         self._by_stem: dict[str, list[pathlib.Path]] = defaultdict(list)
         self._by_number: dict[str, list[pathlib.Path]] = defaultdict(list)
-        stems = None if wanted is None else {_stem(_name(image_id)) for image_id in wanted}
+        stems = None if wanted is None else {without_suffix(_name(image_id)) for image_id in wanted}
         numbers = None if stems is None else {_number(stem) for stem in stems}
         for folder, name in _walk(str(root)):
-            stem = _stem(name)
+            stem = without_suffix(name)
             if stems is None or stem in stems:
                 self._by_stem[stem].append(pathlib.Path(folder, name))
-            number = _padded_number(stem)
+            number = coco_digits(stem)
             if number and (numbers is None or number in numbers):
                 self._by_number[number].append(pathlib.Path(folder, name))
 
@@ -79,12 +78,12 @@ class PictureFolder:
 
     def find(self, image_id: str) -> list[pathlib.Path]:
         """All files that answer to an id, sorted."""
-        stem = _stem(_name(image_id))
+        stem = without_suffix(_name(image_id))
         named = self._by_stem.get(stem, ())
-        found = [path for path in named if _ends(path.with_name(_stem(path.name)), image_id)]
+        found = [p for p in named if _ends(p.with_name(without_suffix(p.name)), image_id)]
         if "/" not in image_id:
             numbered = self._by_number.get(_number(stem), ())
-            found += [path for path in numbered if _stem(path.name) != stem]
+            found += [path for path in numbered if without_suffix(path.name) != stem]
         return sorted(found)
 
 
@@ -139,34 +138,21 @@ def _walk(root: str) -> Iterator[tuple[str, str]]:
                     todo.append(entry.path)
 
 
-def _stem(name: str) -> str:
-    """A file name without a picture's suffix; other dots belong to the name."""
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in SUFFIXES else name
-
-
 def _name(image_id: str) -> str:
     """An id without its folders."""
     return image_id.rpartition("/")[2]
 
 
-def _padded_number(stem: str) -> str:
-    """The 12 digits that a COCO file name ends in; "" where there are none."""
-    head, digits = stem[:-_DIGITS], stem[-_DIGITS:]
-    padded = len(digits) == _DIGITS and digits.isascii() and digits.isdigit()
-    return digits if padded and (not head or head.endswith("_")) else ""
-
-
-def _number(stem: str) -> str:
-    """COCO's number in an id, in 12 digits; "" where it has none."""
-    if stem.isascii() and stem.isdigit():
-        return stem.zfill(_DIGITS) if len(stem) <= _DIGITS else ""
-    return _padded_number(stem)
+def _number(name: str) -> str:
+    """COCO's number in an id without suffix, in 12 digits; "" where it has none."""
+    if name.isascii() and name.isdigit():
+        return name.zfill(COCO_DIGITS) if len(name) <= COCO_DIGITS else ""
+    return coco_digits(name)
 
 
 def _ends(path: pathlib.Path, image_id: str) -> bool:
     """Whether a path without suffix ends in an id, counting whole names."""
-    return f"/{path.as_posix()}".endswith(f"/{_stem(image_id).lstrip('/')}")
+    return f"/{path.as_posix()}".endswith(f"/{without_suffix(image_id).lstrip('/')}")
 
 
 def _only(image_id: str, paths: list[pathlib.Path]) -> pathlib.Path:

@@ -89,11 +89,14 @@ def test_report(tmp_path, capsys):
         (["42"], ["000000000042"], "write plain numbers without leading zeros"),
         (["a_0042.jpg"], ["b_042"], "again with --ids number, and write plain numbers"),
         (["a"], ["b"], None),
+        # As plain numbers these would be one image.
+        (["one/x@0", "two/x@0"], ["one/y@0"], None),
+        (["one/x@0"], ["one/y@0", "two/y@0"], None),
         (["1"], ["2"], None),
     ],
 )
 def test_ids_written_in_another_way(tmp_path, capsys, keys, needs, fix):
     made = store(tmp_path / "s", keys)
-    assert coverage.report(made, dict.fromkeys(needs, "f:1"), "f") == 1
+    assert coverage.report(made, dict.fromkeys(needs, "f:1"), "f") == len(needs)
     text = capsys.readouterr().out
     assert (fix in text) if fix else ("fix" not in text)

@@ -285,3 +285,13 @@ def test_damaged_headers_are_found(folder, tmp_path, name):
     (copy / name).unlink()
     with pytest.raises(DataError, match=name.replace(".", r"\.")):
         RegionStore.open(copy)
+
+
+def test_ids_are_found_with_and_without_a_picture_s_suffix(tmp_path):
+    keys = ["movie/a@0", "movie/b@0.jpg", "c.jpg", "c.png", "d", "007"]
+    write_images(tmp_path / "store", SPEC, *((key, image(1, 1)) for key in keys))
+    store = RegionStore.open(tmp_path / "store")
+    asked = ["movie/a@0.jpg", "movie/b@0", "c", "c.png", "d.jpg", "d.png", "7", "a@0", "d"]
+    assert store.rows_of(asked).tolist() == [0, 1, -1, 3, -1, -1, -1, -1, 4]
+    assert store.rows_of(["d.jpg"]).tolist() == [4]
+    assert store.rows_of(keys).tolist() == list(range(6))

@@ -114,6 +114,78 @@ def test_official_splits_and_lists(tmp_path):
             build(config(tmp_path, train_split="train2014", held_out=entry))
 
 
+WRITTEN = {  # one image: (its id in the annotations, how a list calls it)
+    "zeros there": ("000000000139", "139"),
+    "zeros here": ("139", "000000000139"),
+    "name over data sets": ("139", "coco:139"),
+    "zeros over data sets": ("000000000139", "coco:139"),
+    "file name": ("139", "COCO_val2014_000000000139.jpg"),
+    "file name there": ("COCO_val2014_000000000139", "139"),
+    "suffix": ("cat_7", "cat_7.jpg"),
+    "suffix there": ("cat_7.JPG", "cat_7"),
+    "path": ("cat_7", "pictures/val/cat_7.png"),
+    "path of a number": ("139", "val2014/COCO_val2014_000000000139.jpg"),
+    "folder there": ("movie/still@0.jpg", "still@0"),
+    "both": ("movie/still@0", "vcr1images/movie/still@0.jpg"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(WRITTEN))
+def test_an_image_is_one_however_its_id_is_written(tmp_path, case):
+    own, listed = WRITTEN[case]
+    ids = [own, "a", "b"]
+    write_images(tmp_path / "store", SPEC, *((name, image(i)) for i, name in enumerate(ids)))
+    write_jsonl(tmp_path / "captions.jsonl", [{"image_id": i, "text": "a dog"} for i in ids])
+    (tmp_path / "held.txt").write_text(f"{listed}\n")
+    tree = jsonl_config(tmp_path, held_out=str(tmp_path / "held.txt"))
+    with pytest.raises(DataError, match=r"1 of 3 images: ") as error:
+        build(tree)
+    assert repr(own) in str(error.value)
+
+
+def test_other_images_are_not_taken_for_it():
+    held = HeldOut(frozenset(["train/7.jpg", "x-7", "71", "coco:9"]), "list", by_id=True)
+    assert leaks.find(["val/7", "y-7", "17", "8"], str, [held]) == {}
+    assert leaks.find(["7"], str, [held]) == {}  # a split's name is no path
+    assert leaks.find(["9"], str, [held]) == {0: "list"}
+    assert leaks.find(["9"], str, [HeldOut(frozenset(["coco:9"]), "elsewhere")]) == {}
+    assert leaks.find(["9"], "vg:{}".format, [held], {}) == {}
+
+
+def test_own_ids_against_an_official_split(tmp_path):
+    write_images(tmp_path / "store", SPEC, *((str(i), image(i)) for i in range(4)))
+    write_jsonl(tmp_path / "captions.jsonl", [{"image_id": i, "text": "a dog"} for i in range(4)])
+    write_coco(tmp_path / "official", val2014=[3, 77], train2014=[80])
+    options = dict(manual_dir=str(tmp_path / "official"))
+    tree = jsonl_config(tmp_path, held_out="coco_captions:val2014", **options)
+    with pytest.raises(DataError, match=r"(?s)coco_captions:val2014.*1 of 4 images: '3'"):
+        build(tree)
+    with pytest.raises(DataError, match=r"(?s)held-out images are unknown.*train2014.*'coco:80'"):
+        build(jsonl_config(tmp_path, held_out="coco_captions:train2014", **options))
+
+
+def test_names_of_no_image_are_told_and_all_of_them_an_error(tmp_path, capsys):
+    write_all(tmp_path, images=8)
+    held = tmp_path / "held.txt"
+    held.write_text("img7\nimage_8\nimage_9\n")
+    tree = jsonl_config(tmp_path, held_out=str(held), leaks="drop")
+    assert build(tree).num_examples == 14
+    told = capsys.readouterr()
+    assert "2 of the 3 images held out by" in told.out + told.err
+    assert "such as 'image_8', 'image_9'" in told.out + told.err
+    held.write_text("image_8\nimage_9\n")
+    message = r"(?s)held-out images are unknown.*held\.txt.*'img0'.*2 names.*'image_8', 'image_9'"
+    for mode in ("drop", "report", "error"):
+        with pytest.raises(DataError, match=message):
+            build(jsonl_config(tmp_path, held_out=str(held), leaks=mode))
+    # Of an image that is there and not trained on nothing is to be said.
+    write_jsonl(tmp_path / "captions.jsonl", captions(6, 2))
+    held.write_text("img7.jpg\n")
+    assert build(jsonl_config(tmp_path, held_out=str(held))).num_examples == 12
+    told = capsys.readouterr()
+    assert "held out by" not in told.out + told.err
+
+
 def test_images_are_one_over_data_sets(tmp_path):
     """Own data named "coco:<id>" against COCO's validation images."""
     write_images(tmp_path / "store", SPEC, *((f"coco:{i}", image(i)) for i in range(6)))
