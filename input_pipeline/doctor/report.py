@@ -1,6 +1,7 @@
 """An examination as text."""
 
 from input_pipeline.doctor.examine import Examination
+from input_pipeline.importers.arrange import OBJECT_CLASSES
 
 
 def _background(classes: dict, stated: int | None) -> str:
@@ -11,6 +12,8 @@ def _background(classes: dict, stated: int | None) -> str:
         f"{classes['present_first']:.0%} of regions; last {classes['mean_mass_last']:.3f}, in "
         f"{classes['present_last']:.0%}"
     )
+    if stated is not None and classes["count"] in OBJECT_CLASSES:
+        return f"none of the {classes['count']:,} columns, to judge by their number ({evidence})"
     said = "none" if stated is None else f"column {stated}"
     guess = "cannot be determined" if found is None else f"looks like column {found}"
     return f"stated {said}, {guess} ({evidence})"

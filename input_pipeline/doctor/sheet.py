@@ -62,11 +62,13 @@ class Pictures:
 def class_names(path: str) -> list[str]:
     """Names, one per line; of several for one class, separated by commas, the first."""
     try:
-        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+        lines = pathlib.Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             "class names cannot be read", where=path, expected="a text file", found=str(error)
         ) from error
+    if lines[-1] == "":  # behind the last line's end
+        lines.pop()
     return [line.split(",")[0].strip() for line in lines]
 
 

@@ -249,7 +249,8 @@ def fitting(
             sources[layout] = source
         except DataError as error:
             reasons[layout] = error
-    return sources, reasons
+    meant = {k: v for k, v in sources.items() if not getattr(v.reader, "last_resort", False)}
+    return meant or sources, reasons
 
 
 def open_source(

@@ -42,6 +42,7 @@ class Layout:
 
     unit = "images"
     background_class = None
+    last_resort = True  # it makes the boxes itself
 
     def __init__(
         self,

@@ -80,7 +80,8 @@ def kind_of(file: h5py.File, path: str) -> str:
         where=path,
         expected="features or image_features, a group per image, or datasets ID_features",
         found=f"{len(file)} keys: {list(file)[:10]}",
-        fix="see `python -m input_pipeline.importers hdf5 --help`",
+        fix="see `python -m input_pipeline.importers hdf5 --help`; grids without boxes (ID_grids) "
+        "are of the layout `grid`",
     )
 
 

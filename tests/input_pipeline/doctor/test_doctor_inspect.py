@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 import xxhash
@@ -12,6 +13,7 @@ from input_pipeline.doctor.__main__ import main
 from input_pipeline.doctor.boxes import BoxStats
 from input_pipeline.doctor.examine import examine
 from input_pipeline.doctor.findings import percent
+from input_pipeline.doctor.report import text
 from input_pipeline.doctor.sources import Sample, fitting, open_source
 from input_pipeline.regions import FeatureSpec, RegionStore, RegionWriter
 
@@ -380,6 +382,24 @@ def test_columns_of_a_detectors_objects_alone(tmp_path):
         result = look(tmp_path, {**arrays, "cls_prob": part})
         assert names(result) == names_found
         assert all("--class_scores without_background" in f.text for f in result.findings[:1])
+        assert "none of the 1,600 columns" in text(result)
+        assert "column 0" not in text(result).partition("background  ")[2].partition("\n")[0][:40]
+
+
+def test_a_file_of_regions_and_grids_is_one_of_regions(tmp_path, capsys):
+    """DLCT's HDF5 has both; the layout that makes boxes itself is meant where it is named."""
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        for name in ("1", "2"):
+            file[f"{name}_features"] = np.random.default_rng(0).random((5, F), np.float32)
+            file[f"{name}_boxes"] = np.asarray([[1, 2, 50, 30]] * 5, np.float32)
+            file[f"{name}_size"] = [[40, 60]]
+            file[f"{name}_grids"] = np.random.default_rng(int(name)).random((49, F), np.float32)
+    main(["inspect", str(tmp_path / "a.hdf5")])
+    assert "hdf5 fits, and no other" in capsys.readouterr().out
+    assert main(["inspect", str(tmp_path / "a.hdf5"), "--grid", "7x7"]) == 0
+    out = capsys.readouterr().out
+    assert "grid fits, and no other" in out
+    assert "always 49 per image" in out
 
 
 def test_percent_never_hides_anything():

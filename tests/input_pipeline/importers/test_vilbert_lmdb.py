@@ -2,16 +2,18 @@
 
 import base64
 import dataclasses
+import json
 import os
 import pathlib
 import pickle
+import zlib
 
 import numpy as np
 import pytest
 from made_lmdbs import F, check_image, data_file, entries, image, items, write
 
 from core.errors import DataError
-from input_pipeline.importers import run
+from input_pipeline.importers import conceptual_lmdb, run, uniter_lmdb, vilbert_lmdb
 from input_pipeline.importers.settings import ImportSettings
 from input_pipeline.importers.vilbert_lmdb import Layout
 from input_pipeline.regions import RegionStore
@@ -264,3 +266,43 @@ def test_other_names_of_the_same_fields(tmp_path):
     (tmp_path / "hw.tsv").write_text("100\t90\t120\n")
     (item,) = items(Layout([path], sizes=str(tmp_path / "hw.tsv")))
     assert (item.height, item.width) == (90, 120)
+
+
+FOREIGN = {
+    "a caption": (b"a man rides a horse", "text: 'a man rides a horse'"),
+    "another language": ("ein Hündchen".encode(), "text: 'ein Hündchen'"),
+    "JSON": (b'{"image": 1, "caption": "a dog"}', "JSON: "),
+    "a picture": (b"\xff\xd8\xff\xe0 and so on", "a JPEG picture"),
+    "an array": (b"\x93NUMPY\x01\x00", r"a \.npy file: an array alone"),
+    "an Arrow message": (b"\xff\xff\xff\xff\x10\x00", "an Arrow message"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_databases_of_others_are_not_called_damaged(name, tmp_path):
+    value, found = FOREIGN[name]
+    (tmp_path / "hw.tsv").write_text("7\t40\t60\n")
+    for module, options in (
+        (vilbert_lmdb, {}),
+        (conceptual_lmdb, {}),
+        (uniter_lmdb, {"sizes": str(tmp_path / "hw.tsv")}),
+    ):
+        path = write(tmp_path / module.__name__, {b"7": value})
+        layout = module.Layout([path], **options)
+        (entry,) = entries(layout)
+        with pytest.raises(DataError, match=rf"(?s)something else.*key '7'.*{found}") as caught:
+            layout.parse(*entry)
+        assert "damaged" not in str(caught.value)
+        assert "copy" not in str(caught.value)
+
+
+def test_pickled_tensors_of_torch(tmp_path):
+    """Tensors in dictionaries are read, whether pickled or written by torch.save."""
+    made = json.loads(pathlib.Path(__file__).with_name("torch_files.json").read_text())
+    for kind in ("pickle", "zip"):
+        value = zlib.decompress(base64.b64decode(made["dict"][kind]))
+        path = write(tmp_path / kind, {b"7": value})
+        (entry,) = entries(Layout([path]))
+        # The tensors are there; it is the boxes' name and the size that this record lacks.
+        with pytest.raises(DataError, match=r"(?s)lacks the field.*'features', 'ids', 'n', 'tu"):
+            Layout([path], id_from="key").parse(*entry)
