@@ -174,7 +174,10 @@ class Layout:
                 found=f"{len(data)} bytes" + self._guess(name, len(data), n),
                 fix={
                     "features": "set --feature_dim or --float_dtype if all lines are like this",
-                    "cls_prob": "set --num_classes or --float_dtype if all lines are like this",
+                    "cls_prob": f"set --num_classes {width - 1} and --class_scores "
+                    "without_background if all lines are like this"
+                    if len(data) == n * (width - 1) * itemsize
+                    else "set --num_classes or --float_dtype if all lines are like this",
                     "boxes": "set --float_dtype if all lines are like this",
                 }[name]
                 + "; else the line is damaged: copy the file again, or leave it out",

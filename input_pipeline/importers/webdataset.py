@@ -9,15 +9,15 @@ NAME.boxes.npy and so on, one after the other, are one image; NAME (up to the fi
 included) is its id, unless the JSON has image_id or img_id.
 
   .json           its keys are fields: width, height, boxes, ...
-  X.npy, X.pt, X.pth   an array or tensor; the field is X, or features where there is no X. A
-                  dictionary of arrays gives its keys
+  X.npy, X.pt, X.pth, X.pyd, X.pickle, X.pkl   an array or tensor; the field is X, or features where
+                  there is no X. A dictionary of arrays gives its keys
   X.npz, X.safetensors   their arrays are fields
   others          (.jpg, .txt, .cls) are not read
 
 `--columns NAME=FIELD,...` says which field holds what, X or X.npy; without it the names are those
 of the layout `parquet`: features, boxes, height, width, num_boxes, cls_prob, global_feature.
-Without boxes, `--grid` makes features those of a grid's cells or patches. Nothing in a tensor is
-run.
+Without boxes, `--grid` makes features those of a grid's cells or patches. Nothing in a tensor or
+a pickle is run.
 """
 
 import argparse
@@ -35,8 +35,8 @@ from input_pipeline.importers.formats import fields, npz_file, safetensors_file,
 from input_pipeline.importers.formats.members import MAX_MEMBER, list_files
 
 TARS = (".tar", ".tar.gz", ".tgz")
-TENSORS = (".npy", ".pt", ".pth")
-READ = (".json", ".npz", ".safetensors", *TENSORS)
+PICKLES = (".pyd", ".pickle", ".pkl")
+READ = (".json", ".npz", ".safetensors", ".npy", ".pt", ".pth", *PICKLES)
 
 # {name behind the first dot: bytes} of one image
 Sample = dict[str, bytes]
@@ -109,7 +109,10 @@ def _fields(ending: str, data: bytes, where: str) -> dict[str, Any]:
     if suffix == ".safetensors":
         tensors = safetensors_file.Tensors(where, data)
         return {name: tensors.read(name) for name in tensors.names}
-    value = (npy.load if suffix == ".npy" else torch_file.loads)(data, where)
+    if suffix in PICKLES:
+        value = torch_file.unpickle(data, where)
+    else:
+        value = (npy.load if suffix == ".npy" else torch_file.loads)(data, where)
     if isinstance(value, dict):
         return {str(key): item for key, item in value.items()}
     return {stem or "features": value, ending: value}

@@ -203,26 +203,24 @@ def _npz(path: str, key: str, id_map: str) -> Source:
     return Source(path, names, [size] * len(names), read)
 
 
-@functools.lru_cache(maxsize=1)
-def _mapped(path: str) -> np.ndarray:
-    """An array of all images, of which only the rows that are read come into memory."""
-    expected = "an array [N, ...] of all images' features"
-    with reading(path, "not a readable .npy file", expected=expected):
-        value = np.load(path, mmap_mode="r", allow_pickle=False)
-    if value.ndim < 3:
+def _npy(path: str, key: str, id_map: str) -> Source:
+    del key
+    what, expected = "not a readable .npy file", "an array [N, ...] of all images' features"
+    with reading(path, what, expected=expected), open(path, "rb") as file:
+        header = npy.read_header(file)
+        start = file.tell()
+        if header.dtype.hasobject or header.is_fortran:
+            raise ValueError("pickled objects, or Fortran order: save np.ascontiguousarray of it")
+        if start + header.nbytes != os.path.getsize(path):
+            raise ValueError(f"{header.shape} {header.dtype}, but {os.path.getsize(path)} bytes")
+    if len(header.shape) < 3:
         raise DataError(
             "a .npy file of one image",
             where=path,
             expected="an array [N, n, F] of N images, or a folder of one file an image",
-            found=value.shape,
+            found=header.shape,
             fix="name the folder",
         )
-    return value
-
-
-def _npy(path: str, key: str, id_map: str) -> Source:
-    del key
-    values = _mapped(path)
     if not id_map:
         raise DataError(
             "the image ids of the rows are not known",
@@ -230,14 +228,16 @@ def _npy(path: str, key: str, id_map: str) -> Source:
             expected="--id_map: a .json of ids in the order of the rows, or of {id: row}",
             found="none",
         )
-    names = hdf5_file.read_id_map(id_map, len(values), path)
-    nbytes = values.nbytes // len(values)
-    return Source(
-        path,
-        names,
-        [nbytes] * len(names),
-        lambda row: (f"{path}, row {row}", {"features": np.array(_mapped(path)[row])}),
-    )
+    names = hdf5_file.read_id_map(id_map, header.shape[0], path)
+
+    def read(row: int) -> tuple[str, Record]:
+        with open(path, "rb") as file:
+            file.seek(start + row * header.row_nbytes)
+            data = file.read(header.row_nbytes)
+        values = np.frombuffer(data, header.dtype).reshape(header.shape[1:])
+        return f"{path}, row {row}", {"features": values}
+
+    return Source(path, names, [header.row_nbytes] * len(names), read)
 
 
 def _hdf5(path: str, key: str, id_map: str) -> Source:

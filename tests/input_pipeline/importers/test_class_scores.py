@@ -134,3 +134,10 @@ def test_one_number_per_box_is_no_distribution(tmp_path):
     """MMF's Faster R-CNN script stores the best class's score alone."""
     path, options = mmf_folder(tmp_path / "in", WHOLE.max(1))
     assert convert("numpy_folder", path, tmp_path / "s", options).spec.num_classes == 0
+
+
+def test_a_width_that_is_one_short_names_both_options(tmp_path):
+    path, options = tsv(tmp_path / "a.tsv", FEWER)
+    options = {**options, "num_classes": C}
+    with pytest.raises(DataError, match=r"(?s)'cls_prob'.*--num_classes 4 and --class_scores wi"):
+        convert("bottom_up_tsv", path, tmp_path / "s", options)

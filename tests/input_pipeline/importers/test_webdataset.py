@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import tarfile
 
 import numpy as np
@@ -89,6 +90,12 @@ def test_other_ways_to_hold_them(tmp_path):
     path = write(tmp_path / "a.tar", in_json)
     check_items(items(webdataset.Layout([path])), ids, exact, classes=False)
     path = write(tmp_path / "b.tar", in_npz)
+    check_items(items(webdataset.Layout([path])), IDS, IMAGES, classes=False)
+    pickled = {
+        name: {"pyd": pickle.dumps({**image, "features": image["features"]})}
+        for name, image in zip(IDS, IMAGES, strict=True)
+    }
+    path = write(tmp_path / "d.tar", pickled)
     check_items(items(webdataset.Layout([path])), IDS, IMAGES, classes=False)
     path = write(tmp_path / "c.tar", renamed)
     columns = "boxes=det.npy,height=original_height,width=original_width"
