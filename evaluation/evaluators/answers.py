@@ -49,7 +49,8 @@ class Evaluator(evaluators.Evaluator):
     def headings(self) -> dict[str, Heading]:
         text = "questions answered right, by the data set's own rule"
         return {"accuracy": Heading(text, "share")} | {
-            f"accuracy_{kind}": Heading(f"of the questions of type {kind}", "share") for kind in self._kinds
+            f"accuracy_{kind}": Heading(f"of the questions of type {kind}", "share")
+            for kind in self._kinds
         }
 
     def run(self, params: PyTree) -> dict[str, float | None]:

@@ -13,6 +13,9 @@ number, as ViLBERT's features have it (about a thousand pairs of urls share one,
 no urls, so they go with "row" alone. Urls die: leave out what has no regions with
 data.on_missing=skip.
 
+A "row" is only right where the file has all lines that it had when the features were made, and in
+one split alone: a store with rows that the file lacks is refused.
+
 Captions come tokenised and lower-cased by Google's pipeline; nothing is cleaned but white space.
 `tfds build` reads the files in one process, or with --config=crc32_beam or row_beam as a Beam
 pipeline over stretches of the file.
@@ -21,8 +24,10 @@ pipeline over stretches of the file.
 import functools
 import pathlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from core.console import warn
+from core.errors import DataError
 from input_pipeline.datasets.options import conceptual_captions as declared
 from input_pipeline.datasets.options.conceptual_captions import INDEXINGS
 from input_pipeline.datasets.reading import files as official_files
@@ -34,6 +39,8 @@ from input_pipeline.datasets.records import Caption
 SPLITS = ("train", "validation", "train_frcnn", "val_frcnn")
 OPTIONS = tuple(declared.OPTIONS)
 _NAMES = {"train": "GCC-training.tsv", "validation": "GCC-1.1.0-Validation.tsv"}
+_LINES = {"train": 3_318_333, "validation": 15_840}  # of the published files
+_DIGITS = 8  # of a row
 _STRETCH = 8_000_000  # bytes of a file that a Beam worker reads at a time
 
 
@@ -123,6 +130,55 @@ def _stretch(
     lines = official_files.lines(path, start=start, stop=stop, first=first)
     for i, (line, text) in enumerate(lines, record):
         yield i, _caption(path, line, text, indexing)
+
+
+def check_store(
+    split: str, images: Sequence[str], keys: Sequence[str], *, indexing: str = "crc32"
+) -> None:
+    """Refuses rows of a file that are not those of a region store.
+
+    Args:
+      split: name of the split, or several joined.
+      images: ids of its images.
+      keys: ids in the region store.
+      indexing: of the ids.
+
+    Raises:
+      DataError: several splits, which number their rows alike; rows in the store that the file does
+        not have, so that lines are missing in it and all later ones have another number.
+    """
+    if indexing != "row":
+        return
+    if "+" in split:
+        raise DataError(
+            "two splits number their rows alike",
+            where=f"data set conceptual_captions, split {split!r}, --config.data.indexing=row",
+            expected="one split, since row 7 of each is another image",
+            found=split.split("+"),
+            fix="train on one of them, or import features by url: --config.data.indexing=crc32",
+        )
+    if split not in _NAMES:  # a list names its images
+        return
+    lines, stored = _rows(images), _rows(keys)
+    if stored > lines:
+        raise DataError(
+            "the region store has rows that the file lacks",
+            where=f"data set conceptual_captions, split {split!r}, --config.data.indexing=row",
+            expected=f"a file of at least {stored:,} lines, as the store has row {stored - 1:08d}"
+            + f" (published: {_LINES[split]:,} lines)",
+            found=f"{lines:,} lines: after a missing one every caption has another image's row",
+            fix="use the file that the features were made from, or the store of this split",
+        )
+    if lines != _LINES[split]:
+        warn(
+            f"data: the {split} file has {lines:,} lines, the published one {_LINES[split]:,}; "
+            "with data.indexing=row it must be the one that the features were made from"
+        )
+
+
+def _rows(ids: Sequence[str]) -> int:
+    """One more than the largest row number among ids."""
+    return max((int(i) for i in ids if len(i) == _DIGITS and i.isdecimal()), default=-1) + 1
 
 
 def image_name(image_id: str) -> str:

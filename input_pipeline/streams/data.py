@@ -128,6 +128,8 @@ class Data:
         own = self.split_name(split)
         if own not in self._sources:
             table = self._captions_table(own)
+            if self.prepared.check_store:
+                self.prepared.check_store(own, table.images, self.store.keys)
             store_rows = self.store.rows_of(table.images)
             held_out = {}
             if own == self._config.train_split:

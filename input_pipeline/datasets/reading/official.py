@@ -2,7 +2,8 @@
 
 A data set's module has SPLITS, `files` and `records` (see `datasets.records`), BUILDER, and where
 it needs them OPTIONS, names of the options (`datasets.options`) that both functions take, and
-`image_name(image_id)`, the image's name over data sets ("coco:139"), for the leak check.
+`image_name(image_id)`, the image's name over data sets ("coco:139"), for the leak check, and
+`check_store` (`Prepared`) where its ids could mean other images in a store.
 
 `data.manual_dir` holds the files of one data set, or a folder of each data set's name with them.
 `data.tfds_dir` takes what `tfds build` made instead (`datasets.builder`). From gs:// the files that
@@ -10,11 +11,12 @@ may be annotations are copied to this machine, and the built table. Splits are j
 "+": `train2014+val2014`; each is a corpus of its own to `data.weights`.
 """
 
+import functools
 import json
 import pathlib
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from core import remote
@@ -141,6 +143,12 @@ class Reader:
         made_of = [declaration.name, declaration.version, split, self._options]
         return json.dumps([text_corpus.fingerprint(paths), names, *made_of])
 
+    @property
+    def store_check(self) -> Callable[[str, Sequence[str], Sequence[str]], None] | None:
+        """`Prepared.check_store`, of a module that has one."""
+        check = getattr(self.module, "check_store", None)
+        return functools.partial(check, **self._options) if check else None
+
     def image_name(self, image_id: str) -> str:
         """Name of an image over data sets."""
         return getattr(self.module, "image_name", str)(image_id)
@@ -200,6 +208,7 @@ class _Texts:
             records=self._records,
             labels=getattr(reader.module, "LABELS", ()),
             review=self._targets.review if self._targets else None,
+            check_store=reader.store_check,
         )
 
     def _records(self, split: str) -> Iterator[Record]:

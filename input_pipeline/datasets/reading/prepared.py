@@ -30,6 +30,8 @@ class Prepared:
         them, else None; `pictures.open_pictures` reads them, or `data.pictures`.
       review: review(split, its TextTable, the rows that are used: int [N]) tells what is to be
         known of them, or raises DataError; None where there is nothing to tell.
+      check_store: check_store(split, image ids of its texts, ids in the region store) raises
+        DataError where the ids cannot mean the same images; None: nothing to check.
       labels: names of the classes by `Statement.label`; empty where there are none.
     """
 
@@ -47,3 +49,4 @@ class Prepared:
     pictures: Callable[[Iterable[str]], dict[str, bytes]] | None = None
     labels: Sequence[str] = ()
     review: Callable[..., None] | None = None
+    check_store: Callable[[str, Sequence[str], Sequence[str]], None] | None = None

@@ -5,11 +5,13 @@ import json
 import zlib
 
 import pytest
-from made_data import REAL
+from made_data import ASSEMBLE, REAL, SPEC, image, write_images
+from official_data import config
 
 from core.errors import DataError
 from input_pipeline.datasets import conceptual_captions
 from input_pipeline.datasets.records import Caption
+from input_pipeline.streams import pipeline
 
 TRAIN = "Train_GCC-training.tsv"
 ROWS = [("a dog  runs .", "http://a.b/c?d=é"), ("a cat", "http://x"), ("a cat", "http://x")]
@@ -113,6 +115,31 @@ def test_stretches_cover_a_file_once(tmp_path, size):
     write(tmp_path, b"a\tu\n\nb\tv\r\n  \nc\tw\nlonger than the others\tx")
     made = stretched(str(tmp_path / TRAIN), "row", size)
     assert made == list(enumerate(read(tmp_path, indexing="row")))
+
+
+def stream_of(tmp_path, rows, lines, **data):
+    """The training stream of a file of so many lines over a store with the rows named."""
+    folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+    folder.mkdir()
+    write(folder, "".join(f"a dog {i}\thttp://{i}\n" for i in range(lines)).encode())
+    ids = [f"{row:08d}" for row in rows]
+    write_images(folder / "store", SPEC, *((name, image(i, 1)) for i, name in enumerate(ids)))
+    data = dict(indexing="row", manual_dir=str(folder), on_missing="skip") | data
+    return pipeline.build_streams(config(folder, "conceptual_captions", **data), ASSEMBLE)
+
+
+def test_rows_of_a_store_that_the_file_lacks_are_refused(tmp_path, capsys):
+    made = stream_of(tmp_path, (0, 2, 4), 5, train_split="train")["captions"]
+    assert made.num_examples == 3  # urls die: a store may lack rows
+    told = capsys.readouterr()
+    assert "the train file has 5 lines, the published one 3,318,333" in told.out + told.err
+    message = r"(?s)rows that the file lacks.*'train'.*at least 6 lines.*00000005.*found: 5 lines"
+    with pytest.raises(DataError, match=message):
+        stream_of(tmp_path, (0, 2, 5), 5, train_split="train")
+    with pytest.raises(DataError, match=r"(?s)number their rows alike.*'train\+train_frcnn'"):
+        conceptual_captions.check_store("train+train_frcnn", [], [], indexing="row")
+    conceptual_captions.check_store("train_frcnn", ["00000001"], ["00000007"], indexing="row")
+    conceptual_captions.check_store("train", ["1"], ["00000007"])  # by url
 
 
 @real
