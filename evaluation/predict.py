@@ -25,7 +25,7 @@ from evaluation import prediction_file, submissions
 from evaluation.prediction_file import Prediction
 from evaluation.report import cards, details, report
 from evaluation.stream import EvaluationStream, Place
-from objectives import base
+from objectives import base, masking
 from objectives.model import MultiTaskModel, dequantised
 from runtime import sharding
 
@@ -62,7 +62,8 @@ class Predictor:
         @jax.jit
         def step(params: PyTree, batch: base.Arrays) -> dict[str, Any]:
             # What the stream's other objectives would hide stays visible.
-            batch = objective.corrupt(dequantised(batch), None)
+            keys = masking.row_keys(jax.random.key(0), batch["example_index"])  # nothing is random
+            batch = objective.corrupt(dequantised(batch), keys)
             outputs = model.outputs(params, name, batch)
             head = model.head(params, objective.head_name)
             return dict(

@@ -16,9 +16,7 @@ import jaxtyping
 # Types and shapes of these packages' annotations are checked at each call; before any is imported.
 CHECKED = (
     "vl_models",
-    "objectives.losses",
-    "objectives.masking",
-    "objectives.model",
+    "objectives",
     "training.optimizer",
     "training.schedules",
     "training.state",

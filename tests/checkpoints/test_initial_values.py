@@ -5,6 +5,7 @@ import types
 import golden_files
 import golden_tasks
 import jax
+import made_objectives
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -37,7 +38,7 @@ def answers(**changes):
 
 
 def choices(**changes):
-    return choice.Choice("choice", ConfigDict(CHOICE | changes), None)
+    return choice.Choice("choice", ConfigDict(CHOICE | changes), made_objectives.DATA_INFO)
 
 
 def source(kind="run", **more):
@@ -105,7 +106,7 @@ def test_random_classifiers_stay_so():
 )
 def test_words_need_a_head_that_reads_as_the_word_head_does(change):
     sizes = layers.LayerSizes(hidden=2, heads=1, intermediate=4)
-    trunk = types.SimpleNamespace(sizes=sizes, pooled_width=2)
+    trunk = made_objectives.MadeTrunk(sizes)
     assert answers().head(trunk).module == "classifier"
     assert answers(width=2).head(trunk).module == "classifier"
     with pytest.raises(
@@ -231,7 +232,7 @@ def test_objectives_of_all_streams_are_asked():
 
 def test_two_layer_choice_head():
     sizes = layers.LayerSizes(hidden=2, heads=1, intermediate=4)
-    trunk = types.SimpleNamespace(sizes=sizes, region_sizes=sizes, pooled_width=2)
+    trunk = made_objectives.MadeTrunk(sizes)
     head = choices(classifier="2fc", width=3, head_init="random").head(trunk).build(trunk)
     params = {
         "transform": {"kernel": np.array([[1.0, -1, 2], [0, 1, 1]]), "bias": np.array([0, 0, -9])},

@@ -9,6 +9,8 @@ import os
 import sys
 import types
 
+import made_objectives
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
@@ -30,7 +32,11 @@ class Model:
     """A region's score is its first feature times a parameter."""
 
     def __init__(self):
-        self.streams = {"examples": [grounding.Grounding("grounding", ConfigDict(BLOCK), None)]}
+        self.streams = {
+            "examples": [
+                grounding.Grounding("grounding", ConfigDict(BLOCK), made_objectives.DATA_INFO)
+            ]
+        }
 
     def outputs(self, params, name, batch):
         return {"regions": batch["regions"][:, 0] * params}

@@ -3,6 +3,7 @@
 import types
 
 import jax.numpy as jnp
+import made_objectives
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -15,7 +16,9 @@ from objectives import options
 class FixedTask:
     """Says "match" where the first token is even."""
 
-    objective = objectives.build("alignment", ConfigDict(options.of("alignment")), None)
+    objective = objectives.build(
+        "alignment", ConfigDict(options.of("alignment")), made_objectives.DATA_INFO
+    )
     streams = types.MappingProxyType({"captions": [objective]})
 
     def outputs(self, params, stream, batch, pairs):
@@ -24,7 +27,7 @@ class FixedTask:
 
     def head(self, params, name):
         assert name == "alignment"
-        return lambda x: jnp.concatenate([x % 2, 1 - x % 2], -1)
+        return lambda x: jnp.concatenate([x % 2, 1 - x % 2], -1).astype(jnp.float32)
 
 
 class Stream:

@@ -8,6 +8,7 @@ import types
 
 import jax
 import jax.numpy as jnp
+import made_objectives
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -93,7 +94,7 @@ def test_streams_that_only_learn_are_refused():
     with pytest.raises(ValueError, match=r"'captions': .*'masked_language', predicts nothing"):
         predict.Predictor(task, "captions", None, None)
     with pytest.raises(ValueError, match="'x' predicts nothing"):
-        base.Objective("x", {}, None).predictions(None, {})
+        base.Objective("x", ConfigDict(), made_objectives.DATA_INFO).predictions(jnp.zeros(2), {})
     with pytest.raises(ValueError, match=r"nothing to predict: .* config\.streams"):
         modes.predict(None, None, Parts(None, {}, None, {}), None)
 

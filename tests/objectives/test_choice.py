@@ -5,6 +5,7 @@ import itertools
 import golden_files
 import golden_tasks
 import jax.numpy as jnp
+import made_objectives
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -23,7 +24,7 @@ CLASSES = dict(weight=1.0, classes=81)
 
 
 def make(**changes):
-    return choice.Choice("choice", ConfigDict(VCR | changes), None)
+    return choice.Choice("choice", ConfigDict(VCR | changes), made_objectives.DATA_INFO)
 
 
 def vcr_batch(golden):
@@ -176,10 +177,10 @@ def test_four_pairs_of_retrieval():
     batch = dict(
         text_ids=jnp.zeros((2, 3, 5)), regions=jnp.zeros((2, 2, 4, 3)), _weight=jnp.ones(2)
     )
-    assert task.corrupt(batch, None)["label"].tolist() == [[0], [0]]
+    assert task.corrupt(batch, made_objectives.keys())["label"].tolist() == [[0], [0]]
     assert choice.Choice.assembler(task.block) is assemble.caption
     with pytest.raises(ValueError, match=r"reads \{'M': 2\} of an example's 'regions'"):
-        task.corrupt(batch | dict(regions=jnp.zeros((2, 1, 4, 3))), None)
+        task.corrupt(batch | dict(regions=jnp.zeros((2, 1, 4, 3))), made_objectives.keys())
     with pytest.raises(ValueError, match=r"choices must be 4 with pairs='retrieval', found 3"):
         make(pairs="retrieval", choices=3)
 
@@ -193,7 +194,7 @@ def test_mentions_of_cut_regions_mean_the_whole_image():
         label=jnp.zeros((1, 1), jnp.int32),
         _weight=jnp.ones(1),
     )
-    out = make().corrupt(batch, None)
+    out = make().corrupt(batch, made_objectives.keys())
     assert out["token_region"].tolist() == [[[0, 2, 0], [1, 0, 0], [0, 0, 0], [2, 2, 1]]]
 
 
@@ -202,13 +203,15 @@ def test_choices_need_labels_and_their_number_of_texts():
         text_ids=jnp.zeros((1, 3, 3)), regions=jnp.zeros((1, 1, 4, 3)), _weight=jnp.ones(1)
     )
     with pytest.raises(ValueError, match=r"reads \{'K': 4\} of an example's 'text_ids' \[B K T\]"):
-        make().corrupt(batch, None)
+        make().corrupt(batch, made_objectives.keys())
     with pytest.raises(ValueError, match=r"needs 'label' .number of the right choice or class"):
-        make(choices=3).corrupt(batch, None)
+        make(choices=3).corrupt(batch, made_objectives.keys())
 
 
 def test_object_classes_by_hand():
-    task = object_class.ObjectClass("object_class", ConfigDict(dict(weight=1.0, classes=3)), None)
+    task = object_class.ObjectClass(
+        "object_class", ConfigDict(dict(weight=1.0, classes=3)), made_objectives.DATA_INFO
+    )
     logits = np.random.RandomState(0).standard_normal((2, 4, 3, 3))  # B P R C
     logits[0, :3, 1] = [9.0, 0.0, 0.0]
     logits[0, 3, 1] = [0.0, 0.0, 9.0]
@@ -228,7 +231,7 @@ def test_object_classes_by_hand():
     assert float(task.loss(jnp.asarray(logits), none)) == float(task.weight(none)) == 0
     del batch["region_label"]
     with pytest.raises(ValueError, match="needs 'region_label'"):
-        task.corrupt(batch, None)
+        task.corrupt(batch, made_objectives.keys())
 
 
 def test_predictions():

@@ -4,13 +4,14 @@ import types
 
 import jax
 import jax.numpy as jnp
+import made_objectives
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from configs import common, models
 from input_pipeline.schema import SpecialIds
-from objectives import base, choice, classification
+from objectives import choice, classification
 from objectives.model import MultiTaskModel
 from vl_models import heads, layers
 
@@ -27,7 +28,7 @@ CLASSES = dict(weight=1.0, classes=5)
 
 
 def make(block=ENTAILMENT, **changes):
-    data_info = types.SimpleNamespace(lists=base.OutputLists())
+    data_info = made_objectives.DATA_INFO
     return classification.Classification("classification", ConfigDict(block | changes), data_info)
 
 
@@ -63,16 +64,16 @@ def test_examples_without_label_or_with_one_image_are_refused():
         label=jnp.zeros((1, 1)), text_ids=jnp.zeros((1, 1, 4)), regions=jnp.zeros((1, 1, 2, 3))
     )
     with pytest.raises(ValueError, match=r"reads \{'M': 2\} of an example's 'regions'.*'M': 1"):
-        make(NLVR2).corrupt(batch, None)
+        make(NLVR2).corrupt(batch, made_objectives.keys())
 
 
 def test_heads_are_the_published_ones():
     """The modules that ViLBERT's golden files hold (tests/vl_models)."""
     text, image = layers.LayerSizes(8, 2, 16), layers.LayerSizes(6, 2, 12)
-    trunk = types.SimpleNamespace(sizes=text, region_sizes=image, pooled_width=10)
+    trunk = made_objectives.MadeTrunk(text, image, pooled_width=10)
     assert make().head(trunk).build(trunk) == heads.Linear(text, 3)
     assert make(NLVR2).head(trunk).build(trunk) == heads.Classifier(text, 2, 20, norm=True)
-    ranking = choice.Choice("choice", ConfigDict(CHOICE), None)
+    ranking = choice.Choice("choice", ConfigDict(CHOICE), made_objectives.DATA_INFO)
     assert ranking.head(trunk).build(trunk) == heads.Linear(text, 1)
     assert [make().head_name, make(NLVR2).head_name, ranking.head_name] == [
         "entailment",
@@ -171,7 +172,7 @@ def test_objectives_of_a_stream_must_pair_alike():
 def test_vlbert_needs_its_pooler():
     task = make()
     with pytest.raises(ValueError, match=r"set config.model.pooler=True"):
-        task.logits(None, {"text": jnp.zeros((2, 3, 4))}, {})
+        task.logits(lambda x: x, {"text": jnp.zeros((2, 3, 4))}, {})
 
 
 def test_predictions():

@@ -3,6 +3,7 @@
 import golden_files
 import golden_tasks
 import jax.numpy as jnp
+import made_objectives
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -23,7 +24,7 @@ VILBERT = VLBERT | dict(
 
 
 def make(block=VLBERT, **changes):
-    return grounding.Grounding("grounding", ConfigDict(block | changes), None)
+    return grounding.Grounding("grounding", ConfigDict(block | changes), made_objectives.DATA_INFO)
 
 
 def test_published_outputs_loss_gradients_and_boxes():
@@ -166,10 +167,10 @@ def test_data_without_boxes_are_refused():
     batch = batch_by_hand()
     two = jnp.repeat(batch["region_iou"], 2, axis=1)
     with pytest.raises(ValueError, match=r"reads \{'M': 1\}.*found \{'M': 2\}"):
-        make().corrupt(batch | dict(region_iou=two), None)
+        make().corrupt(batch | dict(region_iou=two), made_objectives.keys(3))
     del batch["region_iou"]
     with pytest.raises(ValueError, match=r"needs 'region_iou'.*which this data set does not have"):
-        make().corrupt(batch, None)
+        make().corrupt(batch, made_objectives.keys(3))
 
 
 def test_only_candidates_count_where_the_data_name_them():

@@ -5,6 +5,7 @@ import types
 
 import jax
 import jax.numpy as jnp
+import made_objectives
 import numpy as np
 import pytest
 
@@ -76,7 +77,7 @@ def test_two_objectives_of_one_kind_in_one_run():
 
 def test_metrics_keep_their_short_names_where_an_objective_has_its_kinds_name():
     block = common.lock(common.objective_block("masked_language"))
-    data_info = types.SimpleNamespace(max_text=10)
+    data_info = made_objectives.DATA_INFO
     for name, metric in (("masked_language", "mlm_accuracy"), ("words", "words_accuracy")):
         objective = objectives.build(name, block, data_info)
         assert objective.head_name == name

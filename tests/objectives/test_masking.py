@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import made_objectives
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -176,7 +177,7 @@ def test_each_purpose_of_each_objective_draws_numbers_of_its_own():
     keys = masking.row_keys(jax.random.key(0), jnp.arange(ROWS))
 
     def drawn(objective, purpose):
-        made = base.Objective(objective, ConfigDict(), None)
+        made = base.Objective(objective, ConfigDict(), made_objectives.DATA_INFO)
         return np.asarray(made.draw(keys, purpose, (WIDTH,))).ravel()
 
     first = drawn("words", "which")

@@ -1,5 +1,6 @@
 """Options of objectives: declared with checks, completed in saved blocks, wrong ones named."""
 
+import made_objectives
 import pytest
 
 import objectives
@@ -44,7 +45,7 @@ def test_wrong_options_are_named(kind):
     assert set(wrong) | {"kind"} == set(options.of(kind))
     for name, value in wrong.items():
         with pytest.raises(ConfigError, match=rf"where: config\.objectives\.mine\.{name}\n"):
-            objectives.build("mine", options.of(kind) | {name: value}, None)
+            objectives.build("mine", options.of(kind) | {name: value}, made_objectives.DATA_INFO)
 
 
 def test_unknown_kinds_list_the_known_ones():

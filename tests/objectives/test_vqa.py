@@ -6,6 +6,7 @@ import golden_files
 import golden_tasks
 import jax
 import jax.numpy as jnp
+import made_objectives
 import numpy as np
 import pytest
 
@@ -71,7 +72,7 @@ def test_layout_of_a_masked_answer():
 
 def test_loss_and_accuracy_by_hand():
     block = config_file.get_config().objectives.vqa
-    task = vqa.AnswerQuestions("vqa", block, types.SimpleNamespace(lists=LISTS))
+    task = vqa.AnswerQuestions("vqa", block, made_objectives.data_info(lists=LISTS))
     logits = jnp.asarray([[2.0, -1.0, 0.5], [0.0, 3.0, 0.0], [9.0, 9.0, 9.0]])
     batch = dict(
         answer_ids=jnp.asarray([[0, 2], [1, 0], [0, 0]]),
@@ -111,7 +112,7 @@ def test_questions_without_answers_count_nowhere():
 def test_data_without_an_answer_list_are_refused():
     block = config_file.get_config().objectives.vqa
     with pytest.raises(ValueError, match="needs a data set with an answer list"):
-        vqa.AnswerQuestions("vqa", block, types.SimpleNamespace(lists=base.OutputLists()))
+        vqa.AnswerQuestions("vqa", block, made_objectives.DATA_INFO)
 
 
 @pytest.mark.parametrize(
