@@ -78,6 +78,12 @@ class Texts:
                 out["token_region"][i, : len(text)] = text[:, 1]
         return out | dict(word_starts=out["ids"] > 0)
 
+    def values_of(self, rows):
+        return {}
+
+    def longest(self, rows):
+        return max(len(self.texts[row]) for row in rows)
+
     def followers(self, rows):
         """As many for each of the questions, which are all of the table's."""
         return np.full(len(rows), len(self.texts) // len(rows) - 1)

@@ -116,9 +116,6 @@ class Answered(golden_tasks.Texts):
     def gather(self, rows, width):
         return super().gather(rows, width) | dict(second=self.second[rows])
 
-    def longest(self, rows):
-        return max(len(self.texts[row]) for row in rows)
-
 
 def cut_as_vlbert(question, answer, rationale, limit):
     """The original's rule, piece by piece."""

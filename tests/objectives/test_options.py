@@ -16,7 +16,7 @@ WRONG = {
     "alignment": dict(rate=float("inf"), drop_labels="yes"),
     "choice": dict(
         pairs="images", choices=1, classifier="3fc", width=-1, loss="mse", dropout=1.0,
-        head_init="zero", segment_b="swap",
+        head_init="zero", segment_b="swap", cut_first="answer",
     ),
     "classification": dict(classes=-1, images=3, classifier="2fc", dropout=-0.1, loss="mse"),
     "grounding": dict(classifier="2fc", dropout=2, target="hard", normalize="mean", hit="half"),

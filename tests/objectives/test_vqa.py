@@ -95,7 +95,7 @@ def test_loss_and_accuracy_by_hand():
 
 def test_questions_without_answers_count_nowhere():
     block = config_file.get_config().objectives.vqa
-    task = vqa.AnswerQuestions("vqa", block, types.SimpleNamespace(lists=LISTS))
+    task = vqa.AnswerQuestions("vqa", block, made_objectives.data_info(lists=LISTS))
     logits = jnp.asarray([[2.0, -1.0, 0.5], [0.0, 3.0, 0.0]])
     batch = dict(
         answer_ids=jnp.asarray([[-1, 0], [-1, 0]]),
