@@ -5,6 +5,10 @@ python main.py --config=FILE [--workdir=DIR] [--mode=train|eval|predict|dry_run]
 
 import sys
 
+from core import interrupts
+
+interrupts.begin()  # before what takes seconds to import
+
 from absl import app, flags, logging
 from ml_collections import config_flags
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 import jax
 
-from core import console, lock
+from core import console, interrupts, lock
 from core.errors import ConfigError, UserError
 from runtime import coordination
 
@@ -94,6 +94,8 @@ def guard() -> Iterator[None]:
         yield
         client.wait_at_barrier("cluster/done", 1000 * LAST_SECONDS)
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            stop(interrupts.TEXT, interrupts.STATUS)
         text = f"error: {error}" if isinstance(error, UserError) else traceback.format_exc()
         end(f"{_name()} failed:\n{text}")
     done.set()
@@ -141,15 +143,15 @@ def end(text: str) -> None:
     _exit(text)
 
 
-def stop(text: str) -> None:
-    """Ends this process and all others with exit code 0, as asked from outside. No return."""
+def stop(text: str, code: int = 0) -> None:
+    """Ends this process with an exit code, all others with 0, as asked from outside. No return."""
     if not _exit_lock.acquire(blocking=False):
         time.sleep(LAST_SECONDS)
     client = coordination.client()
     if client is not None:
         client.key_value_set(_STOPPED, text, allow_overwrite=True)
         time.sleep(2 * POLL_SECONDS)  # the others would take its end for a failure
-    _exit(text, code=0)
+    _exit(text, code)
 
 
 def _name() -> str:

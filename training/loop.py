@@ -49,14 +49,15 @@ def run(config, workdir, mode: str = "train") -> dict:
     if mode == "dry_run":
         from training.planning import dry_run
 
-        return dry_run.run(config, workdir)
+        with signals.StopSignal(training=False):
+            return dry_run.run(config, workdir)
     mesh = sharding.make_mesh(config.mesh)
     training = mode == "train"
     with (
         disk.explained(workdir),
         runfolder.alone(workdir) if training else contextlib.nullcontext(),
         jax.set_mesh(mesh),
-        signals.StopSignal() if training else contextlib.nullcontext() as stop,
+        signals.StopSignal(training, lambda: disk.state(workdir)) as stop,
     ):
         from training import setup  # brings the input pipeline and, later, TensorFlow
 

@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import numpy as np
 
 from checkpoints import checkpoint
 from checkpoints.damage import DamageError
-from core import remote
+from core import interrupts, remote
 from evaluation import evaluators
 from runtime import cluster, sharding, signals, watchdog
 from tests.training import fakes
@@ -95,7 +96,7 @@ def run(workdir, config, **options) -> dict:
     with (
         runfolder.alone(remote.path(workdir)),
         jax.set_mesh(mesh),
-        signals.StopSignal() as stop,
+        signals.StopSignal(kept=lambda: disk.state(workdir)) as stop,
         watchdog.watching(config.stall, workdir),
         disk.explained(workdir),
     ):
@@ -179,6 +180,9 @@ def hold_saves(name: str, marker: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
+    # As at a terminal: a suite that runs in the background ignores Ctrl-C, and so would this.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupts.begin()
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         jax.config.update("jax_num_cpu_devices", 8)
     workdir, steps, slow, *more = sys.argv[1:]

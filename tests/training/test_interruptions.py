@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from checkpoints import checkpoint
+from core import interrupts
 from core.errors import DataError
 from runtime import signals
 from tests.training import fakes, run_fake
 from tests.training.run_fake import STEPS, launch, losses, steps_of, wait_for
-from training.run import goodput, metrics, run_checkpoints
+from training.run import goodput, metrics, run_checkpoints, runfolder
 
 
 def test_kill_and_restart_repeats_the_unbroken_run_to_the_last_bit(unbroken, tmp_path):
@@ -82,6 +83,36 @@ def test_sigterm_before_the_first_step_ends_even_a_compilation(tmp_path):
     assert time.monotonic() - asked < 5
     assert out.splitlines()[-1] == signals.EARLY
     assert steps_of(tmp_path) == []
+
+
+def test_ctrl_c_ends_even_a_compilation_in_two_lines(tmp_path):
+    process = launch(tmp_path, stuck=0)
+    wait_for(process, (tmp_path / "stuck").exists)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == interrupts.STATUS, out
+    assert out.endswith(f"\n{interrupts.TEXT}\n")
+    assert "Traceback" not in out
+    assert not (tmp_path / runfolder.LOCK).exists()
+
+
+def test_a_second_ctrl_c_in_a_save_ends_at_once_in_two_lines(tmp_path):
+    process = launch(tmp_path, held="8.orbax-checkpoint-tmp")
+    wait_for(process, (tmp_path / "held").exists)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1.0)  # it waits for the save
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == interrupts.STATUS, out
+    first, second = out.splitlines()[-2:]
+    assert first == interrupts.AGAIN
+    assert second.startswith(f"  whole checkpoints in {tmp_path}: 4; free there:")
+    assert second.endswith("; the same command continues")
+    assert "SIGINT: finishing the step and saving" in out
+    assert "Traceback" not in out
+    assert not (tmp_path / runfolder.LOCK).exists()
 
 
 class Interrupted:

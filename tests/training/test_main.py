@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from checkpoints import checkpoint
+from core import interrupts
 from training.run import metrics, runfolder
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -136,3 +137,28 @@ def test_a_run_folder_is_named_after_its_command():
     assert len(long.name) < 160
     assert long != runfolder.name_of("configs/a.py", ["data.annotations=/x/" + "y" * 301])
     assert "/" not in long.name
+
+
+INTERRUPTED_IMPORT = """
+import os, runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "jax":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+sys.argv = ["main.py", "--config=configs/vlbert_pretrain.py"]
+runpy.run_path("main.py", run_name="__main__")
+"""
+
+
+def test_ctrl_c_while_it_loads_is_two_lines():
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (interrupts.STATUS, -signal.SIGINT)
+    assert done.stderr == f"{interrupts.TEXT}\n"

@@ -53,12 +53,13 @@ def explained(workdir) -> Iterator[None]:
         # Who wrote elsewhere, as a data set does, has said where.
         what = str(error) if isinstance(error, DataError) else what
         raise DiskError(
-            f"{what}\n  {_state(workdir)}\n"
+            f"{what}\n  {state(workdir)}\n"
             "  fix: free space and give the same command: it continues from the newest of them"
         ) from error
 
 
-def _state(workdir) -> str:
+def state(workdir) -> str:
+    """The whole checkpoints of a run, and the space that is left beside them."""
     folder = epath.Path(workdir) / FOLDER
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
     steps = sorted(int(name) for name in names if name.isdigit())
