@@ -9,9 +9,10 @@
 
 For height and width also image_h, image_w, image_height, image_width, img_h and img_w.
 
-An image is found by its id, else by the number that its id or file name ends in, with or without
-leading zeros: 42, 000000000042, COCO_val2014_000000000042 and val2014/42.jpg are one image. A
-number that stands for images of several sizes finds none.
+An image is found by its id, in any way to write it (`core.ids.identity`: 42, 000000000042,
+COCO_val2014_000000000042.jpg); and where one side has plain numbers, by the number that the other
+one's ends in: flickr30k_42 and val/42.jpg are 42. train/42 is not val/42. A name that stands for
+images of several sizes finds none.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from core import ids
 from core.errors import DataError
 from core.messages import brief
 from input_pipeline.importers.formats import fields, inputs
@@ -32,12 +34,12 @@ Size = tuple[int, int]
 Entries = Iterator[tuple[str, list[str], Size]]  # (where, names, size) of images
 
 
-_NUMBERED = re.compile(r"(?:^|[_/\\])0*([0-9]+)$")
+_NUMBERED = re.compile(r"[_/\\]0*([0-9]+)$")
 
 
 def _number(name: str) -> str:
-    """The number that a name ends in, without leading zeros; empty where it ends otherwise."""
-    found = _NUMBERED.search(re.sub(r"\.[A-Za-z]\w*$", "", name))
+    """The number behind the last _ or / that a name ends in; empty where it ends otherwise."""
+    found = _NUMBERED.search(ids.without_suffix(name))
     return found[1] if found else ""
 
 
@@ -45,8 +47,9 @@ class Sizes:
     """Sizes of images by their names, see the module."""
 
     def __init__(self):
-        self._by_name: dict[str, Size] = {}
-        self._by_number: dict[str, Size | None] = {}  # None: of images of several sizes
+        self._exact: dict[str, Size] = {}
+        self._same: dict[str, Size | None] = {}  # by identity; None: of several sizes
+        self._numbers: dict[str, Size | None] = {}  # by the number at the end
 
     def add(self, name: str, size: Size, where: str) -> None:
         """Adds one name of an image.
@@ -54,23 +57,29 @@ class Sizes:
         Raises:
           DataError: the name has another size already.
         """
-        if self._by_name.setdefault(name, size) != size:
+        if self._exact.setdefault(name, size) != size:
             raise DataError(
                 f"two sizes of image {name!r}",
                 where=where,
-                expected=f"(height, width) = {self._by_name[name]} as before",
+                expected=f"(height, width) = {self._exact[name]} as before",
                 found=size,
             )
-        if (number := _number(name)) and self._by_number.setdefault(number, size) != size:
-            self._by_number[number] = None
+        for table, key in ((self._same, ids.identity(name)), (self._numbers, _number(name))):
+            if table.setdefault(key, size) != size:
+                table[key] = None
 
     def find(self, image_id: str) -> Size | None:
         """(height, width) of an image."""
-        return self._by_name.get(image_id) or self._by_number.get(_number(image_id))
+        name = ids.identity(image_id)
+        found = self._exact.get(image_id) or self._same.get(name)
+        if found or name in self._same:
+            return found
+        number = _number(image_id)
+        return self._same.get(number) if number else self._numbers.get(name)
 
     def example(self) -> str:
         """One of the names; empty without any."""
-        return next(iter(self._by_name), "")
+        return next(iter(self._exact), "")
 
 
 def add_argument(parser: argparse.ArgumentParser) -> None:
