@@ -188,6 +188,7 @@ EXAMPLES = {
     "refcoco": 120_191,  # RefCOCO+
     "coco_captions": 566_747,  # Karpathy's train and restval
     "flickr30k": 145_000,
+    "flickr8k": 30_000,
     "nlvr2": 86_373,
     "snli_ve": 529_527,
     "visual7w": 93_813,

@@ -20,7 +20,7 @@ Where the original does otherwise:
 
 Arguments:
   model: "vilbert", or "vlbert", whose authors did not publish retrieval.
-  data: "scenes", "coco_captions", "flickr30k" or "jsonl".
+  data: "scenes", "coco_captions", "flickr30k", "flickr8k" or "jsonl".
   zero_shot: rank with the pre-trained alignment head; for --mode=eval. VL-BERT has one only where
     it was pre-trained with the objective.
   preset: see configs/presets.py.
@@ -33,6 +33,7 @@ SPLITS = {
     "jsonl": ("train", "validation"),
     "coco_captions": ("karpathy_train+karpathy_restval", "karpathy_val"),
     "flickr30k": ("train", "val"),
+    "flickr8k": ("train", "val"),
 }
 
 

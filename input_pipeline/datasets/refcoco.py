@@ -8,6 +8,13 @@ Files, from https://github.com/lichengunc/refer, in data.manual_dir, a folder a 
                              (https://github.com/lichengunc/MAttNet), for candidates other than
                              "gt"; also found as detections/refcoco+_unc/... , as they are packed
 
+Of refcocog by google, whose own release it is, also Google's files (`reading.google_refexp`), where
+there is no refs(google).p: "detected" are then the file's region candidates, and "gt" needs
+refcocog/instances.json or COCO's instances_train2014.json (also in annotations/).
+
+  refcocog/google_refexp_train_201511_coco_aligned.json   train, from the setup.py of
+  refcocog/google_refexp_val_201511_coco_aligned.json     val    mjhucla/Google_Refexp_toolbox
+
 `variant` is refcoco, refcoco+ or refcocog, `split_by` the division. There is one record a sentence.
 Splits are
 
@@ -43,7 +50,7 @@ from core.errors import DataError
 from input_pipeline.datasets.options import refcoco as declared
 from input_pipeline.datasets.options.refcoco import CANDIDATES, DIVISIONS, EXPRESSIONS
 from input_pipeline.datasets.reading import files as official_files
-from input_pipeline.datasets.reading import official
+from input_pipeline.datasets.reading import google_refexp, official
 from input_pipeline.datasets.reading.boxes import from_corner, need_box
 from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.reading.files import check, need, need_text
@@ -82,6 +89,8 @@ def files(
     _one_of("expression", expression, EXPRESSIONS[:1] if listed else EXPRESSIONS)
     if listed:
         return [official_files.locate(folder, f"{variant}/{split}.json")]
+    if own := _google_file(folder, variant, split, split_by):
+        return [own, *([_coco_boxes(folder)] if candidates in ("gt", "both") else ())]
     fix = "download it as https://github.com/lichengunc/refer tells"
     paths = [
         official_files.locate(folder, f"{variant}/{name}", fix=fix)
@@ -106,6 +115,15 @@ def records(
     paths = files(folder, split, candidates=candidates, expression=expression, **options)
     if candidates == "listed":
         yield from _listed(paths[0])
+        return
+    if pathlib.Path(paths[0]).name.startswith(google_refexp.file_name(split)):
+        annotated = _annotations(paths[1])[1] if candidates in ("gt", "both") else None
+        yield from google_refexp.expressions(
+            paths[0],
+            raw=expression == "raw",
+            detected=candidates in ("detected", "both"),
+            annotated=annotated,
+        )
         return
     refs = _refs(paths[0], split)
     boxes, annotated = _annotations(paths[1])
@@ -147,6 +165,33 @@ def records(
             )
 
 
+def _google_file(folder: str, variant: str, split: str, split_by: str) -> str:
+    """Google's own file of a split, where REFER's is not there; else ""."""
+    if (variant, split_by) != ("refcocog", "google"):
+        return ""
+    try:
+        official_files.locate(folder, f"{variant}/refs({split_by}).p")
+    except DataError:
+        try:
+            name = google_refexp.file_name(split)
+            return official_files.locate(folder, f"{variant}/{name}", name)
+        except DataError:
+            pass
+    return ""
+
+
+def _coco_boxes(folder: str) -> str:
+    """COCO's annotations of the pictures that Google's expressions are of."""
+    return official_files.locate(
+        folder,
+        "refcocog/instances.json",
+        "annotations/instances_train2014.json",
+        "instances_train2014.json",
+        fix="download COCO's annotations_trainval2014.zip, or choose among other boxes: "
+        "--config.data.candidates=detected or regions",
+    )
+
+
 def _refs(path: str, split: str) -> list[tuple[str, dict]]:
     """(where, entry) of the objects of a split."""
     with official_files.opened(path) as file:
@@ -161,7 +206,7 @@ def _refs(path: str, split: str) -> list[tuple[str, dict]]:
     }.get(split, lambda name: name == split)
     chosen = [place for place, name in zip(places, found, strict=True) if inside(name)]
     if not chosen:
-        raise DataError(
+        raise official_files.NoSuchSplit(
             f"there is no split {split!r}",
             where=path,
             expected=f"one of {sorted(set(found))}",

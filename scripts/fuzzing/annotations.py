@@ -26,6 +26,14 @@ def flickr30k(folder: pathlib.Path):
     return "full", {}
 
 
+def flickr8k(folder: pathlib.Path):
+    names = [f"{i}_ab.jpg" for i in range(1, 4)]
+    lines = "".join(f"{name}#0\tA dog runs .\n" for name in names)
+    (folder / "Flickr8k.token.txt").write_text(lines)
+    (folder / "Flickr_8k.testImages.txt").write_text("\n".join(names[:2]))
+    return "test", {}
+
+
 def gqa(folder: pathlib.Path):
     item = dict(question="What?", imageId="n1", answer="cat", types=dict(structural="query"))
     questions = {str(i): item for i in range(3)}
@@ -152,6 +160,7 @@ DATASETS = {
         coco_captions,
         conceptual_captions,
         flickr30k,
+        flickr8k,
         gqa,
         guesswhat,
         nlvr2,

@@ -29,6 +29,10 @@ _KINDS = {
 }
 
 
+class NoSuchSplit(DataError):
+    """Official files that have no records of a split: a subset, or another division."""
+
+
 def locate(folder: str | os.PathLike, *names: str, fix: str = "") -> str:
     """Path of the first of `names` (or the same with .gz) that is in a folder.
 

@@ -10,6 +10,7 @@ import numpy as np
 from core.console import say
 from core.errors import DataError
 from input_pipeline.datasets.reading.declaration import Declaration
+from input_pipeline.datasets.reading.files import NoSuchSplit
 from input_pipeline.tensorflow_modules import tfds
 
 
@@ -88,7 +89,30 @@ class Records(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             module.files(folders[0], module.SPLITS[0], **self._options)  # says what it misses
         if absent := sorted(set(module.SPLITS) - set(splits)):
             say(f"{self.name}: no official files of the splits {absent}, so they are not built")
-        return {split: self._examples(folder, split) for split, folder in splits.items()}
+        # TFDS fails on a split without examples, and files of a subset may have some.
+        empty = [split for split, folder in splits.items() if not self._has_records(folder, split)]
+        if len(empty) == len(splits):
+            raise DataError(
+                "the official files have no records",
+                where=", ".join(dict.fromkeys(splits.values())),
+                expected=f"records of one of the splits {list(splits)}",
+                found="none of any",
+                fix="get the files again",
+            )
+        if empty:
+            say(f"{self.name}: no records of the splits {empty}, so they are not built")
+        return {
+            split: self._examples(folder, split)
+            for split, folder in splits.items()
+            if split not in empty
+        }
+
+    def _has_records(self, folder: str, split: str) -> bool:
+        records = self.declaration.module.records
+        try:
+            return next(iter(records(folder, split, **self._options)), None) is not None
+        except NoSuchSplit:
+            return False
 
     def _found(self, folders: list[str]) -> dict[str, str]:
         """{split: the first folder that has its files}."""

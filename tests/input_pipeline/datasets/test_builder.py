@@ -12,6 +12,7 @@ from core.errors import DataError
 from input_pipeline import datasets
 from input_pipeline.datasets import coco_captions, conceptual_captions, records
 from input_pipeline.datasets.reading import builder
+from input_pipeline.datasets.reading.files import NoSuchSplit
 from input_pipeline.streams import pipeline
 from input_pipeline.texts.rows import Row
 
@@ -77,6 +78,32 @@ def test_records_of_every_shape_are_built_and_read(tmp_path, monkeypatch):
         assert tuple(builder.read_built(records.MultipleChoice, folder, split)) == expected
     with pytest.raises(DataError, match=r"(?s)lacks a split.*'test'.*\['test-dev2015', 'val'\]"):
         list(builder.read_built(records.MultipleChoice, folder, "test"))
+
+
+def test_splits_without_records_are_not_built(tmp_path, monkeypatch, capsys):
+    """As of files of a subset."""
+    module = type(sys)("input_pipeline.datasets.made_subset")
+    module.__doc__, module.SPLITS = "Made up.", ("train", "val", "testB")
+    made = {"train": CHOICES, "val": ()}
+
+    def read(folder, split):
+        if split not in made:
+            raise NoSuchSplit("there is no split 'testB'")
+        return iter(made[split])
+
+    module.files, module.records = (lambda folder, split: [folder]), read
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    module.BUILDER = builder.declare(module.__name__, records.MultipleChoice)
+    (tmp_path / "manual").mkdir()
+    (tmp_path / "manual" / "x").touch()
+    folder = builder.build(module.BUILDER, str(tmp_path / "manual"), str(tmp_path / "built"))
+    assert "no records of the splits ['val', 'testB'], so they" in capsys.readouterr().out
+    assert tuple(builder.read_built(records.MultipleChoice, folder, "train")) == CHOICES
+    with pytest.raises(DataError, match=r"(?s)lacks a split.*'val'.*\['train'\]"):
+        list(builder.read_built(records.MultipleChoice, folder, "val"))
+    made["train"] = ()
+    with pytest.raises(DataError, match=r"(?s)no records.*\['train', 'val', 'testB'\]"):
+        builder.build(module.BUILDER, str(tmp_path / "manual"), str(tmp_path / "other"))
 
 
 def test_rows_of_a_table_are_those_of_the_files(tmp_path):

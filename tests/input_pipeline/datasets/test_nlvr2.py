@@ -52,6 +52,19 @@ def test_real_file(tmp_path, file, count, true):
         assert not there or names <= there
 
 
+def test_the_second_test_split_and_lines_without_label(tmp_path):
+    lines = [row(identifier="test2-189-0-0"), row(1, identifier="test2-189-0-1")]
+    del lines[1]["label"]
+    write(tmp_path, *lines, name="test2.json")
+    known, unknown = nlvr2.records(str(tmp_path), "test2")
+    assert (known.label, known.label_name) == (1, "True")
+    assert (unknown.label, unknown.label_name) == (-1, "")
+    assert unknown.image_ids == ("test2-189-0-img0", "test2-189-0-img1")
+    write(tmp_path, lines[1])
+    with pytest.raises(DataError, match="'label' is missing"):
+        list(nlvr2.records(str(tmp_path), "dev"))
+
+
 def test_packed_file_and_order(tmp_path):
     with gzip.open(tmp_path / "train.json.gz", "wt") as file:
         for i in (3, 1, 2):
