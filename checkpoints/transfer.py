@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from checkpoints.sources import Source, SourceError
+from input_pipeline.datasets.reading.answers import AnswerVocabulary
 from runtime import paths
 from vl_models.heads import HeadSpec
 
@@ -256,8 +257,14 @@ def _by_name(
     if rest != wanted or array.shape[axis] < len(theirs):
         shapes = f"{tuple(array.shape)} in the source, {tuple(target.shape)} in the model"
         return array, None, "", f"{path}: {shapes} ({len(theirs)} {what} in the source's list)"
-    place = {name: i for i, name in enumerate(theirs)}
+    place: dict[str, int] = {}
+    for i, name in enumerate(theirs):
+        place.setdefault(name, i)  # the first, as targets are looked up
     found = np.array([place.get(name, -1) for name in mine])
+    if what == "answers":  # the same answer in another writing is the same answer
+        alike = AnswerVocabulary(theirs, repeats=True)
+        again = [i if i >= 0 else alike.lookup(mine[n]) for n, i in enumerate(found.tolist())]
+        found = np.array(again)
     hit = np.flatnonzero(found >= 0)
     out = np.zeros(target.shape, array.dtype)
     index: tuple[Any, ...] = (slice(None),) * axis

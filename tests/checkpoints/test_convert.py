@@ -124,6 +124,10 @@ def test_answer_heads_are_mapped_by_answer():
     fitted = transfer.fit(source, shapes, model="vlbert", heads=mine)
     assert fitted.arrays["heads/vqa/classifier/kernel"].tolist() == [[2, 0], [5, 0]]
     assert fitted.known["heads/vqa/classifier/bias"].tolist() == [True, False]
+    other = {"vqa": HeadSpec("linear", "text", dict(outputs=2), "answers", ("Red ", "The no."))}
+    fitted = transfer.fit(source, shapes, model="vlbert", heads=other)
+    assert fitted.arrays["heads/vqa/classifier/kernel"].tolist() == [[2, 1], [5, 4]]
+    assert fitted.known["heads/vqa/classifier/bias"].tolist() == [True, True]
     start = {"heads/vqa/transform": "heads/masked_language/transform"}
     warm = dataclasses.replace(
         source,
