@@ -3,12 +3,14 @@
 All lengths are units of the drawing.
 """
 
+import itertools
 import unicodedata
 from collections.abc import Iterator, Sequence
 
 Rectangle = tuple[float, float, float, float]  # x1, y1, x2, y2
 
 FONT, HEIGHT, MARGIN = 17, 23, 5  # letters, height of a label, margin at its sides
+_MOST = 500  # characters of a label that are looked at; no picture has room for more
 
 
 def place(
@@ -41,11 +43,15 @@ def place(
 
 def fit(label: str, width: float) -> tuple[str, float]:
     """A label cut to what fits in a picture, and how wide it is with its margins."""
-    text = " ".join(label.split())
-    if _length(text) + 2 * MARGIN > width:
-        while text and _length(f"{text}…") + 2 * MARGIN > width:
-            text = text[:-1]
-        text = text and f"{text.rstrip()}…"
+    text = " ".join(label[:_MOST].split())
+    room = width - 2 * MARGIN
+    if len(label) <= _MOST and _length(text) <= room:
+        return text, _length(text) + 2 * MARGIN
+    # Where the text is longer than the room that the sign of the cut leaves.
+    ends = itertools.accumulate(map(_length, text))
+    left = room - _length("…")
+    count = next((number for number, end in enumerate(ends) if end > left), len(text))
+    text = f"{text[:count].rstrip()}…" if count else ""
     return text, _length(text) + 2 * MARGIN
 
 

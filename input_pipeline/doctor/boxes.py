@@ -14,6 +14,8 @@ UNIT_LIMIT = 1.01  # largest share, with room for rounding
 FITS = 0.99  # share of boxes that must fit a reading
 MARGIN = 0.02  # by which an unusual reading must fit better than xyxy
 LOW_REACH = 0.5  # of an image that its outermost boxes cover, below which the scale is suspicious
+# In a sound picture some box ends near its right or lower edge; of many, nearly all do at both.
+EDGE, MANY = 0.9, 10
 
 
 class BoxStats:
@@ -27,6 +29,7 @@ class BoxStats:
         self.ordered: collections.Counter = collections.Counter()  # format
         self.empty: collections.Counter = collections.Counter()  # format: boxes without area
         self.reach: list[tuple[float, float]] = []  # right and lower edge, as shares of the image
+        self.aspects: set[float] = set()  # width / height of images
         self.misfit: dict[tuple, str] = {}  # the first box that does not fit a reading
         self.fifth_is_area = True
 
@@ -70,6 +73,7 @@ class BoxStats:
                             f"{np.round(boxes[first], 3).tolist()} in {w}x{h}, box "
                             f"{np.flatnonzero(finite)[first]} of {sample.where}",
                         )
+        self.aspects.add(w / max(h, 1))
         self.reach.append((boxes[:, 2].max() / max(w, 1), boxes[:, 3].max() / max(h, 1)))
         whole = np.abs(boxes[0] - [0, 0, w, h]) <= 2 * TOLERANCE  # some subtract 1
         self.first_is_whole += bool(whole.all() and len(boxes) > 1)
@@ -169,14 +173,8 @@ class BoxStats:
                 "boxes_without_area",
                 f"{empty:,} boxes ({percent(empty, self.boxes)}) lack width or height",
             )
-        across, down = np.median(self.reach, axis=0)
-        if (kind, unit, swapped) == ("xyxy", "pixels", False) and min(across, down) < LOW_REACH:
-            say(
-                "suspicious",
-                "boxes_low_reach",
-                f"boxes reach only to {across:.0%} of the width and {down:.0%} of the height of "
-                "their images (medians): boxes of another scale?",
-            )
+        if (kind, unit, swapped) == ("xyxy", "pixels", False):
+            out += self._reach_findings()
         if self.first_is_whole > 0.9 * self.images:
             share = percent(self.first_is_whole, self.images)
             say(
@@ -186,3 +184,22 @@ class BoxStats:
                 "themselves",
             )
         return out
+
+    def _reach_findings(self) -> list[Finding]:
+        """Boxes that end far from the edges of their images: boxes or sizes of another scale."""
+        across, down = np.median(self.reach, axis=0)
+        lower = float(np.median(np.min(self.reach, axis=1)))
+        further = float(np.median(np.max(self.reach, axis=1)))
+        ends = f"{across:.0%} of the width and {down:.0%} of the height of their images (medians)"
+        if min(across, down) < LOW_REACH or (self.images >= MANY and further < EDGE - 0.05):
+            text = f"boxes reach only to {ends}: boxes of another scale?"
+            return [Finding("suspicious", "boxes_low_reach", text)]
+        if self.images >= 3 and len(self.aspects) == 1 and lower < EDGE:
+            aspect = next(iter(self.aspects))
+            shape = "as wide as high" if aspect == 1 else f"{aspect:.2f} times as wide as high"
+            text = (
+                f"all images are said to be {shape}, but boxes end at {lower:.0%} of one of their "
+                f"sides (median): the sizes are not those of the pictures"
+            )
+            return [Finding("suspicious", "one_aspect", text)]
+        return []

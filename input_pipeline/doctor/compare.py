@@ -26,6 +26,7 @@ from scipy.optimize import linear_sum_assignment
 
 from core.errors import DataError
 from core.ids import number_of
+from core.reading import writing
 from core.spacing import evenly_spaced
 from input_pipeline.doctor.sources import LayoutSource, Sample, StoreSource
 from input_pipeline.importers.settings import IDS
@@ -54,7 +55,8 @@ class Comparison:
     def write(self, path: str) -> None:
         """Writes everything as JSON."""
         value = {"verdict": self.verdict, **self.statistics}
-        pathlib.Path(path).write_text(json.dumps(value, indent=2) + "\n")
+        with writing(path):
+            pathlib.Path(path).write_text(json.dumps(value, indent=2) + "\n")
 
 
 def pairs(

@@ -9,6 +9,7 @@ import numpy as np
 
 from core.errors import DataError
 from core.progress import Progress
+from core.reading import writing
 from input_pipeline.doctor.boxes import BoxStats
 from input_pipeline.doctor.findings import LEVELS, Finding, verdict
 from input_pipeline.doctor.sheet import Pictures, Sheet
@@ -44,7 +45,9 @@ class Examination:
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
             **self.statistics,
         }
-        pathlib.Path(path).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        with writing(path):
+            pathlib.Path(path).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def examine(
@@ -64,7 +67,7 @@ def examine(
     boxes, features, classes = BoxStats(), FeatureStats(), ClassStats()
     orders: collections.Counter[str] = collections.Counter()
     neighbours = 0
-    counts, heights, widths, errors, other_sizes = [], [], [], [], []
+    counts, heights, widths, errors, other_sizes, bad_pictures = [], [], [], [], [], []
     ids: collections.Counter[str] = collections.Counter()
     progress = Progress("inspect", images, unit="images")
     also = pictures.has if pictures else lambda image_id: False
@@ -85,7 +88,13 @@ def examine(
         ).items():
             orders[name] += falling
             neighbours += pairs if name == "box area" else 0
-        if pictures and (size := pictures.size(found.image_id)):
+        size = None
+        if pictures:
+            try:
+                size = pictures.size(found.image_id)
+            except DataError as error:
+                bad_pictures.append(str(error))
+        if size:
             if size != (found.height, found.width):
                 other_sizes.append((found.image_id, size, (found.height, found.width)))
             if sheet:
@@ -120,6 +129,10 @@ def examine(
     statistics["looks_like"] = hints(statistics)
     global_feature = source.spec.global_feature if source.spec else ""
     findings = _of_images(errors, ids, counts, heights, widths, other_sizes)
+    if bad_pictures:
+        first = " | ".join(bad_pictures[0].splitlines())
+        text = f"{len(bad_pictures):,} pictures of --pictures cannot be read, first: {first}"
+        findings.append(Finding("suspicious", "unreadable_pictures", text))
     if counts:
         findings += boxes.findings()
         findings += features.findings(global_feature)

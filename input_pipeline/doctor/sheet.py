@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from core import pictures, remote
 from core.errors import DataError
+from core.messages import printable
+from core.reading import writing
 from core.spacing import evenly_spaced
 from input_pipeline.datasets.reading.pictures import SUFFIXES, PictureFolder
 from input_pipeline.doctor.sources import Sample
@@ -16,6 +18,7 @@ from input_pipeline.doctor.sources import Sample
 COLUMNS, ROWS = 4, 3
 CELL, PICTURE_HEIGHT, STRIP, GAP = 440, 330, 24, 10  # pixels of a cell and of its parts
 BOXES = 8  # drawn on a picture
+MOST_OF_ID, MOST_OF_NAME = 100, 60  # characters of an image's id and a class's name
 COLOURS = ("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#42d4f4", "#f032e6", "#bfef45")
 DARK_TEXT = {"#ffe119", "#42d4f4", "#bfef45", "#f58231", "#3cb44b"}  # colours too light for white
 
@@ -119,7 +122,7 @@ class Sheet:
                 probs[:, self._background] = -1
             score, best = probs.max(1), probs.argmax(1)
             top = np.argsort(-score, kind="stable")[:BOXES]
-            labels = [f"{names[best[i]]} {score[i]:.2f}" for i in top]
+            labels = [f"{names[best[i]][:MOST_OF_NAME]} {score[i]:.2f}" for i in top]
         self._cells.append(
             (sample.image_id, sample.height, sample.width, len(boxes), boxes[top], labels)
         )
@@ -148,7 +151,8 @@ class Sheet:
         for number, cell in enumerate(chosen):
             row, column = divmod(number, columns)
             sheet.paste(self._cell(*cell), (GAP + column * (CELL + GAP), GAP + row * (high + GAP)))
-        sheet.save(path)
+        with writing(path):
+            sheet.save(path)
         return len(chosen)
 
     def _cell(
@@ -161,8 +165,11 @@ class Sheet:
         labels: list[str],
     ) -> Image.Image:
         cell = Image.new("RGB", (CELL, PICTURE_HEIGHT + STRIP), "#303134")
-        with pictures.opened(self._pictures.find(image_id)) as file:
-            picture = pictures.upright(file).convert("RGB")
+        try:
+            with pictures.opened(self._pictures.find(image_id)) as file:
+                picture = pictures.upright(file).convert("RGB")
+        except DataError:  # one damaged behind its header: its boxes are drawn all the same
+            picture = Image.new("RGB", (CELL, PICTURE_HEIGHT), "#000000")
         picture = ImageOps.contain(picture, (CELL, PICTURE_HEIGHT), Image.Resampling.LANCZOS)
         left, top = (CELL - picture.width) // 2, (PICTURE_HEIGHT - picture.height) // 2
         cell.paste(picture, (left, top))
@@ -193,7 +200,7 @@ class Sheet:
                 (x + 3, y), labels[i], fill="black" if colour in DARK_TEXT else "white", font=font
             )
         size = f"  {width}x{height}, {count} regions"
-        name = image_id
+        name = printable(image_id[-MOST_OF_ID:])
         while draw.textlength(name + size, font=font) > CELL - 12 and len(name) > 4:
             name = "…" + name[2:]
         draw.text((6, PICTURE_HEIGHT + 4), name + size, fill="#e8eaed", font=font)

@@ -8,11 +8,21 @@ from typing import Any
 import numpy as np
 
 from core import remote
+from core.console import warn
 from core.errors import DataError
+from core.reading import reading
 from core.spacing import evenly_spaced
 from input_pipeline import importers
 from input_pipeline.doctor.options import complete
-from input_pipeline.importers.base import Item, Layout, Part
+from input_pipeline.importers.base import (
+    Item,
+    Layout,
+    Part,
+    entries_of,
+    opened_layout,
+    parsed,
+    parts_of,
+)
 from input_pipeline.importers.plan import stamp
 from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.regions.store import RegionStore, split_paths
@@ -137,7 +147,8 @@ class LayoutSource:
     spec: FeatureSpec | None = None
 
     def __init__(self, files: Sequence[str], layout: str, options: Mapping[str, Any]):
-        self.reader: Layout = importers.load(layout).Layout(files, **options)
+        self.reader: Layout = opened_layout(importers.load(layout).Layout, files, **options)
+        self._files = files
         self.layout, self.name, self.options = layout, ", ".join(files), set(options)
         self.background_class = self.reader.background_class
         self.nbytes = sum(stamp(file)[1] for file in files)
@@ -149,7 +160,7 @@ class LayoutSource:
             self.total = f"{self._images:,} images"
 
     def _parts(self, count: int) -> list[Part]:
-        return self.reader.parts(-(-self.nbytes // count) or 1)
+        return parts_of(self.reader, self._files, -(-self.nbytes // count) or 1)
 
     def samples(
         self, count: int | None, also: Callable[[str], bool] = lambda image_id: False
@@ -185,12 +196,12 @@ class LayoutSource:
 
     def _read(self, part: Part, count: int | None = None) -> Iterator[Sample | DataError]:
         try:
-            for number, (where, raw) in enumerate(self.reader.entries(part)):
+            for number, (where, raw) in enumerate(entries_of(self.reader, part)):
                 if number == count:
                     self.cut = True
                     return
                 try:
-                    yield _sample(where, self.reader.parse(where, raw))
+                    yield _sample(where, parsed(self.reader, where, raw))
                 except DataError as error:
                     yield error
         except DataError as error:  # the file itself ends here
@@ -198,6 +209,11 @@ class LayoutSource:
 
 
 def _sample(where: str, item: Item) -> Sample:
+    with reading(where, "an image's record cannot be used"), np.errstate(all="ignore"):
+        return _checked_sample(where, item)
+
+
+def _checked_sample(where: str, item: Item) -> Sample:
     features, boxes = np.asarray(item.features), np.asarray(item.boxes, np.float64)
     probs = None if item.class_probs is None else np.asarray(item.class_probs, np.float32)
     shapes = {"features": features, "boxes": boxes, "class_probs": probs}
@@ -293,10 +309,10 @@ def open_source(
     for path in paths:
         remote.refuse(path, "files of a layout", "copy them with gcloud storage cp -r")
     if layout:
-        return LayoutSource(paths, layout, complete(layout, options or {}, shared))
+        return _told(LayoutSource(paths, layout, complete(layout, options or {}, shared)))
     sources, reasons = fitting(paths, options, shared)
     if len(sources) == 1:
-        return next(iter(sources.values()))
+        return _told(next(iter(sources.values())))
     if sources:
         raise DataError(
             "several layouts can read these files",
@@ -317,3 +333,10 @@ def open_source(
         found="none of them",
         fix="--layout NAME with its options (`python -m input_pipeline.importers NAME --help`)",
     )
+
+
+def _told(source: LayoutSource) -> LayoutSource:
+    """A source whose layout is known to be right: what its reader has to say is said."""
+    for notice in getattr(source.reader, "notices", ()):
+        warn(notice)
+    return source

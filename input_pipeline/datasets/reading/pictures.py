@@ -102,7 +102,9 @@ def read_folder(root: pathlib.Path, ids: Iterable[str]) -> dict[str, bytes]:
     found, wanted = {}, []
     for image_id in dict.fromkeys(ids):
         path = root / image_id.lstrip("/")
-        if path.suffix.lower() in SUFFIXES and ".." not in path.parts and path.is_file():
+        # An id may be longer than any file's name: `path.is_file()` would raise.
+        is_there = ".." not in path.parts and os.path.isfile(path)
+        if path.suffix.lower() in SUFFIXES and is_there:
             found[image_id] = path
         else:
             wanted.append(image_id)

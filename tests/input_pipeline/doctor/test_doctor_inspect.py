@@ -1,11 +1,14 @@
 """`doctor inspect`: each defect is seen, sound data gives no suspicion."""
 
 import json
+import pickle
 
 import h5py
 import numpy as np
 import pytest
 import xxhash
+from importers.made_lmdbs import image as lmdb_image
+from importers.made_lmdbs import write as write_lmdb
 from made_data import REAL, image, write_store
 
 from input_pipeline.doctor import sheet as sheets
@@ -369,6 +372,44 @@ def test_hints(tmp_path):
     assert "bottom-up attention" in look(tmp_path, arrays).statistics["looks_like"][0]
     arrays["feat"] -= 1
     assert look(tmp_path, arrays).statistics["looks_like"] == []
+
+
+@pytest.mark.parametrize("portraits", [0, 8])
+def test_sizes_of_a_side_for_both(tmp_path, portraits):
+    """Sizes with width = height, where boxes end at three quarters of one of them."""
+    arrays = made()
+    rng = np.random.default_rng(0)
+    arrays["hw"][:] = 300, 400
+    arrays["hw"][:portraits] = 400, 300
+    corners = np.sort(rng.random((IMAGES * REGIONS, 2, 2)), axis=1)
+    corners *= arrays["hw"].repeat(REGIONS, 0)[:, None, ::-1]
+    arrays["boxes"] = corners.reshape(-1, 4).astype(np.float32)
+    arrays["boxes"][::REGIONS, 2:] = arrays["hw"][:, ::-1]  # sound pictures have boxes at the edge
+    assert names(look(tmp_path, arrays)) == set()
+    arrays["hw"][:] = 400
+    result = look(tmp_path, arrays)
+    assert names(result) == {"one_aspect"}
+    text = next(f.text for f in result.findings if f.name == "one_aspect")
+    assert "as wide as high, but boxes end at 75%" in text
+
+
+def test_sizes_of_another_scale(tmp_path):
+    arrays = made()
+    arrays["hw"] = arrays["hw"] * 4 // 3
+    assert names(look(tmp_path, arrays)) == {"boxes_low_reach"}
+
+
+def test_layouts_that_are_tried_say_nothing(tmp_path, capfd):
+    """The LMDB of one layout has no list of keys under the other's name."""
+    records = {b"100": pickle.dumps(lmdb_image(0), 2), b"keys": pickle.dumps([b"100"])}
+    path = write_lmdb(tmp_path / "a.lmdb", records)
+    assert main(["inspect", path]) in (0, 1)
+    captured = capfd.readouterr()
+    assert "vilbert_lmdb fits, and no other" in captured.out
+    assert "did not finish" not in captured.out + captured.err
+    del records[b"keys"]
+    main(["inspect", write_lmdb(tmp_path / "b.lmdb", records), "--layout", "vilbert_lmdb"])
+    assert "did not finish" in capfd.readouterr().err
 
 
 def test_columns_of_a_detectors_objects_alone(tmp_path):

@@ -1,5 +1,7 @@
 """Pictures beside a store: the contact sheet, class names, names of files."""
 
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -45,7 +47,7 @@ def test_sheet(tmp_path, capsys):
         assert "no folder '/no/such'" in capsys.readouterr().err
     (tmp_path / "q" / "val" / "000.png").write_bytes(b"no picture")
     assert main([*plain, "--pictures", turned]) == 1
-    assert "a picture cannot be read" in capsys.readouterr().err
+    assert "1 pictures of --pictures cannot be read, first: a picture" in capsys.readouterr().out
 
 
 def test_class_names():
@@ -69,3 +71,40 @@ def test_pictures_that_differ_are_none_and_copies_are_one(tmp_path):
     assert found.find("9") is None
     with pytest.raises(DataError, match="no pictures"):
         sheets.Pictures(str(tmp_path / "absent"))
+
+
+def test_pictures_of_every_kind_of_fault_end_in_findings(tmp_path, capsys, monkeypatch):
+    arrays = made()
+    names = [f"{i:03d}" for i in range(len(arrays["paths"]))]
+    names[5] = "x" * 4000  # longer than a file's name may be
+    np.savez(tmp_path / "a.npz", **{**arrays, "paths": np.asarray(names)})
+    folder = tmp_path / "p"
+    pictures(folder, arrays)
+    with Image.open(folder / "000.png") as picture:
+        # One entry: the orientation as a text of three letters.
+        text = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x04up!\0\0\0\0\0"
+        picture.save(folder / "000.png", exif=b"Exif\0\0" + text)
+        picture.save(folder / "001.png", exif=b"Exif\0\0MM\0\x2a\0\0\0\xff\xff")
+    whole = (folder / "002.png").read_bytes()
+    (folder / "002.png").write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr("core.pictures.MAX_PIXELS", 4 * 10**5)
+    Image.new("RGB", (1000, 1000)).save(folder / "003.png")
+    command = ["inspect", str(tmp_path / "a.npz"), "--layout", "npz", "--images", "all"]
+    command += ["--pictures", str(folder), "--sheet", str(tmp_path / "s.png")]
+    start = time.process_time()
+    assert main(command) == 1
+    assert time.process_time() - start < 10
+    captured = capsys.readouterr()
+    assert "1 pictures of --pictures cannot be read, first: a picture is too large" in captured.out
+    assert "12 pictures in" in captured.out
+
+
+def test_what_ids_hold_is_harmless(tmp_path, capsys):
+    """A terminal does not obey them."""
+    arrays = made()
+    arrays["paths"] = np.asarray([f"\x1b[2J\x9b31m\u202e{i}" for i in range(len(arrays["paths"]))])
+    arrays["boxes"][0] = np.nan
+    np.savez(tmp_path / "a.npz", **arrays)
+    main(["inspect", str(tmp_path / "a.npz"), "--layout", "npz"])
+    out = capsys.readouterr().out
+    assert not set("\x1b\x9b\u202e") & set(out)
