@@ -3,14 +3,17 @@
 import io
 import json
 import os
+import re
 import weakref
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import xxhash
 
 from core import remote
 from core.errors import DataError
+from core.messages import brief
+from core.reading import reading
 from core.strings import unpack_strings
 from input_pipeline.regions.region_writer import (
     FORMAT,
@@ -19,18 +22,26 @@ from input_pipeline.regions.region_writer import (
 )
 from input_pipeline.regions.spec import FeatureSpec
 
+MANIFEST_KEYS = {"records": int, "fingerprint": str, "index_xxh3": str, "shards": list}
+SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")  # a name beside the manifest
 
-def _load_json(path: remote.Path) -> Any:
-    try:
-        return json.loads(remote.local(path).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(
-            "no readable region store",
-            where=str(path),
-            expected="a store written by input_pipeline.importers or RegionWriter",
-            found=f"{type(error).__name__}: {error}",
-            fix="check the path, or import the features again",
-        ) from error
+
+def _load_json(path: remote.Path) -> dict:
+    """An object of a JSON file.
+
+    Raises:
+      DataError: it cannot be read, or holds something else.
+    """
+    with reading(
+        str(path),
+        "no readable region store",
+        expected="a store written by input_pipeline.importers or RegionWriter",
+        fix="check the path, or import the features again",
+    ):
+        value = json.loads(remote.local(path).read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(f"a {type(value).__name__}")
+        return value
 
 
 def _close(files: list[int]) -> None:
@@ -49,16 +60,21 @@ class Folder:
     def __init__(self, folder: str):
         self.path = remote.path(folder)
         remote.require(folder, "region store")
-        self.spec = FeatureSpec.from_dict(
-            _load_json(self.path / "spec.json"), str(self.path / "spec.json")
-        )
+        self.files: list[int] = []
+        weakref.finalize(self, _close, self.files)
+        with reading(
+            str(self.path),
+            "a region store is damaged",
+            fix="copy the store again, or import the features again",
+        ):
+            self._open()
+
+    def _open(self) -> None:
+        path = self.path / "spec.json"
+        self.spec = FeatureSpec.from_dict(_load_json(path), str(path))
         self.manifest = _load_json(self.path / "manifest.json")
-        if self.manifest.get("format") != FORMAT:
-            raise self._broken("manifest.json", f"format {FORMAT}", self.manifest.get("format"))
-        try:
-            data = remote.local(self.path / "index.npz").read_bytes()
-        except OSError as error:
-            raise self._broken("index.npz", "a readable file", str(error)) from error
+        _check_manifest(self.manifest, self._broken)
+        data = remote.local(self.path / "index.npz").read_bytes()
         found = xxhash.xxh3_64_hexdigest(data)
         if found != self.manifest["index_xxh3"]:
             raise self._broken("index.npz", f"hash {self.manifest['index_xxh3']}", f"hash {found}")
@@ -69,11 +85,11 @@ class Folder:
             raise self._broken(
                 "spec.json", f"fingerprint {self.manifest['fingerprint']}", self.fingerprint
             )
+        shards = self.manifest["shards"]
         self.keys = unpack_strings(self.index["keys"], self.index["key_ends"])
-        self.files, self.shards = [], None
-        weakref.finalize(self, _close, self.files)
+        _check_index(self.index, len(self.keys), self.spec, shards, self._broken)
         sizes = remote.sizes(self.path)
-        for shard in self.manifest["shards"]:
+        for shard in shards:
             size = sizes.get(shard["file"])
             if size != shard["bytes"]:
                 raise self._broken(
@@ -81,12 +97,12 @@ class Folder:
                     f"{shard['bytes']} bytes ({shard['records']} records)",
                     "no such file" if size is None else f"{size} bytes",
                 )
-        names = [shard["file"] for shard in self.manifest["shards"]]
+        names = [shard["file"] for shard in shards]
+        self.shards = None
         if remote.is_remote(self.path):
             from input_pipeline.regions.remote_shards import RemoteShards
 
-            nbytes = [shard["bytes"] for shard in self.manifest["shards"]]
-            self.shards = RemoteShards(self.path, names, nbytes)
+            self.shards = RemoteShards(self.path, names, [shard["bytes"] for shard in shards])
         else:
             self.files.extend(os.open(self.path / name, os.O_RDONLY) for name in names)
 
@@ -97,4 +113,61 @@ class Folder:
             expected=expected,
             found=found,
             fix="copy the store again, or import the features again",
+        )
+
+
+def _check_manifest(manifest: dict, broken: Callable[..., DataError]) -> None:
+    """Raises DataError unless a manifest says what this version reads, about files beside it."""
+    name = "manifest.json"
+    if manifest.get("format") != FORMAT:
+        raise broken(name, f"format {FORMAT}", brief(manifest.get("format")))
+    for key, kind in MANIFEST_KEYS.items():
+        if not isinstance(manifest.get(key), kind):
+            raise broken(
+                name, f"{key!r}: a {kind.__name__}", brief(manifest.get(key, "no such key"))
+            )
+    for number, shard in enumerate(manifest["shards"]):
+        file = shard.get("file") if isinstance(shard, dict) else None
+        is_beside = isinstance(file, str) and SHARD_NAME.fullmatch(file)
+        sizes = [shard.get(key) for key in ("records", "bytes")] if is_beside else []
+        if not is_beside or not all(type(size) is int and size >= 0 for size in sizes):
+            raise broken(
+                name,
+                "'shards' with file (beside it), records and bytes",
+                f"{number}: {brief(shard)}",
+            )
+
+
+def _check_index(
+    index: dict[str, np.ndarray],
+    count: int,
+    spec: FeatureSpec,
+    shards: list[dict],
+    broken: Callable[..., DataError],
+) -> None:
+    """Raises DataError unless every record of an index lies within its shard and fits the spec."""
+    for name, dtype in INDEX_FIELDS.items():
+        if index[name].dtype != dtype or index[name].shape != (count,):
+            raise broken(
+                "index.npz",
+                f"{name}: {np.dtype(dtype)} ({count},)",
+                f"{index[name].dtype} {index[name].shape}",
+            )
+    if not count:
+        raise broken("index.npz", "at least one image", "none")
+    sizes = np.asarray([shard["bytes"] for shard in shards], np.int64)
+    shard, offset, nbytes, n = (index[name] for name in ("shard", "offset", "nbytes", "n"))
+    expected = spec.record_nbytes(0) + n.astype(np.int64) * (
+        spec.record_nbytes(1) - spec.record_nbytes(0)
+    )
+    held = (shard >= 0) & (shard < len(sizes)) & (n >= 1) & (offset >= 0) & (nbytes == expected)
+    held &= (index["height"] >= 1) & (index["width"] >= 1)
+    room = np.where(held, sizes[np.where(held, shard, 0)], 0) if len(sizes) else np.zeros(count)
+    held &= offset <= room - nbytes
+    if not held.all():
+        row = int(np.flatnonzero(~held)[0])
+        raise broken(
+            "index.npz",
+            "records that lie within their shards and have the sizes of the spec",
+            f"record {row}: " + ", ".join(f"{k} {index[k][row]}" for k in INDEX_FIELDS),
         )

@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from core.errors import DataError
+from core.messages import brief
 
 DTYPES = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
@@ -22,6 +23,13 @@ DTYPES = {
 INT8_MAX = 127  # not -128: the range is symmetric
 GLOBAL_FEATURES = ("mean", "stored")
 BOX_CONVENTIONS = ("xyxy_pixels",)
+
+
+LARGEST = 2**24  # of sizes and counts: far beyond any detector, far below what overflows
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +72,23 @@ class FeatureSpec:
                 )
         least = {"feature_dim": 1, "num_classes": 0, "top_k": 0, "max_regions": 1}
         for field, low in least.items():
-            if getattr(self, field) < low:
+            value = getattr(self, field)
+            if not _is_whole(value):
                 raise DataError(
-                    f"{field} of a feature spec is too small",
-                    expected=f">= {low}",
-                    found=getattr(self, field),
+                    f"{field} of a feature spec is no number",
+                    expected=f"a whole number from {low} to {LARGEST:,}",
+                    found=brief(value),
                 )
+            if not low <= value <= LARGEST:
+                raise DataError(
+                    f"{field} of a feature spec is too {'small' if value < low else 'large'}",
+                    expected=f">= {low}, at most {LARGEST:,}",
+                    found=brief(value),
+                )
+        if not isinstance(self.detector, str):
+            raise DataError(
+                "detector of a feature spec is no text", expected="text", found=brief(self.detector)
+            )
         if self.num_classes and not self.top_k:
             raise DataError(
                 "a spec with class distributions keeps none of them",
@@ -77,7 +96,10 @@ class FeatureSpec:
                 found="top_k = 0",
                 fix="set top_k, or num_classes=0",
             )
-        if self.background_class is not None and not 0 <= self.background_class < self.num_classes:
+        background = self.background_class
+        if background is not None and not (
+            _is_whole(background) and 0 <= background < self.num_classes
+        ):
             raise DataError(
                 "background_class of a feature spec is no class",
                 expected=f"None or 0 <= background_class < {self.num_classes}",
@@ -111,15 +133,18 @@ class FeatureSpec:
           DataError: fields are missing or unknown.
         """
         known = {field.name for field in dataclasses.fields(cls)}
-        if set(values) != known:
+        if not isinstance(values, dict) or set(values) != known:
             raise DataError(
                 "a feature spec has the wrong fields",
                 where=where,
                 expected=sorted(known),
-                found=sorted(values),
+                found=sorted(values) if isinstance(values, dict) else brief(values),
                 fix="import the features again with this version",
             )
-        return cls(**values)
+        try:
+            return cls(**values)
+        except DataError as error:
+            raise DataError(str(error), where=where) if where else error from error
 
     def checksum(self) -> str:
         """16 hex digits that change with any field."""

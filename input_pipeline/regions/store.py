@@ -18,6 +18,7 @@ import xxhash
 
 from core.errors import DataError
 from core.ids import without_suffix
+from core.reading import unreadable
 from input_pipeline.regions.region_folder import Folder
 from input_pipeline.regions.region_writer import INDEX_FIELDS, RegionWriter
 from input_pipeline.regions.spec import FeatureSpec
@@ -182,7 +183,12 @@ class RegionStore:
         file = self._folders[self._folder_of[row]].files[self._shard[row]]
         # preadv into a buffer, not a memory map: a file cut while it is open gives a short read
         # and not a killed process, and the GIL is released while the disk works.
-        size = os.preadv(file, [buffer], self._offset[row])
+        try:
+            size = os.preadv(file, [buffer], self._offset[row])
+        except OSError as error:  # the disk, or a network disk that has gone
+            raise unreadable(
+                self.where(row), error, "a region record cannot be read", fix="check the disk"
+            ) from error
         return self._record(row, buffer[:size])
 
     def _place(self, row: int) -> tuple[int, int, int]:

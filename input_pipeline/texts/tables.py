@@ -9,9 +9,11 @@ import numpy as np
 
 from core import remote
 from core.errors import DataError
+from core.reading import reading
 from core.strings import unpack_strings
 from input_pipeline.texts.columns import Column, in_memory
 from input_pipeline.texts.rows import Row, Skipped
+from input_pipeline.texts.table_checks import check_columns
 from input_pipeline.texts.table_writer import (
     FORMAT,
     LONG,
@@ -125,40 +127,47 @@ class TextTable:
                 fix=f"remove {place}; it is made again from the texts",
             )
 
-        try:
-            meta = json.loads((folder / "meta.json").read_bytes().decode("utf-8"))
-            if meta.get("format") != FORMAT:
-                raise broken("meta.json", f"format {FORMAT}", meta.get("format"))
-            if "xxh3" in meta and meta.pop("xxh3") != digest_of(meta):
-                raise broken("meta.json", "what was written", "changed bytes")
-            if set(meta) != META:
-                raise broken("meta.json", sorted(META), sorted(meta))
-            described = {
-                name: (column_dtype(name), int(info["count"]), info["xxh3"])
-                for name, info in meta["columns"].items()
-            }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            if isinstance(error, DataError):
-                raise
-            found = f"{type(error).__name__}: {error}"
-            raise broken("meta.json", "the description of a table", found) from error
-        columns = {}
-        for name, (dtype, count, xxh3) in described.items():
-            path = folder / f"{name}.bin"
-            size = path.stat().st_size if path.is_file() else "no file"
-            if size != count * dtype.itemsize:
-                raise broken(path.name, f"{count * dtype.itemsize} bytes", size)
+        with reading(
+            str(place),
+            "a tokenised table is damaged",
+            fix=f"remove {place}; it is made again from the texts",
+        ):
             try:
-                if name in LONG or name.startswith(VALUE):
-                    columns[name] = Column(path, dtype)
-                    found = columns[name].xxh3
-                else:
-                    columns[name], found = in_memory(path, dtype)
-            except OSError as error:
-                raise broken(path.name, "a readable file", str(error)) from error
-            if found != xxh3 or len(columns[name]) != count:
-                raise broken(path.name, f"hash {xxh3}", f"hash {found}")
-        return cls(place, meta, columns)
+                meta = json.loads((folder / "meta.json").read_bytes().decode("utf-8"))
+                if meta.get("format") != FORMAT:
+                    raise broken("meta.json", f"format {FORMAT}", meta.get("format"))
+                if "xxh3" in meta and meta.pop("xxh3") != digest_of(meta):
+                    raise broken("meta.json", "what was written", "changed bytes")
+                if set(meta) != META:
+                    raise broken("meta.json", sorted(META), sorted(meta))
+                described = {
+                    name: (column_dtype(name), int(info["count"]), info["xxh3"])
+                    for name, info in meta["columns"].items()
+                }
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                if isinstance(error, DataError):
+                    raise
+                found = f"{type(error).__name__}: {error}"
+                raise broken("meta.json", "the description of a table", found) from error
+            columns = {}
+            for name, (dtype, count, xxh3) in described.items():
+                path = folder / f"{name}.bin"
+                size = path.stat().st_size if path.is_file() else "no file"
+                if size != count * dtype.itemsize:
+                    raise broken(path.name, f"{count * dtype.itemsize} bytes", size)
+                try:
+                    if name in LONG or name.startswith(VALUE):
+                        columns[name] = Column(path, dtype)
+                        found = columns[name].xxh3
+                    else:
+                        columns[name], found = in_memory(path, dtype)
+                except OSError as error:
+                    raise broken(path.name, "a readable file", str(error)) from error
+                if found != xxh3 or len(columns[name]) != count:
+                    raise broken(path.name, f"hash {xxh3}", f"hash {found}")
+            check_columns(columns, broken)
+            return cls(place, meta, columns)
+        raise AssertionError  # `reading` lets nothing through
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -1,13 +1,16 @@
 """Tokenised tables: ragged rows come out as they went in."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
 import pytest
+import xxhash
 from made_data import leftovers, text_of
 
 from core.errors import DataError
+from input_pipeline.texts.table_writer import column_dtype
 from input_pipeline.texts.tables import Row, Skipped, TextTable, build_table, cached_table
 from input_pipeline.texts.tokenizer import Tokenizer, train_wordpiece
 
@@ -186,4 +189,50 @@ def test_a_damaged_value_column_is_found(tmp_path, tokenizer):
     path = tmp_path / "t" / "value.answer_ids.bin"
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(DataError, match=r"(?s)table is damaged.*value\.answer_ids\.bin"):
+        TextTable.open(tmp_path / "t")
+
+
+def sealed(folder, name, change):
+    """Changes a column, and what guards it."""
+    path = folder / f"{name}.bin"
+    found = change(np.fromfile(path, column_dtype(name)))
+    found.tofile(path)
+    meta = json.loads((folder / "meta.json").read_text())
+    digest = xxhash.xxh3_64_hexdigest(found.tobytes())
+    meta["columns"][name] = {"count": len(found), "xxh3": digest}
+    meta.pop("xxh3", None)
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+
+def meta_of(**changes):
+    def change(folder):
+        meta = json.loads((folder / "meta.json").read_text()) | {"xxh3": "-"} | changes
+        (folder / "meta.json").write_text(json.dumps({k: v for k, v in meta.items() if v != "-"}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: (f / "meta.json").write_bytes(b"[" * 10**5), "meta.json.*readable JSON"),
+        (lambda f: (f / "meta.json").write_bytes(b"\xff"), "meta.json.*readable JSON"),
+        (lambda f: (f / "meta.json").write_bytes(b"[]"), r"meta.json.*format.*\[\]"),
+        (meta_of(columns="-"), "'columns': a dict"),
+        (meta_of(columns={}), "the columns"),
+        (meta_of(columns={"../../x": {"count": 1, "xxh3": ""}}), "damaged"),
+        (meta_of(columns={"ids": 3}), "damaged"),
+        (meta_of(skipped=[["a"]]), "damaged"),
+        (lambda f: sealed(f, "offsets", lambda c: c[::-1]), "offsets.bin.*never falling"),
+        (lambda f: sealed(f, "offsets", lambda c: c[:-1]), "offsets.bin"),
+        (lambda f: sealed(f, "ids", lambda c: c[:-1]), "word_starts.bin"),
+        (lambda f: sealed(f, "image_index", lambda c: c + 99), "image_index.bin.*number < 10"),
+        (lambda f: sealed(f, "text_id_ends", lambda c: c + 1), "text_id_ends.bin"),
+        (lambda f: sealed(f, "images", lambda c: c | 0x80), "damaged.*Unicode"),
+    ],
+)
+def test_tables_that_contradict_themselves(tmp_path, tokenizer, change, said):
+    build_table(rows(), tokenizer, tmp_path / "t", source="s", origin="x.jsonl")
+    change(tmp_path / "t")
+    with pytest.raises(DataError, match=f"(?s)tokenised table is damaged.*{said}"):
         TextTable.open(tmp_path / "t")
