@@ -5,9 +5,11 @@ import reprlib
 from typing import Any
 
 # What a terminal obeys or hides, and what no encoding takes: control characters but for line ends
-# and tabs, marks that turn the direction of text around, halves of surrogate pairs.
+# and tabs, other line ends, marks that are not seen or turn the direction of text around, halves of
+# surrogate pairs.
 _UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
 )
 
 
