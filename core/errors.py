@@ -43,13 +43,6 @@ class ConfigError(UserError):
     """A setting that is unknown, or does not fit others; the message names it and what would."""
 
 
-class OutputError(UserError):
-    """A file or folder that cannot be written: a full disk, one for reading alone, a limit.
-
-    No DataError, so that leaving out what is bad in the input does not go on without a disk.
-    """
-
-
 class ForeignError(Exception):
     """A mistake in code that the user named, as an extractor: no fault of the file it was given.
 

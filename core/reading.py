@@ -1,16 +1,15 @@
-"""The boundaries around files: what reading others' provokes, and what writing our own does.
+"""The boundary around code that reads what others wrote: all that a file provokes is a DataError.
 
 Readers check what they can name: sizes, types, fields. What nobody thought of (a header that is no
 header, a number of ten thousand digits, an archive that contradicts itself) ends in an exception of
-some library, of any type, or in a MemoryError; here it becomes a DataError that names the place.
+some library, of any type, or in a MemoryError; here it becomes an error that names the place.
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from core.errors import DataError, ForeignError, OutputError, UserError
+from core.errors import DataError, ForeignError, UserError
 from core.messages import clip
 
 T = TypeVar("T")
@@ -42,7 +41,7 @@ def reading(
     """Around code that reads a file or a record: any exception becomes a DataError.
 
     Errors that say already what is wrong pass as they are, and so does `ForeignError`. Code that
-    writes does not belong here: a full disk is no fault of what is read.
+    writes does not belong here but in `disk.explained`: a full disk is no fault of what is read.
 
     Args:
       where: file, and member, key or line, for the message.
@@ -67,22 +66,3 @@ def attempt(
             return read()
     except DataError as error:
         return error
-
-
-@contextlib.contextmanager
-def writing(where: str | os.PathLike) -> Iterator[None]:
-    """Around code that writes: what the operating system refuses becomes an OutputError.
-
-    Args:
-      where: what is written, for the message.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            "cannot write",
-            where=str(where),
-            expected="a disk with room, where this user may write",
-            found=error.strerror or str(error),
-            fix="free space or change the permissions there, or write to another place",
-        ) from error

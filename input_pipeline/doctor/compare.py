@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from core import disk
 from core.errors import DataError
 from core.ids import number_of
-from core.reading import writing
 from core.spacing import evenly_spaced
 from input_pipeline.doctor.sources import LayoutSource, Sample, StoreSource
 from input_pipeline.importers.settings import IDS
@@ -55,7 +55,7 @@ class Comparison:
     def write(self, path: str) -> None:
         """Writes everything as JSON."""
         value = {"verdict": self.verdict, **self.statistics}
-        with writing(path):
+        with disk.explained(path):
             pathlib.Path(path).write_text(json.dumps(value, indent=2) + "\n")
 
 

@@ -7,9 +7,9 @@ import pathlib
 
 import numpy as np
 
+from core import disk
 from core.errors import DataError
 from core.progress import Progress
-from core.reading import writing
 from input_pipeline.doctor.boxes import BoxStats
 from input_pipeline.doctor.findings import LEVELS, Finding, verdict
 from input_pipeline.doctor.sheet import Pictures, Sheet
@@ -46,7 +46,7 @@ class Examination:
             **self.statistics,
         }
         text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-        with writing(path):
+        with disk.explained(path):
             pathlib.Path(path).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from core import pictures, remote
+from core import disk, pictures, remote
 from core.errors import DataError
 from core.messages import printable
-from core.reading import writing
 from core.spacing import evenly_spaced
 from input_pipeline.datasets.reading.pictures import SUFFIXES, PictureFolder
 from input_pipeline.doctor.sources import Sample
@@ -151,7 +150,7 @@ class Sheet:
         for number, cell in enumerate(chosen):
             row, column = divmod(number, columns)
             sheet.paste(self._cell(*cell), (GAP + column * (CELL + GAP), GAP + row * (high + GAP)))
-        with writing(path):
+        with disk.explained(path):
             sheet.save(path)
         return len(chosen)
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from core import remote
+from core import disk, remote
 from core.console import say, warn
 from core.errors import DataError
 from core.progress import Progress
-from core.reading import reading, writing
+from core.reading import reading
 from input_pipeline.importers import load
 from input_pipeline.importers.arrange import background_of
 from input_pipeline.importers.base import Item, Layout, Part, entries_of, opened_layout, parts_of
@@ -126,10 +126,10 @@ def convert(
     }
     working_copy = remote.working_copy(out) if remote.is_remote(out) else out
     partial = working_copy.with_name(out.name + ".partial")
-    with writing(out), claimed(partial, plan):
+    with disk.explained(partial), claimed(partial, plan):
         unfinished = _Import(job, reader, groups, partial, settings.workers)
         try:
-            with writing(out):
+            with disk.explained(partial):
                 return unfinished.finish(out)
         except BaseException as error:
             unfinished.keep(error)

@@ -144,7 +144,14 @@ class TextTable:
                     name: (column_dtype(name), int(info["count"]), info["xxh3"])
                     for name, info in meta["columns"].items()
                 }
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            except (
+                OSError,
+                ValueError,
+                KeyError,
+                TypeError,
+                AttributeError,
+                RecursionError,
+            ) as error:
                 if isinstance(error, DataError):
                     raise
                 found = f"{type(error).__name__}: {error}"

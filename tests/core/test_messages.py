@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from core import console
-from core.errors import DataError, ForeignError, OutputError
+from core.errors import DataError, ForeignError
 from core.messages import brief, printable
-from core.reading import attempt, reading, writing
+from core.reading import attempt, reading
 
 
 def test_what_a_terminal_would_obey_is_shown():
@@ -52,7 +52,6 @@ def test_the_boundary_of_reading():
         raise MemoryError
     for error in (
         DataError("said"),
-        OutputError("full"),
         ForeignError("code"),
         KeyboardInterrupt(),
     ):
@@ -61,10 +60,3 @@ def test_the_boundary_of_reading():
         assert caught.value is error
     assert attempt("x", lambda: 3) == 3
     assert isinstance(attempt("x", lambda: 1 / 0), DataError)
-
-
-def test_the_boundary_of_writing(tmp_path):
-    said = r"(?s)cannot write.*No such file.*fix: free space"
-    with pytest.raises(OutputError, match=said), writing(tmp_path / "x"):
-        (tmp_path / "no" / "x").write_text("")
-    assert not issubclass(OutputError, DataError)  # which --on_bad skip would pass over

@@ -4,6 +4,7 @@ import errno
 import gzip
 import io
 import json
+import os
 import pickle
 import struct
 import tracemalloc
@@ -17,9 +18,9 @@ from layout_checks import encoded, made
 from made_lmdbs import image as lmdb_image
 from made_lmdbs import write as write_lmdb
 
-from core.errors import DataError, OutputError
+from core.errors import DataError
 from input_pipeline.datasets.reading import files as official
-from input_pipeline.importers import run
+from input_pipeline.importers import run, vilbert_lmdb
 from input_pipeline.importers.formats import inputs, members
 from input_pipeline.importers.settings import ImportSettings
 from input_pipeline.regions import RegionStore
@@ -73,7 +74,7 @@ def check(tmp_path, layout, path, options=None, keys=("0", "2")):
     """An error by default; with skip the others are there, and the reason is written down."""
     with pytest.raises(DataError) as caught:
         run.convert(layout, [str(path)], tmp_path / "e", ImportSettings(options=options or {}))
-    assert len(str(caught.value)) < 3000
+    assert len(str(caught.value)) < 12_000
     settings = ImportSettings(options=options or {}, on_bad="skip")
     done = run.convert(layout, [str(path)], tmp_path / "s", settings)
     assert (done.images, done.skipped) == (len(keys), 1)
@@ -214,19 +215,12 @@ def test_pages_of_a_value_that_are_damaged(tmp_path):
     path = write_lmdb(tmp_path / "a.lmdb", {**records, b"keys": pickle.dumps(list(records))})
     file = tmp_path / "a.lmdb" / "data.mdb"
     whole = file.read_bytes()
-    at = whole.rindex(b"101" + b"", 0, whole.rindex(b"102")) if False else whole.index(b"101") + 3
-    for number in (2**63, 2**31, 1, 0):
-        data = bytearray(whole)
-        while (found := data.find(b"101", at - 3)) >= 0 and found < at + 4096:
-            data[found + 3 : found + 11] = number.to_bytes(8, "little")
-            break
-        file.write_bytes(data)
-        for out in ("e", "s"):
-            if (tmp_path / out).exists():
-                import shutil
-
-                shutil.rmtree(tmp_path / out)
-        assert "page" in check(tmp_path, "vilbert_lmdb", path, keys=("100", "102"))
+    at = whole.index(b"\x03\x00101") + 5  # the number of the first page of its value
+    for number in (2**63, 2**31, 2, 1):
+        file.write_bytes(whole[:at] + number.to_bytes(8, "little") + whole[at + 8 :])
+        out = tmp_path / str(number)
+        out.mkdir()
+        assert "page" in check(out, "vilbert_lmdb", path, keys=("100", "102"))
 
 
 def test_any_damage_of_a_database_is_told(tmp_path):
@@ -235,8 +229,6 @@ def test_any_damage_of_a_database_is_told(tmp_path):
     file = tmp_path / "a.lmdb" / "data.mdb"
     whole = file.read_bytes()
     rng = np.random.default_rng(0)
-    from input_pipeline.importers.vilbert_lmdb import Layout
-
     for _ in range(300):
         data = bytearray(whole)
         for _ in range(3):
@@ -244,7 +236,7 @@ def test_any_damage_of_a_database_is_told(tmp_path):
             data[page + int(rng.integers(200))] = int(rng.integers(256))
         file.write_bytes(data)
         try:
-            layout = Layout([path])
+            layout = vilbert_lmdb.Layout([path])
             found = [raw for part in layout.parts(1) for _, raw in layout.entries(part)]
             assert len(found) <= 41
         except DataError:
@@ -313,8 +305,6 @@ def test_a_line_without_end(tmp_path, monkeypatch):
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
-    import os
-
     folder = tmp_path / "in"
     folder.mkdir()
     for i in range(3):
@@ -334,7 +324,7 @@ def test_a_full_disk_is_no_bad_record(tmp_path, monkeypatch):
 
     monkeypatch.setattr(RegionWriter, "_append", full)
     settings = ImportSettings(options=OPTIONS, on_bad="skip")
-    with pytest.raises(OutputError, match=r"(?s)cannot write.*No space left.*fix: free space"):
+    with pytest.raises(DataError, match=r"(?s)the disk is full.*No space left.*fix: free space"):
         run.convert("vlbert_json", [str(path)], tmp_path / "s", settings)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip"]
 
@@ -354,7 +344,7 @@ def test_packed_annotations_are_not_unpacked_without_end(tmp_path, monkeypatch):
         assert tracemalloc.get_traced_memory()[1] < 4 * 10**7
         tracemalloc.stop()
     path.write_bytes(gzip.compress(b'{"a": "\\ud800"}'))
-    with pytest.raises(DataError, match="(?s)malformed JSON.*surrogates"):
+    with pytest.raises(DataError, match=r"(?s)malformed JSON.*surrogates"):
         official.read_json(path)
     path.write_bytes(gzip.compress(b'{"a": "\\ud83d\\ude00"}'))
     assert official.read_json(path) == {"a": "\U0001f600"}
