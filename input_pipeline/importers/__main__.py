@@ -117,6 +117,8 @@ def main(argv: Sequence[str]) -> int:
         say(f"note: {number:,} images: {note} (first: {where})")
     if done.skipped:
         say(f"left out {done.skipped:,} bad images: see {out}/skipped.jsonl")
+        if done.skipped > done.images:
+            warn(f"warning: more than half of all images were bad, the first: {done.reason}")
     if not done.spec.num_classes:
         say(
             "no class distributions: masked regions cannot be trained by class, masked words and "

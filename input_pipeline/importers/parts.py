@@ -214,8 +214,10 @@ def origin(part: pathlib.Path, image_id: str) -> str:
     return _own(part, "places.json")[_ids(part).index(image_id)]
 
 
-def merge(parts: Sequence[pathlib.Path], folder: pathlib.Path, spec: FeatureSpec) -> int:
-    """Makes one store of parts, in order, by moving their shards; returns the number left out.
+def merge(
+    parts: Sequence[pathlib.Path], folder: pathlib.Path, spec: FeatureSpec
+) -> list[dict[str, str]]:
+    """Makes one store of parts, in order, by moving their shards.
 
     Records are not touched, and the store is the one a single RegionWriter would have written but
     for where its shards end. Cut short, it can be done again: the parts' indexes stay until the
@@ -225,6 +227,9 @@ def merge(parts: Sequence[pathlib.Path], folder: pathlib.Path, spec: FeatureSpec
       parts: folders of finished parts, no image in two of them.
       folder: to fill.
       spec: of all parts.
+
+    Returns:
+      {"where", "reason"} of each image that was left out.
 
     Raises:
       DataError: all parts together have no image, or a file of theirs is gone.
@@ -243,6 +248,15 @@ def merge(parts: Sequence[pathlib.Path], folder: pathlib.Path, spec: FeatureSpec
             moves.append((store / shard["file"], folder / name))
             shards.append({**shard, "file": name})
         skipped += _own(part, "skipped.json")
+    if not keys and skipped:
+        first = " | ".join(map(str.strip, skipped[0]["reason"].splitlines()))
+        raise DataError(
+            "a region store would be empty: every image was left out",
+            where=str(folder),
+            expected="at least one image",
+            found=f"{len(skipped):,} bad images, the first: {first}",
+            fix="what is wrong with all of them is a mistake of the options or of the whole file",
+        )
     if not keys:
         raise empty_store(str(folder))
     folder.mkdir(exist_ok=True)
@@ -262,4 +276,4 @@ def merge(parts: Sequence[pathlib.Path], folder: pathlib.Path, spec: FeatureSpec
     if skipped:
         (folder / "skipped.jsonl").write_text("".join(json.dumps(row) + "\n" for row in skipped))
     seal(folder, spec, index, shards)
-    return len(skipped)
+    return skipped

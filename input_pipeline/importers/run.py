@@ -59,6 +59,7 @@ class Imported:
       spec: of the store.
       images: in the store.
       skipped: images left out; `skipped.jsonl` in the store says which and why.
+      reason: why the first of them was; empty without any.
       rate: images per second of this run; those of earlier, interrupted runs do not count.
       notes: {what is to be told: (number of images, where the first is)}.
     """
@@ -68,6 +69,7 @@ class Imported:
     skipped: int
     rate: float
     notes: Mapping[str, Noted] = dataclasses.field(default_factory=dict)
+    reason: str = ""
 
 
 def convert(
@@ -171,7 +173,8 @@ class _Import:
         else:
             (self._partial / "store").rename(out)
         shutil.rmtree(self._partial)
-        return Imported(self._job.spec, images, skipped, rate, notes)
+        reason = skipped[0]["reason"] if skipped else ""
+        return Imported(self._job.spec, images, len(skipped), rate, notes, reason)
 
     def keep(self, error: BaseException) -> None:
         """After `error`: removes what is of no use to the next run, and notes what is kept."""

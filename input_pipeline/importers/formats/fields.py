@@ -20,7 +20,12 @@ MAX_NUMBER = 2**31 - 1  # of pixels, boxes or rows; a store has 32 bits for it
 MAX_ITEMS = 2**21  # values of one image's JSON, each of which takes some 100 bytes in memory
 
 
-def pick(record: Mapping, names: Sequence[str], where: str) -> Any:
+def pick(
+    record: Mapping,
+    names: Sequence[str],
+    where: str,
+    fix: str = "check that the file is of this layout, or leave this image out",
+) -> Any:
     """The value of the first of `names` that a record has.
 
     Raises:
@@ -34,7 +39,7 @@ def pick(record: Mapping, names: Sequence[str], where: str) -> Any:
         where=where,
         expected=" or ".join(map(repr, names)),
         found=f"fields {sorted(map(str, record))[:20]}",
-        fix="check that the file is of this layout, or leave this image out",
+        fix=fix,
     )
 
 

@@ -149,13 +149,19 @@ def regions(
     return count + int(used[-1]) + 1, (KEPT,)
 
 
-def _named(record: Mapping, names: Sequence[str], where: str) -> Any:
+_NO_BOXES = (
+    "boxes in a folder of their own are named by --box_folder (layout numpy_folder); grids and "
+    "patches, which have none, are of the layout `grid`; else leave this image out"
+)
+
+
+def _named(record: Mapping, names: Sequence[str], where: str, **fix: str) -> Any:
     """The first of `names` that a record has with a value.
 
     Raises:
       DataError: it has none of them.
     """
-    return fields.pick({k: v for k, v in record.items() if v is not None}, names, where)
+    return fields.pick({k: v for k, v in record.items() if v is not None}, names, where, **fix)
 
 
 def arrays_of(
@@ -182,7 +188,7 @@ def arrays_of(
     """
     count = None if num_boxes == "ignore" else count_of(record, where)
     features = _named(record, FEATURES, where)
-    corners = _corners(_named(record, boxes, where), where, boxes[0], count)
+    corners = _corners(_named(record, boxes, where, fix=_NO_BOXES), where, boxes[0], count)
     n = len(corners)
     if isinstance(features, str | bytes):
         features = _text_rows(features, where, FEATURES[0], n)

@@ -230,6 +230,9 @@ def test_boxes_of_a_resized_picture(tmp_path):
     assert run.convert("numpy_folder", [path], tmp_path / "s", settings).images == 3
     store = RegionStore.open(tmp_path / "s")
     np.testing.assert_allclose(store.read(1)["boxes"], IMAGES[1]["boxes"], atol=1e-4)
+    # With --on_bad skip it is no store without images that is told, but why there are none.
+    with pytest.raises(DataError, match=r"(?s)every image was left out.*3 bad.*--resized 800,1333"):
+        run.convert("numpy_folder", [path], tmp_path / "t", ImportSettings(on_bad="skip"))
     for text in ("800", "1333,800", "0,9", "a,b"):
         with pytest.raises(DataError, match="--resized does not say"):
             run.convert("numpy_folder", [path], tmp_path / "t", ImportSettings(resized=text))
