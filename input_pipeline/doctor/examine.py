@@ -69,6 +69,7 @@ def examine(
     neighbours = 0
     counts, heights, widths, errors, other_sizes, bad_pictures = [], [], [], [], [], []
     ids: collections.Counter[str] = collections.Counter()
+    notes: collections.Counter[str] = collections.Counter()
     progress = Progress("inspect", images, unit="images")
     also = pictures.has if pictures else lambda image_id: False
     for found in source.samples(images, also):
@@ -80,6 +81,7 @@ def examine(
         features.add(found)
         classes.add(found)
         ids[found.image_id] += 1
+        notes.update(found.notes)
         counts.append(len(found.features))
         heights.append(found.height)
         widths.append(found.width)
@@ -137,6 +139,9 @@ def examine(
         findings += boxes.findings()
         findings += features.findings(global_feature)
         findings += classes.findings(source.background_class)
+    findings += [
+        Finding("note", "import", f"{count:,} images: {note}") for note, count in notes.items()
+    ]
     if neighbours and order is None:
         findings.append(
             Finding(

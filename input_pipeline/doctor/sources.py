@@ -44,6 +44,7 @@ class Sample:
       rest: float32 [n] probability of the classes that are not kept.
       whole: float32 [F] whole-image feature; None without one.
       dtype: of the features as stored.
+      notes: what an import would tell of the image, see `Item.notes`.
     """
 
     image_id: str
@@ -56,6 +57,7 @@ class Sample:
     rest: np.ndarray | None
     whole: np.ndarray | None
     dtype: str
+    notes: tuple[str, ...] = ()
 
 
 class StoreSource:
@@ -238,6 +240,7 @@ def _checked_sample(where: str, item: Item) -> Sample:
         rest=None if probs is None else np.zeros(len(probs), np.float32),
         whole=None if item.global_feature is None else np.asarray(item.global_feature, np.float32),
         dtype=features.dtype.name,
+        notes=item.notes,
     )
 
 

@@ -216,7 +216,8 @@ def _legacy(data: bytes, where: str) -> Any:
     def storage(found: Any) -> _Storage:
         dtype, key, count = _storage_id(found)
         if key not in storages:
-            if count * dtype.itemsize > len(data):
+            taken = sum(one.values.nbytes for one in storages.values())
+            if taken + count * dtype.itemsize > len(data):
                 raise ValueError(f"storage {key} of {count} numbers in {len(data)} bytes")
             storages[key] = _Storage(np.zeros(count, dtype))
         if storages[key].values.dtype != dtype:

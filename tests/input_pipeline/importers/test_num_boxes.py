@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from core.errors import DataError
+from input_pipeline.doctor import __main__ as doctor
 from input_pipeline.importers import __main__ as command
 from input_pipeline.importers import run
 from input_pipeline.importers.settings import ImportSettings
@@ -122,3 +123,5 @@ def test_it_is_told(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "note: 2 images: rows beyond num_boxes have features and are regions" in out
     assert "--num_boxes first leaves them out (first: " in out
+    doctor.main(["inspect", path])
+    assert "2 images: rows beyond num_boxes have features" in capsys.readouterr().out
