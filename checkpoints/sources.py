@@ -84,19 +84,27 @@ def open_source(place: str, *, kind: str = "", vocab: str = "") -> Source:
       SourceError: nothing there, or something that is not understood.
       checkpoint.CheckpointError: a damaged run.
     """
-    remote.require(place, "parameters")
-    path = remote.path(place)
+    path = locate(place)
     if checkpoint.holds_one(path):
         return _from_run(place)
     if path.is_dir():
         path = remote.mirror(path)
     if path.is_dir() and share.is_folder(path):
         return _from_folder(place, path)
-    if not path.exists():
-        path = _download(place)
     if path.is_dir():
         return _published(place, read_folder(path), path, kind, vocab)
     return _published(place, read_state(remote.local(path)), path.parent, kind, vocab)
+
+
+def locate(place: str) -> remote.Path:
+    """The path of parameters; what is on the hub is downloaded once.
+
+    Raises:
+      SourceError: no such path and no name either, or the hub cannot be reached.
+    """
+    remote.require(place, "parameters")
+    path = remote.path(place)
+    return path if path.exists() else _download(place)
 
 
 def _from_run(place: str) -> Source:

@@ -15,17 +15,18 @@ Arguments:
 
 from configs import common, finetuning, models, presets
 
+ARGUMENTS = dict(
+    model=("vlbert", ("vlbert", "vilbert", "single_stream")),
+    size=("mini", tuple(models.SIZES)),
+    data=("jsonl", ("jsonl",)),
+    classes=0,
+    preset=("", presets.NAMES),
+)
+
 
 def get_config(arg: str | None = None):
     """The config for `arg`, the text after the colon of --config."""
-    args = common.parse_arg(
-        arg,
-        model=("vlbert", ("vlbert", "vilbert", "single_stream")),
-        size=("mini", tuple(models.SIZES)),
-        data=("jsonl", ("jsonl",)),
-        classes=0,
-        preset=("", presets.NAMES),
-    )
+    args = common.parse_arg(arg, **ARGUMENTS)
     recipe = presets.find("classify", args.model, args.preset)
     config = finetuning.classification(
         args,

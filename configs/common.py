@@ -4,6 +4,7 @@ A config file takes one argument string, `--config=configs/x.py:size=base,data=j
 field is then overridden by `--config.a.b=value`. A misspelt field or argument is an error.
 """
 
+import difflib
 from collections.abc import Iterable
 
 from ml_collections import ConfigDict
@@ -36,6 +37,7 @@ def parse_arg(arg: str | None, **choices) -> ConfigDict:
         if not equals or name not in values:
             raise ValueError(
                 f"config argument {part!r} is not name=value with a name among {sorted(values)}"
+                + _like(name, values)
             )
         kind = type(values[name])
         if kind is bool:
@@ -53,8 +55,15 @@ def parse_arg(arg: str | None, **choices) -> ConfigDict:
         if values[name] not in known:
             raise ValueError(
                 f"config argument {name!r} must be one of {sorted(known)}, found {values[name]!r}"
+                + _like(str(values[name]), map(str, known))
             )
     return ConfigDict(values)
+
+
+def _like(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean ...?" where a known word is like a wrong one."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near and near[0] != word else ""
 
 
 def data_block(dataset: str) -> dict:
@@ -119,13 +128,13 @@ def objective_blocks() -> dict:
 def optimizer_block() -> dict:
     """AdamW as the originals update (decay after the step, epsilon outside the correction)."""
     return dict(
-        name="adamw",
+        name="adamw",  # or "radam", or "sgd", whose momentum is b1
         lr=1e-4,  # peak, for the global batch as it is; never rescaled
         b1=0.9,
         b2=0.999,
         eps=1e-6,
-        weight_decay=1e-4,
-        correct_bias=True,
+        weight_decay=1e-4,  # times the learning rate, of what `no_decay` does not spare
+        correct_bias=True,  # of the moments, for the first steps
         no_decay=(),  # regexes of parameter paths that are not decayed
         freeze=(),  # regexes of parameter paths that do not train
         multipliers=(),  # ((regex, factor of the learning rate), ...), first match wins
@@ -144,8 +153,8 @@ def optimizer_block() -> dict:
 def run_block() -> dict:
     """Everything of a run that is not model, data or optimizer."""
     return dict(
-        seed=0,
-        total_steps=1000,
+        seed=0,  # of initial values, order, masks and dropout
+        total_steps=1000,  # optimizer steps
         # Parameters to start from: a run, a folder of checkpoints.convert, a published checkpoint
         # of VL-BERT, ViLBERT or BERT, or a hub name. resume > init > scratch.
         init="",
@@ -158,8 +167,8 @@ def run_block() -> dict:
         # Which streams take part in a step. "all": every one, always.
         stream_schedule=dict(kind="all"),
         overfit=0,  # > 0: train on this many fixed examples
-        log_every=50,
-        eval_every=500,
+        log_every=50,  # steps
+        eval_every=500,  # steps
         checkpoint=dict(
             every=500,  # steps
             keep=2,  # newest ones, beside the best
@@ -209,24 +218,12 @@ def with_stream_data(config: dict) -> ConfigDict:
     for stream in made.streams.values():
         dataset = stream.get("data", {}).get("dataset", made.data.dataset)
         if dataset == made.data.dataset:
-            stream.data = _following(made.data, made.data.keys())
+            stream.data = datasets.following(made.data, made.data.keys())
         else:
             stream.data = datasets.of(dataset)
-            stream.data.update(_following(made.data, datasets.SHARED))
+            stream.data.update(datasets.following(made.data, datasets.SHARED))
             stream.data.dataset = dataset
     return made
-
-
-def _following(block: ConfigDict, names: Iterable[str]) -> ConfigDict:
-    """References to fields of a block, in nested blocks to each of theirs."""
-    return ConfigDict(
-        {
-            name: _following(block[name], block[name].keys())
-            if isinstance(block[name], ConfigDict)
-            else block.get_oneway_ref(name)
-            for name in names
-        }
-    )
 
 
 def pretraining(model: dict, args, streams: dict) -> ConfigDict:

@@ -17,16 +17,17 @@ Arguments:
 
 from configs import common, finetuning, models, presets
 
+ARGUMENTS = dict(
+    model=("vilbert", ("vlbert", "vilbert")),
+    size=("mini", tuple(models.SIZES)),
+    data=("scenes", ("scenes", "nlvr2")),
+    preset=("", presets.NAMES),
+)
+
 
 def get_config(arg: str | None = None):
     """The config for `arg`, the text after the colon of --config."""
-    args = common.parse_arg(
-        arg,
-        model=("vilbert", ("vlbert", "vilbert")),
-        size=("mini", tuple(models.SIZES)),
-        data=("scenes", ("scenes", "nlvr2")),
-        preset=("", presets.NAMES),
-    )
+    args = common.parse_arg(arg, **ARGUMENTS)
     recipe = presets.find("nlvr2", args.model, args.preset)
     config = finetuning.classification(
         args,

@@ -22,16 +22,17 @@ from configs import common, finetuning, models, presets
 
 SPLITS = {"visual7w": ("train", "val"), "guesswhat": ("train", "valid")}
 
+ARGUMENTS = dict(
+    model=("vilbert", ("vlbert", "vilbert")),
+    size=("mini", tuple(models.SIZES)),
+    data=("visual7w", tuple(SPLITS)),
+    preset=("", presets.NAMES),
+)
+
 
 def get_config(arg: str | None = None):
     """The config for `arg`, the text after the colon of --config."""
-    args = common.parse_arg(
-        arg,
-        model=("vilbert", ("vlbert", "vilbert")),
-        size=("mini", tuple(models.SIZES)),
-        data=("visual7w", tuple(SPLITS)),
-        preset=("", presets.NAMES),
-    )
+    args = common.parse_arg(arg, **ARGUMENTS)
     recipe = presets.find(args.data, args.model, args.preset)
     config = finetuning.grounding(args, recipe)
     config.data.train_split, config.data.eval_split = SPLITS[args.data]

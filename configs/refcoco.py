@@ -29,16 +29,17 @@ Arguments:
 
 from configs import common, finetuning, models, presets
 
+ARGUMENTS = dict(
+    model=("vlbert", ("vlbert", "vilbert")),
+    size=("mini", tuple(models.SIZES)),
+    data=("scenes", ("scenes", "refcoco", "jsonl")),
+    preset=("", presets.NAMES),
+)
+
 
 def get_config(arg: str | None = None):
     """The config for `arg`, the text after the colon of --config."""
-    args = common.parse_arg(
-        arg,
-        model=("vlbert", ("vlbert", "vilbert")),
-        size=("mini", tuple(models.SIZES)),
-        data=("scenes", ("scenes", "refcoco", "jsonl")),
-        preset=("", presets.NAMES),
-    )
+    args = common.parse_arg(arg, **ARGUMENTS)
     recipe = presets.find("refcoco", args.model, args.preset)
     config = finetuning.grounding(args, recipe)
     if args.data == "scenes":

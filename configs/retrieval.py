@@ -36,17 +36,18 @@ SPLITS = {
     "flickr8k": ("train", "val"),
 }
 
+ARGUMENTS = dict(
+    model=("vilbert", ("vlbert", "vilbert")),
+    size=("mini", tuple(models.SIZES)),
+    data=("scenes", tuple(SPLITS)),
+    zero_shot=False,
+    preset=("", presets.NAMES),
+)
+
 
 def get_config(arg: str | None = None):
     """The config for `arg`, the text after the colon of --config."""
-    args = common.parse_arg(
-        arg,
-        model=("vilbert", ("vlbert", "vilbert")),
-        size=("mini", tuple(models.SIZES)),
-        data=("scenes", tuple(SPLITS)),
-        zero_shot=False,
-        preset=("", presets.NAMES),
-    )
+    args = common.parse_arg(arg, **ARGUMENTS)
     cpu, vlbert = args.size in models.CPU_SIZES, args.model == "vlbert"
     recipe = presets.find("retrieval", args.model, args.preset)
     objective = "alignment" if args.zero_shot else "choice"

@@ -38,17 +38,18 @@ from configs import common, finetuning, models, presets
 CLASSES = {"scenes": 6, "vcr": 81}  # of objects, the background with them
 SCENES_TEXT = {"answers": 28, "rationales": 48}  # the longest have 23 and 44 pieces
 
+ARGUMENTS = dict(
+    model=("vlbert", ("vlbert", "vilbert")),
+    size=("mini", tuple(models.SIZES)),
+    task=("answers", ("answers", "rationales")),
+    data=("scenes", ("scenes", "vcr", "jsonl")),
+    preset=("", presets.NAMES),
+)
+
 
 def get_config(arg: str | None = None):
     """The config for `arg`, the text after the colon of --config."""
-    args = common.parse_arg(
-        arg,
-        model=("vlbert", ("vlbert", "vilbert")),
-        size=("mini", tuple(models.SIZES)),
-        task=("answers", ("answers", "rationales")),
-        data=("scenes", ("scenes", "vcr", "jsonl")),
-        preset=("", presets.NAMES),
-    )
+    args = common.parse_arg(arg, **ARGUMENTS)
     if args.data == "jsonl" and args.task != "answers":
         raise ValueError("config argument 'task' must be 'answers' with data=jsonl")
     cpu, vlbert = args.size in models.CPU_SIZES, args.model == "vlbert"

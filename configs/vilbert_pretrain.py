@@ -21,18 +21,19 @@ from configs import common, models
 # What comes from BERT: text embeddings and layers, and the masked-language head.
 BERT = r"trunk/(embeddings|layer_\d+)/.*|heads/masked_language/.*"
 
+ARGUMENTS = dict(
+    model=("vilbert", ("vilbert", "single_stream")),
+    size=("mini", tuple(models.SIZES)),
+    data="scenes",
+    connections=0,  # 0: the size's own
+    objective=(0, (0, 1, 2)),
+    bert_rate=1.0,
+)
+
 
 def get_config(arg: str | None = None):
     """The config for `arg`, the text after the colon of --config."""
-    args = common.parse_arg(
-        arg,
-        model=("vilbert", ("vilbert", "single_stream")),
-        size=("mini", tuple(models.SIZES)),
-        data="scenes",
-        connections=0,  # 0: the size's own
-        objective=(0, (0, 1, 2)),
-        bert_rate=1.0,
-    )
+    args = common.parse_arg(arg, **ARGUMENTS)
     cpu = args.size in models.CPU_SIZES
     aligned = ("alignment",) if args.objective != 2 else ()
     config = common.pretraining(

@@ -12,10 +12,15 @@ the 256 rows of a global batch (128 captions + 128 text rows): 2.56e-5, written 
 
 from configs import common, models
 
+ARGUMENTS = dict(
+    size=("mini", tuple(models.SIZES)),
+    data="scenes",
+)
+
 
 def get_config(arg: str | None = None):
     """The config for `arg`, the text after the colon of --config."""
-    args = common.parse_arg(arg, size=("mini", tuple(models.SIZES)), data="scenes")
+    args = common.parse_arg(arg, **ARGUMENTS)
     cpu = args.size in models.CPU_SIZES
     config = common.pretraining(
         model=models.block("vlbert", args.size),

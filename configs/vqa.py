@@ -23,16 +23,17 @@ Arguments:
 
 from configs import common, finetuning, models, presets
 
+ARGUMENTS = dict(
+    model=("vlbert", ("vlbert", "vilbert", "single_stream")),
+    size=("mini", tuple(models.SIZES)),
+    data=("scenes", ("scenes", "vqa", "gqa", "visual_genome_qa", "jsonl")),
+    preset=("", presets.NAMES),
+)
+
 
 def get_config(arg: str | None = None):
     """The config for `arg`, the text after the colon of --config."""
-    args = common.parse_arg(
-        arg,
-        model=("vlbert", ("vlbert", "vilbert", "single_stream")),
-        size=("mini", tuple(models.SIZES)),
-        data=("scenes", ("scenes", "vqa", "gqa", "visual_genome_qa", "jsonl")),
-        preset=("", presets.NAMES),
-    )
+    args = common.parse_arg(arg, **ARGUMENTS)
     vlbert = args.model == "vlbert"
     task = args.data if args.data in presets.RECIPES else "vqa"
     recipe = presets.find(task, args.model, args.preset)

@@ -7,10 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 import vl_models
-from checkpoints import published_model, sources
+from checkpoints import published_model, run_config, sources
 from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.schema import SpecialIds
 from objectives import base, instances
@@ -56,7 +55,7 @@ class Model:
           SourceError: a head that nothing says how to build.
         """
         arrays = {path: np.asarray(array, np.float32) for path, array in arrays.items()}
-        self.config, self.pieces, self.answers = ConfigDict(dict(config)), pieces, answers
+        self.config, self.pieces, self.answers = run_config.restored(config), pieces, answers
         self.data_metadata = dict(data_metadata or {})
         self.params = loading.unflatten(arrays)
         self.heads = sorted(self.params.get("heads", {}))

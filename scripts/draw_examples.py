@@ -7,7 +7,6 @@ model's guesses with this picture's regions and with another picture's.
 """
 
 import argparse
-import json
 import pathlib
 import sys
 
@@ -15,18 +14,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import jax
 import matplotlib
-import ml_collections
 import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from checkpoints import checkpoint
-from core import remote
+from checkpoints import checkpoint, run_config
 from core.progress import atomic_file
 from evaluation.evaluators import visual_gain
-from input_pipeline.datasets import options
-from input_pipeline.datasets.scenes import build, graph, render
+from input_pipeline.datasets.scenes import graph, render
 from input_pipeline.streams import pipeline
 from objectives import assemble, masking
 from objectives.model import MultiTaskModel
@@ -58,11 +54,12 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="which examples")
     args = parser.parse_args()
 
-    config = json.loads((remote.path(args.workdir) / "config.json").read_text())
-    config = ml_collections.ConfigDict(config)
+    own = run_config.read(args.workdir)
+    if own is None:
+        parser.error(f"{args.workdir} is no folder of a run: it has no {run_config.CONFIG}")
+    config = own.config
     if config.data.dataset != "scenes":
         parser.error(f"{args.workdir} was trained on {config.data.dataset!r}, not on scenes")
-    config.data = ml_collections.ConfigDict(options.completed(config.data.to_dict()))
     catalog = pipeline.DataCatalog(config)
     data = catalog.of("captions")
     task = MultiTaskModel(config, data.special, data.spec)
@@ -84,6 +81,8 @@ def main():
     chosen, targets, weights, logits = jax.device_get(fill(params, batch, keys))
 
     folder = pathlib.Path(data.prepared.vocab).parent  # of the data set, on this machine
+    from input_pipeline.datasets.scenes import build  # brings TensorFlow
+
     scenes = {s.image_id: s for s in build.read_scenes(folder, config.data.eval_split)}
     usable = np.flatnonzero(chosen.any(-1) & (weights.sum(-1) == 1) & (batch["_weight"] > 0))
     # One caption a picture, the longer ones first: they say more.

@@ -15,9 +15,9 @@ from core.errors import ConfigError
 from input_pipeline.schema import SpecialIds
 from objectives import base
 from objectives.model import MultiTaskModel
-from training import optimizer
+from training import config_checks, optimizer
 
-PARTS = ("__init__", "common", "finetuning", "models", "presets")
+PARTS = ("__init__", "common", "finetuning", "models", "presets", "printed")
 FILES = sorted(
     p.stem
     for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
@@ -329,3 +329,21 @@ def test_each_model_has_its_original_s_defaults():
         data, choices = found[model]
         with_and, cut = choices.data.objects_with_and, choices.objectives.choice.cut_first
         assert (data.expression, data.candidates, with_and, cut) == wanted
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "lacking"),
+    [
+        ("model.name", "vilbert", "connect.text_at"),
+        ("data.dataset", "jsonl", "json_keys.image_id"),
+        ("streams.examples.data.dataset", "jsonl", "annotations"),
+        ("evals.official.evaluator", "ranking", "folds"),
+    ],
+)
+def test_a_block_of_another_kind_lacks_settings(field, value, lacking):
+    config = importlib.import_module("configs.vqa").get_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ConfigError, match="lacks settings") as told:
+        config_checks.check(config)
+    for text in (f"config.{field.rpartition('.')[0]}\n", lacking, f"{value!r} without them"):
+        assert text in str(told.value)

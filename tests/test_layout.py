@@ -23,7 +23,7 @@ ALLOWED = {
                   "evaluation"},
     "training": {"core", "input_pipeline", "vl_models", "objectives", "runtime", "checkpoints",
                  "evaluation"},
-    "main": {"core", "runtime", "training"},
+    "main": {"configs", "core", "runtime", "training"},
 }  # fmt: skip
 FORBIDDEN = {
     "core": {"jax", "flax", "optax", "tensorflow"},

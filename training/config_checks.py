@@ -90,8 +90,8 @@ def check(config) -> None:
         other.
     """
     for where, block, wanted in _blocks(config):
-        leaves = set(leaves_of(block))
-        checks.require(where, block, {name: one for name, one in wanted.items() if name in leaves})
+        _require_whole(where, block, wanted)
+        checks.require(where, block, wanted)
     for name, block in config.objectives.items():
         options.require(name, block)
     _check_run(config)
@@ -148,6 +148,22 @@ def _blocks(config) -> Iterator[_Block]:
 def _data(where: str, block) -> _Block:
     checks.require(where, block, dict(dataset=one_of(*datasets.known())))
     return where, block, datasets_options.checks(block.dataset)
+
+
+def _require_whole(where: str, block, wanted: Mapping[str, checks.Check]) -> None:
+    """Raises ConfigError where a block lacks fields, as one of another kind does."""
+    lacking = sorted(set(wanted) - set(leaves_of(block)))
+    if lacking:
+        kinds = [name for name in ("name", "dataset", "evaluator") if name in wanted]
+        raise ConfigError(
+            "a block of the config lacks settings",
+            where=where,
+            expected=", ".join(lacking),
+            found=", ".join(f"{kind}={block[kind]!r} without them" for kind in kinds),
+            fix="choose the model or the data set where the config is made, such as "
+            "--config=FILE:model=...,data=..., which brings its settings; a run of an earlier "
+            "version needs --config=FILE, too",
+        )
 
 
 def _check_run(config) -> None:

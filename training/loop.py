@@ -13,6 +13,7 @@ import contextlib
 
 import jax
 
+from checkpoints import run_config
 from core import remote
 from core.console import say
 from core.errors import ConfigError
@@ -26,8 +27,14 @@ from training.trainer import Run, Trainer
 MODES = ("train", "eval", "predict", "dry_run")
 
 
-def run(config, workdir, mode: str = "train") -> dict:
+def run(config, workdir, mode: str = "train", command: run_config.Command | None = None) -> dict:
     """Trains, evaluates, predicts or plans as `config` says, in the folder `workdir`.
+
+    Args:
+      config: of the run.
+      workdir: its folder; made, and removed again where the run is refused before it begins.
+      mode: one of MODES.
+      command: what the config was made from, kept beside it.
 
     Returns:
       What WORKDIR/summary.json (train), evaluation.json (eval) or dry_run.json holds, or the
@@ -44,6 +51,19 @@ def run(config, workdir, mode: str = "train") -> dict:
     config_checks.check(config)
     workdir = remote.path(workdir)
     remote.require(config.compile_cache, "--config.compile_cache")
+    modes.require(config, workdir, mode)
+    with runfolder.left_as_found(workdir):
+        return _run(config, workdir, mode, command, ledger)
+
+
+def _run(
+    config,
+    workdir: remote.Path,
+    mode: str,
+    command: run_config.Command | None,
+    ledger: goodput.Ledger,
+) -> dict:
+    """`run` of a config and a mode that are checked."""
     disk.require_writable(workdir)
     compile_cache.enable(config.compile_cache)
     if mode == "dry_run":
@@ -64,7 +84,7 @@ def run(config, workdir, mode: str = "train") -> dict:
         parts = setup.build(config, mesh)
         with watchdog.watching(config.stall, workdir):
             if training:
-                return train(config, workdir, parts, mesh, stop, ledger)
+                return train(config, workdir, parts, mesh, stop, ledger, command)
             work = dict(eval=modes.evaluate, predict=modes.predict)[mode]
             return work(config, workdir, parts, mesh)
 
@@ -76,6 +96,7 @@ def train(
     mesh: jax.sharding.Mesh,
     stop: signals.StopSignal,
     ledger: goodput.Ledger,
+    command: run_config.Command | None = None,
 ) -> dict:
     """The train mode; within `jax.set_mesh(mesh)`.
 
@@ -86,6 +107,7 @@ def train(
       mesh: to train on.
       stop: entered.
       ledger: in `startup`.
+      command: see `run`.
     """
     sizes = {name: config.streams[name].batch_size for name in parts.example}
     sharding.check_batch_sizes(sizes, mesh, config.optimizer.accumulate)
@@ -104,7 +126,7 @@ def train(
     if found:
         say(f"resumed at step {start} from {store.folder / str(start)}")
         say(ledger.line())
-    runfolder.save_config(workdir, config, say)
+    runfolder.save_config(workdir, config, say, command)
 
     unevaluated = meta.get("unevaluated", False)
     log = logs.Logs(config, workdir, after_step=start if found else -1, evaluated=not unevaluated)

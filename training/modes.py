@@ -4,6 +4,7 @@ import json
 
 import jax
 
+from checkpoints import checkpoint
 from core import remote
 from core.console import say
 from core.errors import ConfigError
@@ -13,6 +14,29 @@ from evaluation.report.details import Measured
 from runtime import sharding
 from training import starts
 from training.parts import Parts
+from training.planning import assumed
+from training.run import tracking
+
+
+def require(config, workdir: remote.Path, mode: str) -> None:
+    """Checks what a mode needs beside its data, before these are opened: they may take minutes.
+
+    Raises:
+      UserError: there are no parameters to begin with or to use, nothing that predicts, or a
+        package that the run would miss.
+    """
+    if mode == "predict" and not predictions.streams_of(assumed.model(config)):
+        raise ConfigError(
+            "nothing to predict: the first objective of no stream in config.streams has "
+            "predictions (pre-training objectives learn from what they hide)",
+            fix="--mode=eval measures it",
+        )
+    if mode == "train":
+        tracking.require(config.wandb)
+        if not (workdir / checkpoint.FOLDER).exists():
+            starts.require_init(config)
+    elif mode in ("eval", "predict"):
+        starts.require_trained(config, workdir)
 
 
 def evaluate(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
@@ -34,16 +58,8 @@ def predict(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
     """The predict mode: files and report of trained parameters; metrics where labels are.
 
     Within `jax.set_mesh(mesh)`.
-
-    Raises:
-      ConfigError: none of the streams predicts.
     """
     predictors = parts.predictors()
-    if not predictors:
-        raise ConfigError(
-            "nothing to predict: the first objective of no stream in config.streams has "
-            "predictions (pre-training objectives learn from what they hide)"
-        )
     params, step, source = starts.trained(config, workdir, parts, mesh)
     params = sharding.gather_once(params, mesh)
     say(f"predicting with step {step} of {source}")

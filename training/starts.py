@@ -30,6 +30,29 @@ def _fit(config, maker, parts, *, begin: bool):
     return fitted, text + transfer.table(fitted.report), source
 
 
+def require_init(config) -> None:
+    """Raises SourceError where `config.init` names nothing that is there; opens nothing."""
+    if config.init:
+        sources.locate(config.init)
+
+
+def require_trained(config, workdir: remote.Path) -> None:
+    """Checks that `trained` has parameters to look for.
+
+    Raises:
+      CheckpointError: the run has no checkpoints, and `config.init` names none either.
+      SourceError: it names something that is not there.
+    """
+    if (workdir / checkpoint.FOLDER).exists():
+        return
+    if not config.init:
+        raise checkpoint.CheckpointError(
+            f"no parameters to use: {workdir} has no {checkpoint.FOLDER!r} folder and config.init "
+            "is empty\n  fix: give --workdir=<folder of a run>, or --config.init"
+        )
+    require_init(config)
+
+
 def begin(config, workdir: remote.Path, maker: StateMaker, parts: Parts):
     """A state that is not resumed, and its meta; what became of each array is in init.txt."""
     meta = dict(step=0, draws=dict.fromkeys(parts.example, 0), elapsed=0.0, best=None, window={})
@@ -81,13 +104,9 @@ def trained(config, workdir: remote.Path, parts: Parts, mesh):
       CheckpointError: there is none of these.
     """
     maker = StateMaker(parts.model, config, parts.example, mesh)
+    require_trained(config, workdir)
     own = (workdir / checkpoint.FOLDER).exists()
     source = workdir if own else config.init
-    if not source:
-        raise checkpoint.CheckpointError(
-            f"no parameters to use: {workdir} has no {checkpoint.FOLDER!r} folder and config.init "
-            "is empty\n  fix: give --workdir=<folder of a run>, or --config.init"
-        )
     if own:
         params, meta = checkpoint.load_params(source, maker.params)
         parts.check_data(meta.get("facts", {}), str(source))

@@ -1,8 +1,10 @@
 """main.py on the embedded data, as a user runs it: killed, restarted, evaluated, overfitted."""
 
+import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +14,11 @@ import numpy as np
 import pytest
 
 from checkpoints import checkpoint
+from configs import vlbert_pretrain
 from core import interrupts
-from training.run import metrics, runfolder
+from core.errors import UserError
+from training import loop, setup
+from training.run import metrics, runfolder, tracking
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 60
@@ -130,13 +135,51 @@ def test_overfit_learns_its_few_examples(tmp_path):
     assert last["train/captions/mvrc_accuracy"] > 0.9
 
 
-def test_a_run_folder_is_named_after_its_command():
-    name = runfolder.name_of("configs/vlbert_pretrain.py:size=mini,data=jsonl", ["optimizer.lr=1"])
-    assert str(name) == "runs/vlbert_pretrain-size=mini-data=jsonl-optimizer.lr=1"
-    long = runfolder.name_of("configs/a.py", ["data.annotations=/x/" + "y" * 300])
-    assert len(long.name) < 160
-    assert long != runfolder.name_of("configs/a.py", ["data.annotations=/x/" + "y" * 301])
+def test_a_run_folder_has_a_short_name_after_its_command():
+    name = runfolder.name_of("configs/vqa.py:model=vlbert,size=mini", {})
+    assert str(name) == "runs/vqa-vlbert-mini"
+    name = runfolder.name_of("configs/retrieval.py:zero_shot=true", {"optimizer.lr": 0.1})
+    assert re.fullmatch(r"runs/retrieval-zero_shot=true-lr=0\.1-[0-9a-f]{6}", str(name))
+    fields = {f"data.f{i}": "/x/" + "y" * 300 for i in range(30)} | {"seed": 1}
+    long = runfolder.name_of("configs/a.py", fields)
+    assert len(long.name) < 60
     assert "/" not in long.name
+    assert long != runfolder.name_of("configs/a.py", fields | {"data.f0": "/x/y"})
+    assert long == runfolder.name_of("configs/a.py", dict(fields))
+
+
+def test_a_run_that_is_refused_leaves_no_folder(tmp_path):
+    folder = tmp_path / "runs" / "new"
+    for written in (False, True):
+        with contextlib.suppress(ValueError), runfolder.left_as_found(folder):
+            folder.mkdir(parents=True)
+            if written:
+                (folder / "file").touch()
+            raise ValueError("refused")
+        assert (tmp_path / "runs").exists() == written
+
+
+@pytest.mark.parametrize(
+    ("mode", "fields", "told"),
+    [
+        ("train", {"init": "no/such/run"}, "no/such/run: no such file or folder"),
+        ("train", {"wandb": "project"}, "needs the wandb package"),
+        ("train", {"total_steps": -5}, "config.total_steps"),
+        ("eval", {}, "no parameters to use"),
+        ("eval", {"init": "no/such/run"}, "no/such/run: no such file or folder"),
+        ("predict", {}, "nothing to predict"),
+    ],
+)
+def test_what_the_data_do_not_decide_is_told_before_they_are_opened(
+    mode, fields, told, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(setup, "build", lambda *_: pytest.fail("the data were opened"))
+    config = vlbert_pretrain.get_config()
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(UserError, match=re.escape(told)):
+        loop.run(config, tmp_path / "runs" / "new", mode)
+    assert not list(tmp_path.iterdir())
 
 
 INTERRUPTED_IMPORT = """

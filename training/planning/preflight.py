@@ -110,16 +110,13 @@ def main(argv: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     from absl import app, flags
-    from ml_collections import config_flags
 
-    from core.flags import parse
+    from training.run.command import CommandLine
 
-    # As in main.py: TensorFlow's and Orbax' notices would bury the table.
-    config_flags.DEFINE_config_file("config", None, "as for main.py", lock_config=True)
     flags.DEFINE_string("workdir", None, "as for main.py")
     flags.DEFINE_string("mode", "train", "as for main.py")
     flags.DEFINE_bool("multihost", None, "as for main.py")
     flags.DEFINE_float("seconds", 600, "to wait for the slowest host", lower_bound=1)
     flags.DEFINE_float("free_gb", 5, "disk space that must be free, in GB", lower_bound=0)
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main, flags_parser=parse)
+    flags.mark_flag_as_required("workdir")
+    app.run(main, flags_parser=CommandLine(lambda: str(__doc__)).parse)

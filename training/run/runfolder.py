@@ -3,34 +3,64 @@
 import contextlib
 import difflib
 import hashlib
+import itertools
 import json
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import jax
 
+from checkpoints import run_config
 from checkpoints.checkpoint import CheckpointError
 from core import lock, remote
 from runtime import cluster
 
 ROOT = "runs"
+_UNSAFE = re.compile(r"[^A-Za-z0-9=._,+-]+")
+_FLAGS = ("true", "false")
+_NAME, _PART = 48, 24  # characters of a name without its digest, and of a field in it
 LOCK = "run.lock"
 
 
-def name_of(config_argument: str, overrides: Sequence[str]) -> pathlib.Path:
-    """runs/<config>-<argument>-<overrides>: the same command names, and so resumes, the same run.
+def name_of(config_argument: str, overrides: Mapping[str, object]) -> pathlib.Path:
+    """runs/<config>-<arguments>-<fields>-<digest>: the same command names, and resumes, a run.
 
     Args:
       config_argument: as given to --config, such as "configs/vlbert_pretrain.py:size=mini".
-      overrides: such as ["optimizer.lr=0.001"].
+      overrides: {dotted field: value}; those that are short are told, the digest is of all.
     """
     path, _, argument = config_argument.partition(":")
-    text = "-".join([pathlib.Path(path).stem, *filter(None, argument.split(",")), *overrides])
-    name = re.sub(r"[^A-Za-z0-9=._,-]+", "_", text)
-    if len(name) > 150:  # a file name may have 255 bytes; temporary suffixes come on top
-        name = f"{name[:140]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    return pathlib.Path(ROOT) / name
+    given = [part.partition("=") for part in argument.split(",") if part]
+    # "mini" says what it is; of a number or a flag the name is needed.
+    words = [value if value.isidentifier() and value not in _FLAGS else f"{name}={value}"
+             for name, _, value in given]  # fmt: skip
+    name, *parts = (_UNSAFE.sub("_", word) for word in [pathlib.Path(path).stem, *words])
+    parts += [_UNSAFE.sub("_", f"{field.split('.')[-1]}={value}")
+              for field, value in overrides.items()]  # fmt: skip
+    told = [part for part in parts if len(part) <= _PART]
+    while len("-".join([name, *told])) > _NAME:
+        told.pop()
+    if overrides or told != parts:
+        text = "-".join([argument, *(f"{field}={value}" for field, value in overrides.items())])
+        told.append(hashlib.sha256(text.encode()).hexdigest()[:6])
+    return pathlib.Path(ROOT) / "-".join([name[:_NAME], *told])
+
+
+@contextlib.contextmanager
+def left_as_found(workdir: remote.Path) -> Iterator[None]:
+    """Removes the folder again where it was made for a run that failed before it wrote anything."""
+    made: list[remote.Path] = []
+    if not remote.is_remote(workdir):
+        folders = [workdir, *workdir.parents]
+        made = list(itertools.takewhile(lambda folder: not folder.exists(), folders))
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
+        raise
 
 
 def opened(workdir) -> remote.Path:
@@ -60,7 +90,7 @@ def alone(workdir: remote.Path) -> Iterator[None]:
 
 def plain(config) -> dict:
     """A config as JSON values."""
-    return json.loads(json.dumps(config.to_dict(), default=list))
+    return run_config.plain(config)
 
 
 def identity(config, fingerprints: Mapping[str, str]) -> dict:
@@ -93,20 +123,26 @@ def require_same(meta: Mapping, now: Mapping, workdir) -> None:
         )
 
 
-def save_config(workdir: remote.Path, config, report) -> None:
-    """Writes WORKDIR/config.json; says how it differs from the one that is there."""
+def save_config(
+    workdir: remote.Path, config, report, command: run_config.Command | None = None
+) -> None:
+    """Writes WORKDIR/config.json, and what it was made from; says how it differs from the last."""
     if jax.process_index() != 0:
         return
-    path = workdir / "config.json"
+    path = workdir / run_config.CONFIG
     text = json.dumps(plain(config), indent=2, sort_keys=True) + "\n"
-    written = path.read_bytes() if path.exists() else text.encode()
-    if written != text.encode():
-        old, new = written.decode("utf-8", "replace").splitlines(), text.splitlines()
+    before = path.read_bytes().decode("utf-8", "replace") if path.exists() else text
+    if before != text:
         changed = [
-            line for line in difflib.unified_diff(old, new, n=0, lineterm="")
+            line
+            for line in difflib.unified_diff(
+                before.splitlines(), text.splitlines(), n=0, lineterm=""
+            )
             if not line.startswith(("---", "+++", "@@"))
-        ]  # fmt: skip
+        ]
         report("the config differs from the one this run was last started with:\n  "
                + "\n  ".join(changed))  # fmt: skip
     workdir.mkdir(parents=True, exist_ok=True)
     remote.replace(path, text.encode())
+    if command is not None:
+        run_config.write_command(workdir, command)

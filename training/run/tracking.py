@@ -1,11 +1,21 @@
 """Metrics on Weights & Biases, where `config.wandb` asks for it; only then is wandb imported."""
 
 import hashlib
+import importlib.util
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from core.errors import ConfigError
+
+
+def require(project: str) -> None:
+    """Raises ConfigError where a project is named and wandb is not installed."""
+    if project and importlib.util.find_spec("wandb") is None:
+        raise ConfigError(
+            f"config.wandb={project!r} needs the wandb package, which is not installed\n"
+            "  fix: pip install wandb, or --config.wandb= to go without"
+        )
 
 
 class Tracker:
@@ -29,13 +39,9 @@ class Tracker:
         self._run = None
         if not project:
             return
-        try:
-            import wandb
-        except ImportError as error:
-            raise ConfigError(
-                f"config.wandb={project!r} needs the wandb package, which is not installed\n"
-                "  fix: pip install wandb, or --config.wandb= to go without"
-            ) from error
+        require(project)
+        import wandb
+
         name = str(name).rstrip("/")
         try:
             self._run = wandb.init(

@@ -7,7 +7,7 @@ so nothing here needs numpy or data. A data set without options of its own has n
 import copy
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -38,6 +38,21 @@ def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
     if "records" in known and "task" in saved:  # its name before
         block["records"] = saved["task"]
     return known | block
+
+
+def following(block: ConfigDict, names: Iterable[str]) -> ConfigDict:
+    """References to fields of a block, in nested blocks to each of theirs.
+
+    A field has the value of the block's, until it is given one of its own.
+    """
+    return ConfigDict(
+        {
+            name: following(block[name], block[name].keys())
+            if isinstance(block[name], ConfigDict)
+            else block.get_oneway_ref(name)
+            for name in names
+        }
+    )
 
 
 def checks(dataset: str) -> dict[str, Check]:
