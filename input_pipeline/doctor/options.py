@@ -78,6 +78,8 @@ def add_to(parser: argparse.ArgumentParser, layout: str, prefixes: tuple[str, ..
         flags.update({action.dest: action.nargs == 0 for action in actions})
     for option, is_flag in flags.items():
         for prefix in prefixes:
+            if f"--{prefix}{option}" in parser._option_string_actions:
+                continue  # the command's own; the layout's is taken by an import alone
             help_text = argparse.SUPPRESS
             if option in shown:
                 alone = f" ({prefix[0]} alone)" if prefix else ""

@@ -49,7 +49,8 @@ def arranged(
     Args:
       item: as its file has it.
       where: for messages.
-      background: the layout's background column, None without one.
+      background: column that the layout assumes to be the background; None where there is none, or
+        where what it reads says so itself.
       class_scores: one of CLASS_SCORES; empty: distributions as the layout says.
       resized: see `regions.boxes.Resized`; empty: boxes are of the picture itself.
 

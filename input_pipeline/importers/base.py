@@ -65,6 +65,8 @@ class Layout(Protocol):
       background_class: column of class_probs that is the background, None without one.
       detector: where a layout knows it, the detector's name for the feature spec.
       global_feature: where a layout knows it, "stored" or "mean" (FeatureSpec).
+      states_background: true where background_class is said by what the layout reads, and not what
+        files of its kind usually have.
       last_resort: true where a layout reads much, as one that makes boxes itself: where the files
         are to tell their layout, it is meant only if no other can read them.
     """

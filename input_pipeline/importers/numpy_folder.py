@@ -152,6 +152,15 @@ def _beside(files: Sequence[str], option: str, given: str, suffix: str) -> list[
         inputs.require_paths(folders, folders=True)
         return folders
     names = [path.rstrip(os.sep) for path in files]
+    for name in names:
+        if name.endswith(suffix) and name.removesuffix(suffix) + "_att" in names:
+            raise DataError(
+                "a folder beside the features is named as an input of its own",
+                where=name,
+                expected=f"{name.removesuffix(suffix)}_att alone",
+                found=", ".join(names),
+                fix="leave it out: it is found by its name",
+            )
     beside = [name.removesuffix("_att") + suffix for name in names]
     return [
         folder if name.endswith("_att") and os.path.isdir(folder) else ""

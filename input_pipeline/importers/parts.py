@@ -97,7 +97,9 @@ def read_item(
     """
     item = parsed(layout, where, raw)
     with reading(where, "an image's record cannot be used", fix="leave this image out"):
-        return arranged(item, where, layout.background_class, class_scores, resized)
+        said = getattr(layout, "states_background", False)
+        assumed = None if said else layout.background_class
+        return arranged(item, where, assumed, class_scores, resized)
 
 
 class PartImporter:

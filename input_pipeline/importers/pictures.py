@@ -81,6 +81,7 @@ class Layout:
     """
 
     unit = "images"
+    states_background = True  # the extractor does
 
     def __init__(self, files: Sequence[str], extractor: str = "", extractor_options: str = ""):
         inputs.require_paths(files, folders=True)

@@ -194,6 +194,8 @@ def test_boxes_in_a_folder_beside(tmp_path):
     check_store(tmp_path / "s", "numpy_folder", [path], names, images, sizes=sizes)
     settings = ImportSettings(global_feature="stored", options={"sizes": sizes})
     assert run.convert("numpy_folder", [path], tmp_path / "t", settings).images == 3
+    three = [path, path[:-3] + "box", path[:-3] + "fc"]
+    check_refused(tmp_path / "u", "numpy_folder", three, r"cocobu_box.*cocobu_att alone.*leave it")
     # Folders of other names are named.
     path, sizes = att_and_box(tmp_path / "b", suffixes=("1", "2", "3"))
     check_refused(tmp_path / "u", "numpy_folder", [path], "lacks the field 'bbox'", sizes=sizes)
