@@ -70,6 +70,8 @@ class DataInfo:
       num_classes: C of the detector, 0 without distributions.
       stored_mean: whether row 0 of the regions is their mean (else the detector's own feature).
       lists: answers and labels of the stream's data set.
+      stream: its name, for messages.
+      order: in which its regions come, "confidence" needing class distributions, too.
     """
 
     special: SpecialIds
@@ -78,6 +80,8 @@ class DataInfo:
     num_classes: int
     stored_mean: bool
     lists: OutputLists = OutputLists()
+    stream: str = ""
+    order: str = "stored"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,6 +53,8 @@ def of_stream(
         num_classes=spec.num_classes,
         stored_mean=spec.global_feature == "mean",
         lists=lists,
+        stream=stream,
+        order=config.streams[stream].order,
     )
     found = []
     for name in config.streams[stream].objectives:

@@ -47,8 +47,12 @@ class MaskedRegion(base.Objective):
                 where="region store",
                 expected="num_classes > 0 in its feature spec",
                 found="0",
-                fix=f"import a store that has them, set {self.where}.target to 'regression' or "
-                f"'contrastive', or take {self.name} out of config.streams.*.objectives",
+                fix="learn the features instead: "
+                f"--{self.where}.target=regression" + f" --config.streams.{data_info.stream}."
+                "order=stored"
+                * (data_info.order == "confidence")
+                + f"; or import a store with classes, or take {self.name} out of the objectives of "
+                "the stream",
             )
         if block.image_row != "stored" and not data_info.stored_mean:
             raise DataError(

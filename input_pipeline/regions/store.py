@@ -327,8 +327,8 @@ class RegionStore:
             to[size:] = 0
 
 
-def check_order(order: str, spec: FeatureSpec) -> None:
-    """Checks that regions of `spec` can be put in `order`.
+def check_order(order: str, spec: FeatureSpec, block: str = "config.streams.<name>") -> None:
+    """Checks that regions of `spec` can be put in `order`; `block` is the stream's in the config.
 
     Raises:
       DataError: an unknown order, or "confidence" without class distributions.
@@ -341,7 +341,7 @@ def check_order(order: str, spec: FeatureSpec) -> None:
             where=f"features of {spec.detector!r}",
             expected="num_classes > 0 in the feature spec",
             found="num_classes = 0",
-            fix="set the stream's order to 'stored'",
+            fix=f"keep them as they are stored: --{block}.order=stored",
         )
 
 

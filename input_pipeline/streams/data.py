@@ -17,7 +17,7 @@ from core.errors import DataError
 from core.progress import atomic_file
 from input_pipeline import datasets
 from input_pipeline.datasets.options.shared import ON_MISSING
-from input_pipeline.datasets.reading import text_corpus
+from input_pipeline.datasets.reading import coverage, text_corpus
 from input_pipeline.regions.store import RegionStore
 from input_pipeline.streams import leaks
 from input_pipeline.streams.source import Source
@@ -140,7 +140,7 @@ class Data:
             leaves_out = held.any(1) & examples
             without = np.flatnonzero(absent.any(1) & ~leaves_out & examples)
             if without.size:
-                self._missing(table, without, images[without][absent[without]])
+                self._missing(own, table, without, images[without][absent[without]])
             skipped = list(table.skipped)
             for row in without.tolist():
                 image = table.images[images[row][absent[row]][0]]
@@ -220,10 +220,16 @@ class Data:
             say(f"data: training images are evaluated on (data.leaks=report): {text}")
         return found if config.leaks == "drop" else {}
 
-    def _missing(self, table: TextTable, rows: np.ndarray, images: np.ndarray) -> None:
+    def _missing(self, own: str, table: TextTable, rows: np.ndarray, images: np.ndarray) -> None:
         if self._config.on_missing == "skip" and len(rows) < np.count_nonzero(table.examples()):
             return
         row, count = int(rows[0]), len(np.unique(images))
+        fix = "import their regions, or leave them out with --config.data.on_missing=skip"
+        if count == len(table.images):  # leaving out would leave nothing
+            fix = coverage.same_numbers(self.store.keys, table.images) or (
+                f"name another split than {own!r}, whose images the store has "
+                "(--config.data.train_split, --config.data.eval_split), or import their regions"
+            )
         raise DataError(
             "an image has no regions",
             where=f"{table.origin}, text {table.text_id(row)!r}",
@@ -231,7 +237,7 @@ class Data:
             f"{', '.join(map(str, self.prepared.stores))} ({len(self.store)} images, such as "
             f"{self.store.keys[0]!r})",
             found=f"no such image; {count} of {len(table.images)} images are missing",
-            fix="import their regions, or leave them out with --config.data.on_missing=skip",
+            fix=fix,
         )
 
     def _report(self, split: str, table: TextTable, skipped: list[Skipped], kept: int) -> None:

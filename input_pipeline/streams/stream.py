@@ -145,7 +145,7 @@ class Stream:
             where = f"config.streams.{self.name}"
             limits.check_without_images(where, self._options, other_image)
         else:
-            check_order(self._options.order, self.store.spec)
+            check_order(self._options.order, self.store.spec, f"config.streams.{self.name}")
 
     def _check_named(self, rows: np.ndarray) -> None:
         """Raises ConfigError where an example names more regions than its row has room for.

@@ -1,6 +1,7 @@
 """Masked-region targets and rules against numbers worked out by hand."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -184,3 +185,15 @@ def test_features_without_what_is_needed_are_refused():
     for halves in (dict(overlap="released"), dict(image_row="released")):
         with pytest.raises(ValueError, match="set both or neither"):
             make(**halves)
+
+
+def test_a_store_without_classes_gets_the_flags_that_go_on_without():
+    info = dataclasses.replace(DATA_INFO, num_classes=0, stream="pairs", order="confidence")
+    with pytest.raises(DataError) as error:
+        make(info)
+    target, order = re.findall(r"--(config\.\S+)=(\w+)", str(error.value))
+    assert target[0].endswith(".target")
+    assert (target[1], *order) == ("regression", "config.streams.pairs.order", "stored")
+    with pytest.raises(DataError) as error:
+        make(dataclasses.replace(info, order="stored"))
+    assert "order" not in str(error.value)

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from core.console import say
@@ -106,12 +106,12 @@ def report(store: RegionStore, images: dict[str, str], origin: str) -> int:
         say(f"  missing: {key!r} ({images[key]})")
     if len(missing) > SHOWN:
         say(f"  ... and {len(missing) - SHOWN:,} more")
-    if found < FEW * len(images) and (fix := _same_numbers(store.keys, images)):
+    if found < FEW * len(images) and (fix := same_numbers(store.keys, images)):
         say(f"fix: {fix}")
     return len(missing)
 
 
-def _same_numbers(keys: list[str], images: dict[str, str]) -> str:
+def same_numbers(keys: Sequence[str], images: Collection[str]) -> str:
     """The fix, where ids would match if both were plain numbers; else empty."""
 
     def plain(image_id: str) -> str:

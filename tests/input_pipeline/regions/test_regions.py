@@ -84,7 +84,7 @@ def test_without_classes_and_with_stored_image_feature(tmp_path, dtype):
     assert not [key for key in out if "class" in key or "rest" in key]
     want = image(2, spec=spec)["global_feature"].astype(spec.np_dtype)
     np.testing.assert_array_equal(out["regions"][0, 0, 0], want)
-    with pytest.raises(DataError, match=r"(?s)no class distributions.*'plain'.*'stored'"):
+    with pytest.raises(DataError, match=r"(?s)no class distributions.*'plain'.*order=stored"):
         read(store, [[0]], order="confidence")
 
 

@@ -2,9 +2,20 @@
 
 import json
 import pathlib
+import re
 
 import pytest
-from made_data import ASSEMBLE, captions, config, write_all, write_jsonl, write_store
+from made_data import (
+    ASSEMBLE,
+    SPEC,
+    captions,
+    config,
+    image,
+    write_all,
+    write_images,
+    write_jsonl,
+    write_store,
+)
 from test_stream import build, equal
 
 from core.errors import ConfigError, DataError
@@ -114,3 +125,23 @@ def test_wrong_options_are_refused(folder, tmp_path):
     tree.data.dataset = "nothing"
     with pytest.raises(DataError, match=r"(?s)unknown data set.*jsonl.*scenes.*'nothing'"):
         pipeline.build_streams(tree, ASSEMBLE)
+
+
+@pytest.mark.parametrize(
+    ("ids", "fix"),
+    [
+        (["other0", "other1"], r"name another split than 'train'.*data\.train_split"),
+        (["img007", "img008"], None),
+        (["COCO_train2014_000000000007"], r"--ids number"),
+    ],
+)
+@pytest.mark.parametrize("on_missing", ["error", "skip"])
+def test_a_split_without_regions_is_not_told_to_skip(tmp_path, ids, fix, on_missing):
+    write_images(tmp_path / "store", SPEC, *((name, image(1, 2)) for name in ids))
+    write_jsonl(tmp_path / "captions.jsonl", [{"image_id": "7", "text": "a dog"}])
+    tree = config(tmp_path, on_missing=on_missing)
+    with pytest.raises(DataError, match="no regions") as error:
+        pipeline.build_streams(tree, ASSEMBLE)
+    assert "on_missing=skip" not in str(error.value)
+    if fix:
+        assert re.search(f"(?s)fix: .*{fix}", str(error.value))
