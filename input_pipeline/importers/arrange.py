@@ -24,6 +24,10 @@ OBJECT_CLASSES = {
     1203: "LVIS's",
     1600: "Visual Genome's",
 }
+SHARES = (
+    "all boxes lie within one pixel: shares of the image, taken for pixels? --box_format shares "
+    "reads them where a layout has it"
+)
 FIX = (
     "--class_scores without_background if the background's column was left out (what rows lack of "
     "1 becomes column 0), with_background if one of the columns is it, drop to leave class scores "
@@ -60,6 +64,8 @@ def arranged(
     if resized:
         scale = Resized.parse(resized).scale(item.height, item.width)
         item = dataclasses.replace(item, boxes=np.asarray(item.boxes, np.float64) / scale)
+    if _within_first_pixel(item):
+        item = dataclasses.replace(item, notes=(*item.notes, SHARES))
     if item.class_probs is None or class_scores == "with_background":
         return item
     if class_scores == "drop":
@@ -89,6 +95,14 @@ def arranged(
             fix=FIX,
         )
     return item
+
+
+def _within_first_pixel(item: Item) -> bool:
+    """Whether boxes look like shares of an image of more than a few pixels."""
+    boxes = np.asarray(item.boxes)
+    if not boxes.size or boxes.dtype.kind not in "fiu" or min(item.height, item.width) < 16:
+        return False
+    return bool((boxes >= 0).all() and 0 < boxes.max() <= 1)
 
 
 def _with_rest(probs: np.ndarray, sums: np.ndarray, item: Item, where: str) -> np.ndarray:

@@ -240,6 +240,20 @@ def test_boxes_of_a_resized_picture(tmp_path):
             run.convert("numpy_folder", [path], tmp_path / "t", ImportSettings(resized=text))
 
 
+def test_boxes_as_shares_of_the_image(tmp_path):
+    """Read as pixels they pass as tiny boxes, which is told; --box_format reads them."""
+    images = [{**image, "boxes": shares(image)[:, :4]} for image in IMAGES]
+    path = write(tmp_path / "a", single, images)
+    done = run.convert("numpy_folder", [path], tmp_path / "s", ImportSettings())
+    ((note, (number, _)),) = done.notes.items()
+    assert "within one pixel" in note
+    assert number == 3
+    options = {"box_format": "shares"}
+    done = run.convert("numpy_folder", [path], tmp_path / "t", ImportSettings(options=options))
+    assert not done.notes
+    check_items(items(numpy_folder.Layout([path], **options)), IDS, IMAGES)
+
+
 NONE = {"features": np.ones((0, F)), "bbox": [], "cls_prob": np.ones((0, 5)), "num_boxes": 0}
 NAN = np.full((2, F), np.nan, np.float32)
 BAD = {
