@@ -48,7 +48,7 @@ def load_params(
         folder, step = _find(source, prefer_best)
         try:
             with damage.told():
-                return _load(folder, step, shapes)
+                return _load(folder / str(step), shapes)
         except damage.StorageError as error:
             raise CheckpointError(
                 f"cannot read the checkpoint {folder / str(step)}: the storage fails",
@@ -62,22 +62,17 @@ def load_params(
     raise CheckpointError(f"the checkpoints in {folder} are replaced faster than they are read")
 
 
-def _load(folder: epath.Path, step: int, shapes: Any) -> tuple[Any, dict[str, Any]]:
-    """`load_params` of one step."""
-    reader = manager(folder, write=False)
-    try:
-        meta, sums = read_meta(folder / str(step))
-        saved = trees_of(reader, step, ("params",))["params"]
-        if shapes is None:
-            shapes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), saved)
-        else:
-            require_same(saved, shapes, f"{folder / str(step)}/params")
-        restore = ocp.args.StandardRestore(shapes)
-        params = reader.restore(step, args=ocp.args.Composite(params=restore)).params
-        digests.require_unchanged(dict(params=params), sums)
-        return params, meta
-    finally:
-        reader.close()
+def _load(folder: epath.Path, shapes: Any) -> tuple[Any, dict[str, Any]]:
+    """`load_params` from the folder of one step."""
+    meta, sums = read_meta(folder)
+    saved = trees_of(folder, ("params",))["params"]
+    if shapes is None:
+        shapes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), saved)
+    else:
+        require_same(saved, shapes, f"{folder}/params")
+    params = restored(folder, "params", shapes)
+    digests.require_unchanged(dict(params=params), sums)
+    return params, meta
 
 
 def _unreadable(folder: epath.Path, step: int, error: Exception) -> CheckpointError:
@@ -90,21 +85,31 @@ def _unreadable(folder: epath.Path, step: int, error: Exception) -> CheckpointEr
     )
 
 
-def trees_of(
-    reader: ocp.CheckpointManager, step: int, items: Sequence[str] = ITEMS
-) -> dict[str, Any]:
-    """{item: tree of what was saved of it}, by what a checkpoint says of its arrays.
+def trees_of(folder: epath.Path, items: Sequence[str] = ITEMS) -> dict[str, Any]:
+    """{item: tree of what was saved of it}, by what the folder of a step says of its arrays.
 
     Raises:
       DamageError: it is not understood. Other errors as `damage.told` knows them.
     """
-    try:
-        saved = reader.item_metadata(step)
-        return {name: saved[name].tree for name in items}
-    except (AttributeError, KeyError, TypeError) as error:  # it reads nothing but these files
-        raise damage.DamageError(
-            f"what it says of its arrays is not understood: {error}"
-        ) from error
+    trees = {}
+    for name in items:
+        with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+            try:
+                trees[name] = handler.metadata(folder / name).tree
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+                if damage.is_known(error):
+                    raise
+                # It reads nothing but Orbax' own files.
+                raise damage.DamageError(
+                    f"what it says of its arrays is not understood: {error}"
+                ) from error
+    return trees
+
+
+def restored(folder: epath.Path, item: str, shapes: Any) -> Any:
+    """The arrays of an item in the folder of a step; nothing here waits for other processes."""
+    with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+        return handler.restore(folder / item, args=ocp.args.StandardRestore(shapes))
 
 
 def read(folder: remote.Path) -> tuple[dict[str, dict], dict]:
@@ -119,11 +124,10 @@ def read(folder: remote.Path) -> tuple[dict[str, dict], dict]:
     folder = absolute(folder)
     meta, sums = read_meta(folder)
     arrays = {}
-    for name in ITEMS:
-        with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
-            shapes = handler.metadata(folder / name).tree
-            zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-            arrays[name] = handler.restore(folder / name, args=ocp.args.StandardRestore(zeros))
+    for name, tree in trees_of(folder).items():
+        arrays[name] = restored(
+            folder, name, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree)
+        )
     digests.require_unchanged(arrays, sums)
     return {name: paths.flatten(tree) for name, tree in arrays.items()}, meta
 
@@ -194,13 +198,12 @@ class _Manager(ocp.CheckpointManager):
         return False
 
 
-def manager(folder: epath.Path, *, write: bool, policy: Any = None) -> ocp.CheckpointManager:
-    """Orbax's manager of a checkpoints folder.
+def manager(folder: epath.Path, policy: Any) -> ocp.CheckpointManager:
+    """Orbax's manager of a checkpoints folder; makes it, and clears what interrupted saves left.
 
     Args:
       folder: in full.
-      write: makes the folder, and clears what an interrupted save left behind.
-      policy: which checkpoints stay when a newer one is saved; None: all.
+      policy: which checkpoints stay when a newer one is saved.
     """
     return _Manager(
         folder,
@@ -211,8 +214,8 @@ def manager(folder: epath.Path, *, write: bool, policy: Any = None) -> ocp.Check
         ),
         options=ocp.CheckpointManagerOptions(
             preservation_policy=policy,
-            cleanup_tmp_directories=write,
-            create=write,
+            cleanup_tmp_directories=True,
+            create=True,
         ),
     )
 

@@ -50,6 +50,11 @@ def told() -> Iterator[None]:
         raise kind(f"{type(error).__name__}: {_root(error)}") from error
 
 
+def is_known(error: BaseException) -> bool:
+    """Whether `told` knows an error."""
+    return _kind(error) is not None
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """An error and those it came from."""
     found: BaseException | None = error

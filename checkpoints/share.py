@@ -22,6 +22,7 @@ import numpy as np
 from core import remote
 from core.console import warn
 from core.errors import DataError, UserError
+from core.messages import brief
 from core.progress import atomic_folder
 from input_pipeline.texts import vocabulary
 from vl_models.heads import HeadSpec
@@ -146,8 +147,10 @@ def _verify(folder: pathlib.Path) -> bool:
     # In file order, as `write` lists them; what is no such line is no digest of anything.
     names = [line[66:] for line in written.decode("utf-8", "replace").split("\n")[:-1]]
     for name in names:
-        if pathlib.PurePath(name).name != name or not (folder / name).is_file():
-            raise _damaged(folder, name[:100] or SUMS, "a file that the digests name", "none")
+        if name not in (CONFIG, WEIGHTS, VOCAB, ANSWERS, SPEC):
+            raise _damaged(folder, SUMS, "digests of the files of such a folder", brief(name))
+        if not (folder / name).is_file():
+            raise _damaged(folder, name, "a file that the digests name", "none")
     found = _sums(folder, names).encode()
     read = {name for name in (CONFIG, WEIGHTS, VOCAB, ANSWERS, SPEC) if (folder / name).exists()}
     if found != written or not {CONFIG, WEIGHTS, *read} <= set(names):

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 from core.errors import UserError
+from core.messages import brief, clip
 
 # Files that hold a state dict, the safe format first.
 STATE_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -70,9 +71,9 @@ def _parts(index: pathlib.Path) -> list[str]:
     for name, file in listed.items():
         plain = isinstance(file, str) and pathlib.PurePath(file).name == file and "\\" not in file
         if not plain or not file.endswith(ending) or "\0" in file:
-            raise wrong(f"{name[:100]!r} in {str(file)[:200]!r}")
+            raise wrong(f"{brief(name)} in {brief(file)}")
         if not (index.parent / file).is_file():
-            raise wrong(f"{file!r}, which is not there")
+            raise wrong(f"{brief(file)}, which is not there")
     return sorted(set(listed.values()))
 
 
@@ -149,4 +150,6 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
             return {name: np.asarray(array) for name, array in load_flax(path).items()}
     except (SafetensorError, OSError) as error:
-        raise SourceError(f"{path} is no sound safetensors file: {error}") from error
+        raise SourceError(
+            f"{path} is no sound safetensors file: {clip(ascii(str(error)), 500)}"
+        ) from error

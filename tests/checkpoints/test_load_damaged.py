@@ -83,6 +83,29 @@ def test_damage_of_any_file_of_the_best_is_told_or_harmless(saved, tmp_path):
     assert told >= 8
 
 
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("text", [b'{"init_timestamp_nsecs": 1.5}', b"[]", b"\xff", b"3"])
+def test_damaged_notes_of_times_keep_nobody_from_the_arrays(saved, tmp_path, text):
+    workdir = tmp_path / "run"
+    shutil.copytree(saved, workdir)
+    for step in ("1", "2"):
+        (workdir / "checkpoints" / step / run_checkpoints._NOTE).write_bytes(text)
+    assert checkpoint.load_params(workdir)[1]["step"] == 1
+    store = run_checkpoints.Checkpoints(workdir, keep=2)
+    assert store.steps() == [1, 2]
+    store.close()
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("text", [b"[]", b"3", b'{"tree_metadata": {"a": {"key_metadata": 0}}}'])
+def test_a_tree_that_is_not_understood_is_damage(saved, tmp_path, text):
+    workdir = tmp_path / "run"
+    shutil.copytree(saved, workdir)
+    (workdir / "checkpoints" / "1" / "params" / "_METADATA").write_bytes(text)
+    with pytest.raises(CheckpointError, match="it is damaged"):
+        checkpoint.load_params(workdir)
+
+
 def test_a_checkpoint_that_a_run_replaces_meanwhile_is_no_damage(saved, tmp_path, monkeypatch):
     workdir = tmp_path / "run"
     shutil.copytree(saved, workdir)

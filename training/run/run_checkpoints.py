@@ -6,7 +6,6 @@ since is moved aside, and the one before is taken. Where the storage fails, it i
 then the run ends with everything in place.
 """
 
-import contextlib
 import dataclasses
 import json
 import time
@@ -23,10 +22,11 @@ from checkpoints import damage as damage_of
 from checkpoints.checkpoint import ITEMS, CheckpointError
 from checkpoints.damage import DamageError, StorageError
 from core.console import say, warn
-from core.errors import ConfigError
+from core.errors import ConfigError, UserError
 from runtime import paths
 from training.state import TrainState
 
+_NOTE = "_CHECKPOINT_METADATA"  # in the folder of a step: when it was begun and ended
 WAITS = (1.0, 4.0, 16.0)  # seconds before the storage is asked again
 
 
@@ -56,10 +56,33 @@ class Checkpoints:
             raise ConfigError(f"config.checkpoint.keep must be at least 1, found {keep}")
         self.folder = checkpoint.absolute(workdir) / checkpoint.FOLDER
         self._policy = _NewestAndBest(keep)
-        self._manager = checkpoint.manager(self.folder, write=True, policy=self._policy)
+        self._manager = self._opened()
         if self.steps():
             found, _ = _attempt(checkpoint.read_meta, self.folder / str(self.steps()[-1]))
             self._policy.best = _best_step(found[0]) if found else None
+
+    def _opened(self) -> ocp.CheckpointManager:
+        """Orbax' manager, which fails where the times that one of its notes tells are damaged.
+
+        Nothing else is in these notes that anybody reads, so they are put aside.
+        """
+        try:
+            return checkpoint.manager(self.folder, self._policy)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            notes = sorted(self.folder.glob(f"*/{_NOTE}"))
+            if isinstance(error, UserError) or damage_of.is_known(error) or not notes:
+                raise
+            if jax.process_count() > 1:  # the others may have it open
+                raise CheckpointError(
+                    "what a checkpoint says of its times is damaged",
+                    where=f"{self.folder}/*/{_NOTE}",
+                    found=str(error),
+                    fix="remove these files: nothing else is in them",
+                ) from error
+            warn(f"damaged notes are put aside, {self.folder}/*/{_NOTE}: {error}")
+            for note in notes:
+                note.rename(note.with_name(f"{_NOTE}.damaged"))
+            return checkpoint.manager(self.folder, self._policy)
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, oldest first."""
@@ -148,7 +171,7 @@ class Checkpoints:
 
     def _describe(self, step: int):
         """(meta, {item: tree of what was saved}, {item: {path: digest}})."""
-        trees = checkpoint.trees_of(self._manager, step)
+        trees = checkpoint.trees_of(self.folder / str(step))
         meta, sums = checkpoint.read_meta(self.folder / str(step))
         for name, tree in trees.items():
             if sums and set(paths.flatten(tree)) != set(sums[name]):
@@ -158,15 +181,8 @@ class Checkpoints:
     def _arrays(self, step: int, shapes: TrainState) -> dict:
         """{item: arrays}. Nothing here may wait for other processes: one that finds damage never
         comes. The manager's own `restore` would."""
-        items = {}
-        for name in ITEMS:
-            handler = ocp.StandardCheckpointHandler()
-            with contextlib.closing(handler):
-                items[name] = handler.restore(
-                    self.folder / str(step) / name,
-                    args=ocp.args.StandardRestore(getattr(shapes, name)),
-                )
-        return items
+        folder = self.folder / str(step)
+        return {name: checkpoint.restored(folder, name, getattr(shapes, name)) for name in ITEMS}
 
     def _passed_over(self, step: int, damage: DamageError | None, report) -> bool:
         """Moves a checkpoint that any process found damaged aside, so that its step can be saved
