@@ -1,6 +1,7 @@
 """RefCOCO, RefCOCO+ and RefCOCOg: which object does an expression mean?
 
-Files, from https://github.com/lichengunc/refer, in data.manual_dir, a folder a variant:
+Files, from https://github.com/lichengunc/refer (its server is down: docs/data.md names a copy), in
+data.manual_dir, a folder a variant:
 
   refcoco+/refs(unc).p       pickled list of objects with their sentences, read without running it
   refcoco+/instances.json    COCO's annotations of all images of the variant
@@ -91,14 +92,14 @@ def files(
         return [official_files.locate(folder, f"{variant}/{split}.json")]
     if own := _google_file(folder, variant, split, split_by):
         return [own, *([_coco_boxes(folder)] if candidates in ("gt", "both") else ())]
-    fix = "download it as https://github.com/lichengunc/refer tells"
+    fix = "get it as https://github.com/lichengunc/refer tells; docs/data.md names a copy"
     paths = [
         official_files.locate(folder, f"{variant}/{name}", fix=fix)
         for name in (f"refs({split_by}).p", "instances.json")
     ]
     if candidates in ("detected", "both"):
         names = f"{variant}/proposal/{DETECTIONS}", f"detections/{variant}_{split_by}/{DETECTIONS}"
-        fix = "download it as https://github.com/lichengunc/MAttNet tells"
+        fix = "get it as https://github.com/lichengunc/MAttNet tells; docs/data.md names a copy"
         paths.append(official_files.locate(folder, *names, fix=fix))
     return paths
 
