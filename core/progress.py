@@ -16,30 +16,41 @@ from core.errors import DataError
 
 
 class Progress:
-    """Writes `label: done/total, rate, time left` to stderr, at most every `every` seconds."""
+    """Writes `label: done/total, rate, time left` to stderr, at most every `every` seconds.
+
+    The rate is that of what followed the first units, which also wait for programs to load, files
+    to open and code to compile; until it has been measured for a while there is none.
+    """
 
     def __init__(
         self, label: str, total: float | None = None, *, unit: str = "rows", every: float = 10.0
     ):
         self.label, self.total, self.unit, self.every = label, total, unit, every
         self.done: float = 0
-        self.start = self.last = time.monotonic()
+        self._last = time.monotonic()
+        self._first: tuple[float, float] | None = None  # (units, time) after the first `add`
 
     def add(self, count: float = 1) -> None:
         """Counts `count` units as done."""
         self.done += count
         now = time.monotonic()
-        if now - self.last < self.every:
-            return
-        self.last = now
-        rate = self.done / (now - self.start)
+        if self._first is None:
+            self._first = self.done, now
+        if now - self._last >= self.every:
+            self._last = now
+            warn(self._line(now - self._first[1], self.done - self._first[0]))
+
+    def _line(self, seconds: float, units: float) -> str:
+        """The line after so many units in so many seconds since the first ones."""
         text = f"{self.label}: {self.done:,.0f}"
+        text += f"/{self.total:,.0f} {self.unit}" if self.total else f" {self.unit}"
+        if units <= 0 or seconds < self.every / 2:
+            return text
+        rate = units / seconds
+        text += f", {rate:,.0f}/s" if rate >= 10 else f", {rate:.2g}/s"
         if self.total:
-            text += f"/{self.total:,.0f} {self.unit}, {rate:,.0f}/s"
             text += f", {(self.total - self.done) / rate:,.0f} s left"
-        else:
-            text += f" {self.unit}, {rate:,.0f}/s"
-        warn(text)
+        return text
 
 
 @contextlib.contextmanager
