@@ -34,6 +34,7 @@ import numpy as np
 import xxhash
 
 from benchmarks import consumer, synthetic_stream
+from core import arguments
 from input_pipeline.regions import RegionStore
 from input_pipeline.regions.spec import DTYPES
 from input_pipeline.streams import pipeline, sampling
@@ -190,19 +191,29 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--store", help="region store to read; default: a synthetic one")
-    parser.add_argument("--images", type=int, default=4000, help="of the synthetic store")
-    parser.add_argument("--regions", type=int, default=36)
-    parser.add_argument("--dim", type=int, default=2048)
-    parser.add_argument("--classes", type=int, default=1601)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--examples", type=int, default=20000, help="read for each figure")
-    parser.add_argument("--block", type=int, default=0, help="shuffle blocks of neighbours")
+    parser.add_argument(
+        "--images", type=arguments.whole(2), default=4000, help="of the synthetic store"
+    )
+    parser.add_argument("--regions", type=arguments.whole(1), default=36)
+    parser.add_argument("--dim", type=arguments.whole(1), default=2048)
+    parser.add_argument("--classes", type=arguments.whole(1), default=1601)
+    parser.add_argument("--batch", type=arguments.whole(1), default=128)
+    parser.add_argument(
+        "--examples", type=arguments.whole(1), default=20000, help="read for each figure"
+    )
+    parser.add_argument(
+        "--block", type=arguments.whole(0), default=0, help="shuffle blocks of neighbours"
+    )
     parser.add_argument("--cold", action="store_true", help="also read from the disk itself")
-    parser.add_argument("--consumer", type=float, default=0, help="examples/s of a consumer")
+    parser.add_argument(
+        "--consumer", type=arguments.number(0), default=0, help="examples/s of a consumer"
+    )
     parser.add_argument("--dtype", default="bfloat16", choices=list(DTYPES), help="when synthetic")
     parser.add_argument("--order", default="confidence", choices=("stored", "confidence"))
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--threads", type=arguments.whole(1), nargs="+", default=[1, 2, 4])
+    parser.add_argument(
+        "--json", type=arguments.to_write, help="also write the figures to this file"
+    )
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         if not args.store:

@@ -18,6 +18,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import jax
 
+from configs import models
+from core import arguments
+from core.errors import UserError
 from runtime import sharding
 from training import setup
 from training.planning import assumed, dry_run, dry_run_table, step_program, topology
@@ -68,21 +71,35 @@ def main(argv=None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--topology", default="cpu:8", help="see config.dry_run.topology")
-    parser.add_argument("--models", default="vlbert,vilbert")
-    parser.add_argument("--sizes", default="base", help="of mini, small, base, large")
+    parser.add_argument(
+        "--models", type=arguments.some_of(("vlbert", "vilbert")), default="vlbert,vilbert"
+    )
+    parser.add_argument(
+        "--sizes",
+        type=arguments.some_of(list(models.SIZES)),
+        default="base",
+        help="of " + ", ".join(models.SIZES),
+    )
     parser.add_argument(
         "--meshes", default="8,1,1:1,8,1:2,2,2:1,1,8", help="data,fsdp,tensor:data,fsdp,tensor:…"
     )
     parser.add_argument("--state_only", action="store_true", help="compile nothing")
-    parser.add_argument("--json", help="also append the rows to this file, one a line")
+    parser.add_argument(
+        "--json", type=arguments.to_write, help="also append the rows to this file, one a line"
+    )
     args = parser.parse_args(argv)
-    topology.prepare(args.topology)
-    found = topology.find(args.topology)
+    try:
+        topology.prepare(args.topology)
+        found = topology.find(args.topology)
+        meshes = [arguments.wholes(3)(mesh) for mesh in args.meshes.split(":")]
+        for mesh in meshes:  # all of them, before the first is compiled
+            sharding.make_mesh(dict(zip(sharding.AXES, mesh, strict=True)), found.devices)
+    except (UserError, argparse.ArgumentTypeError) as error:
+        parser.error(str(error))
     print(HEAD, flush=True)
-    for model in args.models.split(","):
-        for size in args.sizes.split(","):
-            for mesh in args.meshes.split(":"):
-                sizes = tuple(map(int, mesh.split(",")))
+    for model in args.models:
+        for size in args.sizes:
+            for sizes in meshes:
                 row = measure(model, size, sizes, found, args.state_only)
                 print(line(row), flush=True)
                 if args.json:

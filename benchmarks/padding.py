@@ -10,6 +10,7 @@ text and image) and the model operations, 100 % being those of the full size. No
 or compiled.
 """
 
+import functools
 import pathlib
 import sys
 
@@ -18,8 +19,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import jax
 import numpy as np
 from absl import app, flags
-from ml_collections import config_flags
 
+from core import flags as command_line
 from input_pipeline.streams import limits
 from runtime import sharding
 from training import setup, state
@@ -27,9 +28,7 @@ from training.run import throughput
 
 PERCENT = (5, 25, 50, 75, 90, 95, 99, 100)
 
-config_flags.DEFINE_config_file("config", None, "config file, with :arguments")
 flags.DEFINE_integer("draws", 128, "batches to read; buckets are planned 64 draws at a time", 1)
-flags.mark_flag_as_required("config")
 
 
 def measure(config, parts, flops, draws: int):
@@ -83,4 +82,9 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(
+        main,
+        flags_parser=functools.partial(
+            command_line.parse, start=command_line.load, about=lambda: str(__doc__)
+        ),
+    )

@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs import retrieval
+from configs import models, retrieval
+from core import arguments
 from evaluation.evaluators import ranking
 from input_pipeline.schema import SpecialIds
 from objectives.model import MultiTaskModel
@@ -112,14 +113,14 @@ def main():
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="vilbert", choices=("vilbert", "vlbert"))
-    parser.add_argument("--size", default="mini")
-    parser.add_argument("--texts", type=int, default=16, help="a step")
-    parser.add_argument("--images", type=int, default=32, help="a step")
-    parser.add_argument("--text", type=int, default=30, help="tokens of a text")
-    parser.add_argument("--regions", type=int, default=37, help="of an image")
-    parser.add_argument("--features", type=int, default=2048)
+    parser.add_argument("--size", default="mini", choices=list(models.SIZES))
+    parser.add_argument("--texts", type=arguments.whole(1), default=16, help="a step")
+    parser.add_argument("--images", type=arguments.whole(1), default=32, help="a step")
+    parser.add_argument("--text", type=arguments.whole(3), default=30, help="tokens of a text")
+    parser.add_argument("--regions", type=arguments.whole(2), default=37, help="of an image")
+    parser.add_argument("--features", type=arguments.whole(1), default=2048)
     parser.add_argument("--dtype", default="", choices=("", "float32", "bfloat16"))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=arguments.whole(1), default=5)
     args = parser.parse_args()
     config = ConfigDict(retrieval.get_config(f"model={args.model},size={args.size}"))
     config.dtype = args.dtype or config.dtype

@@ -25,6 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from core import arguments
 from core.errors import DataError
 from input_pipeline.regions import RegionStore, RegionWriter
 from input_pipeline.regions.convert_store import Error, fewer_classes
@@ -111,17 +112,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("store", nargs="+")
-    parser.add_argument("--images", type=int, default=2000, help="written and read")
-    parser.add_argument("--examples", type=int, default=8000, help="read for each rate")
-    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--images", type=arguments.whole(1), default=2000, help="written and read")
+    parser.add_argument(
+        "--examples", type=arguments.whole(1), default=8000, help="read for each rate"
+    )
+    parser.add_argument(
+        "--json", type=arguments.to_write, help="also write the figures to this file"
+    )
     args = parser.parse_args(argv)
+    try:  # all of them, before the first is measured
+        stores = {path: RegionStore.open(path) for path in args.store}
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     results = {}
-    for path in args.store:
-        try:
-            store = RegionStore.open(path)
-        except DataError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
+    for path, store in stores.items():
         spec = store.spec
         print(f"{path}: {len(store):,} images, {store.counts.mean():.1f} regions x "
               f"{spec.feature_dim} {spec.dtype}, {spec.kept_classes} of {spec.num_classes} classes "

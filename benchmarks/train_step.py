@@ -35,6 +35,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import resource
 import subprocess
 import sys
@@ -50,6 +51,7 @@ import numpy as np
 from benchmarks import step_figures
 from benchmarks.ours import Ours, draw_lengths
 from configs import models, vilbert_pretrain, vlbert_pretrain
+from core import arguments
 from input_pipeline.streams import limits
 from objectives.model import DTYPES
 from runtime import sharding
@@ -76,24 +78,46 @@ def make_config(args, model: str, size: str):
     config.model.dropout = 0.1  # of the narrow sizes, too
     config.dtype = args.dtype
     config.optimizer.accumulate = args.accumulate
-    config.mesh = dict(zip(sharding.AXES, map(int, args.mesh.split(",")), strict=True))
+    config.mesh = dict(zip(sharding.AXES, args.mesh, strict=True))
     for name, block in config.streams.items():
         limits.check_options(name, block)
     return config
 
 
+def check_devices(config) -> None:
+    """Raises ConfigError where the mesh or the batch does not fit the devices."""
+    mesh = sharding.make_mesh(config.mesh)
+    sizes = {name: block.batch_size for name, block in config.streams.items()}
+    sharding.check_batch_sizes(sizes, mesh, config.optimizer.accumulate)
+
+
 def widest(regions: str, block) -> int:
     """Regions of the image that has most, the whole image included, as far as the stream goes."""
-    return min(int(regions.rpartition("-")[2]) + 1, block.max_regions)
+    low, high = parse_regions(regions)
+    del low
+    return min(high + 1, block.max_regions)
+
+
+def parse_regions(text: str) -> tuple[int, int]:
+    """(fewest, most) regions of an image, of "36" or "10-36".
+
+    Raises:
+      ValueError: it is neither.
+    """
+    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
+    low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= low <= high:
+        raise ValueError(f"--regions: {text!r} is neither a number nor LOW-HIGH")
+    return low, high
 
 
 def parse_buckets(text: str) -> tuple[tuple[int, int, int], ...]:
     """((T, R, most of both), ...) of "16x37,24x37x61"; the last number may be left out."""
     out = []
     for part in filter(None, text.split(",")):
-        numbers = [int(n) for n in part.split("x")]
-        if len(numbers) not in (2, 3):
+        if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", part):
             raise ValueError(f"--buckets: {part!r} is neither TxR nor TxRxL")
+        numbers = [int(n) for n in part.split("x")]
         out.append((*numbers[:2], numbers[2] if len(numbers) == 3 else sum(numbers)))
     return tuple(out)
 
@@ -181,25 +205,51 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", default="vlbert,vilbert", help="of " + ", ".join(CONFIGS))
-    parser.add_argument("--sizes", default="base", help="of " + ", ".join(models.SIZES))
-    parser.add_argument("--batch", type=int, default=8, help="captions in the global batch")
-    parser.add_argument("--text_batch", type=int, default=0, help="VL-BERT's plain rows beside")
-    parser.add_argument("--steps", type=int, default=2, help="of each kind in a round")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--models",
+        type=arguments.some_of(list(CONFIGS)),
+        default="vlbert,vilbert",
+        help="of " + ", ".join(CONFIGS),
+    )
+    parser.add_argument(
+        "--sizes",
+        type=arguments.some_of(list(models.SIZES)),
+        default="base",
+        help="of " + ", ".join(models.SIZES),
+    )
+    parser.add_argument(
+        "--batch", type=arguments.whole(1), default=8, help="captions in the global batch"
+    )
+    parser.add_argument(
+        "--text_batch", type=arguments.whole(0), default=0, help="VL-BERT's plain rows beside"
+    )
+    parser.add_argument(
+        "--steps", type=arguments.whole(1), default=2, help="of each kind in a round"
+    )
+    parser.add_argument("--rounds", type=arguments.whole(1), default=3)
     parser.add_argument("--dtype", default="float32", choices=sorted(DTYPES))
     parser.add_argument("--regions", default="10-36", help="of an image: a number, or LOW-HIGH")
     parser.add_argument("--buckets", default=BUCKETS, help="TxR or TxRxL, ...; '': none")
-    parser.add_argument("--accumulate", type=int, default=1)
-    parser.add_argument("--mesh", default="-1,1,1", help="devices along data,fsdp,tensor")
+    parser.add_argument("--accumulate", type=arguments.whole(1), default=1)
+    parser.add_argument(
+        "--mesh", type=arguments.wholes(3), default="-1,1,1", help="devices along data,fsdp,tensor"
+    )
     parser.add_argument("--peer", action="store_true", help="take turns with PyTorch")
-    parser.add_argument("--matmul", type=int, default=4096, help="size of the product for peaks")
-    parser.add_argument("--json", help="also write all rows to this file")
+    parser.add_argument(
+        "--matmul", type=arguments.whole(1), default=4096, help="size of the product for peaks"
+    )
+    parser.add_argument("--json", type=arguments.to_write, help="also write all rows to this file")
     args = parser.parse_args(argv)
-    pairs = [(model, size) for size in args.sizes.split(",") for model in args.models.split(",")]
+    if args.peer:  # known in a moment; our side compiles for minutes before the peer begins
+        arguments.require_packages(parser, "--peer", "torch", "transformers")
+    pairs = [(model, size) for size in args.sizes for model in args.models]
     for model, size in pairs:
-        if model not in CONFIGS or size not in models.SIZES:
-            parser.error(f"no model {model!r} of size {size!r}")
+        try:
+            config = make_config(args, model, size)
+            if len(pairs) == 1:  # the devices are for the processes of the others
+                check_devices(config)
+        except ValueError as error:
+            parser.error(str(error))
     rows = []
     if len(pairs) == 1:
         rows = measure(args, *pairs[0])

@@ -27,7 +27,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import numpy as np
 
-from core import remote
+from checkpoints import checkpoint
+from core import arguments, remote
 from input_pipeline import datasets
 from training import loop
 
@@ -195,15 +196,22 @@ def main() -> None:
     parser.add_argument("--pretrained", default="runs", help="folder of the pre-trained runs")
     parser.add_argument("--out", default="runs/downstream")
     parser.add_argument("--data-dir", default="data")
-    parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--seeds", type=int, default=3, help="at most; some tasks have one")
-    parser.add_argument("--examples", type=int, default=0, help="training examples; 0: all")
+    parser.add_argument("--tasks", type=arguments.some_of(list(TASKS)), default=",".join(TASKS))
+    parser.add_argument("--models", type=arguments.some_of(MODELS), default=",".join(MODELS))
+    parser.add_argument(
+        "--seeds", type=arguments.whole(1), default=3, help="at most; some tasks have one"
+    )
+    parser.add_argument(
+        "--examples", type=arguments.whole(0), default=0, help="training examples; 0: all"
+    )
     args = parser.parse_args()
-    tasks, models = args.tasks.split(","), args.models.split(",")
-    unknown = [name for name in (*tasks, *models) if name not in (*TASKS, *MODELS)]
-    if unknown:
-        parser.error(f"unknown {unknown}; tasks {list(TASKS)}, models {list(MODELS)}")
+    tasks, models = args.tasks, args.models
+    for model in models:  # before the runs from scratch, which take as long
+        place = remote.path(args.pretrained) / f"{model}_pretrain"
+        if not checkpoint.holds_one(place):
+            parser.error(
+                f"--pretrained: no run with checkpoints in {place}; make pretrain MODEL={model}"
+            )
     out = remote.path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     results, priors, seconds = collections.defaultdict(list), {}, []

@@ -20,6 +20,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from checkpoints import checkpoint, run_config
+from core import arguments
 from core.progress import atomic_file
 from evaluation.evaluators import visual_gain
 from input_pipeline.datasets.scenes import graph, render
@@ -50,7 +51,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--workdir", required=True, help="folder of a run on scenes")
     parser.add_argument("--out", required=True, help="PNG to write")
-    parser.add_argument("--count", type=int, default=4, help="pictures to show")
+    parser.add_argument("--count", type=arguments.whole(1), default=4, help="pictures to show")
     parser.add_argument("--seed", type=int, default=0, help="which examples")
     args = parser.parse_args()
 

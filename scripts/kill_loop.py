@@ -23,6 +23,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from checkpoints import checkpoint
+from core import arguments
 from training.run import metrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -185,7 +186,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--kills", type=arguments.whole(0), default=30)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--model", choices=sorted(SIZES), default="vlbert")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/kill_loop"))

@@ -20,6 +20,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import numpy as np
 
 from configs import vilbert_pretrain, vlbert_pretrain
+from core import arguments
 from training import loop
 from training.run import metrics
 
@@ -170,13 +171,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="runs/precision")
     parser.add_argument("--data-dir", default="data")
-    parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--models", type=arguments.some_of(list(MODELS)), default=",".join(MODELS))
+    parser.add_argument("--steps", type=arguments.whole(2), default=600)
     parser.add_argument("--picture", help="default: OUT/precision.png")
     args = parser.parse_args()
-    models, out = args.models.split(","), pathlib.Path(args.out)
-    if unknown := set(models) - set(MODELS):
-        parser.error(f"unknown {sorted(unknown)}; models {list(MODELS)}")
+    models, out = args.models, pathlib.Path(args.out)
     results, curves = {}, {}
     for model in models:
         found = run_all(model, args)

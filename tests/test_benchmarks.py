@@ -129,3 +129,26 @@ def test_padding():
     assert whole[1] == 100 > less[1] > 100 * (1 - whole[0] / 100)
     batches = re.findall(r"(\d+) batches of", printed)
     assert sum(map(int, batches)) == 2 * 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--peer", "--peer needs torch"),
+        ("--batch=0", "--batch: expected a number of at least 1"),
+        ("--regions=30-10", "neither a number nor LOW-HIGH"),
+        ("--buckets=20x", "neither TxR nor TxRxL"),
+        ("--text_batch=4", "vilbert has no stream of plain text"),
+        ("--models=vlbert --mesh=3,1,1", "does not cover"),
+        ("--models=vlbert --accumulate=3", "must be a multiple of"),
+        ("--json=no/such/folder/x.json", "no such folder"),
+    ],
+)
+def test_train_step_checks_its_arguments_before_it_compiles(arguments, told, monkeypatch, capsys):
+    monkeypatch.setattr(train_step.arguments.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(train_step, "measure", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it began"))
+    with pytest.raises(SystemExit) as ended:
+        train_step.main(arguments.split())
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
