@@ -2,12 +2,15 @@
 
 Of a damaged checkpoint nothing more is to be had; the storage may answer the next time. Orbax and
 TensorStore have no types of their own for either: what they raise for which was found by deleting,
-cutting and changing every file of a checkpoint (tests/checkpoints/test_damage.py does it again).
+cutting and changing every file of a checkpoint (tests/checkpoints/test_damage.py and
+scripts/fuzz.py do it again). Beyond what is known by its message, an error of a value that comes up
+within Orbax is one of the file that it was reading: what it is asked for has been compared before.
 """
 
 import contextlib
 import json
 import re
+import traceback
 from collections.abc import Iterator
 
 from core.errors import UserError
@@ -24,6 +27,11 @@ _STORAGE = re.compile(
     r".*(\[OS error|HTTP response code: (4[02][0-9]|5\d\d)|HTTP/\d.*\b(429|5\d\d)\b)",
     re.DOTALL,
 )
+# What a parser raises that meets something else than it wrote.
+_OF_VALUES = (
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError,
+    NotImplementedError, EOFError,
+)  # fmt: skip
 # Packages that gs:// is read with, whose errors have no common base.
 _CLIENTS = ("gcsfs", "aiohttp", "fsspec", "requests", "google")
 
@@ -65,12 +73,23 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _root(error: BaseException) -> BaseException:
     """Of Orbax' error about an array the one of TensorStore, which says more."""
-    return [one for one in _chain(error) if _kind_of(one)][-1]
+    return [error, *(one for one in _chain(error) if _kind_of(one))][-1]
 
 
 def _kind(error: BaseException) -> type[UserError] | None:
     kinds = [kind for one in _chain(error) if (kind := _kind_of(one))]
-    return StorageError if StorageError in kinds else next(iter(kinds), None)
+    if StorageError in kinds:
+        return StorageError
+    if not kinds and isinstance(error, _OF_VALUES) and _within_orbax(error):
+        return DamageError
+    return next(iter(kinds), None)
+
+
+def _within_orbax(error: BaseException) -> bool:
+    """Whether Orbax, or a parser that it called, raised an error, and not JAX with our arrays."""
+    frames = traceback.walk_tb(error.__traceback__)
+    packages = [frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in frames]
+    return "orbax" in packages and packages[-1] not in ("jax", "jaxlib")
 
 
 def _kind_of(error: BaseException) -> type[UserError] | None:

@@ -1,7 +1,6 @@
 """Opens sources of parameters: runs, shared folders, published files, the hub."""
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ import numpy as np
 
 from checkpoints import checkpoint, share
 from checkpoints.state_files import STATE_FILES, SourceError, read_folder, read_state
-from core import remote
+from core import remote, strict_json
 from input_pipeline.texts import vocabulary
 from vl_models import loading
 from vl_models.heads import HeadSpec
@@ -189,11 +188,11 @@ def _roberta_pieces(path: remote.Path) -> list[str]:
       SourceError: it is none.
     """
     try:
-        ids = json.loads(path.read_bytes().decode("utf-8"))
+        ids = strict_json.parse(path.read_bytes())
         pieces = sorted(ids, key=ids.get)
         if [ids[piece] for piece in pieces] != list(range(len(pieces))):
             raise ValueError(f"{len(pieces)} pieces whose ids are not 0 to {len(pieces) - 1}")
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise SourceError(
             "a vocabulary is not understood",
             where=str(path),

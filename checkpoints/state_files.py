@@ -1,10 +1,10 @@
 """Reads published state dicts: one file or several, safetensors or pickled weights."""
 
-import json
 import pathlib
 
 import numpy as np
 
+from core import strict_json
 from core.errors import UserError
 from core.messages import brief, clip
 
@@ -61,8 +61,8 @@ def _parts(index: pathlib.Path) -> list[str]:
         )
 
     try:
-        found = json.loads(index.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = strict_json.parse(index.read_bytes())
+    except (OSError, ValueError) as error:
         raise wrong(f"{type(error).__name__}: {error}") from error
     listed = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(listed, dict) or not listed:

@@ -1,21 +1,24 @@
 """Values and names in messages: of bounded length and cost, and harmless to a terminal."""
 
-import re
 import reprlib
+import unicodedata
 from typing import Any
-
-# What a terminal obeys or hides, and what no encoding takes: control characters but for line ends
-# and tabs, other line ends, marks that are not seen or turn the direction of text around, halves of
-# surrogate pairs.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
-    "\U000e0000-\U000e007f]"
-)
 
 
 def printable(text: str) -> str:
-    """A text in which what a terminal would obey, as an escape sequence in a file's name, shows."""
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+    """A text in which what a terminal would obey or hide shows as its escape sequence.
+
+    That is everything but characters with a picture, spaces, line ends and tabs: control
+    characters, marks that turn the direction of text around or have no width, Unicode's own line
+    ends, halves of surrogate pairs (which no encoding takes), code points without a character.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if _shows(c) else ascii(c)[1:-1] for c in text)
+
+
+def _shows(character: str) -> bool:
+    return character.isprintable() or character in "\n\t" or unicodedata.category(character) == "Zs"
 
 
 class _Brief(reprlib.Repr):

@@ -1,8 +1,6 @@
 """The feature spec that a trained model's checkpoint carries."""
 
-import json
-
-from core import remote
+from core import remote, strict_json
 from core.errors import DataError
 from input_pipeline.regions.spec import FeatureSpec
 
@@ -37,7 +35,7 @@ def saved_spec(path: str) -> tuple[FeatureSpec, str]:
             fix="check --checkpoint",
         )
     try:
-        values = json.loads(file.read_text())["facts"]["feature_spec"]
+        values = strict_json.parse(file.read_bytes())["facts"]["feature_spec"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             "a checkpoint says nothing of the features it was trained on",

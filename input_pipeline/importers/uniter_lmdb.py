@@ -24,11 +24,11 @@ The files do not say how large an image is: `--sizes` names a file that does (se
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 
 import numpy as np
 
+from core import strict_json
 from core.errors import DataError
 from input_pipeline.importers.base import Item
 from input_pipeline.importers.formats import fields, foreign, msgpack_arrays, npz_file
@@ -65,7 +65,7 @@ class Layout(LmdbLayout):
     def listed(self, where: str, raw: bytes) -> list[bytes]:
         """See `LmdbLayout`."""
         try:
-            return [key.encode() for key in json.loads(raw)]
+            return [key.encode() for key in strict_json.parse(raw)]
         except (ValueError, TypeError, AttributeError) as error:
             raise DataError(
                 "the list of keys cannot be read",

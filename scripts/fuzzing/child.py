@@ -12,6 +12,7 @@ import pathlib
 import resource
 import sys
 import traceback
+from unicodedata import category
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
@@ -27,11 +28,16 @@ def outcome(target: targets.Target, folder: pathlib.Path, number: int) -> dict:
         return dict(kind="read", values=target.read(folder, number))
     except UserError as error:
         text = "\n".join([str(error), *getattr(error, "__notes__", ())])
-        readable = len(text) < LONGEST and all(c.isprintable() or c in "\n\t" for c in text)
+        readable = len(text) < LONGEST and all(map(_shows, text))
         return dict(kind="refused" if readable else "unreadable message", text=text[:2000])
     except BaseException as error:
         text = "".join(traceback.format_exception(error, limit=-6, chain=False))
         return dict(kind="traceback", text=text[-3000:])
+
+
+def _shows(character: str) -> bool:
+    """Whether a terminal shows a character, and does not obey or hide it."""
+    return character in "\n\t" or character.isprintable() or category(character) == "Zs"
 
 
 def main(name: str, sound: str) -> None:

@@ -3,22 +3,20 @@
 import contextlib
 import functools
 import gzip
-import json
 import os
 import pathlib
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
-from core import remote
+from core import remote, strict_json
 from core.errors import DataError
-from core.messages import brief, clip
+from core.messages import brief
 
 MAX_LINE = 2**26  # bytes; the longest real lines have some thousands
 # What a .gz file may unpack to where it is read whole: so many bytes, or so many times its own.
 MAX_UNPACKED, MAX_RATIO = 2**28, 100
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+LARGEST = 2**63  # numbers are smaller: ids, and pixels
 _KINDS = {
     str: "a string",
     int: "a whole number",
@@ -98,23 +96,20 @@ def decode(raw: bytes, where: str) -> str:
         ) from error
 
 
-def _parse(text: str, where: str) -> Any:
+def parse(text: str, where: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+      DataError: it is no JSON (`strict_json.parse`).
+    """
     try:
-        value = json.loads(text)
-        if _SURROGATE.search(text):  # a pair of them is one character, half a pair is none
-            json.dumps(value, ensure_ascii=False).encode()
-        return value
-    except (ValueError, RecursionError, MemoryError) as error:
-        found = clip(str(error), 300) or type(error).__name__
-        if isinstance(error, json.JSONDecodeError):
-            found = f"{error.msg} at line {error.lineno} column {error.colno}: " + repr(
-                text[max(0, error.pos - 20) : error.pos + 40]
-            )
+        return strict_json.parse(text)
+    except strict_json.JSONError as error:
         raise DataError(
             "malformed JSON",
             where=where,
             expected="JSON",
-            found=found,
+            found=error,
             fix="download the file again, or correct it",
         ) from error
 
@@ -139,7 +134,7 @@ def read_json(path: str | os.PathLike) -> Any:
                 found="more",
                 fix="unpack it (gunzip) if it is what it should be",
             )
-    return _parse(decode(raw, str(path)), str(path))
+    return parse(decode(raw, str(path)), str(path))
 
 
 def blank(raw: bytes) -> bool:
@@ -185,7 +180,7 @@ def json_lines(path: str | os.PathLike) -> Iterator[tuple[int, dict]]:
       DataError: not readable, not UTF-8, malformed JSON, a line that is no object.
     """
     for number, text in lines(path):
-        yield number, check(_parse(text, f"{path}:{number}"), dict, f"{path}:{number}")
+        yield number, check(parse(text, f"{path}:{number}"), dict, f"{path}:{number}")
 
 
 def tsv(path: str | os.PathLike, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -233,6 +228,14 @@ def check(value: Any, kind: type, where: str, name: str = "") -> Any:
             where=where,
             expected=_KINDS[kind],
             found=f"{type(value).__name__} {brief(value, 60)}",
+            fix="check that this is the official file, or correct it",
+        )
+    if isinstance(value, int | float) and not -LARGEST < value < LARGEST:  # nor NaN
+        raise DataError(
+            f"a number is out of range: {name!r}" if name else "a number is out of range",
+            where=where,
+            expected="a finite number of at most 63 bits",
+            found=brief(value, 60),
             fix="check that this is the official file, or correct it",
         )
     return value

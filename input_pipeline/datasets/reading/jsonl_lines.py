@@ -1,11 +1,11 @@
 """Lines of one's own JSONL files, with their images and places, and the labels they have."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 
 from core.errors import DataError
 from input_pipeline.datasets.reading import text_corpus
+from input_pipeline.datasets.reading.files import parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,16 +45,7 @@ def lines(files: Sequence[str], keys, split: str) -> Iterator[Line]:
 
 
 def _object(raw: str, where: str) -> dict:
-    try:
-        item = json.loads(raw)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            "malformed JSON",
-            where=where,
-            expected="one JSON object a line",
-            found=f"{error.msg} at column {error.colno}: {raw[:60]!r}",
-            fix="correct the line",
-        ) from error
+    item = parse(raw, where)
     if not isinstance(item, dict):
         raise DataError(
             "a line is no object",
