@@ -32,12 +32,12 @@ def read(path: str | os.PathLike[str]) -> Iterator[Prediction]:
             f"no file of predictions: {path}\n  fix: python main.py --mode=predict writes "
             "WORKDIR/predictions/<split>.jsonl"
         )
-    with remote.local(path).open(encoding="utf-8") as file:
+    with remote.local(path).open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                prediction = json.loads(line)
+                prediction = json.loads(line.decode("utf-8"))
                 prediction["id"]
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
                 raise DataError(
                     f"{path}:{number} is no prediction: expected an object with an id, found "
                     f"{line[:60]!r}"

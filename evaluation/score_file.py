@@ -67,5 +67,5 @@ def _read(path: pathlib.Path) -> Any:
         return None
     try:
         return json.loads(path.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}

@@ -20,6 +20,8 @@ import numpy as np
 
 from scripts.fuzzing.annotations import DATASETS
 from scripts.fuzzing.layouts import LAYOUTS, F, image
+from scripts.fuzzing.lists import LISTS
+from scripts.fuzzing.variants import VARIANTS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 Values = dict[str, str]  # {name: digest}
@@ -99,15 +101,25 @@ def _call(write: Callable) -> tuple:
         return write(pathlib.Path(folder))
 
 
-def _dataset(name: str) -> Target:
+def _dataset(name: str, write: Callable[[pathlib.Path], object]) -> Target:
     def read(folder: pathlib.Path, number: int) -> Values:
         del number
         module = importlib.import_module(f"input_pipeline.datasets.{name}")
-        split, options = _call(DATASETS[name])
+        split, options = _call(write)
         found = module.records(str(folder), split, **options)
         return {f"{i}": digest(record) for i, record in enumerate(found)}
 
-    return Target(DATASETS[name], read)
+    return Target(write, read)
+
+
+def _list(name: str) -> Target:
+    write, read = LISTS[name]
+
+    def values(folder: pathlib.Path, number: int) -> Values:
+        del number
+        return {f"{i}": digest(value) for i, value in enumerate(read(folder))}
+
+    return Target(write, values)
 
 
 def _jsonl(kind: str, rows: list[dict]) -> Target:
@@ -129,11 +141,11 @@ def _jsonl(kind: str, rows: list[dict]) -> Target:
     return Target(write, read)
 
 
-def _write_store(folder: pathlib.Path) -> None:
+def _write_store(folder: pathlib.Path, dtype: str = "float32") -> None:
     from input_pipeline.regions import FeatureSpec, RegionWriter
 
     spec = FeatureSpec(feature_dim=F, num_classes=5, background_class=0, detector="made",
-                       dtype="float32", top_k=2, max_regions=10, global_feature="mean")  # fmt: skip
+                       dtype=dtype, top_k=2, max_regions=10, global_feature="mean")  # fmt: skip
     with RegionWriter(folder / "store", spec) as writer:
         for i in range(4):
             made = image(i)
@@ -274,7 +286,9 @@ _HEAVY = dict(megabytes=3000, seconds=120.0, prepare=_jax)
 
 TARGETS: Mapping[str, Target] = (
     {f"layout {name}": _layout(name) for name in LAYOUTS}
-    | {f"data set {name}": _dataset(name) for name in DATASETS}
+    | {f"data set {name}": _dataset(name, write) for name, write in DATASETS.items()}
+    | {f"data set {name}": _dataset(module, write) for name, (module, write) in VARIANTS.items()}
+    | {f"list {name}": _list(name) for name in LISTS}
     | {
         "JSONL captions": _jsonl(
             "captions", [dict(image_id=f"i{i}", text=f"a dog {i}") for i in range(3)]
@@ -284,6 +298,9 @@ TARGETS: Mapping[str, Target] = (
             [dict(image_id="i", text=f"what {i}?", answers=["a dog"]) for i in range(3)],
         ),
         "region store": Target(_write_store, _read_store, guarded=True),
+        "region store int8": Target(
+            functools.partial(_write_store, dtype="int8"), _read_store, guarded=True
+        ),
         "text table": Target(_write_table, _read_table, guarded=True),
         "vocabulary": Target(lambda folder: _vocabulary(folder / "vocab.txt"), _read_vocabulary),
         "run": Target(_write_run, _read_run, guarded=True, **_HEAVY),

@@ -135,7 +135,7 @@ BAD = {
     "empty choice": ("choices", {"choices": ["x", " "], "label": 0}, r"not empty"),
     "xywh": ("ground", {"box": [30, 40, 10, 10]}, r"a box is none.*x1 < x2.*add the first two"),
     "three": ("ground", {"box": [1, 2, 3]}, r"a box is none"),
-    "nan": ("ground", {"box": [1, 2, float("nan"), 9]}, r"a box is none"),
+    "nan": ("ground", {"box": [1, 2, float("nan"), 9]}, r"NaN is no number"),
     "candidates": ("ground", {"box": BOX, "candidates": "all"}, r"'candidates' is no list"),
     "candidate": ("ground", {"box": BOX, "candidates": [[1, 2]]}, r"a box is none"),
     "answer": ("questions", {"answers": [3]}, r"no list of texts.*json_keys\.answers"),
