@@ -36,7 +36,7 @@ SPLITS = (
 )
 MINIVAL = 3000
 ANSWERS_AS_WRITTEN = True  # its evaluation compares to the letter
-QUESTION_ID = re.compile(r"\d+", re.ASCII)
+QUESTION_ID = re.compile(r"\d{1,30}", re.ASCII)
 
 
 def files(folder: str, split: str) -> list[str]:

@@ -26,7 +26,7 @@ SPLITS = ("train", "dev", "test")
 LABELS = ("contradiction", "neutral", "entailment")
 NO_MAJORITY = "-"
 IMAGE_KEYS = ("Flikr30kID", "Flickr30K_ID")
-IMAGE = re.compile(r"(\d+)(\.jpg)?", re.ASCII)
+IMAGE = re.compile(r"(\d{1,30})(\.jpg)?", re.ASCII)
 
 
 def files(folder: str, split: str) -> list[str]:

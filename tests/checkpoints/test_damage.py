@@ -1,6 +1,7 @@
 """Damage of every file of a checkpoint, failing storage, and bugs are told apart."""
 
 import pathlib
+import re
 import shutil
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from checkpoints import checkpoint
 from checkpoints.damage import DamageError, StorageError
 from training.run import run_checkpoints
 from training.state import TrainState
@@ -76,6 +78,23 @@ def test_harm_to_any_file_is_damage_or_does_none(saved, tmp_path, harm):
         assert (step == 1) == aside
         noticed += aside
     assert noticed >= 6  # meta, and of both items the tree, the manifest and the values
+
+
+@pytest.mark.parametrize(
+    ("file", "sound", "harmed"),
+    [
+        ("params/_METADATA", rb'"key_type": \d+', b'"key_type": 0'),
+        ("params/_METADATA", rb'"key_metadata": \[', b'"key_metadata": [[]'),
+        ("_CHECKPOINT_METADATA", rb'"init_timestamp_nsecs": \d+', b'"init_timestamp_nsecs": 1.5'),
+    ],
+)
+def test_metadata_of_other_kinds_is_damage(copied, file, sound, harmed):
+    path = copied[0] / "checkpoints" / "2" / file
+    found, count = re.subn(sound, harmed, path.read_bytes())
+    assert count
+    path.write_bytes(found)
+    with pytest.raises(checkpoint.CheckpointError, match=r"(?s)damaged.*found: \w+Error.*fix: "):
+        checkpoint.load_params(str(copied[0]))
 
 
 @pytest.mark.parametrize(

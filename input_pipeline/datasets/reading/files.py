@@ -16,6 +16,7 @@ from core.messages import brief
 MAX_LINE = 2**26  # bytes; the longest real lines have some thousands
 # What a .gz file may unpack to where it is read whole: so many bytes, or so many times its own.
 MAX_UNPACKED, MAX_RATIO = 2**28, 100
+MAX_DIGITS = 30  # of a number in a name
 LARGEST = 2**63  # numbers are smaller: ids, and pixels
 _KINDS = {
     str: "a string",
@@ -301,14 +302,14 @@ def number(text: str, where: str, name: str) -> str:
     """Decimal digits without leading zeros: COCO writes 139 as 000000000139 in file names.
 
     Raises:
-      DataError: something else than digits.
+      DataError: something else than digits, or more of them than an id has.
     """
-    if not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
         raise DataError(
             f"the value of {name!r} is no number",
             where=where,
-            expected="digits",
-            found=repr(text)[:60],
+            expected=f"digits, {MAX_DIGITS} at most",
+            found=brief(text, 60),
             fix="check that this is the official file, or correct it",
         )
     return text.lstrip("0") or "0"

@@ -243,7 +243,7 @@ def test_choices_become_texts_of_one_example(tmp_path):
     tree = own(tmp_path, "choices", rows, stream={"max_text": 16, "max_length": 22})
     block = ConfigDict(
         dict(pairs="texts", choices=3, loss="softmax", head="choice", classifier="1fc",
-             head_init="random", segment_b="as_loaded")
+             head_init="random", segment_b="as_loaded", cut_first="choice")
     )  # fmt: skip
     batch, stream = batches(tree, choice.Choice.assembler(block))
     assert stream.num_examples == 8
