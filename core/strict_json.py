@@ -12,6 +12,12 @@ from typing import Any, NoReturn
 from core.messages import brief, clip
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+# Strings, and what is in none of them: NaN and infinity.
+_CONSTANTS = re.compile(r'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)')
+
+
+class _ConstantError(Exception):
+    """NaN or infinity, where a value is."""
 
 
 class JSONError(ValueError):
@@ -34,12 +40,11 @@ def parse(text: str | bytes) -> Any:
         value = json.loads(text, parse_constant=_refuse)
         if _SURROGATE.search(text):  # a pair of them is one character, half a pair is none
             json.dumps(value, ensure_ascii=False).encode()
-    except JSONError:
-        raise
+    except _ConstantError as error:
+        position = next(m.start(1) for m in _CONSTANTS.finditer(text) if m[1])
+        raise JSONError(f"{error} is no number of JSON, {_at(text, position)}") from error
     except json.JSONDecodeError as error:
-        near = text[max(0, error.pos - 20) : error.pos + 40]
-        at = f"{error.msg} at line {error.lineno} column {error.colno}"
-        raise JSONError(f"{at}: {near!r}") from error
+        raise JSONError(f"{error.msg} {_at(text, error.pos)}") from error
     except UnicodeDecodeError as error:
         near = error.object[max(0, error.start - 20) : error.start + 20]
         raise JSONError(f"no UTF-8 at byte {error.start}: {near!r}") from error
@@ -56,4 +61,11 @@ def parse(text: str | bytes) -> Any:
 
 
 def _refuse(name: str) -> NoReturn:
-    raise JSONError(f"{name} is no number of JSON")
+    raise _ConstantError(name)
+
+
+def _at(text: str, position: int) -> str:
+    """A place in a text, and what is there."""
+    line = text.count("\n", 0, position) + 1
+    column = position - text.rfind("\n", 0, position)
+    return f"at line {line} column {column}: {text[max(0, position - 20) : position + 40]!r}"

@@ -50,7 +50,10 @@ def files(folder: str, split: str) -> list[str]:
             return [str(path) for path in sorted(texts, key=lambda path: int(path.stem))]
         return [official_files.locate(str(sentences), "<image>.txt")]  # says what is missing
     images = official_files.locate(folder, f"{split.removeprefix('entities_')}.txt")
-    names = [text.strip() for _, text in official_files.lines(images)]
+    unique = official_files.Unique("image")
+    names = [
+        unique.add(text.strip(), f"{images}:{line}") for line, text in official_files.lines(images)
+    ]
     return [images, *(official_files.locate(sentences, f"{name}.txt") for name in names)]
 
 

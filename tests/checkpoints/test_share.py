@@ -74,6 +74,16 @@ def test_no_damage_passes_in_silence(folder, tmp_path):
     share.read(copy)
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "../passwd", "", "."])
+def test_digests_of_files_that_cannot_be_there_are_damage(folder, tmp_path, name):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    with (copy / share.SUMS).open("a") as file:
+        file.write(f"{'0' * 64}  {name}\n")
+    with pytest.raises(DataError, match=r"(?s)damaged.*digests of the files of such a folder"):
+        share.read(copy)
+
+
 def test_a_folder_of_an_earlier_version_opens_and_says_so(folder, tmp_path, capsys):
     old = tmp_path / "old"
     shutil.copytree(folder, old)

@@ -79,6 +79,9 @@ def test_entities(tmp_path):
     (tmp_path / "test.txt").write_text("10\n11\n")
     with pytest.raises(DataError, match=r"(?s)missing.*11\.txt"):
         read(tmp_path, "entities_test")
+    (tmp_path / "test.txt").write_text("10\n10\n")
+    with pytest.raises(DataError, match=r"(?s)same image occurs twice.*test\.txt:2"):
+        read(tmp_path, "entities_test")
     (folder / "9.txt").write_text("It rains\n[/EN#0/notvisual] It\n")
     with pytest.raises(DataError, match=r"(?s)phrase is malformed.*9\.txt:2.*notvisual\]"):
         read(tmp_path, "entities")

@@ -218,7 +218,7 @@ def test_bad_refs(tmp_path, name):
         (
             f"proposal/{refcoco.DETECTIONS}",
             b'[{"image_id": 5, "box": [1, 2, 3, NaN]}]',
-            "box is malformed.*detection 0",
+            "NaN is no number.*box.*NaN",
         ),
         (f"proposal/{refcoco.DETECTIONS}", b'[{"image_id": 5}]', "'box' is missing.*detection 0"),
     ],
