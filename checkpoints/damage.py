@@ -59,8 +59,8 @@ def told() -> Iterator[None]:
 
 
 def is_known(error: BaseException) -> bool:
-    """Whether `told` knows an error."""
-    return _kind(error) is not None
+    """Whether an error says by its type or message that it is one of those."""
+    return any(_kind_of(one) for one in _chain(error))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

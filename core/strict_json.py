@@ -34,9 +34,9 @@ def parse(text: str | bytes) -> Any:
       JSONError: no JSON, no UTF-8, NaN or infinity, half a character, a number of more than 4,300
         digits, nested more deeply than Python reads.
     """
+    if isinstance(text, bytes):
+        text = _decoded(text)
     try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8-sig")
         value = json.loads(text, parse_constant=_refuse)
         if _SURROGATE.search(text):  # a pair of them is one character, half a pair is none
             json.dumps(value, ensure_ascii=False).encode()
@@ -45,9 +45,6 @@ def parse(text: str | bytes) -> Any:
         raise JSONError(f"{error} is no number of JSON, {_at(text, position)}") from error
     except json.JSONDecodeError as error:
         raise JSONError(f"{error.msg} {_at(text, error.pos)}") from error
-    except UnicodeDecodeError as error:
-        near = error.object[max(0, error.start - 20) : error.start + 20]
-        raise JSONError(f"no UTF-8 at byte {error.start}: {near!r}") from error
     except UnicodeEncodeError as error:
         near = error.object[max(0, error.start - 20) : error.start + 20]
         raise JSONError(f"half of a surrogate pair is no character: {brief(near)}") from error
@@ -58,6 +55,14 @@ def parse(text: str | bytes) -> Any:
     except ValueError as error:
         raise JSONError(clip(str(error), 300)) from error
     return value
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        near = data[max(0, error.start - 20) : error.start + 20]
+        raise JSONError(f"no UTF-8 at byte {error.start}: {near!r}") from error
 
 
 def _refuse(name: str) -> NoReturn:
