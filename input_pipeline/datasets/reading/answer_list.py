@@ -16,6 +16,7 @@ from input_pipeline.datasets.records import Question
 from input_pipeline.texts.tables import TextTable
 
 _VERSION = 2  # of how a list is made of questions
+_CHUNK = 2**20  # questions looked at together
 _LOOKED_AT = 1000  # records among which examples are looked for
 _FEW = 0.5  # share of questions with a listed answer below which something is probably wrong
 
@@ -93,10 +94,12 @@ class Targets:
         """
         if not len(rows):
             return
-        values = table.values_of(rows)
-        known = values["answer_ids"][:, 0] >= 0  # -1: the question comes without an answer
-        asked, given = len(rows), int(known.sum())
-        found = int((values["answer_scores"] > 0).any(1).sum())
+        asked, given, found = len(rows), 0, 0
+        for start in range(0, asked, _CHUNK):
+            values = table.values_of(rows[start : start + _CHUNK])
+            # -1: the question comes without an answer
+            given += int(np.count_nonzero(values["answer_ids"][:, 0] >= 0))
+            found += int(np.count_nonzero((values["answer_scores"] > 0).any(1)))
         where = f"{table.origin}, split {split!r}"
         if not given and split == self.train:
             raise DataError(
