@@ -172,6 +172,8 @@ class _Setup:
             other_image=other_image,
             catalog=self._catalog,
             image_margin=self._model.trunk.image_margin,
+            # Regions share the position after the text, [END] has the next.
+            longest_text=self._config.model.positions - 2,
         )
         return EvaluationStream(
             stream, self._catalog.block(name), data.prepared, data.split_name(split), lookup

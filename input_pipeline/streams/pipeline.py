@@ -38,6 +38,7 @@ def _stream(
     training: bool,
     vocab_size: int | None,
     image_margin: int,
+    longest_text: int = 0,
     overfit: int = 0,
     other_image: bool = False,
 ) -> Stream:
@@ -52,7 +53,9 @@ def _stream(
     source = data.captions(split) if images else data.corpus()
     source.table.check_vocabulary(vocab_size or data.special.vocab_size)
     weights = tuple(block.weights if images else block.corpus_weights)
-    settings = DrawSettings(config.seed, batch_size, training, weights, overfit, image_margin)
+    settings = DrawSettings(
+        config.seed, batch_size, training, weights, overfit, image_margin, longest_text
+    )
     return Stream(
         name,
         source,
@@ -122,6 +125,7 @@ def build_evaluation(
     catalog: DataCatalog | None = None,
     vocab_size: int | None = None,
     image_margin: int = 0,
+    longest_text: int = 0,
 ) -> Stream:
     """A stream that brings every example of a split once, in order.
 
@@ -134,7 +138,7 @@ def build_evaluation(
       other_image: bring another example's image as m = 1, for the visual gain.
       catalog: of the config, where there is one already.
       vocab_size: V of the model, where it is not the vocabulary file's.
-      image_margin: of the model, see `DrawSettings`.
+      image_margin, longest_text: of the model, see `DrawSettings`.
 
     Raises:
       DataError: whatever is wrong with config or data.
@@ -157,6 +161,7 @@ def build_evaluation(
         other_image=other_image,
         vocab_size=vocab_size,
         image_margin=image_margin,
+        longest_text=longest_text,
     )
 
 

@@ -28,6 +28,7 @@ class DrawSettings:
         batch padded with rows of weight 0.
       weights: shares of the table's sources in training; empty: by size.
       overfit: > 0: train on the first so many examples only.
+      longest_text: word pieces that the model has positions for, 0: any number.
       image_margin: pixels by which the box of the whole image ends before the image does.
     """
 
@@ -37,6 +38,7 @@ class DrawSettings:
     weights: tuple[float, ...] = ()
     overfit: int = 0
     image_margin: int = 0
+    longest_text: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

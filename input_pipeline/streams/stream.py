@@ -7,6 +7,7 @@ import numpy as np
 import xxhash
 from ml_collections import ConfigDict
 
+from core.console import warn
 from core.errors import DataError
 from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.regions.store import RegionStore, check_order
@@ -22,7 +23,6 @@ from input_pipeline.streams.plan import (
 )
 from input_pipeline.streams.reading import Assemble, Batch, BoxTransform, RegionReader, TextReader
 from input_pipeline.streams.source import Source
-from input_pipeline.texts.tables import TextTable
 from input_pipeline.texts.tokenizer import Tokenizer
 
 CHUNK = 4096  # examples whose texts are looked through at a time
@@ -94,7 +94,7 @@ class Stream:
         rows = source.rows[: settings.overfit or None]
         self._check(rows, other_image)
         if not settings.training:
-            options = _with_whole_texts(options, assemble, source.table, rows)
+            options = self._with_whole_texts(assemble, rows)
             self._options = options
         self._companions = CompanionPicker(name, source, rows, options, settings, other_image)
         self._texts = TextReader(source.table, assemble, self.special, options.max_text)
@@ -146,6 +146,32 @@ class Stream:
             limits.check_without_images(where, self._options, other_image)
         else:
             check_order(self._options.order, self.store.spec, f"config.streams.{self.name}")
+
+    def _with_whole_texts(self, assemble: Assemble, rows: np.ndarray) -> ConfigDict:
+        """The options, with room for the texts of a split that an assembler wants whole.
+
+        Args:
+          assemble: may have a method `width(table, rows, max_text)`: T that the split needs.
+          rows: int64 [n] examples in the table.
+        """
+        options, width = self._options, getattr(assemble, "width", None)
+        if width is None:
+            return options
+        needed, limit = (
+            width(self.source.table, rows, options.max_text),
+            self._settings.longest_text,
+        )
+        if limit and needed > limit:
+            warn(
+                f"data: {self._where}: texts of up to {needed} pieces, which are not to be cut, "
+                f"are cut to {limit}: config.model.positions has no more"
+            )
+            needed = max(limit, options.max_text)
+        more = needed - options.max_text
+        if more > 0:
+            options = options.copy_and_resolve_references()
+            options.update(max_text=options.max_text + more, max_length=options.max_length + more)
+        return options
 
     def _check_named(self, rows: np.ndarray) -> None:
         """Raises ConfigError where an example names more regions than its row has room for.
@@ -244,22 +270,3 @@ class Stream:
         batch.update(self._regions.read(draw.rows, images, keep, width, batch))
         grounding.ground(batch, self._options.iou, lambda i: self.text_id(draw.rows[i]))
         self._boxes.apply(batch, draw.counters)
-
-
-def _with_whole_texts(
-    options: ConfigDict, assemble: Assemble, table: TextTable, rows: np.ndarray
-) -> ConfigDict:
-    """Options with room for the texts of a split that an assembler wants whole.
-
-    Args:
-      options: of the stream.
-      assemble: may have a method `width(table, rows, max_text)`: T that the split needs.
-      table: the split's.
-      rows: int64 [n] examples in the table.
-    """
-    width = getattr(assemble, "width", None)
-    more = width(table, rows, options.max_text) - options.max_text if width else 0
-    if more > 0:
-        options = options.copy_and_resolve_references()
-        options.update(max_text=options.max_text + more, max_length=options.max_length + more)
-    return options

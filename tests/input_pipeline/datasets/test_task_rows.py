@@ -215,8 +215,8 @@ def test_batches_of_questions_with_choices(tmp_path):
     assert stream.num_examples == 2
 
 
-@pytest.mark.parametrize("answer", [2, -1])
-def test_a_split_without_labels_is_not_cut(tmp_path, answer):
+@pytest.mark.parametrize(("answer", "longest"), [(2, 0), (-1, 0), (-1, 9)])
+def test_a_split_without_labels_is_not_cut(tmp_path, capsys, answer, longest):
     write_images(tmp_path / "store", SPEC, ("still", image(3, 2, SPEC)))
     words, record = tmp_path / "vocab.txt", multiple_choice(answer)
     texts = list(record.rows(RowOptions(kind="rationales")))
@@ -236,7 +236,7 @@ def test_a_split_without_labels_is_not_cut(tmp_path, answer):
         ConfigDict(options),
         choice.Texts(4, "question"),
         tokenizer,
-        DrawSettings(seed=0, batch_size=4, training=False),
+        DrawSettings(seed=0, batch_size=4, training=False, longest_text=longest),
     )
     batch = stream.batch(0)
     length = batch["text_mask"].sum(-1)
@@ -245,6 +245,10 @@ def test_a_split_without_labels_is_not_cut(tmp_path, answer):
     if answer >= 0:
         assert whole.min() > 7
         assert length[0].tolist() == [7] * 4
+    elif longest:  # of what the model has positions for, as much as there are
+        assert batch["text_ids"].shape == (4, 4, 9)
+        told = capsys.readouterr()
+        assert "are cut to 9: config.model.positions" in told.out + told.err
     else:
         assert length.tolist() == whole.tolist()
         assert batch["text_ids"].shape[-1] == whole.max() > 7
