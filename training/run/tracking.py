@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,8 @@ from core.errors import ConfigError
 
 def require(project: str) -> None:
     """Raises ConfigError where a project is named and wandb is not installed."""
-    if project and importlib.util.find_spec("wandb") is None:
+    absent = sys.modules.get("wandb") is None and importlib.util.find_spec("wandb") is None
+    if project and absent:
         raise ConfigError(
             f"config.wandb={project!r} needs the wandb package, which is not installed\n"
             "  fix: pip install wandb, or --config.wandb= to go without"
