@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from checkpoints import checkpoint, share
-from checkpoints.state_files import STATE_FILES, SourceError, read_folder, read_state
+from checkpoints.state_files import PICKLED, STATE_FILES, SourceError, read_folder, read_state
 from core import remote, strict_json
 from input_pipeline.texts import vocabulary
 from vl_models import loading
@@ -225,7 +225,8 @@ def _download(name: str) -> pathlib.Path:
     Raises:
       SourceError: no such path and no name either, or the hub cannot be reached.
     """
-    if remote.is_remote(name) or not _HUB.fullmatch(str(name)):
+    file = pathlib.PurePath(name).suffix in (".safetensors", *PICKLED)
+    if file or remote.is_remote(name) or not _HUB.fullmatch(str(name)):
         raise SourceError(f"{name}: no such file or folder")
     try:
         from huggingface_hub import snapshot_download

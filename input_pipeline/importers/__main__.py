@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from core import arguments
 from core.console import command, say, warn
 from input_pipeline.datasets.reading import coverage
 from input_pipeline.importers import known, load, run
@@ -50,8 +51,12 @@ def parser_of(layout: str) -> argparse.ArgumentParser:
         "--out": dict(required=True, help="folder of the new region store"),
         "--detector": dict(default="", help="name kept in the feature spec"),
         "--dtype": dict(default="bfloat16", choices=list(DTYPES), help="of the features on disk"),
-        "--top_k": dict(type=int, default=16, help="class probabilities kept per region"),
-        "--max_regions": dict(type=int, default=100, help="most boxes an image may have"),
+        "--top_k": dict(
+            type=arguments.whole(0), default=16, help="class probabilities kept per region"
+        ),
+        "--max_regions": dict(
+            type=arguments.whole(1), default=100, help="most boxes an image may have"
+        ),
         "--global_feature": dict(
             default="",
             choices=("", *GLOBAL_FEATURES),
@@ -76,8 +81,10 @@ def parser_of(layout: str) -> argparse.ArgumentParser:
             choices=IDS,
             help="number: the last number in an id, without leading zeros, as in COCO annotations",
         ),
-        "--workers": dict(type=int, default=os.cpu_count() or 1, help="processes"),
-        "--part_size": dict(type=int, default=0, help="bytes of input per part, 0 chooses"),
+        "--workers": dict(type=arguments.whole(1), default=os.cpu_count() or 1, help="processes"),
+        "--part_size": dict(
+            type=arguments.whole(0), default=0, help="bytes of input per part, 0 chooses"
+        ),
         "--on_bad": dict(
             default="error",
             choices=ON_BAD,

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from core import arguments
 from core.errors import DataError
 from core.messages import brief
 from input_pipeline.importers.base import Item, Part
@@ -96,8 +97,12 @@ class Layout:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Options of this layout."""
-        parser.add_argument("--feature_dim", type=int, default=2048, help="numbers per region")
-        parser.add_argument("--num_classes", type=int, default=1601, help="columns of cls_prob")
+        parser.add_argument(
+            "--feature_dim", type=arguments.whole(1), default=2048, help="numbers per region"
+        )
+        parser.add_argument(
+            "--num_classes", type=arguments.whole(0), default=1601, help="columns of cls_prob"
+        )
         parser.add_argument(
             "--float_dtype", default="float32", choices=list(FLOATS), help="of the base64 arrays"
         )

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from core import npy
+from core import arguments, npy
 from core.errors import DataError
 from core.reading import reading
 from input_pipeline.importers.base import Item, Part
@@ -168,7 +168,10 @@ class Layout:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Options of this layout."""
         parser.add_argument(
-            "--background_class", type=int, default=0, help="column of cls_prob, -1: there is none"
+            "--background_class",
+            type=arguments.whole(-1),
+            default=0,
+            help="column of cls_prob, -1: there is none",
         )
 
     def parts(self, size: int) -> list[Part]:

@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from core import arguments
 from core.errors import DataError
 from input_pipeline.importers.base import Item, Part
 from input_pipeline.importers.formats import fields, inputs
@@ -56,7 +57,10 @@ class Layout:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """See `base.Layout`."""
         parser.add_argument(
-            "--feature_dim", type=int, default=2048, help="F, without the six columns of the place"
+            "--feature_dim",
+            type=arguments.whole(1),
+            default=2048,
+            help="F, without the six columns of the place",
         )
         image_sizes.add_argument(parser)
 

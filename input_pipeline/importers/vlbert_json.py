@@ -22,6 +22,7 @@ import argparse
 import os
 from collections.abc import Iterator, Sequence
 
+from core import arguments
 from core.errors import DataError
 from input_pipeline.importers.base import Item, Part
 from input_pipeline.importers.formats import fields, inputs
@@ -58,8 +59,12 @@ class Layout:
         parser.add_argument(
             "--id_from", default="name", choices=ID_FROM, help="file name, or the key image_id"
         )
-        parser.add_argument("--feature_dim", type=int, default=2048, help="F of the features")
-        parser.add_argument("--num_classes", type=int, default=1601, help="C, with background")
+        parser.add_argument(
+            "--feature_dim", type=arguments.whole(1), default=2048, help="F of the features"
+        )
+        parser.add_argument(
+            "--num_classes", type=arguments.whole(0), default=1601, help="C, with background"
+        )
 
     def parts(self, size: int) -> list[Part]:
         """See `base.Layout`."""

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from core import arguments
 from core.console import command, say
 from core.errors import DataError
 from core.progress import Progress, alone
@@ -161,7 +162,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("store", help="folder(s), comma-separated")
     parser.add_argument("out", help="folder of the new store; must not exist")
     parser.add_argument("--dtype", choices=sorted(DTYPES), help="of the features; default: as is")
-    parser.add_argument("--top_k", type=int, help="class probabilities per region; default: as is")
+    parser.add_argument(
+        "--top_k", type=arguments.whole(0), help="class probabilities per region; default: as is"
+    )
     args = parser.parse_args(argv)
     error = convert(args.store, args.out, dtype=args.dtype, top_k=args.top_k)
     old, new = RegionStore.open(args.store), RegionStore.open(args.out)

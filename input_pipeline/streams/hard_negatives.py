@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 import xxhash
 
-from core import remote
+from core import arguments, remote
 from core.console import command, say
 from core.errors import DataError
 from core.progress import Progress, atomic_file
@@ -219,7 +219,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--key", default="image_id", help="of the image's id in a JSONL file")
     parser.add_argument("--manual_dir", default="", help="official files of DATASET:SPLIT")
     parser.add_argument("--on_missing", choices=("error", "skip"), default="error")
-    parser.add_argument("--neighbours", type=int, default=NEIGHBOURS, help="of each image")
+    parser.add_argument(
+        "--neighbours", type=arguments.whole(1), default=NEIGHBOURS, help="of each image"
+    )
     args = parser.parse_args(argv)
     if remote.path(args.out).exists():
         raise DataError(

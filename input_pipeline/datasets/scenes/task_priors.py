@@ -18,6 +18,7 @@ import itertools
 import sys
 from collections.abc import Iterable, Sequence
 
+from core import arguments
 from core.console import command, say
 from input_pipeline.datasets.records import MultipleChoice, Token
 from input_pipeline.datasets.scenes import (
@@ -157,11 +158,11 @@ def sample(
 def main(argv: Sequence[str]) -> None:
     """Draws scenes, measures, prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=4000)
-    parser.add_argument("--validation", type=int, default=4000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--min-objects", type=int, default=2)
-    parser.add_argument("--max-objects", type=int, default=4)
+    parser.add_argument("--images", type=arguments.whole(1), default=4000)
+    parser.add_argument("--validation", type=arguments.whole(1), default=4000)
+    parser.add_argument("--seed", type=arguments.whole(0), default=0)
+    parser.add_argument("--min-objects", type=arguments.whole(2), default=2)
+    parser.add_argument("--max-objects", type=arguments.whole(2), default=4)
     args = parser.parse_args(argv)
     train, validation = (
         sample(args.seed, split, images, args.min_objects, args.max_objects)
