@@ -1,5 +1,6 @@
 """Every field of every config: a wrong value is refused by name, before any data is opened."""
 
+import functools
 import importlib
 import math
 import re
@@ -110,3 +111,18 @@ def value_at(config, path):
 def test_every_field_has_a_check(name, arg):
     config = importlib.import_module(f"configs.{name}").get_config(arg)
     assert set(LEAVES[name, arg]) <= set(config_checks.checks_of(config))
+
+
+def test_a_field_that_is_not_there_is_named_or_has_a_default():
+    named, paths = 0, LEAVES[CASES[0]]
+    for path in paths:
+        config = importlib.import_module(f"configs.{CASES[0][0]}").get_config(CASES[0][1])
+        *blocks, name = path.split(".")
+        with config.unlocked():
+            del functools.reduce(lambda block, key: block[key], blocks, config)[name]
+        try:
+            config_checks.check(config)
+        except UserError as error:
+            assert re.search(rf"(?s)lacks (a setting|settings).*\b{name}\b", str(error))
+            named += 1
+    assert named > 0.9 * len(paths)

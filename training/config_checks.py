@@ -5,6 +5,8 @@ code, of all others here. Settings that must fit each other are checked by the c
 on the model that the config describes with assumed sizes of the data.
 """
 
+import re
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -89,6 +91,23 @@ def check(config) -> None:
       ConfigError: the first field that is not what it must be, or fields that do not fit each
         other.
     """
+    try:
+        _check(config)
+    except (KeyError, AttributeError) as error:
+        *_, (last, _) = traceback.walk_tb(error.__traceback__)
+        if not last.f_globals.get("__name__", "").startswith("ml_collections"):
+            raise
+        # Any part may ask for a field; only a config that is read from a file can lack one.
+        raise ConfigError(
+            "the config lacks a setting",
+            where="config",
+            expected=re.search(r"\w+", str(error))[0],
+            found="none",
+            fix="give --config=FILE as it was given for the training, or add the setting",
+        ) from error
+
+
+def _check(config) -> None:
     for where, block, wanted in _blocks(config):
         _require_whole(where, block, wanted)
         checks.require(where, block, wanted)

@@ -137,7 +137,7 @@ def uniter_lmdb(folder: pathlib.Path):
         )
         values[f"coco_{i}.npz".encode()] = out.getvalue()
     values[b"__keys__"] = json.dumps([key.decode() for key in values]).encode()
-    _lmdb(folder / "x.mdb", values)
+    write_lmdb(folder / "x.mdb", values)
     (folder / "sizes.tsv").write_text("".join(f"coco_{i}\t{H}\t{W}\n" for i in range(COUNT)))
     return ["x.mdb"], dict(sizes="sizes.tsv")
 
@@ -148,7 +148,7 @@ def vilbert_lmdb(folder: pathlib.Path):
         record = {key: value for key, value in row(i).items() if key != "cls_prob"}
         values[record["image_id"].encode()] = pickle.dumps(record)
     values[b"keys"] = pickle.dumps(list(values))
-    _lmdb(folder / "x.mdb", values)
+    write_lmdb(folder / "x.mdb", values)
     return ["x.mdb"], {}
 
 
@@ -170,7 +170,7 @@ def conceptual_lmdb(folder: pathlib.Path):
         for i in range(COUNT)
     }
     values[b"__keys__"] = msgpack.packb(list(values), use_bin_type=True)
-    _lmdb(folder / "x.mdb", values)
+    write_lmdb(folder / "x.mdb", values)
     return ["x.mdb"], {}
 
 
@@ -212,7 +212,8 @@ def webdataset(folder: pathlib.Path):
     return ["x.tar"], {}
 
 
-def _lmdb(path: pathlib.Path, values: dict[bytes, bytes]) -> None:
+def write_lmdb(path: pathlib.Path, values: dict[bytes, bytes]) -> None:
+    """A database in one file."""
     import lmdb
 
     options = dict(subdir=False, lock=False, map_size=2**22)

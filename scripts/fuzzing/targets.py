@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from scripts.fuzzing.annotations import DATASETS
+from scripts.fuzzing.layout_variants import LAYOUT_VARIANTS
 from scripts.fuzzing.layouts import LAYOUTS, F, image
 from scripts.fuzzing.lists import LISTS
 from scripts.fuzzing.variants import VARIANTS
@@ -71,7 +72,7 @@ def _store_values(folder: pathlib.Path) -> Values:
     return values
 
 
-def _layout(name: str) -> Target:
+def _layout(name: str, write: Callable[[pathlib.Path], object]) -> Target:
     """An import of a layout; every second case leaves bad images out, every third is inspected."""
 
     def read(folder: pathlib.Path, number: int) -> Values:
@@ -79,9 +80,10 @@ def _layout(name: str) -> Target:
         from input_pipeline.importers import run
         from input_pipeline.importers.settings import ImportSettings
 
-        files, options = _call(LAYOUTS[name])
+        files, options = _call(write)
         paths = [str(folder / file) for file in files]
-        options = {k: str(folder / v) if k == "sizes" else v for k, v in options.items()}
+        named = {key: str(folder / options[key]) for key in ("sizes", "id_map") if key in options}
+        options = options | named
         if number % 3 == 2:
             flags = [f"--{key}={value}" for key, value in options.items()]
             doctor.main.__wrapped__(["inspect", *paths, f"--layout={name}", *flags])
@@ -91,7 +93,7 @@ def _layout(name: str) -> Target:
             run.convert(name, paths, pathlib.Path(made) / "store", settings)
             return _store_values(pathlib.Path(made) / "store")
 
-    return Target(LAYOUTS[name], read)
+    return Target(write, read)
 
 
 @functools.cache
@@ -246,6 +248,32 @@ def _read_run(folder: pathlib.Path, number: int) -> Values:
     return _arrays(str(folder / "run"))
 
 
+def _write_config(folder: pathlib.Path) -> None:
+    """What a run's folder says of its config."""
+    from checkpoints import run_config
+    from configs import vqa
+
+    config = vqa.get_config("model=vlbert,size=mini")
+    found = run_config.plain(config)
+    (folder / "config.json").write_text(json.dumps(found, indent=2, sort_keys=True))
+    command = dict(config="configs/vqa.py:model=vlbert,size=mini", overrides={"seed": 3})
+    (folder / "command.json").write_text(json.dumps(command, indent=2))
+
+
+def _read_config(folder: pathlib.Path, number: int) -> Values:
+    """The config that `main.py --workdir=RUN` goes by, checked as it does."""
+    del number
+    from checkpoints import run_config
+    from training import config_checks
+
+    found = run_config.read(folder)
+    if found is None:
+        return {}
+    config_checks.check(found.config)
+    made = run_config.plain(found.config)
+    return {"config": digest(json.dumps(made, sort_keys=True)), "command": digest(found.command)}
+
+
 def _write_published(folder: pathlib.Path) -> None:
     """BERT's names in safetensors; beside it what the hub gives."""
     from safetensors.numpy import save_file
@@ -285,7 +313,8 @@ def _jax() -> None:
 _HEAVY = dict(megabytes=3000, seconds=120.0, prepare=_jax)
 
 TARGETS: Mapping[str, Target] = (
-    {f"layout {name}": _layout(name) for name in LAYOUTS}
+    {f"layout {name}": _layout(name, write) for name, write in LAYOUTS.items()}
+    | {f"layout {name}": _layout(of, write) for name, (of, write) in LAYOUT_VARIANTS.items()}
     | {f"data set {name}": _dataset(name, write) for name, write in DATASETS.items()}
     | {f"data set {name}": _dataset(module, write) for name, (module, write) in VARIANTS.items()}
     | {f"list {name}": _list(name) for name in LISTS}
@@ -304,6 +333,7 @@ TARGETS: Mapping[str, Target] = (
         "text table": Target(_write_table, _read_table, guarded=True),
         "vocabulary": Target(lambda folder: _vocabulary(folder / "vocab.txt"), _read_vocabulary),
         "run": Target(_write_run, _read_run, guarded=True, **_HEAVY),
+        "run config": Target(_write_config, _read_config, **_HEAVY),
         "shared folder": Target(
             _write_shared,
             lambda folder, number: _arrays(str(folder / "model")),
