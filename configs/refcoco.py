@@ -14,6 +14,9 @@ Where the originals differ from each other or from what one expects:
 - VL-BERT reads the cleaned words and chooses among the annotated boxes, ViLBERT reads the sentences
   as typed and chooses among the detector's: each model's default (data.expression,
   data.candidates); compare the two with one setting for both.
+- VL-BERT mirrors half of the boxes in training and exchanges the pieces left and right, in longer
+  words, too: not by default, streams.examples.flip="boxes_and_pieces" does ("boxes_and_words"
+  exchanges whole words alone).
 - VL-BERT lets rows that pad the batch win: never here. Both let the whole image compete: kept.
 - VL-BERT counts an overlap of exactly half as right, ViLBERT does not: each as it was.
 - Boxes' last pixels belong to them when overlaps are measured (stream option `iou`): kept.
