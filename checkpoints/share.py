@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 from core import remote
 from core.console import warn
 from core.errors import DataError, UserError
-from core.messages import brief
+from core.messages import brief, clip, printable
 from core.progress import atomic_folder
 from input_pipeline.texts import vocabulary
 from vl_models.heads import HeadSpec
@@ -217,17 +218,24 @@ def read(folder: str | os.PathLike) -> Shared:
     )
 
 
+def _quoted(text: object) -> str:
+    """A name from elsewhere in Markdown: a plain word as it is, else as code on one line."""
+    if isinstance(text, str) and re.fullmatch(r"[A-Za-z0-9.-]+|[A-Za-z]\w*", text, re.ASCII):
+        return text
+    return f"`{clip(' '.join(printable(str(text)).replace('`', chr(39)).split()), 300)}`"
+
+
 def card(shared: Shared, spec: Mapping | None) -> str:
     """The model card: what it is, what it was trained on, how to use it."""
     model = shared.config["model"]
     count = sum(array.size for array in shared.arrays.values())
     heads = sorted({path.split("/")[1] for path in shared.arrays if path.startswith("heads/")})
     lines = [
-        f"# {model['name']}: {model['layers']} layers, {model['hidden']} wide",
+        f"# {_quoted(model['name'])}: {model['layers']} layers, {model['hidden']} wide",
         "",
         f"- parameters: {count:,}",
-        f"- heads: {', '.join(heads) or 'none'}",
-        f"- from: {shared.origin}" + (f", step {shared.step:,}" if shared.step else ""),
+        f"- heads: {', '.join(map(_quoted, heads)) or 'none'}",
+        f"- from: {_quoted(shared.origin)}" + (f", step {shared.step:,}" if shared.step else ""),
         f"- vocabulary: {len(shared.pieces):,} word pieces (`{VOCAB}`)"
         if shared.pieces
         else "- vocabulary: unknown",
@@ -236,14 +244,17 @@ def card(shared: Shared, spec: Mapping | None) -> str:
         lines.append(f"- answers: {len(shared.answers):,} (`{ANSWERS}`, in the head's order)")
     if spec:
         lines.append(
-            f"- region features: {spec['feature_dim']}-d of {spec['detector']!r} "
+            f"- region features: {spec['feature_dim']}-d of {_quoted(spec['detector'])} "
             f"({spec['num_classes']} classes); other features give plausible nonsense"
         )
     else:
         lines.append("- region features: not recorded; use the detector it was trained with")
     data = shared.config.get("data")
     if data:
-        lines.append(f"- trained on: data set {data['dataset']!r}, split {data['train_split']!r}")
+        lines.append(
+            f"- trained on: data set {_quoted(data['dataset'])}, "
+            f"split {_quoted(data['train_split'])}"
+        )
     lines += [
         "",
         "Start a run from it with `--config.init=<this folder>`, or open it in Python:",

@@ -1,5 +1,6 @@
 """Shared folders: no damage of a file but the card passes; those of earlier versions open."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -110,3 +111,15 @@ def test_damage_without_digests_is_told_where_it_shows(folder, tmp_path, file, t
     else:
         with pytest.raises(DataError):
             share.read(old)
+
+
+def test_the_card_shows_names_from_elsewhere_as_they_are(folder):
+    """An origin with line ends, Markdown, HTML or escape sequences makes nothing but its text."""
+    shared = dataclasses.replace(
+        share.read(folder), origin="a`\n# Title\n<script>x</script>\x1b[2J[a](http://b)"
+    )
+    card = share.card(shared, {"feature_dim": 8, "num_classes": 0, "detector": "d\n![x](y)"})
+    line = next(line for line in card.splitlines() if line.startswith("- from: "))
+    assert line == r"- from: `a' # Title <script>x</script>\x1b[2J[a](http://b)`, step 3"
+    assert "8-d of `d ![x](y)` (0 classes)" in card
+    assert [line for line in card.splitlines() if line.startswith("# ")] == [card.splitlines()[0]]

@@ -43,14 +43,20 @@ def load(
     where = where or (source if isinstance(source, str) else "")
     file = source if isinstance(source, str) else io.BytesIO(source)
     found: dict[str, np.ndarray] = {}
+    left = MAX_MEMBER
     with reading(where, _WHAT, expected=_EXPECTED, fix=_FIX), zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             name = info.filename.removesuffix(_SUFFIX)
             if wanted is not None and name not in wanted:
                 found[name] = np.empty(0)
                 continue
-            if info.file_size > MAX_MEMBER:
-                raise ValueError(f"{info.filename} takes {info.file_size:,} bytes unpacked")
+            left -= info.file_size
+            if left < 0:
+                raise ValueError(
+                    f"{info.filename} and those before it take over {MAX_MEMBER:,} bytes"
+                )
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{info.filename} is packed by method {info.compress_type}")
             data = archive.read(info)
             if npy.read_header(io.BytesIO(data)).dtype.hasobject:
                 raise ValueError(f"{info.filename} holds pickled objects")
