@@ -9,6 +9,7 @@ whole models, are refused.
 
 import io
 import math
+import os
 import struct
 import zipfile
 from collections.abc import Callable
@@ -126,8 +127,17 @@ def load(path: str) -> Any:
       DataError: none, cut short, or with something in it that is refused.
     """
     try:
+        size = os.path.getsize(path)
+        if size > _MAX_FILE:
+            raise DataError(
+                "a file of torch.save is too large",
+                where=path,
+                expected=f"at most {_MAX_FILE:,} bytes, which are held in memory",
+                found=f"{size:,}",
+                fix="save the tensors one a file, or as .safetensors",
+            )
         with open(path, "rb") as file:
-            data = file.read(_MAX_FILE)
+            data = file.read()
     except OSError as error:
         raise DataError("a file cannot be read", where=path, found=str(error)) from error
     return loads(data, path)

@@ -10,6 +10,7 @@ import json
 import pathlib
 import pickle
 import pickletools
+import tracemalloc
 import zipfile
 import zlib
 
@@ -124,3 +125,17 @@ def test_the_files_are_as_said():
         if opcode.name in ("GLOBAL", "SHORT_BINUNICODE")
     }
     assert "_rebuild_tensor_v2" in names
+
+
+def test_a_small_file_takes_little_memory_and_one_beyond_memory_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.pt"
+    path.write_bytes(FILES["view"]["zip"])
+    tracemalloc.start()
+    try:
+        torch_file.load(str(path))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    monkeypatch.setattr(torch_file, "_MAX_FILE", 100)
+    with pytest.raises(DataError, match=r"(?s)too large.*at most 100 bytes.*fix: "):
+        torch_file.load(str(path))
