@@ -13,6 +13,7 @@ import dataclasses
 import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -128,33 +129,51 @@ class _Names:
         self._alone: dict[str, set[str]] = {}  # identity of an id alone: names
         self._paths: dict[str, set[str]] = {}  # identities of the ends of paths: names
         for name in held.names:
-            for key in self._keys(name):
+            (space, own), image_id = image = _image(name)
+            for key in self._keys(image.key):
                 self._full.setdefault(key, set()).add(name)
-            space, image_id = split_namespace(name)
-            self._any.setdefault(identity(image_id), set()).add(name)
+            self._any.setdefault(own, set()).add(name)
             if not space:
-                self._alone.setdefault(identity(image_id), set()).add(name)
+                self._alone.setdefault(own, set()).add(name)
                 for end in endings(image_id)[1:] if held.from_file else ():
                     self._paths.setdefault(end, set()).add(name)
         self.spaces = {split_namespace(name)[0] for name in held.names}
 
-    def _keys(self, name: str) -> list[tuple[str, str]]:
+    def _keys(self, key: tuple[str, str]) -> list[tuple[str, str]]:
         """(namespace, identity) of a name, and of the same image's name in COCO."""
-        space, image_id = split_namespace(name)
-        coco = self._to_coco.get(f"{space}:{identity(image_id)}")
-        return [(space, identity(image_id)), *([split_namespace(coco)] if coco else ())]
+        coco = self._to_coco.get(":".join(key)) if self._to_coco else None
+        return [key, split_namespace(coco)] if coco else [key]
 
-    def of(self, image: str) -> set[str]:
-        """The names that mean an image, by its name over data sets."""
-        found = set().union(*(self._full.get(key, ()) for key in self._keys(image)))
+    def of(self, image: "_Image") -> set[str]:
+        """The names that mean an image."""
+        found: set[str] = set()
+        for key in self._keys(image.key):
+            found |= self._full.get(key, _NONE)
         if not self._by_id:
             return found
-        space, image_id = split_namespace(image)
-        own = identity(image_id)
-        found |= (self._alone if space else self._any).get(own, set()) | self._paths.get(own, set())
-        if self._from_file:  # "still.jpg" for "movie/still.jpg"
-            found = found.union(*(self._alone.get(end, ()) for end in endings(image_id)[1:]))
+        space, own = image.key
+        found |= (self._alone if space else self._any).get(own, _NONE)
+        found |= self._paths.get(own, _NONE)
+        if self._from_file and "/" in image.image_id:  # "still.jpg" for "movie/still.jpg"
+            found = found.union(
+                *(self._alone.get(end, _NONE) for end in endings(image.image_id)[1:])
+            )
         return found
+
+
+_NONE: frozenset[str] = frozenset()
+
+
+class _Image(NamedTuple):
+    """A name over data sets, taken apart once: (namespace, identity), and the id as written."""
+
+    key: tuple[str, str]
+    image_id: str
+
+
+def _image(name: str) -> _Image:
+    space, image_id = split_namespace(name)
+    return _Image((space, identity(image_id)), image_id)
 
 
 def find(
@@ -186,7 +205,8 @@ def find(
         a known image.
     """
     names = [image_name(image) for image in images]
-    ours = {split_namespace(name)[0] for name in names}
+    parsed = [_image(name) for name in names]
+    ours = {image.key[0] for image in parsed}
     found: dict[int, str] = {}
     for item in held:
         wanted = _Names(item, same or {})
@@ -203,8 +223,8 @@ def find(
                 raise unknown
             say(f"data: {unknown}")
         met: set[str] = set()
-        for i, name in enumerate(names):
-            if here := wanted.of(name):
+        for i, image in enumerate(parsed):
+            if here := wanted.of(image):
                 found.setdefault(i, item.source)
                 met |= here
         if item.listed and len(met) < len(item.names):
@@ -236,7 +256,7 @@ def _check_known(
     if not item.from_file and (met or "" not in ours):
         return  # a split of official files: names over data sets are sure
     for image in known():
-        met |= wanted.of(image)
+        met |= wanted.of(_image(image))
     lost = sorted(item.names - met)
     if not lost:
         return
