@@ -24,6 +24,9 @@ _TYPES = {
     tuple: 'values in brackets, such as "(1, 2)"',
     str: "text",
 }
+_ALIKE = 0.75  # share of letters in common of names that are told as near ones
+# Fields that say what a block is of, and so which fields it has.
+_KINDS = ("dataset", "name", "kind", "evaluator")
 _CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
 
@@ -149,7 +152,9 @@ def require_field(config: ConfigDict, name: str) -> None:
             raise ConfigError(
                 f"the config has no such field: config.{name}",
                 where=".".join(["config", *parts[:depth]]),
-                expected=f"one of {', '.join(known)}" if known else "a value, not fields of it",
+                expected=f"one of {', '.join(known)}{_kind_of(block)}"
+                if known
+                else "a value, not fields of it",
                 found=part,
                 fix=_field_like(config, known, parts, depth)
                 or "--mode=config prints all fields with their meaning",
@@ -157,14 +162,20 @@ def require_field(config: ConfigDict, name: str) -> None:
         block = block[part]
 
 
+def _kind_of(block: ConfigDict) -> str:
+    """What a block is of, which its fields follow from."""
+    kinds = [name for name in _KINDS if name in block]
+    return f"; of {kinds[0]}={block[kinds[0]]!r}, which --config=FILE:... chooses" if kinds else ""
+
+
 def _field_like(config: ConfigDict, known: Sequence[str], parts: Sequence[str], depth: int) -> str:
     """--config.FIELD=... of a field whose name is like a wrong one; "" where there is none."""
-    near = difflib.get_close_matches(parts[depth], known, n=1)
+    near = difflib.get_close_matches(parts[depth], known, n=1, cutoff=_ALIKE)
     if near:
         return f"--config.{'.'.join([*parts[:depth], near[0], *parts[depth + 1 :]])}=..."
     leaves = list(_leaves(config))
     last = [leaf for leaf in leaves if leaf.split(".")[-1] == parts[-1] and ".data." not in leaf]
-    last = last or difflib.get_close_matches(".".join(parts), leaves, n=1)
+    last = last or difflib.get_close_matches(".".join(parts), leaves, n=1, cutoff=_ALIKE)
     return " or ".join(f"--config.{leaf}=..." for leaf in last[:3])
 
 

@@ -34,6 +34,10 @@ def require_init(config) -> None:
     """Raises SourceError where `config.init` names nothing that is there; opens nothing."""
     if config.init:
         sources.locate(config.init)
+    if config.init and config.init_vocab:
+        remote.require(config.init_vocab, "--config.init_vocab")
+        if not remote.path(config.init_vocab).is_file():
+            raise sources.SourceError(f"--config.init_vocab={config.init_vocab}: no such file")
 
 
 def require_trained(config, workdir: remote.Path) -> None:

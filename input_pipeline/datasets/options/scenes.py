@@ -6,6 +6,8 @@ from core.checks import one_of, whole
 from core.errors import ConfigError
 from input_pipeline.datasets.options import shared
 
+# Shared options of files, which scenes bring themselves.
+_FILES = ("regions", "vocab", "manual_dir", "tfds_dir")
 RECORDS = ("captions", "questions", "expressions", "answers", "rationales", "statements")
 
 OPTIONS = dict(
@@ -35,7 +37,20 @@ CHECKS = {
 
 
 def require_together(where: str, block: ConfigDict) -> None:
-    """Raises ConfigError where there is no possible number of objects."""
+    """Raises ConfigError where there is no possible number of objects, or files are named.
+
+    A stream's block may follow that of another data set, which reads them.
+    """
+    given = [name for name in _FILES if block[name]] if where == "config.data" else []
+    if given:
+        raise ConfigError(
+            "the embedded scenes are drawn, not read from files: a setting has no effect",
+            where=f"{where}.{given[0]}",
+            expected="'', or another data set",
+            found=repr(block[given[0]]),
+            fix="choose the data set where the config is made: --config=FILE:data=jsonl for one's "
+            "own, data=vqa and so on for official files",
+        )
     scenes = block.scenes
     if scenes.min_objects > scenes.max_objects:
         raise ConfigError(
