@@ -37,7 +37,7 @@ VQA = "--config=configs/vqa.py"
         ([VQA, "--config.optimizer.lrr=1"], ["optimizer.lrr", "fix: --config.optimizer.lr="]),
         ([VQA, "--config.optimiser.lr=1"], ["fix: --config.optimizer.lr="]),
         ([VQA, "--config.lr", "1"], ["fix: --config.optimizer.lr="]),
-        ([VQA, "--config.data.annotations=a"], ["dataset='scenes', which --config=FILE:... chooses"]),
+        ([VQA, "--config.data.annotations=a"], ["dataset='scenes', which --config=FILE:"]),
         ([VQA, "--config.seed.x=1"], ["config.seed.x", "found: x"]),
         ([VQA, "--noconfig.stall.abbort"], ["fix: --config.stall.abort="]),
         ([VQA, "--config.total_steps=1e3"], ["config.total_steps", "a whole number", "'1e3'"]),
