@@ -70,7 +70,7 @@ def question(data):
 BAD = {
     "no boxes": (lambda d: d.pop("boxes"), "'boxes' is missing"),
     "box": (lambda d: d["boxes"][1].update(width=-1), "box is malformed.*box 1"),
-    "box nan": (lambda d: d["boxes"][1].update(x=float("nan")), "box is malformed.*box 1"),
+    "box nan": (lambda d: d["boxes"][1].update(x=float("nan")), "malformed JSON.*NaN"),
     "box kind": (lambda d: d["boxes"][2].update(x="1"), "'x' is of the wrong kind.*box 2"),
     "box key": (lambda d: d["boxes"][2].pop("height"), "'height' is missing.*box 2"),
     "split": (lambda d: d["images"][1].update(split="dev"), "unknown split.*image 1"),
