@@ -57,6 +57,52 @@ def locate(folder: str | os.PathLike, *names: str, fix: str = "") -> str:
     )
 
 
+class _Unpacked(gzip.GzipFile):
+    """A .gz file that does not unpack without end where its lines, or all of it, are asked for."""
+
+    def __init__(self, path: str | os.PathLike, local: str | os.PathLike):
+        """Opens the copy `local` of a file that is called `path` in messages."""
+        super().__init__(local, "rb")
+        self._path = path
+        self._limit = max(MAX_UNPACKED, MAX_RATIO * os.path.getsize(local))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """See `io.IOBase`; raises DataError for a line of MAX_LINE bytes."""
+        line = super().readline(MAX_LINE if size is None or size < 0 else size)
+        if len(line) == MAX_LINE:
+            raise too_long(str(self._path))
+        return line
+
+    def read(self, size: int | None = -1) -> bytes:
+        """See `io.IOBase`; raises DataError where all of it is far larger than the file."""
+        if size is not None and size >= 0:
+            return super().read(size)
+        parts, nbytes = [], 0
+        while part := super().read(2**22):
+            parts.append(part)
+            nbytes += len(part)
+            if nbytes > self._limit:
+                raise DataError(
+                    "a packed file is far larger than it looks",
+                    where=str(self._path),
+                    expected=f"at most {self._limit:,} bytes unpacked",
+                    found="more",
+                    fix="unpack it (gunzip) if it is what it should be",
+                )
+        return b"".join(parts)
+
+
+def too_long(where: str) -> DataError:
+    """The error of a line without end."""
+    return DataError(
+        "a line is too long",
+        where=where,
+        expected=f"fewer than {MAX_LINE:,} bytes",
+        found="more",
+        fix="check that this is the right file",
+    )
+
+
 @contextlib.contextmanager
 def opened(path: str | os.PathLike, *, packed: bool = False) -> Iterator[BinaryIO]:
     """A file for reading, unpacked where its name ends in .gz unless `packed`; gs://: its copy.
@@ -65,8 +111,8 @@ def opened(path: str | os.PathLike, *, packed: bool = False) -> Iterator[BinaryI
       DataError: it cannot be opened, or reading it fails (cut short, damaged).
     """
     try:
-        unpack = gzip.open if str(path).endswith(".gz") and not packed else open
-        with unpack(remote.local(path), "rb") as file:
+        local, is_packed = remote.local(path), str(path).endswith(".gz") and not packed
+        with _Unpacked(path, local) if is_packed else open(local, "rb") as file:
             yield file
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
@@ -122,19 +168,7 @@ def read_json(path: str | os.PathLike) -> Any:
       DataError: not readable, not UTF-8, not JSON.
     """
     with opened(path) as file:
-        limit = -1
-        if str(path).endswith(".gz"):
-            packed = os.path.getsize(remote.local(path))
-            limit = max(MAX_UNPACKED, MAX_RATIO * packed)
-        raw = file.read(limit)
-        if limit >= 0 and file.read(1):
-            raise DataError(
-                "a packed file is far larger than it looks",
-                where=str(path),
-                expected=f"at most {limit:,} bytes unpacked",
-                found="more",
-                fix="unpack it (gunzip) if it is what it should be",
-            )
+        raw = file.read()
     return parse(decode(raw, str(path)), str(path))
 
 
@@ -160,13 +194,7 @@ def lines(
         file.seek(start)
         for number, raw in enumerate(iter(functools.partial(file.readline, MAX_LINE), b""), first):
             if len(raw) == MAX_LINE:
-                raise DataError(
-                    "a line is too long",
-                    where=f"{path}:{number}",
-                    expected=f"fewer than {MAX_LINE:,} bytes",
-                    found="more",
-                    fix="check that this is the right file",
-                )
+                raise too_long(f"{path}:{number}")
             if stop is not None and start >= stop:
                 return
             start += len(raw)

@@ -6,6 +6,7 @@ Item i is what follows from line i on, over line ends and from the last file int
 much as fills a row; `TextTable.gather(..., cyclic=True)` takes it out of the table.
 """
 
+import functools
 import io
 import os
 import pathlib
@@ -38,7 +39,11 @@ def rows(paths: Sequence[str]) -> Iterator[Row]:
         name = pathlib.Path(path).name
         with files.opened(path) as file:
             # Bytes in the guise of characters, so that line ends are found before text is decoded.
-            for number, line in enumerate(io.TextIOWrapper(file, "latin-1", newline=None), 1):
+            wrapper = io.TextIOWrapper(file, "latin-1", newline=None)
+            lines = iter(functools.partial(wrapper.readline, files.MAX_LINE), "")
+            for number, line in enumerate(lines, 1):
+                if len(line) == files.MAX_LINE:
+                    raise files.too_long(f"{path}:{number}")
                 text = files.decode(line.encode("latin-1"), f"{path}:{number}").strip()
                 if text:
                     yield Row(None, text, f"{name}:{number}", source=source)
