@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from checkpoints import published_model, share, sources, transfer
-from core import remote
+from core import remote, strict_json
 from core.console import command, say
 from core.errors import DataError
 from core.progress import atomic_file
@@ -168,7 +168,7 @@ def _json(path: str | None) -> Any:
     if not path:
         return None
     try:
-        return json.loads(remote.path(path).read_text(encoding="utf-8"))
+        return strict_json.parse(remote.path(path).read_bytes())
     except (OSError, ValueError) as error:
         raise DataError("no readable JSON file", where=path, found=str(error)) from error
 

@@ -35,6 +35,7 @@ import fsspec
 import xxhash
 from etils import epath
 
+from core import strict_json
 from core.errors import DataError
 
 SCHEME = "gs://"
@@ -214,6 +215,15 @@ def working_copy(place: str | os.PathLike) -> pathlib.Path:
     return cache() / xxhash.xxh3_64_hexdigest(url.encode()) / url.rpartition("/")[2]
 
 
+def _generations(notes: pathlib.Path) -> dict[str, str]:
+    """What the copies beside a file are of; {} where it does not say, so that all are made anew."""
+    try:
+        known = strict_json.parse(notes.read_bytes())
+    except (OSError, strict_json.JSONError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
 def _copied(url: str, objects: Mapping[str, Mapping]) -> pathlib.Path:
     """This machine's copy of the objects {name below `url`: metadata of the object}."""
     target = working_copy(url)
@@ -221,7 +231,7 @@ def _copied(url: str, objects: Mapping[str, Mapping]) -> pathlib.Path:
     with open(target.parent / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be copying: wait for its result
         notes = target.parent / "generations.json"
-        known = json.loads(notes.read_text()) if notes.exists() else {}
+        known = _generations(notes)
         wanted = {name: str(info["generation"]) for name, info in objects.items()}
         todo = [n for n in wanted if known.get(n) != wanted[n] or not (target / n).is_file()]
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:

@@ -5,10 +5,11 @@ image of it comes from), `skipped.json` (what was left out, and why) and `notes.
 told of its images).
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -179,10 +180,11 @@ def _ids(part: pathlib.Path) -> list[str]:
         return unpack_strings(arrays["keys"], arrays["key_ends"])
 
 
-def _own(part: pathlib.Path, name: str) -> Any:
-    """A JSON file of a part."""
+@contextlib.contextmanager
+def _own(part: pathlib.Path, name: str) -> Iterator[Any]:
+    """Context with the value of a JSON file of a part; what goes wrong with it is its damage."""
     with damage_told(part / name, part.parent):
-        return json.loads((part / name).read_text())
+        yield json.loads((part / name).read_text())
 
 
 def repeated(parts: Sequence[pathlib.Path]) -> dict[int, dict[str, str]]:
@@ -200,20 +202,24 @@ def noted(parts: Sequence[pathlib.Path]) -> dict[str, Noted]:
     """{what is to be told: (number of images, where the first is)} of all parts."""
     found: dict[str, Noted] = {}
     for part in parts:
-        for note, (count, where) in _own(part, "notes.json").items():
-            before, first = found.get(note, (0, where))
-            found[note] = before + count, first
+        with _own(part, "notes.json") as notes:
+            for note, (count, where) in notes.items():
+                before, first = found.get(note, (0, where))
+                found[note] = before + count, first
     return found
 
 
 def count(part: pathlib.Path) -> int:
     """Images of a part."""
-    return _own(part, "store/manifest.json")["records"]
+    with _own(part, "store/manifest.json") as manifest:
+        return int(manifest["records"])
 
 
 def origin(part: pathlib.Path, image_id: str) -> str:
     """Where an image of a part comes from."""
-    return _own(part, "places.json")[_ids(part).index(image_id)]
+    row = _ids(part).index(image_id)
+    with _own(part, "places.json") as places:
+        return str(places[row])
 
 
 def merge(
@@ -245,11 +251,13 @@ def merge(
                 shift = len(shards) if name == "shard" else 0
                 column.append(arrays[name] + arrays[name].dtype.type(shift))
         keys += _ids(part)
-        for shard in _own(part, "store/manifest.json")["shards"]:
-            name = f"shard-{len(shards):05d}.bin"
-            moves.append((store / shard["file"], folder / name))
-            shards.append({**shard, "file": name})
-        skipped += _own(part, "skipped.json")
+        with _own(part, "store/manifest.json") as manifest:
+            for shard in manifest["shards"]:
+                name = f"shard-{len(shards):05d}.bin"
+                moves.append((store / shard["file"], folder / name))
+                shards.append({**shard, "file": name})
+        with _own(part, "skipped.json") as left_out:
+            skipped += [dict(where=one["where"], reason=one["reason"]) for one in left_out]
     if not keys and skipped:
         first = " | ".join(map(str.strip, skipped[0]["reason"].splitlines()))
         raise DataError(

@@ -2,13 +2,13 @@
 
 import importlib
 import inspect
-import json
 import os
 import re
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+from core import strict_json
 from core.console import say
 from core.errors import DataError
 from core.ids import number_of
@@ -69,7 +69,7 @@ def _records(name: str, split: str, manual_dir: str) -> Iterator[Any]:
 
 def _id_of(raw: str, key: str, where: str) -> str:
     try:
-        value = json.loads(raw)[key]
+        value = strict_json.parse(raw)[key]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             "a line has no image id",

@@ -11,7 +11,7 @@ import json
 import pathlib
 from collections.abc import Iterator
 
-from core import remote
+from core import remote, strict_json
 from core.errors import DataError
 from input_pipeline.datasets.options.scenes import RECORDS
 from input_pipeline.datasets.reading import answer_list
@@ -124,15 +124,16 @@ def prepare(data_config) -> Prepared:
 def _check(folder: pathlib.Path, options: Settings, name: str) -> dict:
     """Reads the mark of a finished build and compares it with the settings."""
     try:
-        built = json.loads((folder / name).read_text())
-    except (OSError, ValueError) as error:
-        built, found = None, f"{type(error).__name__}: {error}"
-    if built is None or built["settings"] != options.to_dict():
+        built = strict_json.parse((folder / name).read_bytes())
+        found = built["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = f"{type(error).__name__}: {error}"
+    if found != options.to_dict():
         raise DataError(
             "a data set folder was not built from these settings",
             where=str(folder / name),
             expected=options.to_dict(),
-            found=found if built is None else built["settings"],
+            found=found,
             fix=f"remove {folder}; it is built again",
         )
     return built

@@ -30,7 +30,7 @@ def test_needed_images_of_files(tmp_path):
     ("text", "message"),
     [
         ('{"image": 1}', "no image id.*KeyError"),
-        ("{", "no image id.*JSONDecodeError"),
+        ("{", "no image id.*JSONError"),
         ("[1]", "no image id.*TypeError"),
         ('{"image_id": 1.5}', "neither text nor a whole number.*1.5"),
         ('{"image_id": ""}', "neither text"),

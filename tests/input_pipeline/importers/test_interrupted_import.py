@@ -246,3 +246,17 @@ def test_one_import_at_a_time(tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(DataError, match="another process works on this import"):
             convert(path, tmp_path / "s", part_size=EVEN)
+
+
+@pytest.mark.parametrize("file", ["notes.json", "skipped.json", "store/manifest.json"])
+def test_damage_of_a_finished_part_is_told_with_the_cure(tmp_path, file):
+    path = unfinished(tmp_path)
+    damaged = tmp_path / "s.partial" / "part-00000" / file
+    whole = damaged.read_bytes()
+    for text in ("", "3", "[3]", "[" * 5000):
+        damaged.write_text(text)
+        with pytest.raises(DataError, match=r"(?s)unfinished import is damaged.*fix: remove"):
+            convert(path, tmp_path / "s", part_size=EVEN, on_bad="skip")
+        assert not (tmp_path / "s").exists()
+    damaged.write_bytes(whole)
+    convert(path, tmp_path / "s", part_size=EVEN, on_bad="skip")
