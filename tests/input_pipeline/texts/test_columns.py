@@ -13,6 +13,12 @@ from input_pipeline.texts.tables import TextTable, build_table
 from input_pipeline.texts.tokenizer import SPECIALS, Tokenizer
 
 
+@pytest.fixture(autouse=True)
+def in_the_file(monkeypatch):
+    """Columns are longer than what is held in memory."""
+    monkeypatch.setattr(columns, "HELD", 0)
+
+
 @pytest.fixture
 def column(tmp_path, monkeypatch):
     monkeypatch.setattr(columns, "BLOCK", 16)
@@ -21,8 +27,13 @@ def column(tmp_path, monkeypatch):
     return values, columns.Column(tmp_path / "ids.bin", values.dtype), tmp_path / "ids.bin"
 
 
-def test_values_are_those_of_the_file(column, monkeypatch):
-    values, found, _ = column
+@pytest.mark.parametrize("held", [0, 10_000])
+def test_values_are_those_of_the_file(column, monkeypatch, held):
+    values, found, path = column
+    monkeypatch.setattr(columns, "HELD", held)
+    if held:
+        found = columns.Column(path, values.dtype)
+        path.write_bytes(b"of no use any more")
     assert len(found) == 1003
     assert found[5:5].size == 0
     for start, stop in ((0, 1), (3, 5), (0, 1003), (999, 1003), (1002, 1003)):
