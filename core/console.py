@@ -29,7 +29,12 @@ def warn(text: str) -> None:
 def _print(text: str, stream: TextIO) -> None:
     """Prints names of others' files, too: no terminal obeys them, and every encoding takes them."""
     text, encoding = printable(text), getattr(stream, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    except BrokenPipeError:  # nobody reads any more, as after `| head`: the work goes on
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def mute() -> None:

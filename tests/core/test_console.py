@@ -1,5 +1,8 @@
 """Command lines end with a message and a status."""
 
+import subprocess
+import sys
+
 import pytest
 
 from core import console
@@ -31,3 +34,14 @@ def test_a_command_gives_its_status_and_lets_bugs_pass():
     assert main([]) == 0
     with pytest.raises(KeyError):
         main(["x"])
+
+
+def test_a_reader_that_is_gone_ends_nothing():
+    code = "from core.console import say\nfor _ in range(3): say('x' * 10**6)\nopen('/dev/null')"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(30) == 0
