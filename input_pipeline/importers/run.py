@@ -8,6 +8,7 @@ this machine (`remote.cache()`) and uploaded at the end.
 """
 
 import argparse
+import collections
 import dataclasses
 import os
 import pathlib
@@ -292,8 +293,13 @@ def _check_matrices(item: Item, where: str) -> None:
 
 
 def _first_spec(reader: Layout, groups: list[list[Part]], settings: ImportSettings) -> FeatureSpec:
-    """The feature spec that the first readable image gives; all others must match it."""
+    """The feature spec that the first readable image gives; all others must match it.
+
+    Where bad images are left out, the first that two readable ones give: the very first may be the
+    bad one.
+    """
     skip = settings.on_bad == "skip"
+    seen: collections.Counter[FeatureSpec] = collections.Counter()
     for where, raw in (e for group in groups for part in group for e in entries_of(reader, part)):
         try:
             item = read_item(reader, where, raw, settings.class_scores, settings.resized)
@@ -303,7 +309,7 @@ def _first_spec(reader: Layout, groups: list[list[Part]], settings: ImportSettin
                 raise
             continue
         classes = 0 if item.class_probs is None else np.shape(item.class_probs)[1]
-        return FeatureSpec(
+        spec = FeatureSpec(
             feature_dim=np.shape(item.features)[1],
             num_classes=classes,
             background_class=background_of(reader.background_class, settings.class_scores)
@@ -315,6 +321,11 @@ def _first_spec(reader: Layout, groups: list[list[Part]], settings: ImportSettin
             max_regions=settings.max_regions,
             global_feature=settings.global_feature or getattr(reader, "global_feature", "mean"),
         )
+        seen[spec] += 1
+        if not skip or seen[spec] == 2:
+            return spec
+    if seen:
+        return seen.most_common(1)[0][0]
     raise DataError(
         "no image can be read",
         expected="at least one image of this layout",

@@ -359,3 +359,14 @@ def test_texts_of_hdf5_ids_and_names(tmp_path):
             file[f"{name}/boxes"], file[f"{name}/img_w"] = image["boxes"], 60
             file[f"{name}/img_h"] = 40
     check(tmp_path, "hdf5", path)
+
+
+def test_the_first_record_may_be_the_bad_one(tmp_path):
+    """Its features are of another width than those of all others."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(4):
+        image = made(i)
+        features = image["features"][:, : 8 if i else 5]
+        np.savez(folder / f"{i}.npz", x=features, bbox=image["boxes"], image_w=60, image_h=40)
+    check(tmp_path, "numpy_folder", folder, keys=("1", "2", "3"))
