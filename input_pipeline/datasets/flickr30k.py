@@ -50,10 +50,11 @@ def files(folder: str, split: str) -> list[str]:
             return [str(path) for path in sorted(texts, key=lambda path: int(path.stem))]
         return [official_files.locate(str(sentences), "<image>.txt")]  # says what is missing
     images = official_files.locate(folder, f"{split.removeprefix('entities_')}.txt")
-    unique = official_files.Unique("image")
-    names = [
-        unique.add(text.strip(), f"{images}:{line}") for line, text in official_files.lines(images)
-    ]
+    unique, names = official_files.Unique("image"), []
+    for line, text in official_files.lines(images):
+        where = f"{images}:{line}"
+        unique.add(official_files.number(text.strip(), where, "image"), where)
+        names.append(text.strip())
     return [images, *(official_files.locate(sentences, f"{name}.txt") for name in names)]
 
 

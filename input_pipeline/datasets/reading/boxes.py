@@ -1,10 +1,10 @@
 """Boxes of official annotation files: corner, width and height in, corners out."""
 
-import math
 from typing import Any
 
 from core.errors import DataError
-from input_pipeline.datasets.reading.files import need
+from core.messages import brief
+from input_pipeline.datasets.reading.files import is_number, need
 from input_pipeline.datasets.records import Box
 
 
@@ -17,8 +17,7 @@ def from_corner(values: Any, where: str) -> Box:
     fits = (
         isinstance(values, (list, tuple))
         and len(values) == 4
-        and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-        and all(map(math.isfinite, values))
+        and all(map(is_number, values))
         and min(values[2:]) >= 0
     )
     if not fits:
@@ -26,7 +25,7 @@ def from_corner(values: Any, where: str) -> Box:
             "a box is malformed",
             where=where,
             expected="four finite numbers x, y, width >= 0, height >= 0",
-            found=repr(values)[:80],
+            found=brief(values),
             fix="check that this is the official file, or correct it",
         )
     x, y, width, height = map(float, values)

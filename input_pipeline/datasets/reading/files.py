@@ -244,6 +244,12 @@ def split_columns(text: str, columns: Sequence[str], where: str) -> list[str]:
     return cells
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number (no bool) of at most 63 bits."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and -LARGEST < value < LARGEST  # NaN is not
+
+
 def check(value: Any, kind: type, where: str, name: str = "") -> Any:
     """`value` if it is of a kind: str, int (no bool), float (or int), bool, list, dict.
 
@@ -259,7 +265,7 @@ def check(value: Any, kind: type, where: str, name: str = "") -> Any:
             found=f"{type(value).__name__} {brief(value, 60)}",
             fix="check that this is the official file, or correct it",
         )
-    if isinstance(value, int | float) and not -LARGEST < value < LARGEST:  # nor NaN
+    if kind in (int, float) and not is_number(value):
         raise DataError(
             f"a number is out of range: {name!r}" if name else "a number is out of range",
             where=where,

@@ -13,7 +13,6 @@ error in training; elsewhere they can be predicted on and count in no metric.
 """
 
 import collections
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -291,10 +290,7 @@ def _words(text: str) -> tuple[Token, ...]:
 
 def _box(line: Line, value) -> tuple[float, float, float, float]:
     numbers = value if isinstance(value, list) else ()
-    sound = len(numbers) == 4 and all(
-        isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
-        for x in numbers
-    )
+    sound = len(numbers) == 4 and all(map(official_files.is_number, numbers))
     if not sound or numbers[2] <= numbers[0] or numbers[3] <= numbers[1]:
         raise line.error(
             "a box is none",

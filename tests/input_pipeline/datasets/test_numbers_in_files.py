@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from ml_collections import ConfigDict
 
+from configs import common
 from core.errors import DataError
-from input_pipeline.datasets import conceptual_captions, gqa, snli_ve
-from input_pipeline.datasets.reading import files
+from input_pipeline.datasets import conceptual_captions, flickr30k, gqa, snli_ve
+from input_pipeline.datasets.reading import boxes, files, jsonl_tasks
 
 LONG = "7" * 4400
 
@@ -31,6 +33,25 @@ def test_the_largest_numbers_are_read():
     assert files.check(2**63 - 1, int, "f.json") == 2**63 - 1
     assert files.check(-1e18, float, "f.json") == -1e18
     assert files.number("0" * 29 + "7", "f.json", "id") == "7"
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), 2.0**64, True, None, "1"])
+def test_boxes_of_numbers_that_are_none(tmp_path, number):
+    with pytest.raises(DataError, match=r"(?s)box is malformed.*f\.json"):
+        boxes.from_corner([1, 2, 3, number], "f.json")
+    row = dict(image_id="i", text="a dog", box=[1, 2, 3, number])
+    (tmp_path / "own.jsonl").write_text(json.dumps(row))
+    keys = ConfigDict(common.data_block("jsonl")).json_keys
+    reader = jsonl_tasks.Reader("ground", keys, "error", trained=True, classes=())
+    with pytest.raises(DataError, match=r"(?s)box is none.*own\.jsonl:1"):
+        list(reader.records([str(tmp_path / "own.jsonl")], "train"))
+
+
+def test_images_of_a_list_are_numbers(tmp_path):
+    (tmp_path / "Sentences").mkdir()
+    (tmp_path / "train.txt").write_text(f"{LONG}\n")
+    with pytest.raises(DataError, match=r"(?s)'image' is no number.*train\.txt:1"):
+        flickr30k.files(str(tmp_path), "entities_train")
 
 
 def test_names_of_thousands_of_digits_are_no_numbers(tmp_path):
