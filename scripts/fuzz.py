@@ -211,9 +211,9 @@ def main() -> int:
             thread.start()
         for thread in threads:
             thread.join()
+    say("\n" + seen.summary())
     if failures:
         raise failures[0]
-    say("\n" + seen.summary())
     return 1 if seen.bugs else 0
 
 

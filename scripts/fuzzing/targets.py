@@ -5,12 +5,14 @@ Elsewhere (a float in a .npy file) nobody can tell a damaged value from another 
 """
 
 import dataclasses
+import fcntl
 import functools
 import hashlib
 import importlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -206,10 +208,19 @@ def _read_vocabulary(folder: pathlib.Path, number: int) -> Values:
     return {"pieces": digest(list(tokenizer.vocab)), "ids": digest(tokenizer.encode_batch(WORDS))}
 
 
-def _write_run(folder: pathlib.Path) -> None:
-    """A run of two steps, as `main.py` leaves it."""
+def _made_run(parent: pathlib.Path) -> pathlib.Path:
+    """A run of two steps, as `main.py` leaves it; made once for the targets that read it."""
+    run = parent / "made_run"
+    with open(parent / "made_run.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another target's process may be making it
+        if not (run / "summary.json").is_file():
+            _train(run)
+    return run
+
+
+def _train(run: pathlib.Path) -> None:
     small = dict(
-        **{"data.dir": folder.with_name("data_of_the_run"), "data.scenes.train": 48},
+        **{"data.dir": run.with_name("data_of_the_run"), "data.scenes.train": 48},
         **{"data.scenes.validation": 16, "data.scenes.test": 8, "data.vocab_size": 600},
         **{"model.hidden": 16, "model.layers": 1, "model.intermediate": 16, "model.heads": 2},
         **{"streams.captions.batch_size": 8, "streams.text.batch_size": 0},
@@ -217,15 +228,16 @@ def _write_run(folder: pathlib.Path) -> None:
         **{"total_steps": 2, "log_every": 1, "optimizer.warmup_steps": 1},
     )
     command = [sys.executable, "main.py", "--config=configs/vlbert_pretrain.py"]
-    command += [f"--workdir={folder / 'run'}", *(f"--config.{k}={v}" for k, v in small.items())]
+    command += [f"--workdir={run}", *(f"--config.{k}={v}" for k, v in small.items())]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
 
+def _write_run(folder: pathlib.Path) -> None:
+    shutil.copytree(_made_run(folder.parent), folder / "run")
+
+
 def _write_shared(folder: pathlib.Path) -> None:
-    made = folder.with_name("run")  # the sound input of the target "run", where that is there
-    if not made.is_dir():
-        _write_run(made)
-    run = made / "run"
+    run = _made_run(folder.parent)
     command = [sys.executable, "-m", "checkpoints.convert", str(run), f"--out={folder / 'model'}"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
