@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, vlbert_pretrain
 from evaluation import predict
 from evaluation.evaluators import answers
 from evaluation.report import cards
@@ -29,7 +29,6 @@ from input_pipeline.datasets.records import (
 from objectives import base
 from tests.evaluation import run_predict
 from training import modes
-from training.parts import Parts
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +86,7 @@ def test_every_example_once_on_two_hosts(tmp_path, rows):
         assert sorted(found, key=lambda row: int(row["id"][4:])) == rows
 
 
-def test_streams_that_only_learn_are_refused():
+def test_streams_that_only_learn_are_refused(tmp_path):
     hidden = types.SimpleNamespace(name="masked_language", predicts=False)
     task = types.SimpleNamespace(streams={"captions": [hidden]})
     assert predict.streams_of(task) == []
@@ -96,7 +95,7 @@ def test_streams_that_only_learn_are_refused():
     with pytest.raises(ValueError, match="'x' predicts nothing"):
         base.Objective("x", ConfigDict(), made_objectives.DATA_INFO).predictions(jnp.zeros(2), {})
     with pytest.raises(ValueError, match=r"nothing to predict: .* config\.streams"):
-        modes.predict(None, None, Parts(None, {}, None, {}), None)
+        modes.require(vlbert_pretrain.get_config("size=mini"), tmp_path, "predict")
 
 
 def config_of(examples=4):
