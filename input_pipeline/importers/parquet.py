@@ -183,20 +183,8 @@ class Layout:
     unit = "images"
     background_class = 0
 
-    def __init__(
-        self,
-        files: Sequence[str],
-        columns: str = "",
-        grid: str = "",
-        prefix: int = 0,
-        float_dtype: str = "float32",
-        num_boxes: str = "padding",
-        box_format: str = "xyxy",
-        sizes: str = "",
-    ):
-        self._columns = named.Columns.parse(
-            columns, grid, prefix, float_dtype, num_boxes, box_format, sizes
-        )
+    def __init__(self, files: Sequence[str], **options: Any):
+        self._columns = named.Columns.parse(**options)
         self._tables = [_Table(path) for path in _paths(files)]
         self._wanted = [self._wanted_of(table) for table in self._tables]
 

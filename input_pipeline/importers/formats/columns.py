@@ -63,13 +63,13 @@ class Columns:
     @classmethod
     def parse(
         cls,
-        columns: str,
-        grid: str,
-        prefix: int,
-        float_dtype: str,
-        num_boxes: str,
-        box_format: str,
-        sizes: str,
+        columns: str = "",
+        grid: str = "",
+        prefix: int = 0,
+        float_dtype: str = "float32",
+        num_boxes: str = "padding",
+        box_format: str = "xyxy",
+        sizes: str = "",
     ) -> "Columns":
         """From the options' texts.
 
