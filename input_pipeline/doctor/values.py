@@ -6,7 +6,7 @@ import xxhash
 from input_pipeline.doctor.findings import Finding, percent
 from input_pipeline.doctor.sources import Sample
 from input_pipeline.importers.arrange import OBJECT_CLASSES
-from input_pipeline.regions.region_writer import SUM_TOLERANCE
+from input_pipeline.regions.image_checks import SUM_TOLERANCE
 
 QUANTILES = (0.0, 0.01, 0.25, 0.5, 0.75, 0.99, 1.0)
 MEAN_TOLERANCE = 0.05  # relative; int8 is off by 0.02, another feature by far more

@@ -7,7 +7,7 @@ from core.errors import DataError
 from core.progress import Progress
 from input_pipeline.datasets.reading import coverage as of_annotations
 from input_pipeline.doctor.checkpoints import saved_spec
-from input_pipeline.regions.region_writer import SUM_TOLERANCE
+from input_pipeline.regions.image_checks import SUM_TOLERANCE
 from input_pipeline.regions.store import RegionStore
 
 SHOWN = 20  # errors printed in full

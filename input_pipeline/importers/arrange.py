@@ -14,7 +14,7 @@ import numpy as np
 from core.errors import DataError
 from input_pipeline.importers.base import Item
 from input_pipeline.regions.boxes import Resized
-from input_pipeline.regions.region_writer import SUM_TOLERANCE
+from input_pipeline.regions.image_checks import SUM_TOLERANCE
 
 CLASS_SCORES = ("", "with_background", "without_background", "drop")
 # Detectors' classes of objects; with a background there is one column more.
