@@ -210,7 +210,7 @@ def test_inspect_takes_a_layouts_options_without_its_name(tmp_path, capsys):
     assert main(["inspect", vinvl]) == 1
     assert "vinvl_tsv: the size of an image is not known" in capsys.readouterr().err
     assert main(["inspect", bottom_up, "--num_classes", "many"]) == 1
-    assert "invalid int value: 'many'" in capsys.readouterr().err
+    assert "expected a whole number, found 'many'" in capsys.readouterr().err
     assert main(["inspect", bottom_up, "--layout", "bottom_up_tsv", "--sizes", sizes]) == 1
     assert "a layout has no option --sizes" in capsys.readouterr().err
     with pytest.raises(SystemExit):
