@@ -9,7 +9,7 @@ import os
 import sys
 import types
 
-import made_objectives
+from tests import made_objectives
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
