@@ -15,7 +15,6 @@ test has no labels (-1).
 
 import functools
 import os
-import pathlib
 from collections.abc import Iterator
 
 from core.errors import DataError
@@ -69,7 +68,7 @@ def records(
         name = unique.add(official_files.need_id(item, "annot_id", where), where)
         metadata = official_files.need(item, "metadata_fn", str, where)
         still = os.path.join(folder, "vcr1images", metadata)
-        there = any(pathlib.Path(still + end).is_file() for end in ("", ".gz"))
+        there = any(os.path.isfile(still + end) for end in ("", ".gz"))
         if on_missing == "skip" and not there:
             yield Skipped(f"{name} ({where})", "no metadata")
             continue

@@ -45,7 +45,7 @@ def locate(folder: str | os.PathLike, *names: str, fix: str = "") -> str:
     """
     for name in names:
         for path in (pathlib.Path(folder, name), pathlib.Path(folder, f"{name}.gz")):
-            if path.is_file():
+            if os.path.isfile(path):  # of a name that no file can have, too
                 return str(path)
     there = sorted(os.listdir(folder)) if os.path.isdir(folder) else None
     raise DataError(

@@ -207,3 +207,10 @@ def test_real_records(tmp_path):
     assert text.count(who) == 1
     [skipped] = vcr.records(str(tmp_path), "train", on_missing="skip")
     assert skipped.reason == "no metadata"
+
+
+@pytest.mark.parametrize("name", ["a" * 5000 + ".json", "a\0b.json"])
+def test_metadata_of_a_name_that_no_file_can_have_is_missing(tmp_path, name):
+    folder = write(tmp_path, line(0, metadata_fn=name))
+    with pytest.raises(DataError, match="an official file is missing"):
+        list(vcr.records(folder, "train"))
