@@ -102,7 +102,7 @@ def test_a_number_that_is_used_again_is_no_holder(tmp_path):
     path = tmp_path / "lock"
     path.write_bytes(other(born="1"))
     with held(path):
-        pass
+        assert json.loads(path.read_bytes())["born"] == lock._me().born
 
 
 @pytest.mark.usefixtures("quick")

@@ -42,7 +42,7 @@ def same(item, i, rtol=0, classes=False):
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
 def test_orders(tmp_path, order, end):
     path = write(tmp_path / "a.tsv", [line(order, i) for i in range(5)], end)
-    for i, item in enumerate(items(path)):
+    for i, item in zip(range(5), items(path), strict=True):
         same(item, i, classes="cls_prob" in order)
     done = run.convert("bottom_up_tsv", [path], tmp_path / "s", ImportSettings(options=OPTIONS))
     spec = done.spec
@@ -54,7 +54,7 @@ def test_orders(tmp_path, order, end):
 def test_thirteen_columns_of_volta(tmp_path):
     more = {"attrs": blob(np.ones((2, 7))), "classes": blob(np.ones((2, 9)))}
     path = write(tmp_path / "a.tsv", [line(VOLTA, i, **more) for i in range(4)])
-    for i, item in enumerate(items(path)):
+    for i, item in zip(range(4), items(path), strict=True):
         same(item, i, classes=True)
 
 
@@ -62,7 +62,7 @@ def test_byte_order_marks(tmp_path):
     path = tmp_path / "a.tsv"
     text = b"\n".join(line(PLAIN, i) for i in range(3)) + b"\n"
     path.write_bytes(b"\xef\xbb\xbf" + text)
-    for i, item in enumerate(items(str(path), size=300)):
+    for i, item in zip(range(3), items(str(path), size=300), strict=True):
         same(item, i)
     path.write_bytes(text.decode("latin1").encode("utf-16"))
     with pytest.raises(DataError, match=r"(?s)UTF-16.*a\.tsv.*iconv"):
@@ -81,7 +81,7 @@ def test_the_last_line_may_lack_its_end_and_blank_lines_are_none(tmp_path):
 def test_other_floats(tmp_path, dtype, rtol):
     name = np.dtype(dtype).name
     path = write(tmp_path / "a.tsv", [line(CLASSES, i, dtype=dtype) for i in range(3)])
-    for i, item in enumerate(items(path, float_dtype=name)):
+    for i, item in zip(range(3), items(path, float_dtype=name), strict=True):
         same(item, i, rtol, classes=True)
     with pytest.raises(
         DataError, match=rf"'boxes' has the wrong length(?s:.*)would be 1 x 4 {name}"

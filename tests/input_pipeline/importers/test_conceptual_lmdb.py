@@ -54,7 +54,7 @@ def test_every_way_they_were_written(encode, use_bin_type, subdir, tmp_path):
     texts = {"num_boxes": "3", "image_h": "91", "image_w": "121"}  # as a TSV reader leaves them
     records = [record(0), record(1, **texts)]
     path = database(tmp_path / "a", records, encode, subdir=subdir, use_bin_type=use_bin_type)
-    for i, item in enumerate(items(Layout([path]), size=1)):
+    for i, item in zip(range(2), items(Layout([path]), size=1), strict=True):
         check_image(item, i)
     assert list(conceptual_lmdb.captions([path])) == [
         ("100", "a dög number 0"),

@@ -65,7 +65,7 @@ def test_every_way_they_were_written(dump, tmp_path):
     names = [f"coco_train2014_{i:012}" for i in range(3)]
     made = database(tmp_path / "a", {n: dump(record(i)) for i, n in enumerate(names)})
     layout = Layout([made], sizes=sizes_file(tmp_path / "sizes.tsv", range(3)))
-    for i, item in enumerate(items(layout, size=1)):
+    for i, item in zip(range(3), items(layout, size=1), strict=True):
         expected = image(i)
         assert (item.image_id, item.height, item.width) == (names[i], 90 + i, 120 + i)
         np.testing.assert_allclose(item.boxes, expected["boxes"], atol=0.06)  # 120 px in halves

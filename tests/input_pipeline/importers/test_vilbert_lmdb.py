@@ -44,7 +44,7 @@ def database(path, records, keys="all"):
 
 def test_both_kinds_of_records(tmp_path):
     made = database(tmp_path / "new.lmdb", [twelve_in_one(i) for i in range(3)])
-    for i, item in enumerate(items(Layout([made]))):
+    for i, item in zip(range(3), items(Layout([made])), strict=True):
         check_image(item, i, classes=False)
     # Integer ids and sizes as numpy scalars, as an extractor leaves them.
     scalars = twelve_in_one(1, image_id=101, image_h=np.int64(91), num_boxes=np.int32(3))
@@ -258,7 +258,7 @@ def test_other_names_of_the_same_fields(tmp_path):
     for name, record, classes in (("volta", volta, True), ("hdf5", from_hdf5, False)):
         values = {str(100 + i).encode(): pickle.dumps(record(i)) for i in range(3)}
         path = write(tmp_path / name, {**values, b"keys": pickle.dumps(list(values))})
-        for i, item in enumerate(items(Layout([path]))):
+        for i, item in zip(range(3), items(Layout([path])), strict=True):
             check_image(item, i, classes=classes)
     # Without sizes of their own, a file of them serves, keyed by number.
     record = {k: v for k, v in mmf(0).items() if not k.startswith("image_")}
