@@ -197,3 +197,17 @@ def test_a_store_without_classes_gets_the_flags_that_go_on_without():
     with pytest.raises(DataError) as error:
         make(dataclasses.replace(info, order="stored"))
     assert "order" not in str(error.value)
+
+
+def test_regions_stay_visible_and_negatives_are_drawn_whichever_were_chosen():
+    """Independent draws: of the chosen regions a share is kept, of all images any region."""
+    task = make(rate=0.3, keep=0.4, target="contrastive", negatives=8)
+    rows = 3000
+    batch = make_batch(rows=rows)
+    out = task.corrupt(batch, masking.row_keys(jax.random.key(0), jnp.arange(rows)))
+    chosen, hidden = np.asarray(out["region_weight"] > 0), np.asarray(out["region_masked"])
+    real = np.asarray(batch["region_mask"])[..., 1:].sum()
+    assert chosen.sum() / real == pytest.approx(0.3, abs=0.02)
+    assert (chosen & ~hidden).sum() / chosen.sum() == pytest.approx(0.4, abs=0.03)
+    image, region = (np.asarray(out[f"negative_{what}"]).ravel() for what in ("image", "region"))
+    assert abs(np.corrcoef(image, region)[0, 1]) < 0.05

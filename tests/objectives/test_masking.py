@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from objectives import base, losses, masking
+from input_pipeline.schema import SpecialIds
+from objectives import base, losses, masked_language, masking, options
 
 ROWS, WIDTH = 4000, 20
 
@@ -185,3 +186,20 @@ def test_each_purpose_of_each_objective_draws_numbers_of_its_own():
     assert 0 <= first.min() < 0.01 < 0.99 < first.max() < 1
     for other in (drawn("words", "how"), drawn("others", "which")):
         assert abs(np.corrcoef(first, other)[0, 1]) < 0.05
+
+
+def test_words_are_masked_replaced_or_kept_whichever_were_chosen():
+    """The shares hold among the chosen ones, and any word may replace one."""
+    info = made_objectives.data_info(special=SpecialIds(0, 1, 2, 3, 4, 1000), max_text=WIDTH)
+    block = ConfigDict(options.of("masked_language") | dict(whole_word=False, cap=1.0))
+    objective = masked_language.MaskedLanguage("words", block, info)
+    ids = jnp.full((ROWS, 1, WIDTH), 500).at[..., 0].set(2)
+    batch = dict(text_ids=ids, text_mask=ids > 0, word_starts=ids > 0, _weight=jnp.ones(ROWS))
+    out = objective.corrupt(batch, masking.row_keys(jax.random.key(0), jnp.arange(ROWS)))
+    targets = out["masked_weight"].sum()
+    masked, other = (out["text_ids"] == 4).sum(), np.asarray(out["text_ids"])[:, 0, 1:]
+    replaced = other[(other != 500) & (other != 4)]
+    assert targets / (ROWS * (WIDTH - 1)) == pytest.approx(0.15, abs=0.01)
+    assert masked / targets == pytest.approx(0.8, abs=0.02)
+    assert len(replaced) / targets == pytest.approx(0.1, abs=0.02)
+    assert np.histogram(replaced, 4, (0, 1000))[0] / len(replaced) == pytest.approx(0.25, abs=0.06)
