@@ -157,7 +157,7 @@ def _random_region(config) -> float:
 
     config.data.eval_split = "test"
     stream = pipeline.build_evaluation(
-        config, "examples", {"examples": assemble.caption}, batch_size=64
+        config, "examples", {"examples": assemble.caption}, batch_size=64, image_margin=0
     )
     shares = []
     for draw in range(stream.steps_per_epoch):

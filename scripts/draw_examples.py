@@ -72,6 +72,7 @@ def main():
         batch_size=64,
         other_image=True,
         catalog=catalog,
+        image_margin=task.trunk.image_margin,
     )
     rng = np.random.default_rng(args.seed)
     batch = stream.batch(int(rng.integers(stream.steps_per_epoch)))

@@ -71,9 +71,9 @@ def build_streams(
     config,
     assemble: Mapping[str, Callable],
     *,
+    image_margin: int,
     catalog: DataCatalog | None = None,
     vocab_size: int | None = None,
-    image_margin: int = 0,
 ) -> dict[str, Stream]:
     """The training streams of a config; a stream with batch_size 0 is left out.
 
@@ -119,12 +119,12 @@ def build_evaluation(
     name: str,
     assemble: Mapping[str, Callable],
     *,
+    image_margin: int,
     split: str = "eval",
     batch_size: int,
     other_image: bool = False,
     catalog: DataCatalog | None = None,
     vocab_size: int | None = None,
-    image_margin: int = 0,
     longest_text: int = 0,
 ) -> Stream:
     """A stream that brings every example of a split once, in order.

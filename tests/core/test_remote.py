@@ -111,7 +111,7 @@ def test_a_bucket_that_cannot_be_used_is_told_at_once(bucket):
 
 
 def batches(settings):
-    streams = pipeline.build_streams(settings, ASSEMBLE)
+    streams = pipeline.build_streams(settings, ASSEMBLE, image_margin=0)
     return streams, [{n: s.batch(draw) for n, s in streams.items()} for draw in range(4)]
 
 
@@ -157,7 +157,7 @@ def test_own_data_in_a_bucket_gives_the_same_batches(tmp_path, bucket):
 def test_a_table_that_was_damaged_in_the_bucket_is_found(tmp_path, bucket):
     write_all(tmp_path)
     settings = config(tmp_path, dir=f"{bucket.url}/prepared")
-    pipeline.build_streams(settings, ASSEMBLE)
+    pipeline.build_streams(settings, ASSEMBLE, image_margin=0)
     (name,) = [name for name in bucket.names() if name.endswith("/ids.bin")]
     data = bytearray(bucket.objects[name][0])
     data[0] ^= 1

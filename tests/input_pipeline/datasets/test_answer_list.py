@@ -59,9 +59,11 @@ def stream(config, training=True):
     catalog = pipeline.DataCatalog(config)
     data = catalog.of("examples")
     if training:
-        return data, pipeline.build_streams(config, assemble, catalog=catalog)["examples"]
+        return data, pipeline.build_streams(config, assemble, catalog=catalog, image_margin=0)[
+            "examples"
+        ]
     return data, pipeline.build_evaluation(
-        config, "examples", assemble, batch_size=2, catalog=catalog
+        config, "examples", assemble, batch_size=2, catalog=catalog, image_margin=0
     )
 
 

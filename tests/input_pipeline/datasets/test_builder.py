@@ -124,7 +124,7 @@ def test_rows_of_a_table_are_those_of_the_files(tmp_path):
     with pytest.raises(DataError, match=r"(?s)lacks a split.*'val2014'"):
         list(from_table.rows("val2014"))
     (stream,) = pipeline.build_streams(
-        config(tmp_path, train_split="train2014", tfds_dir=built), ASSEMBLE
+        config(tmp_path, train_split="train2014", tfds_dir=built), ASSEMBLE, image_margin=0
     ).values()
     assert stream.num_examples == 12
 
@@ -168,7 +168,7 @@ def test_splits_and_folders(tmp_path):
     with pytest.raises(DataError, match=r"(?s)not named.*manual_dir.*coco_captions"):
         datasets.prepare(config(tmp_path, manual_dir="").data)
     with pytest.raises(DataError, match=r"(?s)unknown split.*train2014.*train2015"):
-        pipeline.build_streams(config(tmp_path, train_split="train2015"), ASSEMBLE)
+        pipeline.build_streams(config(tmp_path, train_split="train2015"), ASSEMBLE, image_margin=0)
 
 
 def test_reading_official_files_needs_no_tensorflow():

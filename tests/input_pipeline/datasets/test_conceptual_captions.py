@@ -125,7 +125,9 @@ def stream_of(tmp_path, rows, lines, **data):
     ids = [f"{row:08d}" for row in rows]
     write_images(folder / "store", SPEC, *((name, image(i, 1)) for i, name in enumerate(ids)))
     data = dict(indexing="row", manual_dir=str(folder), on_missing="skip") | data
-    return pipeline.build_streams(config(folder, "conceptual_captions", **data), ASSEMBLE)
+    return pipeline.build_streams(
+        config(folder, "conceptual_captions", **data), ASSEMBLE, image_margin=0
+    )
 
 
 def test_rows_of_a_store_that_the_file_lacks_are_refused(tmp_path, capsys):

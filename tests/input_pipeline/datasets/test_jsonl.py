@@ -73,7 +73,7 @@ def test_bad_lines_name_file_and_line(tmp_path, name):
     (tmp_path / "captions.jsonl").write_bytes(good + b"\n\n" + line + b"\n" + good + b"\n")
     before = leftovers(tmp_path)
     with pytest.raises(DataError, match=rf"(?s){message}") as error:
-        pipeline.build_streams(config(tmp_path), ASSEMBLE)
+        pipeline.build_streams(config(tmp_path), ASSEMBLE, image_margin=0)
     text = str(error.value)
     assert f"{tmp_path}/captions.jsonl:3" in text
     assert "expected:" in text
@@ -91,18 +91,20 @@ def test_bad_lines_name_file_and_line(tmp_path, name):
 def test_files_that_are_not_there(tmp_path):
     write_all(tmp_path)
     with pytest.raises(DataError, match=r"(?s)nowhere\.jsonl.*No such file"):
-        pipeline.build_streams(config(tmp_path, annotations="nowhere.jsonl"), ASSEMBLE)
+        pipeline.build_streams(
+            config(tmp_path, annotations="nowhere.jsonl"), ASSEMBLE, image_margin=0
+        )
     with pytest.raises(DataError, match=r"(?s)no annotations.*data\.annotations"):
-        pipeline.build_streams(config(tmp_path, annotations=""), ASSEMBLE)
+        pipeline.build_streams(config(tmp_path, annotations=""), ASSEMBLE, image_margin=0)
     with pytest.raises(DataError, match=r"spec\.json"):
-        pipeline.build_streams(config(tmp_path, regions=str(tmp_path)), ASSEMBLE)
+        pipeline.build_streams(config(tmp_path, regions=str(tmp_path)), ASSEMBLE, image_margin=0)
 
 
 def test_evaluation_file_and_named_vocabulary(tmp_path, capsys):
     write_all(tmp_path)
     held_out = write_jsonl(tmp_path / "dev.jsonl", captions(3, 1))
     tree = config(tmp_path, eval_annotations=held_out)
-    stream = pipeline.build_evaluation(tree, "captions", ASSEMBLE, batch_size=2)
+    stream = pipeline.build_evaluation(tree, "captions", ASSEMBLE, batch_size=2, image_margin=0)
     assert (stream.num_examples, stream.steps_per_epoch) == (3, 2)
     assert capsys.readouterr().out.count("trained a vocabulary") == 1
     data = pipeline.Data(tree.data)  # trained once
@@ -164,8 +166,10 @@ def test_real_data(tmp_path, capsys):
     catalog = pipeline.DataCatalog(tree)
     data = catalog.of("captions")
     assert (len(data.store), data.spec.feature_dim, data.spec.num_classes) == (281, 1280, 81)
-    stream = pipeline.build_streams(tree, ASSEMBLE, catalog=catalog)["captions"]
-    held_out = pipeline.build_evaluation(tree, "captions", ASSEMBLE, batch_size=43, catalog=catalog)
+    stream = pipeline.build_streams(tree, ASSEMBLE, catalog=catalog, image_margin=0)["captions"]
+    held_out = pipeline.build_evaluation(
+        tree, "captions", ASSEMBLE, batch_size=43, catalog=catalog, image_margin=0
+    )
     assert (stream.num_examples, held_out.num_examples) == (750, 215)
     assert "74 rows without text, 0 texts without regions" in capsys.readouterr().out
     for draw in range(held_out.steps_per_epoch):
@@ -174,4 +178,4 @@ def test_real_data(tmp_path, capsys):
         assert (batch["num_detected"] >= 10).all()
     tree.data.on_missing = "error"
     with pytest.raises(DataError, match=r"index\.jsonl:\d+"):
-        pipeline.build_streams(tree, ASSEMBLE)
+        pipeline.build_streams(tree, ASSEMBLE, image_margin=0)

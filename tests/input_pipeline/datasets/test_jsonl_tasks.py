@@ -196,7 +196,7 @@ def rows_with(values):
 
 def batches(tree, assemble, split="train"):
     stream = pipeline.build_evaluation(
-        tree, "captions", {"captions": assemble}, split=split, batch_size=8
+        tree, "captions", {"captions": assemble}, split=split, batch_size=8, image_margin=0
     )
     return stream.batch(0), stream
 

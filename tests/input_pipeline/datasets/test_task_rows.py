@@ -67,7 +67,7 @@ def config(tmp_path):
 
 def test_overlap_is_measured_before_boxes_are_scaled(config):
     layouts = {"examples": assemble.caption}
-    batch = pipeline.build_streams(config, layouts)["examples"].batch(0)
+    batch = pipeline.build_streams(config, layouts, image_margin=0)["examples"].batch(0)
     assert "target_box" not in batch
     original = image(1, 3, SPEC)
     boxes = np.concatenate([np.zeros((1, 4)), original["boxes"]])
@@ -81,15 +81,18 @@ def test_overlap_is_measured_before_boxes_are_scaled(config):
     assert batch["boxes"].max() < 51  # and they are scaled
     plain = config.copy_and_resolve_references()
     plain.streams.examples.iou = "plain"
-    other = pipeline.build_streams(plain, layouts)["examples"]
+    other = pipeline.build_streams(plain, layouts, image_margin=0)["examples"]
     assert (other.batch(0)["region_iou"] <= batch["region_iou"] + 1e-6).all()
-    assert other.fingerprint != pipeline.build_streams(config, layouts)["examples"].fingerprint
+    assert (
+        other.fingerprint
+        != pipeline.build_streams(config, layouts, image_margin=0)["examples"].fingerprint
+    )
 
 
 def test_candidates_are_the_records_own(config):
     """Only the second region's box is offered; with candidates=regions all of them are."""
     layouts = {"examples": assemble.caption}
-    batch = pipeline.build_streams(config, layouts)["examples"].batch(0)
+    batch = pipeline.build_streams(config, layouts, image_margin=0)["examples"].batch(0)
     assert batch["candidate_mask"].tolist() == [[[True, False, True, False, False]]] * 2
 
 

@@ -236,7 +236,9 @@ def test_reads_of_a_block_are_neighbours(tmp_path, monkeypatch):
     write_jsonl(tmp_path / "captions.jsonl", mixed)
 
     def stream(block):
-        made = build_streams(config(tmp_path, batch=16, stream={"block": block}), ASSEMBLE)
+        made = build_streams(
+            config(tmp_path, batch=16, stream={"block": block}), ASSEMBLE, image_margin=0
+        )
         return made["captions"]
 
     plan = stream(8)

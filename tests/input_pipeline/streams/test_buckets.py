@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 def build(folder, buckets=BUCKETS, batch=BATCH, overfit=0, seed=7, stream=None, **data):
     tree = config(folder, batch=batch, stream=dict(stream or {}, buckets=buckets), **data)
     tree.update(overfit=overfit, seed=seed)
-    return pipeline.build_streams(tree, ASSEMBLE)["captions"]
+    return pipeline.build_streams(tree, ASSEMBLE, image_margin=0)["captions"]
 
 
 def shape(batch):
@@ -126,7 +126,9 @@ def test_reading_ahead_brings_every_shape_in_order(folder):
 
 def test_evaluation_keeps_the_full_size(folder):
     tree = config(folder, stream={"buckets": BUCKETS})
-    stream = pipeline.build_evaluation(tree, "captions", ASSEMBLE, split="train", batch_size=4)
+    stream = pipeline.build_evaluation(
+        tree, "captions", ASSEMBLE, split="train", batch_size=4, image_margin=0
+    )
     assert {shape(stream.batch(draw)) for draw in range(30)} == {SIZES[-1][:2]}
 
 
@@ -221,4 +223,4 @@ def test_plain_text_has_nothing_to_save(folder):
     tree = config(folder, text_batch=2, corpus=str(folder / "corpus.txt"))
     tree.streams.text.buckets = ((5, 3, 9),)
     with pytest.raises(DataError, match=r"(?s)no padding.*streams\.text\.buckets.*\(5, 3, 9\)"):
-        pipeline.build_streams(tree, ASSEMBLE)
+        pipeline.build_streams(tree, ASSEMBLE, image_margin=0)

@@ -59,7 +59,7 @@ def test_two_kinds_of_records_in_one_run(folder):
     vocab = pipeline.DataCatalog(two_streams(folder)).of("captions").prepared.vocab
     config = two_streams(folder, vocab=vocab)
     catalog = pipeline.DataCatalog(config)
-    streams = pipeline.build_streams(config, ASSEMBLE, catalog=catalog)
+    streams = pipeline.build_streams(config, ASSEMBLE, catalog=catalog, image_margin=0)
     assert {name: s.num_examples for name, s in streams.items()} == dict(captions=6, labels=8)
     assert "label" in streams["labels"].batch(0)
     assert "label" not in streams["captions"].batch(0)
@@ -79,7 +79,7 @@ def test_equal_blocks_are_one_data(folder):
 def test_another_vocabulary_is_refused_naming_both(folder):
     config = two_streams(folder)  # each would train one on its own texts
     with pytest.raises(DataError, match=r"(?s)one vocabulary.*streams\.labels.*'captions'.*vocab="):
-        pipeline.build_streams(config, ASSEMBLE)
+        pipeline.build_streams(config, ASSEMBLE, image_margin=0)
 
 
 def test_images_evaluated_by_one_stream_are_not_trained_on_by_another(folder):
@@ -90,9 +90,9 @@ def test_images_evaluated_by_one_stream_are_not_trained_on_by_another(folder):
     )
     config.streams.labels.data.eval_annotations = ""
     with pytest.raises(DataError, match=r"(?s)training images are evaluated on.*'img6'"):
-        pipeline.build_streams(config, ASSEMBLE)
+        pipeline.build_streams(config, ASSEMBLE, image_margin=0)
     config.data.leaks = "drop"
-    streams = pipeline.build_streams(config, ASSEMBLE)
+    streams = pipeline.build_streams(config, ASSEMBLE, image_margin=0)
     assert {name: s.num_examples for name, s in streams.items()} == dict(captions=6, labels=7)
 
 
@@ -119,4 +119,4 @@ def test_ids_of_two_stores_are_not_compared(folder):
     )
     config.streams.labels.data.eval_annotations = ""
     config.streams.labels.data.regions = write_store(folder / "other_store")
-    assert pipeline.build_streams(config, ASSEMBLE)["labels"].num_examples == 8
+    assert pipeline.build_streams(config, ASSEMBLE, image_margin=0)["labels"].num_examples == 8

@@ -17,7 +17,7 @@ def folder(tmp_path_factory):
 
 def build(folder, kind="random", **options):
     made = config(folder, stream={"distractors": kind}, **options)
-    return pipeline.build_streams(made, ASSEMBLE)["captions"]
+    return pipeline.build_streams(made, ASSEMBLE, image_margin=0)["captions"]
 
 
 @pytest.fixture
@@ -78,9 +78,13 @@ def test_hard_negatives_come_from_the_pool(folder, pool):
 
 def test_evaluation_draws_at_random(folder, pool):
     made = config(folder, stream={"distractors": "pool.npz"})
-    stream = pipeline.build_evaluation(made, "captions", ASSEMBLE, split="train", batch_size=16)
+    stream = pipeline.build_evaluation(
+        made, "captions", ASSEMBLE, split="train", batch_size=16, image_margin=0
+    )
     random = config(folder, stream={"distractors": "random"})
-    same = pipeline.build_evaluation(random, "captions", ASSEMBLE, split="train", batch_size=16)
+    same = pipeline.build_evaluation(
+        random, "captions", ASSEMBLE, split="train", batch_size=16, image_margin=0
+    )
     np.testing.assert_array_equal(stream.batch(0)["text_ids"], same.batch(0)["text_ids"])
     training = build(folder, "pool.npz")
     assert training.fingerprint != build(folder).fingerprint

@@ -18,7 +18,7 @@ def streams(tmp_path_factory):
     folder = write_all(tmp_path_factory.mktemp("iterate"))
     (folder / "corpus.txt").write_text("the red dog\na big house\n")
     tree = config(folder, text_batch=2, corpus=str(folder / "corpus.txt"))
-    return pipeline.build_streams(tree, ASSEMBLE)
+    return pipeline.build_streams(tree, ASSEMBLE, image_margin=0)
 
 
 def test_batches_come_in_order_and_uncast(streams):
@@ -44,7 +44,7 @@ def test_shards_and_steps(streams):
 
 
 def test_errors_arrive_at_their_batch(tmp_path):
-    stream = pipeline.build_streams(damage(None, tmp_path, 5), ASSEMBLE)["captions"]
+    stream = pipeline.build_streams(damage(None, tmp_path, 5), ASSEMBLE, image_margin=0)["captions"]
     good = 0
     while True:  # the first batch that cannot be read
         try:

@@ -22,7 +22,7 @@ from input_pipeline.streams.leaks import HeldOut
 
 
 def build(tree):
-    return pipeline.build_streams(tree, ASSEMBLE)["captions"]
+    return pipeline.build_streams(tree, ASSEMBLE, image_margin=0)["captions"]
 
 
 def test_own_data_by_id(tmp_path):
@@ -52,7 +52,9 @@ def test_drop_leaves_them_out_and_counts_them(tmp_path, capsys):
     keys = {key for draw in range(3) for key in stream.batch(draw)["image_key"][:, 0].tolist()}
     assert len(keys) == 6
     catalog = pipeline.DataCatalog(tree)
-    held_out = pipeline.build_evaluation(tree, "captions", ASSEMBLE, batch_size=2, catalog=catalog)
+    held_out = pipeline.build_evaluation(
+        tree, "captions", ASSEMBLE, batch_size=2, catalog=catalog, image_margin=0
+    )
     assert held_out.num_examples == 2  # what is evaluated on is whole
     assert build(jsonl_config(tmp_path, eval_annotations=dev, leaks="report")).num_examples == 16
     assert "leaks=report): 2 of 8 images: 'img6', 'img7'" in capsys.readouterr().out

@@ -33,7 +33,7 @@ GROUNDING = objective.Grounding.assembler(ConfigDict())
 def batch_of(folder, data, assemble=GROUNDING, **stream):
     tree = config(folder, stream=LIMITS | stream, batch=1, **data)
     return pipeline.build_evaluation(
-        tree, "captions", {"captions": assemble}, split="train", batch_size=4
+        tree, "captions", {"captions": assemble}, split="train", batch_size=4, image_margin=0
     ).batch(0)
 
 
@@ -73,11 +73,7 @@ def test_by_confidence_named_regions_stay_in_that_order(tmp_path):
     sure = np.argsort(-store.read(0)["probs"][:, 0], kind="stable").tolist()
     tree = config(tmp_path, stream=LIMITS | dict(order="confidence"), batch=1, **data)
     stream = pipeline.build_evaluation(
-        tree,
-        "captions",
-        {"captions": GROUNDING},
-        split="train",
-        batch_size=9,
+        tree, "captions", {"captions": GROUNDING}, split="train", batch_size=9, image_margin=0
     )
     got = stream.batch(0)
     for k in range(9):

@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
 
 
 def build(folder, **options):
-    return pipeline.build_streams(config(folder, **options), ASSEMBLE)["captions"]
+    return pipeline.build_streams(config(folder, **options), ASSEMBLE, image_margin=0)["captions"]
 
 
 def evaluation(folder, batch_size, other_image=False, **options):
@@ -31,6 +31,7 @@ def evaluation(folder, batch_size, other_image=False, **options):
         split="train",
         batch_size=batch_size,
         other_image=other_image,
+        image_margin=0,
     )
 
 
@@ -140,7 +141,7 @@ def next_two(row):
 def test_negatives_are_the_foreign_texts_of_the_table(folder):
     tree = config(folder, stream={"negatives": True})
     catalog = foreign_catalog(tree, next_two)
-    stream = pipeline.build_streams(tree, ASSEMBLE, catalog=catalog)["captions"]
+    stream = pipeline.build_streams(tree, ASSEMBLE, catalog=catalog, image_margin=0)["captions"]
     random = build(folder, stream={"negatives": True})
     assert stream.fingerprint != random.fingerprint
     texts = ASSEMBLE["captions"](stream.source.table, np.arange(16), stream.special, 10)["text_ids"]
@@ -154,15 +155,21 @@ def test_negatives_are_the_foreign_texts_of_the_table(folder):
             assert sum(which) == 1
             seen.add((row, which.index(True)))
     assert len(seen) > 24  # of 32
-    again = pipeline.build_streams(tree, ASSEMBLE, catalog=foreign_catalog(tree, next_two))[
-        "captions"
-    ]
+    again = pipeline.build_streams(
+        tree, ASSEMBLE, catalog=foreign_catalog(tree, next_two), image_margin=0
+    )["captions"]
     equal(again.batch(6), stream.batch(6))
     halves = [stream.batch(6, (i, 2))["text_ids"] for i in (0, 1)]
     np.testing.assert_array_equal(np.concatenate(halves), stream.batch(6)["text_ids"])
     by4, by8 = (
         pipeline.build_evaluation(
-            tree, "captions", ASSEMBLE, split="train", batch_size=size, catalog=catalog
+            tree,
+            "captions",
+            ASSEMBLE,
+            split="train",
+            batch_size=size,
+            catalog=catalog,
+            image_margin=0,
         )
         for size in (4, 8)
     )
@@ -175,13 +182,15 @@ def test_a_text_without_foreign_text_is_told(folder):
         return () if row.text_id == "img5#1" else next_two(row)
 
     tree = config(folder)
-    stream = pipeline.build_streams(tree, ASSEMBLE, catalog=foreign_catalog(tree, but_one))[
-        "captions"
-    ]
+    stream = pipeline.build_streams(
+        tree, ASSEMBLE, catalog=foreign_catalog(tree, but_one), image_margin=0
+    )["captions"]
     assert stream.batch(0)["text_ids"].shape[1] == 1  # not asked for
     tree.streams.captions.negatives = True
     with pytest.raises(DataError, match=r"(?s)captions\.jsonl, text 'img5#1'.*1 of 16.*negatives"):
-        pipeline.build_streams(tree, ASSEMBLE, catalog=foreign_catalog(tree, but_one))
+        pipeline.build_streams(
+            tree, ASSEMBLE, catalog=foreign_catalog(tree, but_one), image_margin=0
+        )
 
 
 def test_foreign_texts_may_be_of_images_without_regions(tmp_path):
@@ -193,9 +202,9 @@ def test_foreign_texts_may_be_of_images_without_regions(tmp_path):
         regions=str(tmp_path / "few"),
         on_missing="skip",
     )
-    stream = pipeline.build_streams(tree, ASSEMBLE, catalog=foreign_catalog(tree, next_two))[
-        "captions"
-    ]
+    stream = pipeline.build_streams(
+        tree, ASSEMBLE, catalog=foreign_catalog(tree, next_two), image_margin=0
+    )["captions"]
     assert stream.num_examples == 12
     texts = ASSEMBLE["captions"](stream.source.table, np.arange(16), stream.special, 10)["text_ids"]
     left_out = 0
@@ -273,7 +282,7 @@ def test_other_image(folder):
 def test_overfit(folder):
     tree = config(folder, batch=8)
     tree.overfit = 3
-    stream = pipeline.build_streams(tree, ASSEMBLE)["captions"]
+    stream = pipeline.build_streams(tree, ASSEMBLE, image_margin=0)["captions"]
     assert set(stream.batch(11)["example_index"]) == {0, 1, 2}
 
 
@@ -294,7 +303,7 @@ def test_text_only_stream(folder):
     lines = ["the red dog", "", "  a cat sits left of the big tree ", "house"]
     (folder / "corpus.txt").write_text("\n".join(lines))
     tree = config(folder, text_batch=6, corpus=str(folder / "corpus.txt"))
-    streams = pipeline.build_streams(tree, ASSEMBLE)
+    streams = pipeline.build_streams(tree, ASSEMBLE, image_margin=0)
     text = streams["text"]
     assert (text.num_examples, text.spec) == (3, None)
     batch = text.batch(0)
@@ -308,10 +317,10 @@ def test_text_only_stream(folder):
         asking = config(folder, text_batch=6, corpus=str(folder / "corpus.txt"))
         asking.streams.text[option] = value
         with pytest.raises(DataError, match=r"(?s)no images.*streams\.text") as error:
-            pipeline.build_streams(asking, ASSEMBLE)
+            pipeline.build_streams(asking, ASSEMBLE, image_margin=0)
         assert f"{option}={value!r}" in str(error.value)
     with pytest.raises(DataError, match=r"(?s)no corpus.*data\.corpus.*batch_size"):
-        pipeline.build_streams(config(folder, text_batch=4), ASSEMBLE)
+        pipeline.build_streams(config(folder, text_batch=4), ASSEMBLE, image_margin=0)
 
 
 def test_weights_mix_files(tmp_path):
@@ -346,7 +355,8 @@ def test_streams_need_no_tensorflow(folder):
         "sys.path[:0] = ['.', 'tests/input_pipeline']\n"
         "from made_data import ASSEMBLE, config\n"
         "from input_pipeline.streams import pipeline\n"
-        "s = pipeline.build_streams(config(pathlib.Path(sys.argv[1])), ASSEMBLE)['captions']\n"
+        "made = config(pathlib.Path(sys.argv[1]))\n"
+        "s = pipeline.build_streams(made, ASSEMBLE, image_margin=0)['captions']\n"
         "print(s.fingerprint)\n"
         "try: next(pipeline.iterate({'captions': s}))\n"
         "except Exception as e: print(type(e).__name__, 'pip install' in str(e))\n"

@@ -41,7 +41,9 @@ def damage(folder, tmp_path, image):
 
 
 def test_failing_batch_names_the_example(folder, tmp_path):
-    stream = pipeline.build_streams(damage(folder, tmp_path, 5), ASSEMBLE)["captions"]
+    stream = pipeline.build_streams(damage(folder, tmp_path, 5), ASSEMBLE, image_margin=0)[
+        "captions"
+    ]
     hits = []
     for draw in range(4):
         try:
@@ -109,22 +111,24 @@ def test_wrong_options_are_refused(folder, tmp_path):
     with pytest.raises(ConfigError, match=r"one of .*boxes_and_words"):
         build(folder, stream={"flip": "on"})
     with pytest.raises(DataError, match=r"(?s)unknown split.*'train'.*'validation'"):
-        pipeline.build_evaluation(config(folder), "captions", ASSEMBLE, batch_size=4)
+        pipeline.build_evaluation(
+            config(folder), "captions", ASSEMBLE, batch_size=4, image_margin=0
+        )
     with pytest.raises(DataError, match=r"(?s)unknown stream.*captions.*text"):
-        pipeline.build_evaluation(config(folder), "x", ASSEMBLE, batch_size=4)
+        pipeline.build_evaluation(config(folder), "x", ASSEMBLE, batch_size=4, image_margin=0)
     with pytest.raises(DataError, match="no stream to train on"):
-        pipeline.build_streams(config(folder, batch=0), ASSEMBLE)
+        pipeline.build_streams(config(folder, batch=0), ASSEMBLE, image_margin=0)
     with pytest.raises(DataError, match="assemble"):
-        pipeline.build_streams(config(folder), {})
+        pipeline.build_streams(config(folder), {}, image_margin=0)
     with pytest.raises(DataError, match=r"(?s)beyond the vocabulary.*captions\.jsonl.*id < 110"):
-        pipeline.build_streams(config(folder), ASSEMBLE, vocab_size=110)
+        pipeline.build_streams(config(folder), ASSEMBLE, vocab_size=110, image_margin=0)
     write_all(tmp_path, images=1)
     with pytest.raises(DataError, match="another image"):
         build(tmp_path, stream={"negatives": True})
     tree = config(folder)
     tree.data.dataset = "nothing"
     with pytest.raises(DataError, match=r"(?s)unknown data set.*jsonl.*scenes.*'nothing'"):
-        pipeline.build_streams(tree, ASSEMBLE)
+        pipeline.build_streams(tree, ASSEMBLE, image_margin=0)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +145,7 @@ def test_a_split_without_regions_is_not_told_to_skip(tmp_path, ids, fix, on_miss
     write_jsonl(tmp_path / "captions.jsonl", [{"image_id": "7", "text": "a dog"}])
     tree = config(tmp_path, on_missing=on_missing)
     with pytest.raises(DataError, match="no regions") as error:
-        pipeline.build_streams(tree, ASSEMBLE)
+        pipeline.build_streams(tree, ASSEMBLE, image_margin=0)
     assert "on_missing=skip" not in str(error.value)
     if fix:
         assert re.search(f"(?s)fix: .*{fix}", str(error.value))
