@@ -10,17 +10,16 @@ Files in data.manual_dir, of which each split reads its own:
                            https://github.com/BryanPlummer/flickr30k_entities
 
 Image ids are the numbers of the file names (1000092795). Of the texts, white space alone is
-cleaned; a phrase that Entities marks, "[/EN#1/people A girl]", becomes its words.
+cleaned; a phrase that Entities marks, "[/EN#1/people A girl]", becomes its words. The data set
+`flickr30k_entities` has the same sentences with the boxes that their phrases name.
 """
 
 import functools
 import pathlib
-import re
 from collections.abc import Iterator
 
-from core.errors import DataError
+from input_pipeline.datasets.reading import entities, karpathy, official
 from input_pipeline.datasets.reading import files as official_files
-from input_pipeline.datasets.reading import karpathy, official
 from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.reading.files import need
 from input_pipeline.datasets.records import Caption
@@ -28,7 +27,6 @@ from input_pipeline.datasets.records import Caption
 _KARPATHY = ("train", "val", "test")
 _ENTITIES = ("entities", *(f"entities_{split}" for split in _KARPATHY))
 SPLITS = ("full", *_KARPATHY, *_ENTITIES)
-_PHRASE = re.compile(r"\[/EN#\d+(?:/[^\s/\]]+)+ ([^\]]*)\]")
 
 
 def files(folder: str, split: str) -> list[str]:
@@ -41,21 +39,7 @@ def files(folder: str, split: str) -> list[str]:
         return [official_files.locate(folder, "results_20130124.token")]
     if split in _KARPATHY:
         return [official_files.locate(folder, "dataset_flickr30k.json")]
-    sentences = pathlib.Path(folder, "sentences")
-    if not sentences.is_dir():
-        sentences = pathlib.Path(folder, "Sentences")
-    if split == "entities":
-        texts = [path for path in sentences.glob("*.txt") if path.stem.isdecimal()]
-        if texts:
-            return [str(path) for path in sorted(texts, key=lambda path: int(path.stem))]
-        return [official_files.locate(str(sentences), "<image>.txt")]  # says what is missing
-    images = official_files.locate(folder, f"{split.removeprefix('entities_')}.txt")
-    unique, names = official_files.Unique("image"), []
-    for line, text in official_files.lines(images):
-        where = f"{images}:{line}"
-        unique.add(official_files.number(text.strip(), where, "image"), where)
-        names.append(text.strip())
-    return [images, *(official_files.locate(sentences, f"{name}.txt") for name in names)]
+    return entities.sentence_files(folder, split.removeprefix("entities").removeprefix("_"))
 
 
 def records(folder: str, split: str) -> Iterator[Caption]:
@@ -96,17 +80,7 @@ def _entities(paths: list[str]) -> Iterator[Caption]:
     for path in paths:
         image_id = official_files.number(pathlib.Path(path).stem, path, "image")
         for k, (line, text) in enumerate(official_files.lines(path)):
-            where = f"{path}:{line}"
-            plain = _PHRASE.sub(r"\1", text)
-            if "[/EN#" in plain:
-                raise DataError(
-                    "a marked phrase is malformed",
-                    where=where,
-                    expected="[/EN#<number>/<type> words]",
-                    found=repr(plain[plain.index("[/EN#") :][:60]),
-                    fix="get the file again",
-                )
-            plain = official_files.need_text(plain, where, "caption")
+            plain, _ = entities.sentence(text, f"{path}:{line}")
             yield Caption(f"{image_id}#{k}", image_id, plain)
 
 

@@ -4,6 +4,7 @@ What is missing is settled here, before the first step: an error, or with data.o
 list of what is left out, printed in one line and saved.
 """
 
+import collections
 import itertools
 import json
 from collections.abc import Callable, Collection
@@ -21,6 +22,7 @@ from input_pipeline.datasets.reading import coverage, text_corpus
 from input_pipeline.regions.store import RegionStore
 from input_pipeline.streams import leaks
 from input_pipeline.streams.source import Source
+from input_pipeline.texts.rows import EMPTY
 from input_pipeline.texts.tables import Skipped, TextTable, cached_table
 from input_pipeline.texts.tokenizer import Tokenizer
 
@@ -249,12 +251,14 @@ class Data:
         path = remote.path(self._config.dir) / f"skipped-{split}-{digest}.jsonl"
         with atomic_file(path) as temporary:
             temporary.write_text(lines)
-        without_text = len(table.skipped)
+        reasons = collections.Counter(row.reason for row in table.skipped)
+        without_text = reasons.pop(EMPTY, 0)
         held_out = sum(row.reason.startswith(HELD_OUT) for row in skipped)
-        without_regions = len(skipped) - without_text - held_out
+        without_regions = len(skipped) - len(table.skipped) - held_out
         say(
             f"data: split {split!r} of {table.origin}: {kept} texts kept, {len(skipped)} skipped "
             f"({without_text} rows without text, {without_regions} texts without regions"
+            + "".join(f", {count} rows: {reason}" for reason, count in sorted(reasons.items()))
             + f", {held_out} texts of images held out" * bool(held_out)
             + f"); list: {path}"
         )

@@ -5,6 +5,7 @@ import json
 import pathlib
 
 BOX = [3, 4, 20, 10]
+SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def coco_captions(folder: pathlib.Path):
@@ -24,6 +25,25 @@ def flickr30k(folder: pathlib.Path):
     lines = "".join(f"{i}.jpg#0\tA dog runs .\n" for i in range(1, 4))
     (folder / "results_20130124.token").write_text(lines)
     return "full", {}
+
+
+def flickr30k_entities(folder: pathlib.Path):
+    text = (
+        "[/EN#1/people A girl] sits by [/EN#2/other/scene a house] .\n[/EN#0/notvisual It] is .\n"
+    )
+    sides = "".join(f"<{side}>{n}</{side}>" for side, n in zip(SIDES, (3, 4, 20, 10), strict=True))
+    image = (
+        "<annotation>\n<size><width>50</width><height>40</height></size>\n<object><name>1</name>"
+        f"<bndbox>{sides}</bndbox></object>\n<object><name>2</name><scene>1</scene>"
+        "<nobndbox>0</nobndbox></object></annotation>"
+    )
+    for name in ("Sentences", "Annotations"):
+        (folder / name).mkdir()
+    for number in (7, 8):
+        (folder / "Sentences" / f"{number}.txt").write_text(text)
+        (folder / "Annotations" / f"{number}.xml").write_text(image)
+    (folder / "train.txt").write_text("7\n8\n")
+    return "train", {}
 
 
 def flickr8k(folder: pathlib.Path):
@@ -132,6 +152,14 @@ def visual_genome_qa(folder: pathlib.Path):
     return "val", {}
 
 
+def visual_genome_regions(folder: pathlib.Path):
+    box = dict(zip(("x", "y", "width", "height"), BOX, strict=True))
+    made = [dict(region_id=i, image_id=4, phrase=f"a dog {i}", **box) for i in range(3)]
+    _json(folder / "region_descriptions.json", [dict(id=4, regions=made), dict(id=5, regions=[])])
+    _json(folder / "image_data.json", [dict(image_id=4, width=50, height=40, coco_id=None)])
+    return "train", {}
+
+
 def vqa(folder: pathlib.Path):
     questions, notes = [], []
     for i in range(2):
@@ -160,6 +188,7 @@ DATASETS = {
         coco_captions,
         conceptual_captions,
         flickr30k,
+        flickr30k_entities,
         flickr8k,
         gqa,
         guesswhat,
@@ -169,6 +198,7 @@ DATASETS = {
         vcr,
         visual7w,
         visual_genome_qa,
+        visual_genome_regions,
         vqa,
     )
 }

@@ -48,6 +48,14 @@ def flickr30k_entities(folder: pathlib.Path):
     return "entities_train", {}
 
 
+def flickr30k_compared(folder: pathlib.Path):
+    split, options = annotations.flickr30k_entities(folder)
+    texts = ("A girl sits by a house .", "It is .")
+    lines = [f"{i}.jpg#{k}\t{text}\n" for i in (7, 8) for k, text in enumerate(texts)]
+    (folder / "results_20130124.token").write_text("".join(lines))
+    return split, options | dict(on_missing="skip")
+
+
 def conceptual_captions_list(folder: pathlib.Path):
     rows = [dict(image=f"train_image/{i:08}.jpg", caption=["a", "dog", "."]) for i in range(3)]
     (folder / "train_frcnn.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -98,6 +106,7 @@ VARIANTS = {
     "COCO test list": ("coco_captions", coco_test_list),
     "Karpathy's Flickr30k": ("flickr30k", flickr30k_karpathy),
     "Flickr30k Entities": ("flickr30k", flickr30k_entities),
+    "Flickr30k Entities, compared": ("flickr30k_entities", flickr30k_compared),
     "Conceptual Captions list": ("conceptual_captions", conceptual_captions_list),
     "RefCOCO detected": ("refcoco", refcoco_detected),
     "RefCOCO listed": ("refcoco", refcoco_listed),

@@ -133,14 +133,20 @@ def decode(raw: bytes, where: str) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        start = max(0, error.start - 20)
-        raise DataError(
-            "a text is not UTF-8",
-            where=where,
-            expected="UTF-8 text",
-            found=f"{error.reason} at byte {error.start}: {raw[start : error.start + 20]!r}",
-            fix="download the file again, or convert it, for example with iconv -t UTF-8",
-        ) from error
+        raise not_utf8(error, where) from error
+
+
+def not_utf8(error: UnicodeDecodeError, where: str, before: int = 0) -> DataError:
+    """The error of bytes, of which so many came before those that were decoded."""
+    raw, start = error.object, max(0, error.start - 20)
+    at = before + error.start
+    return DataError(
+        "a text is not UTF-8",
+        where=where,
+        expected="UTF-8 text",
+        found=f"{error.reason} at byte {at}: {raw[start : error.start + 20]!r}",
+        fix="download the file again, or convert it, for example with iconv -t UTF-8",
+    )
 
 
 def parse(text: str, where: str) -> Any:
@@ -152,13 +158,18 @@ def parse(text: str, where: str) -> Any:
     try:
         return strict_json.parse(text)
     except strict_json.JSONError as error:
-        raise DataError(
-            "malformed JSON",
-            where=where,
-            expected="JSON",
-            found=error,
-            fix="download the file again, or correct it",
-        ) from error
+        raise no_json(error, where) from error
+
+
+def no_json(error: strict_json.JSONError, where: str, expected: str = "JSON") -> DataError:
+    """The error of a text that is no JSON."""
+    return DataError(
+        "malformed JSON",
+        where=where,
+        expected=expected,
+        found=error,
+        fix="download the file again, or correct it",
+    )
 
 
 def read_json(path: str | os.PathLike) -> Any:

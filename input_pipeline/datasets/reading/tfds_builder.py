@@ -12,6 +12,7 @@ from core.errors import DataError
 from input_pipeline.datasets.reading.declaration import Declaration
 from input_pipeline.datasets.reading.files import NoSuchSplit
 from input_pipeline.tensorflow_modules import tfds
+from input_pipeline.texts.rows import Skipped
 
 
 def feature(kind: Any):
@@ -136,7 +137,9 @@ class Records(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return self._generate_examples(folder, split)
 
     def _generate_examples(self, folder: str, split: str) -> Iterator[tuple[int, dict]]:
-        for i, record in enumerate(self.declaration.module.records(folder, split, **self._options)):
+        made = self.declaration.module.records(folder, split, **self._options)
+        kept = (record for record in made if not isinstance(record, Skipped))
+        for i, record in enumerate(kept):
             yield i, encode(record)
 
 

@@ -9,9 +9,9 @@ store: the decimal number for COCO, Visual Genome, GQA and Flickr30k images.
 from input_pipeline.datasets.records.base import Box, Record, RowOptions, Shown
 from input_pipeline.datasets.records.boxes import Expression, Pointing
 from input_pipeline.datasets.records.choices import MultipleChoice
-from input_pipeline.datasets.records.mentions import ObjectBox, Token
+from input_pipeline.datasets.records.mentions import Mention, ObjectBox, Token
 from input_pipeline.datasets.records.questions import AnnotatedQuestion, Answer, Question
-from input_pipeline.datasets.records.texts import Caption, Statement
+from input_pipeline.datasets.records.texts import Caption, GroundedCaption, Statement
 
 __all__ = [
     "AnnotatedQuestion",
@@ -19,6 +19,8 @@ __all__ = [
     "Box",
     "Caption",
     "Expression",
+    "GroundedCaption",
+    "Mention",
     "MultipleChoice",
     "ObjectBox",
     "Pointing",

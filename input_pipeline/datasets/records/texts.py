@@ -1,10 +1,20 @@
 """Texts about one image or two: captions and statements."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from input_pipeline.datasets.records.base import Record, RowOptions, Shown, percent, sigmoid
+from input_pipeline.datasets.records.base import (
+    Box,
+    Record,
+    RowOptions,
+    Shown,
+    flat,
+    percent,
+    sigmoid,
+)
+from input_pipeline.datasets.records.mentions import Mention
+from input_pipeline.texts.table_writer import Row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,6 +24,40 @@ class Caption(Record):
     text_id: str
     image_id: str
     text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class GroundedCaption(Record):
+    """A text that describes an image, or a part of it, and what its phrases show.
+
+    Attributes:
+      text_id: of the text.
+      image_id: of the region store.
+      text: as written.
+      mentions: phrases, whose `object` is an index into `boxes`; they do not overlap.
+      boxes: of what is mentioned.
+    """
+
+    text_id: str
+    image_id: str
+    text: str
+    mentions: tuple[Mention, ...]
+    boxes: tuple[Box, ...]
+
+    def rows(self, options: RowOptions) -> Iterator[Row]:
+        mentions = tuple((m.start, m.end, m.object) for m in self.mentions)
+        for row in super().rows(options):
+            yield dataclasses.replace(row, mentions=mentions)
+
+    def values(self, options: RowOptions) -> dict[str, Any]:
+        return {"object_boxes": flat(self.boxes)}
+
+    def shown(self, prediction: Mapping[str, Any], kind: str = "") -> Shown:
+        found = super().shown(prediction, kind)
+        phrases = [
+            (self.boxes[m.object], self.text[m.start : m.end], "mentioned") for m in self.mentions
+        ]
+        return Shown([("text", self.text), *found.lines], phrases)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,16 +5,22 @@ import subprocess
 import sys
 
 import pytest
+from entities_data import region, write_regions
 from made_data import ASSEMBLE, SPEC, image, leftovers, write_images
 from official_data import WORDS, config, write_coco
 
 from core.errors import DataError
 from input_pipeline import datasets
-from input_pipeline.datasets import coco_captions, conceptual_captions, records
+from input_pipeline.datasets import (
+    coco_captions,
+    conceptual_captions,
+    records,
+    visual_genome_regions,
+)
 from input_pipeline.datasets.reading import builder
 from input_pipeline.datasets.reading.files import NoSuchSplit
 from input_pipeline.streams import pipeline
-from input_pipeline.texts.rows import Row
+from input_pipeline.texts.rows import Row, Skipped
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -28,7 +34,8 @@ def write_cc(folder, rows=40):
 
 def test_features_follow_the_records():
     tfds_builder = pytest.importorskip("input_pipeline.datasets.reading.tfds_builder")
-    for kind in (records.Caption, records.Question, records.MultipleChoice, records.Pointing):
+    kinds = (records.Caption, records.Question, records.MultipleChoice, records.Pointing)
+    for kind in (*kinds, records.GroundedCaption):
         features = tfds_builder.feature(kind)
         assert set(features) == {field.name for field in kind.__dataclass_fields__.values()}
     with pytest.raises(TypeError, match="no TFDS feature"):
@@ -78,6 +85,17 @@ def test_records_of_every_shape_are_built_and_read(tmp_path, monkeypatch):
         assert tuple(builder.read_built(records.MultipleChoice, folder, split)) == expected
     with pytest.raises(DataError, match=r"(?s)lacks a split.*'test'.*\['test-dev2015', 'val'\]"):
         list(builder.read_built(records.MultipleChoice, folder, "test"))
+
+
+def test_phrases_with_boxes_are_built_without_what_is_left_out(tmp_path):
+    made = [region(1), region(2), region(3, phrase="a dog", box=(90, 1, 2, 2))]
+    manual = write_regions(tmp_path / "official", {4: made, 100: [region(9, 100)]})
+    folder = builder.build(visual_genome_regions.BUILDER, manual, str(tmp_path / "built"))
+    for split, names in {"train": ["4#1", "4#3"], "val": ["100#9"]}.items():
+        found = list(visual_genome_regions.records(manual, split))
+        kept = [record for record in found if not isinstance(record, Skipped)]
+        assert [record.text_id for record in kept] == names
+        assert list(builder.read_built(records.GroundedCaption, folder, split)) == kept
 
 
 def test_splits_without_records_are_not_built(tmp_path, monkeypatch, capsys):
