@@ -3,8 +3,8 @@
 Files, from https://homes.cs.washington.edu/~ranjay/visualgenome/api.html ("region descriptions" and
 "image meta data", version 1.2 or later), in data.manual_dir:
 
-  region_descriptions.json  127 MB packed: [{"id": image, "regions": [{"region_id", "image_id", "phrase",
-                            "x", "y", "width", "height"}]}], about 50 an image; read item by item
+  region_descriptions.json  127 MB packed: [{"id": image, "regions": [{"region_id", "image_id",
+                            "phrase", "x", "y", "width", "height"}]}], about 50 an image
   image_data.json           [{"image_id", "width", "height", ...}], the pictures' sizes
 
 A phrase is a text, and all of its words name its box. An image's id in the region store is its
