@@ -9,6 +9,11 @@ of VL-BERT, ViLBERT or BERT (.safetensors; .bin, .pth, .model with torch), or a 
 starts from any of them with `--config.init=SOURCE`; it prints what was taken and what was not.
 """
 
+if __name__ == "__main__":
+    from core import interrupts
+
+    interrupts.begin(interrupts.STOPPED)  # before what takes seconds to import
+
 import argparse
 import dataclasses
 import json

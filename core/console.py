@@ -6,11 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from core import disk
+from core import disk, interrupts
 from core.errors import UserError
 from core.messages import printable
-
-INTERRUPTED = 130  # exit status after Ctrl-C
 
 _muted = False
 
@@ -63,8 +61,8 @@ def command(main: Callable[[Sequence[str]], int | None]) -> Callable[..., int]:
             warn("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]))
             return 1
         except KeyboardInterrupt as error:
-            warn("\n".join(["stopped", *getattr(error, "__notes__", ())]))
-            return INTERRUPTED
+            warn("\n".join([interrupts.STOPPED, *getattr(error, "__notes__", ())]))
+            return interrupts.STATUS
         except BrokenPipeError:  # whoever read the output has seen enough
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # Python flushes it at its end
             return 1

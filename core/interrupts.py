@@ -1,4 +1,4 @@
-"""Ctrl-C in main.py: two lines instead of a traceback."""
+"""Ctrl-C: a line or two instead of a traceback."""
 
 import sys
 import types
@@ -6,13 +6,14 @@ import types
 STATUS = 130  # exit status after Ctrl-C
 KEPT = "what is whole is kept: the same command goes on from there"
 TEXT = f"stopped by Ctrl-C\n  {KEPT}"
+STOPPED = "stopped"  # what a command line says
 AGAIN = "stopped at once by a second Ctrl-C: a save that was under way is lost"
 
 
-def begin() -> None:
-    """From now on this process ends with TEXT where a KeyboardInterrupt ends it.
+def begin(text: str = TEXT) -> None:
+    """From now on this process ends with a text where a KeyboardInterrupt ends it.
 
-    Called before the imports that take seconds.
+    Called before the imports that take seconds: programs that can be stopped then do it first.
     """
     before = sys.excepthook
 
@@ -20,7 +21,7 @@ def begin() -> None:
         kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
     ) -> None:
         if issubclass(kind, KeyboardInterrupt):
-            print(TEXT, file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)
         else:
             before(kind, error, trace)
 

@@ -21,10 +21,11 @@ from core.console import say
 from core.errors import ConfigError
 from core.progress import Progress
 from core.spacing import evenly_spaced
-from evaluation import prediction_file, submissions
+from evaluation import prediction_file
 from evaluation.prediction_file import Prediction
 from evaluation.report import cards, details, report
 from evaluation.stream import EvaluationStream, Place
+from evaluation.submissions import formats
 from objectives import base, masking
 from objectives.model import MultiTaskModel, dequantised
 from runtime import sharding
@@ -133,7 +134,7 @@ def write(
         rows = predictor.run(params)
         if jax.process_index() == 0:
             shown[name] = _save(path, rows, chosen)
-            made = submissions.write(
+            made = formats.write(
                 predictor.stream.dataset,
                 path,
                 workdir / "submissions",

@@ -26,9 +26,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+from core import arguments
 from core.console import say
 from core.tables import columns
 from scripts.fuzzing import mutations
@@ -170,18 +172,22 @@ class Seen:
         return sum(count[kind] for count in self.counts.values() for kind in BAD)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Fuzzes; returns the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=60, help="for all targets together")
+    parser.add_argument(
+        "--seconds", type=arguments.number(1), default=60, help="for all targets together"
+    )
     parser.add_argument("--target", default="", help="only those whose name holds this")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--case", type=int, help="only this case; shows whatever it led to")
+    parser.add_argument(
+        "--case", type=arguments.whole(0), help="only this case; shows whatever it led to"
+    )
     parser.add_argument("--keep", type=pathlib.Path, help="folder for the inputs of bugs")
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
-    args = parser.parse_args()
+    parser.add_argument("--workers", type=arguments.whole(1), default=os.cpu_count())
+    args = parser.parse_args(argv)
     names = [name for name in TARGETS if args.target in name]
     if not names:
         parser.error(f"no target holds {args.target!r}: there are {', '.join(TARGETS)}")

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from scripts import fuzz
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -19,3 +21,13 @@ def test_damaged_inputs_are_read_or_refused_in_words():
     assert done.returncode == 0, told
     total = next(line.split() for line in done.stdout.splitlines() if line.startswith("all "))
     assert int(total[1]) > 500, told
+
+
+@pytest.mark.parametrize("wrong", ["--seconds=0", "--seconds=-5", "--workers=0", "--case=-1"])
+def test_numbers_that_would_try_nothing_are_refused(wrong, capsys):
+    with pytest.raises(SystemExit) as ended:
+        fuzz.main([wrong])
+    assert ended.value.code == 2
+    assert f"argument {wrong.partition('=')[0]}: expected a number of at least" in (
+        capsys.readouterr().err
+    )

@@ -6,6 +6,11 @@
       --rationales=R/predictions/val.jsonl
 """
 
+if __name__ == "__main__":
+    from core import interrupts
+
+    interrupts.begin(interrupts.STOPPED)  # before what takes seconds to import
+
 import argparse
 import sys
 from collections.abc import Sequence

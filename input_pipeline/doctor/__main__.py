@@ -1,5 +1,10 @@
 """The command line of `input_pipeline.doctor`."""
 
+if __name__ == "__main__":
+    from core import interrupts
+
+    interrupts.begin(interrupts.STOPPED)  # before what takes seconds to import
+
 import argparse
 import os
 import sys

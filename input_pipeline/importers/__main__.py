@@ -6,6 +6,11 @@
 The same command resumes a run that was stopped.
 """
 
+if __name__ == "__main__":
+    from core import interrupts
+
+    interrupts.begin(interrupts.STOPPED)  # before what takes seconds to import
+
 import argparse
 import dataclasses
 import os

@@ -23,6 +23,11 @@ A region store holds no texts: the last command writes them to a JSONL file for 
 {"image_id", "text"} a line, in a pass of its own. The file appears when it is whole.
 """
 
+if __name__ == "__main__":
+    from core import interrupts
+
+    interrupts.begin(interrupts.STOPPED)  # before what takes seconds to import
+
 import argparse
 import json
 import os

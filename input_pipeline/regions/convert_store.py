@@ -9,6 +9,11 @@ one: such a store is as inexact as the one it was made from, which is said. docs
 sizes and errors to choose by.
 """
 
+if __name__ == "__main__":
+    from core import interrupts
+
+    interrupts.begin(interrupts.STOPPED)  # before what takes seconds to import
+
 import argparse
 import dataclasses
 import sys

@@ -12,6 +12,11 @@ The search is exact, in float64, and holds the means and one block of distances:
 an hour on two CPU cores. Reading the store comes on top.
 """
 
+if __name__ == "__main__":
+    from core import interrupts
+
+    interrupts.begin(interrupts.STOPPED)  # before what takes seconds to import
+
 import argparse
 import dataclasses
 import os

@@ -6,8 +6,9 @@ import types
 
 import pytest
 
-from evaluation import prediction_file, submissions
+from evaluation import prediction_file
 from evaluation.submissions import __main__ as commands
+from evaluation.submissions import formats
 
 
 def predictions(path, *rows):
@@ -17,7 +18,7 @@ def predictions(path, *rows):
 
 def made(tmp_path, dataset, *rows, records=None, kind=""):
     path = predictions(tmp_path / "test.jsonl", *rows)
-    paths = submissions.write(dataset, path, tmp_path / "out", records=records, kind=kind)
+    paths = formats.write(dataset, path, tmp_path / "out", records=records, kind=kind)
     return [(path.name, path.read_text()) for path in paths]
 
 

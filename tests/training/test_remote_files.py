@@ -10,8 +10,9 @@ from safetensors.numpy import load_file
 from checkpoints import checkpoint, convert, sources
 from core import remote
 from core.errors import DataError
-from evaluation import prediction_file, submissions
+from evaluation import prediction_file
 from evaluation.report import report
+from evaluation.submissions import formats
 from runtime import compile_cache
 from tests.checkpoints.test_convert import vlbert  # noqa: F401 (a fixture)
 from tests.runtime.test_compile_cache import compiled, hits  # noqa: F401 (a fixture)
@@ -121,7 +122,7 @@ def test_predictions_submissions_and_reports_in_a_bucket(bucket):
     path = remote.path(f"{bucket.url}/run/predictions/test.jsonl")
     with prediction_file.text_file(path) as file:
         file.write(json.dumps(dict(id="262148001", answer="café", top=[])) + "\n")
-    (made,) = submissions.write(
+    (made,) = formats.write(
         "vqa", path, remote.path(f"{bucket.url}/run/submissions"), records=None, kind=""
     )
     assert made == remote.path(f"{bucket.url}/run/submissions/vqa-test.json")

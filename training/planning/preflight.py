@@ -8,6 +8,11 @@ host and exits 0, or names the host that differs, what is wrong with it and the 
 What needs no devices is compared first: a host with another version is found, not waited for.
 """
 
+if __name__ == "__main__":
+    from core import interrupts
+
+    interrupts.begin(interrupts.STOPPED)  # before what takes seconds to import
+
 import os
 import socket
 import sys
