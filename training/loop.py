@@ -142,6 +142,8 @@ def train(
         if unevaluated:  # SIGTERM came in between
             trainer.evaluate(state.params)
             store.amend(trainer.meta())
+        elif _another_metric(config, meta) and trainer.measure_best(state.params):
+            store.amend(trainer.meta())
         if start >= config.total_steps:
             say(f"step {start} of {config.total_steps} is done already; --mode=eval evaluates")
             return trainer.finish(state.params)  # the summary may have been lost to a kill
@@ -152,3 +154,10 @@ def train(
         with contextlib.ExitStack() as last:  # each of them, even where one fails
             last.callback(log.close)
             last.callback(store.close)
+
+
+def _another_metric(config, meta: dict) -> bool:
+    """Whether another metric tells the best checkpoint than when a checkpoint was saved."""
+    saved = meta.get("config")
+    name = config.checkpoint.best
+    return bool(saved and name and saved["checkpoint"]["best"] != name)

@@ -196,6 +196,23 @@ class Trainer:
         self._schedule.evaluated(self.step, values)
         return self._best.improved(self.step, values)
 
+    def measure_best(self, params) -> bool:
+        """Evaluates for another metric that tells the best checkpoint now; returns whether it did.
+
+        Nothing is logged: the evaluation of this step stands in the logs already, or is none.
+
+        Raises:
+          ConfigError: no evaluator has this metric.
+        """
+        try:
+            with self._run.ledger.during("evaluation"):
+                values = evaluate.metrics_of(self._run.parts.evaluators, params)
+        except signals.Stopped:
+            self._stopped = True
+            return False
+        self._best.improved(self.step, values)
+        return True
+
     def _save(self, state: TrainState) -> None:
         self._results.wait()  # a state that is not finite is never saved
         began = time.perf_counter()

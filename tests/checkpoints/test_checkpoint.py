@@ -158,6 +158,19 @@ def test_the_best_checkpoint_outlives_newer_ones(tmp_path):
         run_fake.run(tmp_path / "other", fakes.config(**{"checkpoint.best": "evals/x/y"}))
 
 
+def test_another_metric_for_the_best_checkpoint_begins_anew_before_the_next_step(tmp_path, capsys):
+    changes = {"checkpoint.best": "evals/table/constant", "eval_every": 4}
+    run_fake.run(tmp_path, fakes.config(**changes))
+    changes["checkpoint.best"] = "evals/table/none"
+    with pytest.raises(ValueError, match=r"checkpoint.best must name.*table/none.*table/spread"):
+        run_fake.run(tmp_path, fakes.config(**changes))
+    changes["checkpoint.best"] = "evals/table/spread"
+    found = run_fake.run(tmp_path, fakes.config(**changes))["best"]
+    assert (found["step"], found["metric"]) == (12, "evals/table/spread")
+    assert "of step 4, was told by evals/table/constant" in capsys.readouterr().err
+    assert checkpoint.load_params(tmp_path)[1]["best"] == found
+
+
 def test_init_lists_every_mismatch(unbroken):
     shapes = state.init_params(fakes.FakeTask(), 0, fakes.batches(fakes.config(), 0))
     shapes["heads"] = {"other": {"kernel": np.zeros((2, 2), np.float32)}}

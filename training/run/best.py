@@ -17,7 +17,16 @@ class BestMetric:
     """
 
     def __init__(self, name: str, record: dict[str, Any] | None):
-        """Starts without a record, or continues a checkpoint's; an empty name: no metric."""
+        """Starts without a record, or continues a checkpoint's; an empty name: no metric.
+
+        A record of another metric says nothing of this one: it is dropped, which is said.
+        """
+        if record and name and record["metric"] != name:
+            warn(
+                f"config.checkpoint.best is now {name}, the best checkpoint so far, of step "
+                f"{record['step']}, was told by {record['metric']}: the choice begins anew"
+            )
+            record = None
         self._name, self.record, self._told = name, record, False
 
     def improved(self, step: int, values: Mapping[str, float | None]) -> bool:
