@@ -6,6 +6,11 @@ https://forms.illinois.edu/sec/1713398 is closed; it is mirrored by many):
   Flickr8k.token.txt                      full: image.jpg#number, tab, caption
   Flickr_8k.{train,dev,test}Images.txt    train (6,000 images), val (1,000), test (1,000): names
 
+in place of the first
+
+  captions.txt             as Kaggle has it (adityajn105/flickr8k): CSV with the columns image and
+                           caption. Captions of an image are numbered in their order, from 0
+
 or, of these three splits, Karpathy's file alone:
 
   dataset_flickr8k.json    from
@@ -16,17 +21,19 @@ is cleaned. The published list of captions has an image that is in no split
 (2258277193_586949ec62.jpg.1).
 """
 
+import collections
 import functools
+import pathlib
 from collections.abc import Iterator
 
 from core.errors import DataError
+from input_pipeline.datasets.reading import csv_file, karpathy, official
 from input_pipeline.datasets.reading import files as official_files
-from input_pipeline.datasets.reading import karpathy, official
 from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.reading.files import need
 from input_pipeline.datasets.records import Caption
 
-CAPTIONS, KARPATHY = "Flickr8k.token.txt", "dataset_flickr8k.json"
+CAPTIONS, KAGGLE, KARPATHY = "Flickr8k.token.txt", "captions.txt", "dataset_flickr8k.json"
 _LISTS = {"train": "train", "val": "dev", "test": "test"}  # split: its name in the lists
 SPLITS = ("full", *_LISTS)
 
@@ -38,8 +45,8 @@ def files(folder: str, split: str) -> list[str]:
       DataError: one is missing.
     """
     if split == "full":
-        return [official_files.locate(folder, CAPTIONS)]
-    found = official_files.locate(folder, CAPTIONS, KARPATHY)
+        return [official_files.locate(folder, CAPTIONS, KAGGLE)]
+    found = official_files.locate(folder, CAPTIONS, KARPATHY, KAGGLE)
     if KARPATHY in found:
         return [found]
     return [found, official_files.locate(folder, f"Flickr_8k.{_LISTS[split]}Images.txt")]
@@ -57,7 +64,7 @@ def records(folder: str, split: str) -> Iterator[Caption]:
         return karpathy.captions(
             path, split, lambda image, where: _image(need(image, "filename", str, where))
         )
-    return _token(path, *lists)
+    return _captions(path, *lists)
 
 
 def _image(name: str) -> str:
@@ -65,21 +72,36 @@ def _image(name: str) -> str:
     return name.removesuffix(".jpg")
 
 
-def _token(path: str, images: str = "") -> Iterator[Caption]:
+def _token(path: str) -> Iterator[tuple[str, str, str, str]]:
+    """("file:line", image file, number of the caption, caption) of the lines of a token file."""
+    for line, (name, text) in official_files.tsv(path, ("image.jpg#number", "caption")):
+        file, _, k = name.partition("#")
+        where = f"{path}:{line}"
+        yield where, file, official_files.number(k, where, "caption number"), text
+
+
+def _kaggle(path: str) -> Iterator[tuple[str, str, str, str]]:
+    """The same of the rows of Kaggle's file."""
+    count = collections.Counter[str]()
+    for where, row in csv_file.rows(path, ("image", "caption")):
+        file = official_files.need_text(row["image"], where, "image")
+        yield where, file, str(count[file]), row["caption"]
+        count[file] += 1
+
+
+def _captions(path: str, images: str = "") -> Iterator[Caption]:
     """The captions of all images, or of those that a list names."""
     wanted: dict[str, int] = {}
     for line, name in official_files.lines(images) if images else ():
         wanted[_image(name.strip())] = line
     ids, left = official_files.Unique("caption id"), dict(wanted)
-    for line, (name, text) in official_files.tsv(path, ("image.jpg#number", "caption")):
-        where = f"{path}:{line}"
-        file, _, k = name.partition("#")
-        text_id = f"{_image(file)}#{official_files.number(k, where, 'caption number')}"
-        ids.add(text_id, where)
-        left.pop(_image(file), None)
-        if not images or _image(file) in wanted:
-            caption = official_files.need_text(text, where, "caption")
-            yield Caption(text_id, _image(file), caption)
+    read = _kaggle if pathlib.PurePath(path).name.startswith(KAGGLE) else _token
+    for where, file, number, text in read(path):
+        image = _image(file)
+        text_id = ids.add(f"{image}#{number}", where)
+        left.pop(image, None)
+        if not images or image in wanted:
+            yield Caption(text_id, image, official_files.need_text(text, where, "caption"))
     if left:
         name, line = next(iter(left.items()))
         raise DataError(

@@ -56,7 +56,7 @@ def test_bad_lines(tmp_path, lines, message):
 
 def test_files_that_are_not_there(tmp_path):
     with pytest.raises(
-        DataError, match=r"(?s)missing.*Flickr8k\.token\.txt or dataset_flickr8k\.js"
+        DataError, match=r"(?s)missing.*Flickr8k\.token\.txt or dataset_flickr8k\.json or captions"
     ):
         read(tmp_path, "train")
     with pytest.raises(DataError, match=r"(?s)missing.*Flickr_8k\.devImages\.txt"):
@@ -68,6 +68,36 @@ def test_karpathys_file_alone(tmp_path):
     (tmp_path / "dataset_flickr8k.json").write_text(json.dumps(dict(images=[image])))
     assert read(tmp_path, "train") == [Caption("7", "b_1", "A dog.")]
     assert read(tmp_path, "val") == []
+
+
+def test_captions_as_kaggle_has_them(tmp_path):
+    (tmp_path / "captions.txt").write_text(
+        'image,caption\nb_1.jpg,"A dog , it  runs ."\na_2.jpg,"A ""cat"" ."\nb_1.jpg,It runs .\n'
+    )
+    assert read(tmp_path, "full") == [
+        Caption("b_1#0", "b_1", "A dog , it runs ."),
+        Caption("a_2#0", "a_2", 'A "cat" .'),
+        Caption("b_1#1", "b_1", "It runs ."),
+    ]
+    (tmp_path / "Flickr_8k.devImages.txt").write_text("a_2.jpg\n")
+    assert [caption.text_id for caption in read(tmp_path, "val")] == ["a_2#0"]
+    write(tmp_path)  # the official file comes first
+    assert len(read(tmp_path, "full")) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,caption\nb_1.jpg,A dog, it runs\n", r"number of columns.*txt:2"),
+        ("image,comment\nb_1.jpg,A dog\n", r"lacks a column.*txt:1"),
+        ("image,caption\nb_1.jpg, \n", r"caption is empty.*txt:2"),
+        ("image,caption\n,A dog\n", r"image is empty.*txt:2"),
+    ],
+)
+def test_bad_rows_of_kaggles_file(tmp_path, text, message):
+    (tmp_path / "captions.txt").write_text(text)
+    with pytest.raises(DataError, match=rf"(?s){message}"):
+        read(tmp_path, "full")
 
 
 @pytest.mark.skipif(not (REAL / "flickr8k").is_dir(), reason=f"no real data at {REAL}")
