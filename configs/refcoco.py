@@ -5,8 +5,9 @@
       --config.data.manual_dir=refcoco_files --config.data.regions=coco_store
 
 --config.data.candidates names the protocol: "gt" (annotated boxes), "detected" (MAttNet's), "both",
-or "regions", whatever the store holds. Regions that are none of these boxes are context and cannot
-be chosen. `grounding_upper_bound` is the share of expressions for which any candidate is right,
+"both_in_training" (both in training, "detected" otherwise: VL-BERT's detected setting), or
+"regions", whatever the store holds. Regions that are none of these boxes are context and cannot be
+chosen. `grounding_upper_bound` is the share of expressions for which any candidate is right,
 beside `grounding_accuracy`; numbers compare only for the same candidates.
 
 Where the originals differ from each other or from what one expects:

@@ -29,7 +29,8 @@ Splits are
 
   gt        all COCO annotations of the image, crowds included
   detected  MAttNet's detections: none for some images, where only the whole image is left
-  both      detected, then gt. VL-BERT's detected setting: both in training, detected otherwise
+  both      detected, then gt
+  both_in_training    both in the split `train`, detected in the others: VL-BERT's detected setting
   regions   whatever regions the store holds
   listed    detected ones, of a file in which sentences are joined with their boxes already, in
             place of the others: `<variant>/<split>.json`, a list of {"sent", "gt_box",
@@ -69,6 +70,13 @@ def _one_of(name: str, value: str, known: Sequence[str]) -> str:
     return value
 
 
+def _kinds(candidates: str, split: str) -> tuple[bool, bool]:
+    """Whether annotated and whether detected boxes may be chosen in a split."""
+    if candidates == "both_in_training":
+        candidates = "both" if split == "train" else "detected"
+    return candidates in ("gt", "both"), candidates in ("detected", "both")
+
+
 def files(
     folder: str,
     split: str,
@@ -87,17 +95,18 @@ def files(
     _one_of(f"split_by of {variant}", split_by, tuple(divisions))
     _one_of(f"split of {variant} ({split_by})", split, divisions[split_by])
     listed = _one_of("candidates", candidates, CANDIDATES) == "listed"
+    gt, detected = _kinds(candidates, split)
     _one_of("expression", expression, EXPRESSIONS[:1] if listed else EXPRESSIONS)
     if listed:
         return [official_files.locate(folder, f"{variant}/{split}.json")]
     if own := _google_file(folder, variant, split, split_by):
-        return [own, *([_coco_boxes(folder)] if candidates in ("gt", "both") else ())]
+        return [own, *([_coco_boxes(folder)] if gt else ())]
     fix = "get it as https://github.com/lichengunc/refer tells; docs/data.md names a copy"
     paths = [
         official_files.locate(folder, f"{variant}/{name}", fix=fix)
         for name in (f"refs({split_by}).p", "instances.json")
     ]
-    if candidates in ("detected", "both"):
+    if detected:
         names = f"{variant}/proposal/{DETECTIONS}", f"detections/{variant}_{split_by}/{DETECTIONS}"
         fix = "get it as https://github.com/lichengunc/MAttNet tells; docs/data.md names a copy"
         paths.append(official_files.locate(folder, *names, fix=fix))
@@ -117,26 +126,27 @@ def records(
     if candidates == "listed":
         yield from _listed(paths[0])
         return
+    gt, detected = _kinds(candidates, split)
     if pathlib.Path(paths[0]).name.startswith(google_refexp.file_name(split)):
-        annotated = _annotations(paths[1])[1] if candidates in ("gt", "both") else None
+        annotated = _annotations(paths[1])[1] if gt else None
         yield from google_refexp.expressions(
             paths[0],
             raw=expression == "raw",
-            detected=candidates in ("detected", "both"),
+            detected=detected,
             annotated=annotated,
         )
         return
     refs = _refs(paths[0], split)
     boxes, annotated = _annotations(paths[1])
-    detected: dict[int, list[Box]] = {}
-    if candidates in ("detected", "both"):
-        detected = _detections(paths[2])
-        if not any(need(ref, "image_id", int, where) in detected for where, ref in refs):
+    found: dict[int, list[Box]] = {}
+    if detected:
+        found = _detections(paths[2])
+        if not any(need(ref, "image_id", int, where) in found for where, ref in refs):
             raise DataError(
                 "no image of the split has detections",
                 where=f"{paths[2]}, split {split}",
                 expected=f"detections of the images in {paths[0]}",
-                found=f"images {sorted(detected)[:5]} ...",
+                found=f"images {sorted(found)[:5]} ...",
                 fix="use the detections of this variant",
             )
     ids = official_files.Unique("sentence id")
@@ -150,8 +160,8 @@ def records(
                 found="no such annotation",
                 fix="use the two files of one variant",
             )
-        choice = list(detected.get(image, ()))
-        if candidates in ("gt", "both"):
+        choice = list(found.get(image, ()))
+        if gt:
             choice += annotated[image]
         for sentence in need(ref, "sentences", list, where):
             raw = expression == "raw"
@@ -277,6 +287,6 @@ BUILDER = declare(
     configs={
         "_".join(values): dict(zip(OPTIONS, values, strict=True))
         for variant, divisions in DIVISIONS.items()
-        for values in itertools.product((variant,), divisions, CANDIDATES[:4], EXPRESSIONS)
+        for values in itertools.product((variant,), divisions, CANDIDATES[:-1], EXPRESSIONS)
     },
 )

@@ -8,13 +8,13 @@ DIVISIONS = {  # {variant: {split_by: its splits}}
     "refcoco+": {"unc": SPLITS},
     "refcocog": {"umd": ("train", "val", "test"), "google": ("train", "val")},
 }
-CANDIDATES = ("gt", "detected", "both", "regions", "listed")
+CANDIDATES = ("gt", "detected", "both", "both_in_training", "regions", "listed")
 EXPRESSIONS = ("tokens", "raw")
 
 OPTIONS = dict(
     variant="refcoco+",  # or "refcoco", "refcocog"
     split_by="unc",  # who split it; "umd" for refcocog
-    candidates="gt",  # may be chosen: annotated boxes, "detected", "both", "regions" or "listed"
+    candidates="gt",  # may be chosen: annotated boxes, or one of CANDIDATES; see the data set
     expression="tokens",  # the text is the tokens (VL-BERT) or "raw" (ViLBERT)
 )
 CHECKS = dict(

@@ -113,20 +113,26 @@ def test_candidates(tmp_path):
     folder = write(tmp_path)
     found = {
         name: next(refcoco.records(folder, "train", candidates=name)).candidates
-        for name in ("gt", "detected", "both")
+        for name in ("gt", "detected", "both", "both_in_training")
     }
     detected = ((5.0, 0.0, 6.0, 2.0),) * 2
     assert found == {
         "gt": (box(50), box(51)),
         "detected": detected,
         "both": (*detected, box(50), box(51)),
+        "both_in_training": (*detected, box(50), box(51)),
     }
     with pytest.raises(DataError, match=r"(?s)no image of the split has detections.*split val"):
         list(refcoco.records(folder, "val", candidates="detected"))
+    source = tmp_path / "refcoco+" / "proposal" / refcoco.DETECTIONS
+    image = int(next(refcoco.records(folder, "val")).image_id)
+    elsewhere = dict(image_id=image, box=[5, 0, 1, 2], category_id=1, score=0.5)
+    source.write_text(json.dumps([*json.loads(source.read_text()), elsewhere]))
+    evaluated = next(refcoco.records(folder, "val", candidates="both_in_training"))
+    assert evaluated.candidates == detected[:1]
     # As MAttNet's archive has them.
     packed = tmp_path / "detections" / "refcoco+_unc"
     packed.mkdir(parents=True)
-    source = tmp_path / "refcoco+" / "proposal" / refcoco.DETECTIONS
     source.rename(packed / refcoco.DETECTIONS)
     assert next(refcoco.records(folder, "train", candidates="detected")).candidates == detected
 
