@@ -38,7 +38,7 @@ from core.errors import DataError
 from core.reading import reading
 from input_pipeline.importers.base import Item, Part
 from input_pipeline.importers.formats import columns as named
-from input_pipeline.importers.formats.members import list_files
+from input_pipeline.importers.formats.members import expanded
 
 PARQUET, ARROW = (".parquet", ".pq"), (".arrow", ".feather", ".ipc")
 MAX_NESTED = 8  # lists in lists
@@ -185,7 +185,7 @@ class Layout:
 
     def __init__(self, files: Sequence[str], **options: Any):
         self._columns = named.Columns.parse(**options)
-        self._tables = [_Table(path) for path in _paths(files)]
+        self._tables = [_Table(path) for path in expanded(files, (*PARQUET, *ARROW), "table")]
         self._wanted = [self._wanted_of(table) for table in self._tables]
 
     def _wanted_of(self, table: _Table) -> list[str]:
@@ -242,28 +242,3 @@ class Layout:
                     fix="correct or leave out this image",
                 )
         return self._columns.item(raw, where)
-
-
-def _paths(files: Sequence[str]) -> list[str]:
-    """The files, and those in folders.
-
-    Raises:
-      DataError: none, or one that is no such file.
-    """
-    if not files:
-        raise DataError("nothing to import", expected="files or folders", found="none")
-    found = []
-    for path in files:
-        if os.path.isdir(path):
-            names = [name for name, _ in list_files(path, (*PARQUET, *ARROW))]
-            found += [os.path.join(path, name) for name in names]
-        elif os.path.isfile(path) and path.lower().endswith((*PARQUET, *ARROW)):
-            found.append(path)
-        else:
-            raise DataError(
-                "an input is no table",
-                where=path,
-                expected=f"a file that ends in {' or '.join((*PARQUET, *ARROW))}, or a folder",
-                found="another file" if os.path.exists(path) else "nothing at this path",
-            )
-    return found

@@ -32,7 +32,7 @@ from core.reading import reading
 from input_pipeline.importers.base import Item, Part
 from input_pipeline.importers.formats import columns as named
 from input_pipeline.importers.formats import fields, npz_file, safetensors_file, torch_file
-from input_pipeline.importers.formats.members import MAX_MEMBER, list_files
+from input_pipeline.importers.formats.members import MAX_MEMBER, expanded
 
 TARS = (".tar", ".tar.gz", ".tgz")
 PICKLES = (".pyd", ".pickle", ".pkl")
@@ -50,7 +50,7 @@ class Layout:
 
     def __init__(self, files: Sequence[str], **options: Any):
         self._columns = named.Columns.parse(**options)
-        self._files = _paths(files)
+        self._files = expanded(files, TARS, "archive")
         for path in self._files:
             if next(_samples(path), None) is None:
                 raise DataError(
@@ -145,27 +145,3 @@ def _samples(path: str) -> Iterator[tuple[str, Sample]]:
             raise EOFError("cut short: no empty block at its end")
     if sample:
         yield name, sample
-
-
-def _paths(files: Sequence[str]) -> list[str]:
-    """The archives, and those in folders.
-
-    Raises:
-      DataError: none, or one that is no such file.
-    """
-    if not files:
-        raise DataError("nothing to import", expected="files or folders", found="none")
-    found = []
-    for path in files:
-        if os.path.isdir(path):
-            found += [os.path.join(path, name) for name, _ in list_files(path, TARS)]
-        elif os.path.isfile(path) and path.lower().endswith(TARS):
-            found.append(path)
-        else:
-            raise DataError(
-                "an input is no archive",
-                where=path,
-                expected=f"a file that ends in {' or '.join(TARS)}, or a folder of them",
-                found="another file" if os.path.exists(path) else "nothing at this path",
-            )
-    return found

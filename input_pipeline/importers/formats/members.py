@@ -73,6 +73,35 @@ def list_files(
     return sorted(found)
 
 
+def expanded(paths: Sequence[str], suffixes: Sequence[str], kind: str) -> list[str]:
+    """The files, and those in folders.
+
+    Args:
+      paths: files, and folders of them.
+      suffixes: one of which a file has.
+      kind: what such a file is, for messages.
+
+    Raises:
+      DataError: none, or one that is no such file.
+    """
+    if not paths:
+        raise DataError("nothing to import", expected=f"{kind}s or folders of them", found="none")
+    found = []
+    for path in paths:
+        if os.path.isdir(path):
+            found += [os.path.join(path, name) for name, _ in list_files(path, suffixes)]
+        elif os.path.isfile(path) and path.lower().endswith(tuple(suffixes)):
+            found.append(path)
+        else:
+            raise DataError(
+                f"an input is no {kind}",
+                where=path,
+                expected=f"a file that ends in {' or '.join(suffixes)}, or a folder of them",
+                found="another file" if os.path.exists(path) else "nothing at this path",
+            )
+    return found
+
+
 def read_file(path: str) -> bytes | DataError:
     """The bytes of a file, or the error to raise when its image is parsed."""
     try:
