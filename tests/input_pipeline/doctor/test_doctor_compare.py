@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from made_data import write_images
-from test_doctor_inspect import C, F, made, store_of
+from made_regions import C, F, made, store_of
 
 from core.errors import DataError
 from input_pipeline.doctor import options

@@ -4,8 +4,8 @@ import time
 
 import numpy as np
 import pytest
+from made_regions import C, made
 from PIL import Image
-from test_doctor_inspect import C, made
 
 from core.errors import DataError
 from input_pipeline.doctor import sheet as sheets
