@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 from core.errors import DataError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, no quota, beyond the largest file
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _WRITING = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS")
 # What libraries that are not Python's say: TensorStore names the number, safetensors and HDF5 have

@@ -150,7 +150,7 @@ def flops_of(config, params, model: MultiTaskModel) -> Callable[[Mapping[str, Ma
                 stream: size
                 for stream in found
                 for size in limits.sizes(config.streams[stream])
-                if size[:2] == found[stream]
+                if (size[0], size[1] if config.streams[stream].images else 0) == found[stream]
             }
             known[shapes] = flops_per_step(config, params, model, sizes)
         return known[shapes]

@@ -30,7 +30,9 @@ def flops(config):
 
     batch = {name: arrays(block) for name, block in config.streams.items() if block.batch_size}
     params = jax.eval_shape(task.init, jax.random.key(0), batch)
-    return throughput.flops_per_step(config, params, task)
+    found = throughput.flops_per_step(config, params, task)
+    assert throughput.flops_of(config, params, task)(batch) == found  # of every stream in it
+    return found
 
 
 def test_vlbert_base():
