@@ -13,7 +13,7 @@ from core.errors import DataError
 from input_pipeline.datasets import vqa
 from input_pipeline.datasets.reading import answers
 from input_pipeline.datasets.reading.answers import AnswerVocabulary
-from input_pipeline.datasets.records import Answer, Question
+from input_pipeline.datasets.records import AnnotatedQuestion, Answer, Question, RowOptions
 
 REAL = pathlib.Path(
     os.environ.get("VL_DATA_DIR_REAL", pathlib.Path(__file__).parents[4] / "shared" / "data")
@@ -108,6 +108,31 @@ def test_what_is_counted():
 
 def question(i, raw=("yes",) * 10, main="yes"):
     return Question(str(i), "1", "q", answers=(Answer(main, 1.0),), raw_answers=raw)
+
+
+def test_ten_answers_alone_make_no_vqa_question():
+    """VQA's rule compares to the letter where its annotators agree; other data sets' is theirs."""
+    ten = ("Walking.",) * 10
+    assert Question("7", "1", "q", raw_answers=ten).accuracy("walking") == 1
+    assert AnnotatedQuestion("7", "1", "q", raw_answers=ten).accuracy("walking") == 0
+
+
+def test_annotators_of_several_writings_count_together():
+    raw = ("two",) * 2 + ("2",) * 1 + ("3",) * 7
+    given = tuple(Answer(*pair) for pair in answers.soft_scores(raw, "verbatim").items())
+    question = AnnotatedQuestion("7", "1", "q", given, raw)
+    vocabulary = AnswerVocabulary(["2", "3"])
+    values = question.values(RowOptions(answers=vocabulary, answer_form="normalized"))
+    assert values["answer_ids"] == [0, 1]
+    assert values["answer_scores"] == [answers.soft_score(3), 1]
+
+
+def test_half_of_an_accuracy_is_shown_as_right():
+    question = Question("7", "1", "q", raw_answers=("dog", "dog", "cat", "cow"))
+    assert question.accuracy("dog") == 0.5
+    prediction = dict(answer="dog", top=[("dog", 0.9)])
+    assert question.shown(prediction).right
+    assert not question.shown(prediction | dict(answer="cat")).right
 
 
 def test_evaluation_needs_the_whole_split():
