@@ -116,6 +116,9 @@ def test_options_of_an_exercise_stay():
     )
     ranks = named.Named(batch, str, "x").rank((0, 0), GRID.astype(np.float32), 3)
     assert ranks.tolist() == [0, *[2] * 7, 0]
+    assert named.most(batch).tolist() == [3]
+    elsewhere = batch | dict(target_box=GRID[4:5].astype(np.float32))  # nobody can choose it
+    assert named.Named(elsewhere, str, "x").rank((0, 0), GRID, 3).tolist() == ranks.tolist()
     unknown = dict(text_ids=batch["text_ids"], target_box=np.zeros((1, 4), np.float32))
     assert (named.Named(unknown, str, "x").rank((0, 0), GRID, 3) == 2).all()
     assert named.most(unknown).tolist() == [0]
