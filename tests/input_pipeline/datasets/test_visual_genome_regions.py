@@ -2,14 +2,18 @@
 
 import gzip
 import json
+import pathlib
 
 import pytest
 from entities_data import region, write_regions
+from made_data import ASSEMBLE, SPEC, image, write_images
+from official_data import config
 
 from core.errors import DataError
 from input_pipeline.datasets import visual_genome_regions as regions
 from input_pipeline.datasets.reading import json_list
 from input_pipeline.datasets.records import GroundedCaption, Mention, RowOptions
+from input_pipeline.streams import pipeline
 from input_pipeline.texts.rows import EMPTY, Row, Skipped
 
 
@@ -74,6 +78,19 @@ def test_what_an_image_has_again_is_left_out(tmp_path):
     first, second, *rest = read(folder)
     assert second == Skipped("4#2", regions.AGAIN)
     assert [found.text_id for found in (first, *rest)] == ["4#1", "4#3", "4#4", "5#1"]
+
+
+def test_what_is_left_out_is_told_by_its_reason(tmp_path, capsys):
+    again = [region(1), region(2), region(3, phrase=" "), region(4, phrase="a dog")]
+    write_regions(tmp_path / "official", {4: again, 100: [region(1, 100)]})
+    write_images(tmp_path / "store", SPEC, ("4", image(4)))
+    tree = config(tmp_path, "visual_genome_regions", train_split="train", eval_split="val",
+                  on_missing="skip")  # fmt: skip
+    (stream,) = pipeline.build_streams(tree, ASSEMBLE, image_margin=0).values()
+    assert stream.num_examples == 2
+    line = f"(1 rows without text, 0 texts without regions, 1 rows: {regions.AGAIN}); list: "
+    told = capsys.readouterr().out.partition(line)[2].split()[0]
+    assert len(pathlib.Path(told).read_text().splitlines()) == 2
 
 
 def test_empty_phrases(tmp_path):
