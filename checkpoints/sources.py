@@ -242,8 +242,12 @@ def _download(name: str) -> pathlib.Path:
         if not list(folder.glob("*.safetensors")):
             folder = pathlib.Path(snapshot_download(name, allow_patterns=[*wanted, "*.bin"]))
     except Exception as error:  # the network has many ways to fail
+        reason = (str(error).splitlines() or [""])[0][:200]
         raise SourceError(
-            f"{name}: no such file or folder here, and the hub does not give it: "
-            f"{type(error).__name__}: {str(error)[:200]}"
+            "a checkpoint was not found",
+            where=repr(name),
+            expected="a file or folder here, or the name of a model on the hub",
+            found=f"no such path, and the hub says {type(error).__name__}: {reason}",
+            fix=f"where there is a network: hf download {name} --local-dir FOLDER; then name FOLDER",
         ) from error
     return folder

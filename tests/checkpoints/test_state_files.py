@@ -119,3 +119,16 @@ def test_padding_is_no_piece_where_the_vocabularies_differ():
 def test_other_sizes_are_refused(rows, theirs):
     with pytest.raises(SourceError, match="in the source"):
         fit(rows, MINE, theirs)
+
+
+def test_a_name_that_the_hub_does_not_give_is_told_with_what_to_do(monkeypatch, tmp_path):
+    hub = pytest.importorskip("huggingface_hub")
+
+    def offline(name, **options):
+        raise ConnectionError("no network\nand more lines of it")
+
+    monkeypatch.setattr(hub, "snapshot_download", offline)
+    monkeypatch.chdir(tmp_path)
+    message = r"(?s)not found.*'you/model'.*ConnectionError: no network\n.*hf download you/model "
+    with pytest.raises(SourceError, match=message):
+        sources.open_source("you/model")
