@@ -248,6 +248,6 @@ def _download(name: str) -> pathlib.Path:
             where=repr(name),
             expected="a file or folder here, or the name of a model on the hub",
             found=f"no such path, and the hub says {type(error).__name__}: {reason}",
-            fix=f"where there is a network: hf download {name} --local-dir FOLDER; then name FOLDER",
+            fix=f"with a network: hf download {name} --local-dir FOLDER; then name FOLDER",
         ) from error
     return folder
