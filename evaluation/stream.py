@@ -43,6 +43,8 @@ class EvaluationStream:
       records: records() -> the records of the split in order; None where the data set has none.
       answers: the answer list, empty where the data set has none.
       output_names: names of predicted numbers: answers, or labels, or ().
+      kinds: {kind of marked words: the vocabulary ids of its words}, in the order of their numbers
+        in `probe_kind`; a word of several pieces has None.
       pictures: pictures(image ids) -> {image id: bytes of its file}.
     """
 
@@ -72,6 +74,8 @@ class EvaluationStream:
         self.records = _records(prepared, split)
         self.answers = tuple(prepared.answers.labels) if prepared.answers else ()
         self.output_names = self.answers or tuple(prepared.labels)
+        vocab = stream.tokenizer.vocab
+        self.kinds = {k: tuple(map(vocab.get, words)) for k, words in prepared.kinds.items()}
         self.pictures = pictures
 
     @property

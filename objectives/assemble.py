@@ -33,7 +33,8 @@ def caption(
       rows: int [B].
 
     Returns:
-      text_ids, text_mask, segment_ids, word_starts and, where marked, probe_mask: [B, 1, T].
+      text_ids, text_mask, segment_ids, word_starts and, where the table has them, probe_kind and
+      phrase_region, the numbers of the objects that tokens speak of, from 1: [B, 1, T].
     """
     columns = table.gather(rows, max_text - 2)
     ids, length = columns["ids"], np.minimum(columns["lengths"], max_text - 2)
@@ -58,8 +59,10 @@ def caption(
         segment_ids=np.zeros_like(text),
         word_starts=starts,
     )
-    if columns.get("probe") is not None:
-        out["probe_mask"] = frame(columns["probe"], False, bool) & mask & ~end
+    inside = mask & ~end
+    for column, key in (("probe", "probe_kind"), ("token_region", "phrase_region")):
+        if column in columns:
+            out[key] = np.where(inside, frame(columns[column], 0, np.int32), 0)
     return {name: array[:, None] for name, array in out.items()}
 
 

@@ -15,6 +15,7 @@ from input_pipeline.streams import overlap
 from input_pipeline.streams.named import MIN_CANDIDATE_IOU, MIN_OBJECT_IOU, boxes_of
 
 NameOf = Callable[[int], str]
+OBJECT_KEYS = {"token_region", "phrase_region"}  # numbers of objects, until they are matched
 Match = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]  # `overlap.match`
 
 
@@ -24,8 +25,8 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of: NameOf) -> No
     In pixels of the original image, so before boxes are scaled, mirrored or clamped. Takes
     `target_box`, `object_boxes`, `object_classes`, `candidate_boxes` and `option_boxes`; gives
     `region_iou` (0 where no box is known), `region_label`, `candidate_mask` and `option_region`,
-    and turns the object numbers in `token_region` into rows of the regions: 0, the whole image, for
-    an object that no region shows.
+    and turns the object numbers in `token_region` and `phrase_region` into rows of the regions: 0,
+    the whole image, for an object that no region shows.
 
     Args:
       batch: stream batch with its regions; boxes are on the first image.
@@ -33,7 +34,7 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of: NameOf) -> No
       name_of: name_of(i), name of the batch's row i, for messages.
 
     Raises:
-      DataError: no candidate of an example is among its regions.
+      DataError: no candidate of an example is among its regions, or objects have no boxes.
     """
     boxes, mask = batch["boxes"], batch["region_mask"]
     if "target_box" in batch:
@@ -50,16 +51,23 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of: NameOf) -> No
         rows = _rows(batch, "option_boxes", overlap.match_apart, name_of)
         batch["option_region"] = rows.astype(np.int32)
         batch["candidate_mask"] = _mask_of(rows, mask, whole_image=False)
+    numbered = OBJECT_KEYS & batch.keys()
     if "object_boxes" not in batch:
+        if numbered:
+            raise DataError(
+                "texts speak of objects by number, and the data set gives no boxes of these",
+                where=f"example {name_of(0)!r}",
+                expected="values['object_boxes'] of each row that has mentions",
+                found=f"{sorted(numbered)} without boxes",
+            )
         return
     rows = overlap.match(boxes[:, 0], mask[:, 0], boxes_of(batch, "object_boxes"), MIN_OBJECT_IOU)
     del batch["object_boxes"]
-    if "token_region" in batch:
-        # Number 0 stands for the whole image.
-        of_number = np.concatenate([np.zeros_like(rows[:, :1]), rows], 1)
-        numbers = batch["token_region"]
-        taken = np.take_along_axis(of_number[:, None], numbers.astype(np.int64), 2)
-        batch["token_region"] = taken.astype(np.int32)
+    # Number 0 stands for the whole image.
+    of_number = np.concatenate([np.zeros_like(rows[:, :1]), rows], 1)
+    for key in numbered:
+        taken = np.take_along_axis(of_number[:, None], batch[key].astype(np.int64), 2)
+        batch[key] = taken.astype(np.int32)
     if "object_classes" in batch:
         batch["region_label"] = _labels(mask, rows, batch.pop("object_classes"))
 

@@ -37,7 +37,14 @@ CHECKS = dict(
     distractors=checks.text(),
     iou=checks.one_of(*EDGES),
 )
-PIECE_KEYS = ("text_ids", "segment_ids", "word_starts", "probe_mask", "token_region")
+PIECE_KEYS = (
+    "text_ids",
+    "segment_ids",
+    "word_starts",
+    "probe_kind",
+    "token_region",
+    "phrase_region",
+)
 
 
 def joint_lengths(

@@ -15,7 +15,7 @@ from input_pipeline.streams.source import Source
 from input_pipeline.texts.tables import TextTable
 
 # assemble(table, rows [B], special, max_text) -> text_ids, text_mask, segment_ids, word_starts and,
-# where the table marks words, probe_mask; all [B, K, T].
+# where the table has them, probe_kind and phrase_region; all [B, K, T].
 Assemble = Callable[[TextTable, np.ndarray, SpecialIds, int], dict[str, np.ndarray]]
 Batch = dict[str, np.ndarray]
 
@@ -35,6 +35,9 @@ class TextReader:
         ]
         if len(texts) == 1:
             return texts[0]
+        for text in texts[1:]:  # of other images, whose objects are not in this one
+            if "phrase_region" in text:
+                text["phrase_region"][:] = 0
         return {key: np.concatenate([text[key] for text in texts], 1) for key in texts[0]}
 
 

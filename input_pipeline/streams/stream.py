@@ -51,6 +51,7 @@ class Stream:
       batch_size: examples of the global batch, over all hosts.
       num_examples: usable examples.
       steps_per_epoch: batches that hold every example once (the last one may be padded).
+      tokenizer: of its texts.
       special: SpecialIds of the vocabulary.
       source: what its examples are drawn from.
       store: regions, None for plain text.
@@ -87,7 +88,8 @@ class Stream:
         limits.check_options(name, options)
         if not settings.training:
             settings = dataclasses.replace(settings, weights=(), overfit=0)
-        self.name, self.source, self.special = name, source, tokenizer.special
+        self.name, self.source = name, source
+        self.tokenizer, self.special = tokenizer, tokenizer.special
         self.batch_size = settings.batch_size
         self._options, self._settings = options, settings
         self._where, self._checked = f"stream {name!r}", False

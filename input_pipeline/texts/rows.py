@@ -14,8 +14,10 @@ class Row:
       image_id: image the text belongs to, None for plain text.
       text: as written.
       text_id: unique name, for messages and predictions.
-      probe: (start, end) characters of words that only the image determines.
-      mentions: (start, end, n), characters that name object n of the image, from 0.
+      probe: (start, end, kind), characters of words that only the image determines; kinds are
+        numbers from 0, see `Prepared.kinds`.
+      mentions: (start, end, n), characters that speak of object n of the image, from 0, whose boxes
+        are `values["object_boxes"]`.
       more_images: images beside `image_id`; every row of a table has as many.
       second: character at which its second part starts, the answer after a question; 0: one part.
       follows: whether it belongs to the example of a row before it, as the choices of a question
@@ -29,7 +31,7 @@ class Row:
     image_id: str | None
     text: str
     text_id: str
-    probe: tuple[tuple[int, int], ...] = ()
+    probe: tuple[tuple[int, int, int], ...] = ()
     mentions: tuple[tuple[int, int, int], ...] = ()
     more_images: tuple[str, ...] = ()
     second: int = 0

@@ -21,7 +21,7 @@ CHUNK = 4096  # rows tokenised at a time
 COLUMNS = {  # file name: dtype, one entry per ...
     "ids": np.int32,  # piece
     "word_starts": np.bool_,  # piece
-    "probe": np.bool_,  # piece; absent where no row marks words
+    "probe": np.int8,  # piece: kind of the marked word, from 1; absent where no row marks words
     "mentions": np.int16,  # piece: number of the object it names, from 1; absent where none does
     "second": np.int32,  # row: pieces before its second part; absent where no row has two
     "offsets": np.int64,  # row, plus one: where its pieces start
@@ -135,7 +135,7 @@ class _Columns:
         self._add("word_starts", [start for item in encoded for start in item.word_starts])
         texts = [(row, item.spans) for row, item in zip(rows, encoded, strict=True)]
         probes = (
-            _span_ids(row, spans, [(*at, 1) for at in row.probe], "probe span")
+            _span_ids(row, spans, [(a, b, kind + 1) for a, b, kind in row.probe], "probe span")
             for row, spans in texts
         )
         mentions = (

@@ -68,8 +68,9 @@ class TextTable:
     """Columns of tokenised texts; those of pieces stay in their files (see `columns`).
 
     Attributes:
-      ids, word_starts, probe, mentions: flat [pieces], each a `Column`; probe is None where no
-        text marks words, mentions (numbers of objects, from 1) where none names an object.
+      ids, word_starts, probe, mentions: flat [pieces], each a `Column`; probe (kinds of words,
+        from 1) is None where no text marks words, mentions (numbers of objects, from 1) where none
+        names an object.
       offsets: int64 [N + 1], pieces of row i are offsets[i]:offsets[i + 1].
       image_index: int32 [N] into `images`, -1 for plain text.
       images: image ids, each once.
@@ -190,7 +191,7 @@ class TextTable:
 
         Args:
           rows: int [B].
-          width: longer rows are cut to it, shorter ones are padded with 0 (False, no probe).
+          width: longer rows are cut to it, shorter ones are padded with 0 (False).
           cyclic: go on into the following rows, from the last into the first, until `width` is
             full. This is VL-BERT's text corpus: it adds following lines until it has 64 basic
             tokens and cuts to 64 pieces; a basic token has one piece or more, so the first 64
@@ -198,8 +199,9 @@ class TextTable:
 
         Returns:
           ids int32 [B, width], word_starts [B, width], lengths int32 [B] and, where texts mark
-          words, probe [B, width]; where they name objects, token_region int16 [B, width], their
-          numbers from 1; where some have two parts, second int32 [B], pieces before the second.
+          words, probe int8 [B, width], their kinds from 1; where they name objects, token_region
+          int16 [B, width], their numbers from 1; where some have two parts, second int32 [B],
+          pieces before the second.
         """
         starts = self.offsets[rows]
         lengths = np.minimum(self.offsets[np.asarray(rows) + 1] - starts, width)
@@ -212,7 +214,7 @@ class TextTable:
             "lengths": lengths.astype(np.int32),
         }
         if self.probe is not None:
-            out["probe"] = self.probe.rows(starts, width) & valid
+            out["probe"] = np.where(valid, self.probe.rows(starts, width), 0)
         if self.mentions is not None:
             out["token_region"] = np.where(valid, self.mentions.rows(starts, width), 0)
         if self.second is not None:

@@ -85,7 +85,7 @@ def assemble(table, rows, special, max_text):
         "word_starts": starts,
     }
     if "probe" in got:
-        out["probe_mask"] = np.pad(got["probe"], ((0, 0), (1, 1)))
+        out["probe_kind"] = np.pad(got["probe"], ((0, 0), (1, 1))).astype(np.int32)
     return {key: value[:, None] for key, value in out.items()}
 
 

@@ -82,6 +82,7 @@ def _stream(config, made: MultiTaskModel, stream: str, assemble) -> dict:
     if block.images:
         shapes |= regions.layout(SPEC, 1, images, block.max_regions)
     sizes = dict(M=images, R=block.max_regions, A=ANSWERS_OF_ONE)
+    sizes |= dict(zip("KT", shapes["text_ids"][0][1:], strict=True))
     for key in {key for objective in made.streams[stream] for key in objective.reads}:
         axes = FIELDS[key].axes.split()[1:]
         shape = [int(axis) if axis.isdigit() else sizes[axis] for axis in axes]

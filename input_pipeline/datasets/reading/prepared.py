@@ -21,6 +21,8 @@ class Prepared:
       corpus: plain text files of the text-only stream.
       priors: {slot: {"prior", "text_only"}}, shares of marked words guessed without the image, as
         far as the data set knows.
+      kinds: {kind: its words} of marked words, in the order of their numbers in `Row.probe`; empty
+        where none are named.
       image_name: image_name(image id) -> the image's name over data sets ("coco:139"), by which
         the leak check compares; where there is none, the id itself.
       answers: answers.AnswerVocabulary of a data set of questions, else None.
@@ -43,6 +45,7 @@ class Prepared:
     corpus: Sequence[str] = ()
     origin: Callable[[str], str] = str
     priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    kinds: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     image_name: Callable[[str], str] = str
     answers: Any = None
     records: Callable[[str], Iterator[Any]] | None = None

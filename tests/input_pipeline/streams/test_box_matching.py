@@ -75,13 +75,21 @@ def test_mentions_and_labels():
         object_boxes=objects,
         object_classes=np.array([[7, 8, 9], [4, 0, 0]], np.int32),
         token_region=numbers,
+        phrase_region=numbers[..., ::-1],
     )
     grounding.ground(got, "plus_one", str)
     # The third object is shown by no region: the whole image.
     assert got["token_region"].tolist() == [[[0, 2, 1, 0, 2]], [[0, 0, 3, 0, 0]]]
     assert got["token_region"].dtype == np.int32
+    assert got["phrase_region"].tolist() == [[[2, 0, 1, 2, 0]], [[0, 0, 3, 0, 0]]]
     assert got["region_label"].tolist() == [[[0, 8, 7, -1, -1]], [[0, -1, -1, 4, -1]]]
     assert not {"object_boxes", "object_classes"} & got.keys()
+
+
+def test_objects_without_boxes_are_refused():
+    got = batch(phrase_region=np.ones((2, 1, 5), np.int16))
+    with pytest.raises(DataError, match=r"(?s)no boxes.*'name 0'.*object_boxes.*phrase_region"):
+        grounding.ground(got, "plus_one", "name {}".format)
 
 
 def test_objects_that_share_a_region_give_the_first_one_s_class():

@@ -72,14 +72,15 @@ def test_cyclic_pieces_are_the_originals_loop(tmp_path, tokenizer):
 
 
 def test_probe_words(tmp_path, tokenizer):
-    marked = Row("a", "the red house", "p", probe=((4, 7),))
+    marked = Row("a", "the red house", "p", probe=((4, 7, 2),))
     table = build_table([marked, *rows(2)], tokenizer, tmp_path / "t", source="s")
     ids = tokenizer.encode_batch(["red"])[0].ids
     got = table.gather(np.arange(3), 12)
-    assert got["ids"][0][got["probe"][0]].tolist() == ids
+    assert got["ids"][0][got["probe"][0] == 3].tolist() == ids
+    assert got["probe"][0].sum() == 3 * len(ids)
     assert not got["probe"][1:].any()
-    bad = Row("a", "the red house", "q", probe=((40, 44),))
-    with pytest.raises(DataError, match=r"(?s)probe span.*'q'.*\(40, 44\)"):
+    bad = Row("a", "the red house", "q", probe=((40, 44, 0),))
+    with pytest.raises(DataError, match=r"(?s)probe span.*'q'.*\(40, 44"):
         build_table([bad], tokenizer, tmp_path / "u", source="s")
     assert not (tmp_path / "u").exists()
 

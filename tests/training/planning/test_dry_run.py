@@ -25,7 +25,9 @@ ROOT = pathlib.Path(__file__).parents[3]
 
 
 def small(module, **dry):
-    config = module.get_config("size=mini")
+    config = module.get_config(
+        "size=mini,data=jsonl" if "pretrain" in module.__name__ else "size=mini"
+    )
     config.model.update(hidden=16, heads=2, intermediate=32)
     config.streams.captions.update(batch_size=16, max_text=8, max_regions=6, max_length=12)
     for block in config.evals.values():
@@ -205,7 +207,7 @@ def test_assumed_batches_have_what_every_task_reads(file, argument):
 
 # Of keys that only some data sets have: words that the image tells, or that mention a region;
 # boxes that may be chosen.
-OPTIONAL = {"probe_mask", "token_region", "candidate_mask"}
+OPTIONAL = {"probe_kind", "phrase_region", "token_region", "candidate_mask"}
 
 
 @pytest.mark.slow
