@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from ml_collections import ConfigDict
 
 from objectives import base, losses, masking
@@ -30,6 +30,9 @@ class MaskedLanguage(base.Objective):
     def __init__(self, name: str, block: ConfigDict, data_info: base.DataInfo):
         super().__init__(name, block, data_info)
         self.cap = math.ceil(block.cap * data_info.max_text)
+        if block.get("words") == "marked":
+            self.reads = ("probe_kind",)
+            self.cap = min(masking.LONGEST, data_info.max_text)
 
     def head(self, trunk: Trunk) -> HeadSpec:
         del trunk
@@ -41,6 +44,8 @@ class MaskedLanguage(base.Objective):
 
     def corrupt(self, batch: base.Arrays, keys: base.Keys) -> dict[str, Any]:
         """Adds masked_positions, masked_targets, masked_weight [B, K, G] and masked_dropped [B]."""
+        if self.block.get("words") == "marked":  # configs saved by earlier versions lack it
+            return self._mask_marked(batch, keys)
         special, ids = self.data_info.special, batch["text_ids"]
         shape = ids.shape[1:]
         plain = (ids != special.cls) & (ids != special.sep) & (ids != special.pad)
@@ -60,14 +65,33 @@ class MaskedLanguage(base.Objective):
         draw = self.draw(keys, "random words", shape)
         random_ids = (draw * (special.vocab_size - 1)).astype(jnp.int32)
         random_ids = jnp.where(random_ids >= special.pad, random_ids + 1, random_ids)
-        positions, targets, weights = masking.gather_targets(ids, selected, self.cap)
+        masked = masking.replace_tokens(ids, selected, action, random_ids, special.mask)
+        return self._with_targets(batch, masked, selected, dropped.sum(-1))
+
+    def _mask_marked(self, batch: base.Arrays, keys: base.Keys) -> dict[str, Any]:
+        """The same of one marked word of each text."""
+        self.need(batch, "probe_kind")
+        ids, marked = batch["text_ids"], batch["probe_kind"] > 0
+        draw = self.draw(keys, "which words", ids.shape[1:])
+        selected = masking.choose_word(draw, marked, batch["word_starts"])
+        masked = jnp.where(selected, self.data_info.special.mask, ids)
+        return self._with_targets(batch, masked, selected, jnp.zeros(len(ids), jnp.int32))
+
+    def _with_targets(
+        self,
+        batch: base.Arrays,
+        masked: Int[Array, "B K T"],
+        selected: Bool[Array, "B K T"],
+        dropped: Int[Array, " B"],
+    ) -> dict[str, Any]:
+        positions, targets, weights = masking.gather_targets(batch["text_ids"], selected, self.cap)
         return dict(
             batch,
-            text_ids=masking.replace_tokens(ids, selected, action, random_ids, special.mask),
+            text_ids=masked,
             masked_positions=positions,
             masked_targets=targets,
             masked_weight=weights * masking.example_weight(batch)[:, None, None],
-            masked_dropped=dropped.sum(-1),
+            masked_dropped=dropped,
         )
 
     def weight(self, batch: base.Arrays) -> base.Scalar:

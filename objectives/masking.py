@@ -15,6 +15,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Int, Key
 
+LONGEST = 6  # pieces of a word that `choose_word` chooses
+
 
 def row_keys(
     key: Key[Array, ""], index: Int[Array, " B"] | Int[np.ndarray, " B"]
@@ -71,6 +73,30 @@ def select_words(
     fits = ~over.any(-1, keepdims=True) | (jnp.arange(draw.shape[-1]) < limit)
     selected = wanted & fits
     return selected, wanted.sum(-1) - selected.sum(-1)
+
+
+def choose_word(
+    draw: Float[Array, "*any T"],
+    candidate: Bool[Array, "*any T"],
+    word_starts: Bool[Array, "*any T"],
+) -> Bool[Array, "*any T"]:
+    """One word per row, any of the candidates equally likely.
+
+    Args:
+      draw: uniform [..., T]; the candidate with the largest number at its first piece is chosen.
+      candidate: bool [..., T], True at pieces of words that may be chosen.
+      word_starts: bool [..., T].
+
+    Returns:
+      bool [..., T], the pieces of the chosen word; all False where there is no candidate of up to
+      LONGEST pieces.
+    """
+    start = start_of_word(word_starts)
+    slots = jnp.arange(candidate.shape[-1])
+    pieces = (start[..., None, :] == slots[:, None]).sum(-1)  # [..., T] of the word at a start
+    allowed = candidate & word_starts & (pieces <= LONGEST)
+    best = jnp.argmax(jnp.where(allowed, draw, -1.0), axis=-1)[..., None]
+    return (start == best) & candidate & allowed.any(-1, keepdims=True)
 
 
 def replace_tokens(

@@ -15,7 +15,7 @@ DATA_INFO = base.DataInfo(
 class MadeTrunk:
     """Widths of states, for heads that are built on no trunk in particular."""
 
-    packs, image_margin, fixed = False, 0, ()
+    packs, image_margin, fixed, grounds_words = False, 0, (), False
     init = init_with_output = apply = None
 
     def __init__(self, sizes, region_sizes=None, pooled_width=0):

@@ -129,20 +129,48 @@ class Linear(nn.Module):
         return layers.dense(self.outputs, self.sizes, "classifier")(x).astype(jnp.float32)
 
 
+class Pointer(nn.Module):
+    """How well each region fits each token: a scaled product of projections, [N, T, R] float32.
+
+    Attributes:
+      sizes: of the text stream.
+      width: of the projections.
+    """
+
+    sizes: layers.LayerSizes
+    width: int
+
+    @nn.compact
+    def __call__(
+        self,
+        text: Float[Array, "N T D"],
+        regions: Float[Array, "N R Dv"],
+        *,
+        train: bool = False,
+    ) -> Float[Array, "N T R"]:
+        del train  # no dropout
+        query = layers.dense(self.width, self.sizes, "query")(text)
+        key = layers.dense(self.width, self.sizes, "key")(regions)
+        scores = jnp.einsum("ntw,nrw->ntr", query, key, preferred_element_type=jnp.float32)
+        return scores * self.width**-0.5
+
+
 _MODULES: Mapping[str, type[nn.Module]] = {
     "linear": Linear,
     "classifier": Classifier,
     "weight_norm": WeightNormClassifier,
     "tied_decoder": MaskedLanguageHead,
+    "pointer": Pointer,
 }
 READS = ("text", "regions", "pooled")
 # Arrays that have an entry per output, and the axis of these: {module: {path in the head: axis}}.
-# Those of "weight_norm" share one gain, so no output can be taken by itself.
+# Those of "weight_norm" share one gain, so no output can be taken by itself; a "pointer" has none.
 _OUTPUT_AXES: Mapping[str, Mapping[str, int]] = {
     "linear": {"classifier/kernel": 1, "classifier/bias": 0},
     "classifier": {"classifier/kernel": 1, "classifier/bias": 0},
     "weight_norm": {},
     "tied_decoder": {"bias": 0},
+    "pointer": {},
 }
 
 
@@ -151,8 +179,8 @@ class HeadSpec:
     """How a head is built, and what its outputs mean.
 
     Attributes:
-      module: "linear", "classifier", "weight_norm" or "tied_decoder", whose outputs are the word
-        pieces.
+      module: "linear", "classifier", "weight_norm", "tied_decoder", whose outputs are the word
+        pieces, or "pointer", whose outputs are the regions.
       reads: "text", "regions" or "pooled": the states that it is applied to.
       options: of the module: outputs, width, activation...
       named_by: the list of the data set that its outputs are of, "answers" or "labels"; or empty.

@@ -74,6 +74,7 @@ class Trunk(StateSizes, Protocol):
     Attributes:
       pooled_width: width of the pooled state.
       packs: whether rows are text | regions | [END] without gaps.
+      grounds_words: whether words carry the region that `token_region` names.
       image_margin: pixels by which the box of the whole image, row 0 of `boxes`, ends before the
         image does; whoever makes batches writes that box.
       fixed: regexes of the parameters that must not train, not even decay.
@@ -83,6 +84,8 @@ class Trunk(StateSizes, Protocol):
     def pooled_width(self) -> int: ...
     @property
     def packs(self) -> bool: ...
+    @property
+    def grounds_words(self) -> bool: ...
     @property
     def image_margin(self) -> int: ...
     @property

@@ -203,3 +203,67 @@ def test_words_are_masked_replaced_or_kept_whichever_were_chosen():
     assert masked / targets == pytest.approx(0.8, abs=0.02)
     assert len(replaced) / targets == pytest.approx(0.1, abs=0.02)
     assert np.histogram(replaced, 4, (0, 1000))[0] / len(replaced) == pytest.approx(0.25, abs=0.06)
+
+
+# One word of each text.
+
+
+def test_one_whole_candidate_word_is_chosen_uniformly():
+    starts = np.array([1, 1, 0, 1, 1, 0, 0, 1], bool)  # words 0 | 1 2 | 3 | 4 5 6 | 7
+    candidate = np.array([0, 1, 1, 0, 1, 1, 1, 0], bool)
+    rows = 600
+    keys = masking.row_keys(jax.random.key(0), jnp.arange(rows))
+    chosen = np.asarray(
+        masking.choose_word(
+            masking.uniform(keys, starts.shape),
+            jnp.asarray(np.tile(candidate, (rows, 1))),
+            jnp.asarray(np.tile(starts, (rows, 1))),
+        )
+    )
+    patterns, counts = np.unique(chosen, axis=0, return_counts=True)
+    assert patterns.astype(int).tolist() == [[0, 0, 0, 0, 1, 1, 1, 0], [0, 1, 1, 0, 0, 0, 0, 0]]
+    assert counts / rows == pytest.approx([0.5, 0.5], abs=0.07)
+
+
+def test_no_candidate_or_only_longer_words_choose_nothing():
+    keys = masking.row_keys(jax.random.key(0), jnp.arange(2))
+    starts = np.zeros((2, 10), bool)
+    starts[:, 0] = True
+    candidate = np.zeros((2, 10), bool)
+    candidate[1] = True  # one word of ten pieces
+    draw = masking.uniform(keys, (10,))
+    chosen = masking.choose_word(draw, jnp.asarray(candidate), jnp.asarray(starts))
+    assert not np.any(chosen)
+
+
+def test_one_marked_word_is_hidden_always_and_asked_for():
+    special = SpecialIds(0, 1, 2, 3, 4, 40)
+    block = ConfigDict(options.of("masked_language") | dict(words="marked"))
+    objective = masked_language.MaskedLanguage("word", block, made_objectives.DATA_INFO)
+    rng = np.random.default_rng(0)
+    ids = rng.integers(5, 40, (300, 1, 10))
+    kinds = np.zeros((300, 1, 10), np.int32)
+    kinds[..., [2, 3, 6]] = [1, 1, 2]  # a word of two pieces, and one of one
+    starts = np.ones((300, 1, 10), bool)
+    starts[..., 3] = False
+    kinds[-1] = 0
+    batch = dict(
+        text_ids=jnp.asarray(ids),
+        word_starts=jnp.asarray(starts),
+        probe_kind=jnp.asarray(kinds),
+        text_mask=jnp.ones((300, 1, 10), bool),
+        _weight=jnp.ones(300),
+    )
+    got = objective.corrupt(batch, made_objectives.keys(300))
+    hidden = np.asarray(got["text_ids"]) == special.mask
+    patterns = {tuple(np.flatnonzero(row[0])) for row in hidden}
+    assert patterns == {(2, 3), (6,), ()}
+    assert not hidden[-1].any()
+    assert np.array_equal(np.asarray(got["text_ids"])[~hidden], ids[~hidden])
+    for row in range(299):
+        weights = np.asarray(got["masked_weight"][row, 0])
+        count = int(weights.sum())
+        places = np.flatnonzero(hidden[row, 0])
+        assert np.array_equal(got["masked_positions"][row, 0, :count], places)
+        assert np.array_equal(got["masked_targets"][row, 0, :count], ids[row, 0, places])
+    assert not np.any(got["masked_weight"][-1])
