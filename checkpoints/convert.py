@@ -23,11 +23,13 @@ from typing import Any
 
 import numpy as np
 
+import vl_models
 from checkpoints import published_model, share, sources, transfer
 from core import remote, strict_json
-from core.console import command, say
+from core.console import command, say, warn
 from core.errors import DataError
 from core.progress import atomic_file
+from vl_models import embeddings
 from vl_models.heads import HeadSpec
 from vl_models.published import translate
 
@@ -115,6 +117,9 @@ def _named(source: sources.Source, answers: Sequence[str]) -> dict[str, HeadSpec
 def to_torch(source: sources.Source, path: str) -> dict[str, np.ndarray]:
     """Writes the original's state dict as safetensors; returns it.
 
+    What the original cannot have is told: heads of objectives that are ours alone are left out, and
+    VL-BERT's embedding of boxes may be another. ViLBERT's is folded into the location's layer.
+
     Raises:
       SourceError: a parameter that the originals have no name for, or the file exists.
     """
@@ -125,13 +130,42 @@ def to_torch(source: sources.Source, path: str) -> dict[str, np.ndarray]:
     model = source.config.get("model", {}).get("name") or source.kind.split("_")[0]
     if source.kind == "single_stream":
         model = source.kind
+    arrays = _as_published(source)
     try:
-        state = translate.to_torch(translate.kind_for(model, source.arrays), source.arrays)
+        state = translate.to_torch(translate.kind_for(model, arrays), arrays)
     except KeyError as error:
         raise sources.SourceError(f"{source.place}: {error.args[0]}") from error
     with atomic_file(path) as temporary:
         save_file({name: np.asarray(x, order="C") for name, x in state.items()}, temporary)
     return state
+
+
+def _as_published(source: sources.Source) -> dict[str, np.ndarray]:
+    """The source's arrays as the original's code would need them."""
+    arrays = dict(source.arrays)
+    for head in (name for name, spec in source.heads.items() if spec.module == "pointer"):
+        warn(f"{source.place}: the head {head!r} is left out: no original has one like it")
+        arrays = {p: x for p, x in arrays.items() if not p.startswith(f"heads/{head}/")}
+    if "model" not in source.config:  # a published file
+        return arrays
+    model = vl_models.completed(source.config["model"])
+    geometry = embeddings.Geometry.of(model["geometry"])
+    if model["name"] == "vlbert" and geometry != embeddings.VLBERT:
+        warn(
+            f"{source.place}: boxes are embedded by config.model.geometry {geometry}, which the "
+            "original's code does not have: there, (share - offset) * scale / base^(i / n) has to "
+            f"stand for its {embeddings.VLBERT}"
+        )
+    elif model["name"] != "vlbert" and geometry != embeddings.VILBERT:
+        layer = "trunk/regions/location"
+        kernel, bias = arrays[f"{layer}/kernel"], arrays[f"{layer}/bias"]
+        offset, scale = (
+            np.repeat(np.asarray(pair, kernel.dtype), (4, 1))[:, None]
+            for pair in (geometry.offset, geometry.scale)
+        )
+        arrays[f"{layer}/kernel"] = kernel * scale
+        arrays[f"{layer}/bias"] = bias - (offset * scale * kernel).sum(0)
+    return arrays
 
 
 @command

@@ -12,6 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+import vl_models
 from core import remote
 from core.errors import DataError
 from input_pipeline.datasets import options
@@ -73,6 +74,8 @@ def restored(saved: Mapping[str, Any]) -> ConfigDict:
     As in a new config, the data of a stream follow `config.data` where they have its values.
     """
     config = ConfigDict(_tuples(saved))
+    if "model" in config:
+        config.model = ConfigDict(vl_models.completed(config.model.to_dict()))
     known = "dataset" in config.get("data", {})
     if known:
         config.data.update(_later(config.data, options.completed(config.data.to_dict())))

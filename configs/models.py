@@ -63,6 +63,17 @@ IMAGE = {
     "base": dict(hidden=1024, heads=8, intermediate=1024, connections=6),
     "large": dict(hidden=1024, heads=8, intermediate=1024, connections=6),
 }
+# How the numbers of a box are spread, see `vl_models.embeddings.Geometry`. Small models need them
+# centred and wide: with the published values the place of an object is a few thousandths of the
+# variance of its region's state, and is not learned in a short run.
+PUBLISHED = dict(
+    vlbert=dict(offset=(0.0, 0.0), scale=(100.0, 100.0), base=1000.0),
+    vilbert=dict(offset=(0.0, 0.0), scale=(1.0, 1.0)),
+)
+SPREAD = dict(
+    vlbert=dict(offset=(0.5, 0.2), scale=(6.28, 20.0), base=30.0),
+    vilbert=dict(offset=(0.5, 0.045), scale=(20.0, 120.0)),
+)
 # Two streams and their connections in as many parameters as VL-BERT's mini has.
 NARROW = dict(hidden=48, intermediate=144)
 
@@ -76,14 +87,23 @@ def block(model: str, size: str, *, connections: int = 0, pooler: bool = False) 
       connections: co-attention layers of ViLBERT, 0: the size's own.
       pooler: whether VL-BERT has one (original: none in pre-training and VQA).
     """
-    text = dict(SIZES[size])
+    text, cpu = dict(SIZES[size]), size in CPU_SIZES
+    geometry = dict((SPREAD if cpu else PUBLISHED)["vlbert" if model == "vlbert" else "vilbert"])
     if model == "vlbert":
-        return dict(name=model, **text, pooler=pooler)
+        return dict(
+            name=model,
+            **text,
+            pooler=pooler,
+            geometry=geometry,
+            # Factor of the initial weights that read the features (original: 1).
+            region_feature_gain=2.0 if cpu else 1.0,
+        )
     for name in ("text_visual_gain", "region_visual_gain", "geometry_dim"):  # VL-BERT's
         del text[name]
     if model == "single_stream":
-        return dict(name=model, **text)
-    return _two_streams(size, connections, text | (NARROW if size == "mini" else {}))
+        return dict(name=model, **text, geometry=geometry)
+    text |= NARROW if size == "mini" else {}
+    return _two_streams(size, connections, text | dict(geometry=geometry))
 
 
 def _two_streams(size: str, connections: int, text: dict) -> dict:

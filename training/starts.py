@@ -1,9 +1,13 @@
 """Where a run's parameters come from: scratch, another's checkpoint, or the run's own."""
 
+import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 
+import vl_models
 from checkpoints import checkpoint, initial_values, sources, transfer
 from core import remote
 from core.console import say
@@ -15,6 +19,9 @@ def _fit(config, maker, parts, *, begin: bool):
     """`config.init` fitted into the model, to begin a run or as it is; its report and source."""
     source = sources.open_source(config.init, vocab=config.init_vocab)
     parts.check_data(source.data_metadata, str(config.init), vocabulary=False)
+    if any(path.startswith("trunk/regions/") for path in source.arrays):  # BERT has none
+        saved = source.config.get("model", {"name": config.model.name})
+        _require_geometry(config, saved, str(config.init))
     fitted = transfer.fit(
         source,
         maker.params,
@@ -28,6 +35,28 @@ def _fit(config, maker, parts, *, begin: bool):
     step = "" if source.step is None else f" at step {source.step}"
     text = f"parameters from {config.init} ({source.kind}{step}):\n"
     return fitted, text + transfer.table(fitted.report), source
+
+
+def _require_geometry(config, saved: Mapping[str, Any], place: str) -> None:
+    """Raises SourceError where parameters were trained on boxes that were spread otherwise.
+
+    Args:
+      config: of the run.
+      saved: model block that the parameters come with; a published file has the published values.
+      place: of the parameters.
+    """
+    ours = json.loads(json.dumps(config.model.geometry.to_dict(), default=list))
+    theirs = json.loads(json.dumps(vl_models.completed(saved)["geometry"], default=list))
+    if saved["name"] == config.model.name and ours != theirs:
+        raise sources.SourceError(
+            f"{place} was trained on boxes that are embedded otherwise\n"
+            f"  expected: config.model.geometry {theirs}\n  found: {ours}\n  fix: "
+            + " ".join(
+                f"--config.model.geometry.{name}="
+                + (f'"{tuple(value)}"' if isinstance(value, list) else str(value))
+                for name, value in theirs.items()
+            )
+        )
 
 
 def require_init(config) -> None:
@@ -113,6 +142,7 @@ def trained(config, workdir: remote.Path, parts: Parts, mesh):
     source = workdir if own else config.init
     if own:
         params, meta = checkpoint.load_params(source, maker.params)
+        _require_geometry(config, meta.get("config", {}).get("model", config.model), str(source))
         parts.check_data(meta.get("facts", {}), str(source))
         step = meta["step"]
     else:

@@ -1,12 +1,16 @@
 """Flax Linen trunks and heads. Imports nothing of the project but core.
 
-A trunk module file has `build(model, spec) -> nn.Module` and, of the fields that `config.model` has
-beside those of all trunks, CHECKS, {field: Check}. Its name in `config.model.name` is the
+A trunk module file has `build(model, spec) -> nn.Module`; of the fields that `config.model` has
+beside those of all trunks, CHECKS, {field: Check}; and where fields were added since the first
+version, LATER, {field: its value before}. Its name in `config.model.name` is the
 file's name. Parameter paths are API: `trunk/layer_3/attention/query/kernel`.
 """
 
+import copy
 import importlib
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -40,6 +44,14 @@ def checks(name: str) -> dict[str, Check]:
     """{field of `config.model`, dotted where nested: what it must be} of a known trunk."""
     module = importlib.import_module(f"vl_models.{name}")
     return COMMON | getattr(module, "CHECKS", {})
+
+
+def completed(model: Mapping[str, Any]) -> dict[str, Any]:
+    """A model block with the fields that it lacks where an earlier version saved it."""
+    if model.get("name") not in known():
+        return dict(model)
+    module = importlib.import_module(f"vl_models.{model['name']}")
+    return copy.deepcopy(getattr(module, "LATER", {})) | dict(model)
 
 
 def build_trunk(model: ConfigDict, spec: TrunkSpec) -> Trunk:

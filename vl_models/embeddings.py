@@ -1,6 +1,8 @@
 """How boxes and features become vectors: geometry and appearance embeddings."""
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -8,32 +10,77 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Bool, Float, Int, Key
+from ml_collections import ConfigDict
 
+from core.checks import each, number
 from vl_models.dropout import Dropout
 from vl_models.layers import LayerSizes, dense, layer_norm
 
 
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """How the numbers of a box are centred and spread before they are embedded.
+
+    Of VL-BERT the numbers are its centre and its sides, of ViLBERT its corners and its area, as
+    shares of the image; each becomes (number - offset) * scale. The defaults of `vlbert` and
+    `vilbert` are the published values, at which a small model hardly sees where a box is.
+
+    Attributes:
+      offset, scale: of (centres, sides), or of (corners, area).
+      base: VL-BERT's wavelengths are base^(i / n), i < n.
+    """
+
+    offset: tuple[float, float] = (0.0, 0.0)
+    scale: tuple[float, float] = (1.0, 1.0)
+    base: float = 1000.0
+
+    @classmethod
+    def of(cls, block: ConfigDict | Mapping[str, Any]) -> "Geometry":
+        """Of `config.model.geometry`."""
+        return cls(tuple(block["offset"]), tuple(block["scale"]), block.get("base", cls.base))
+
+    def spread(self, numbers: list[Float[Array, "N R"]], first: int) -> Float[Array, "N R n"]:
+        """The numbers side by side, the `first` ones by offset[0] and scale[0]."""
+        rest = len(numbers) - first
+        offset = jnp.array((self.offset[0],) * first + (self.offset[1],) * rest)
+        scale = jnp.array((self.scale[0],) * first + (self.scale[1],) * rest)
+        return (jnp.stack(numbers, axis=-1) - offset) * scale
+
+
+VLBERT = Geometry(scale=(100.0, 100.0))  # percent (released code)
+VILBERT = Geometry()
+
+GEOMETRY = dict(
+    offset=each(number(), lengths=(2,)),
+    scale=each(number(), lengths=(2,)),
+    base=number(above=1),
+)
+
+
 def geometry_embedding(
-    boxes: Float[Array, "N R 4"], image_size: Float[Array, "N 2"], width: int
+    boxes: Float[Array, "N R 4"],
+    image_size: Float[Array, "N 2"],
+    width: int,
+    geometry: Geometry = VLBERT,
 ) -> Float[Array, "N R width"]:
-    """Sines and cosines of box centre and size (VL-BERT, released code, base 1000).
+    """Sines and cosines of box centre and size (VL-BERT, released code).
 
     Args:
       boxes: xyxy in pixels.
       image_size: (height, width) in pixels.
       width: of the embedding, a multiple of 8; the original's is 2048 (256 wavelengths).
+      geometry: how the numbers are spread, and the base; the original's: percent, 1000.
 
     Returns:
-      float32: for each of centre x, centre y, width, height in percent of the image,
-      all sines, then all cosines, of p / 1000^(i / (width / 8)).
+      float32: for each of centre x, centre y, width, height as shares p of the image,
+      all sines, then all cosines, of (p - offset) * scale / base^(i / (width / 8)).
     """
     count = width // 8
     x1, y1, x2, y2 = jnp.moveaxis(boxes.astype(jnp.float32), -1, 0)
     h, w = (image_size[:, i, None].astype(jnp.float32) for i in (0, 1))
     numbers = [(x1 + x2) / 2 / w, (y1 + y2) / 2 / h, (x2 - x1) / w, (y2 - y1) / h]
-    percent = 100.0 * jnp.stack(numbers, axis=-1)
-    wavelengths = 1000.0 ** (jnp.arange(count, dtype=jnp.float32) / count)
-    angles = percent[..., None] / wavelengths
+    wavelengths = geometry.base ** (jnp.arange(count, dtype=jnp.float32) / count)
+    angles = geometry.spread(numbers, 2)[..., None] / wavelengths
     waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     return waves.reshape(*boxes.shape[:-1], width)
 
@@ -53,11 +100,15 @@ class RegionEmbedding(nn.Module):
       sizes: of the trunk.
       feature_dim: F, width of the appearance features.
       geometry_dim: width of the geometry embedding.
+      geometry: how a box's numbers are spread.
+      feature_gain: factor of the initial kernel's rows that read the features (original: 1).
     """
 
     sizes: LayerSizes
     feature_dim: int
     geometry_dim: int
+    geometry: Geometry = VLBERT
+    feature_gain: float = 1.0
 
     @nn.compact
     def __call__(
@@ -87,14 +138,14 @@ class RegionEmbedding(nn.Module):
             # The mask vector starts at zero and is trained, as in the original.
             hidden = self.param("mask", nn.initializers.zeros, (self.feature_dim,))
             appearance = jnp.where(region_masked[..., None], hidden.astype(sizes.dtype), appearance)
-        geometry = geometry_embedding(boxes, image_size, self.geometry_dim).astype(sizes.dtype)
-        x = jnp.concatenate([geometry, appearance], axis=-1)
+        geometry = geometry_embedding(boxes, image_size, self.geometry_dim, self.geometry)
+        x = jnp.concatenate([geometry.astype(sizes.dtype), appearance], axis=-1)
         x = Dropout(sizes.dropout)(x, train=train)
         limit = x.shape[-1] ** -0.5
         x = nn.Dense(
             sizes.hidden,
             dtype=sizes.dtype,
-            kernel_init=torch_linear_init,
+            kernel_init=self._kernel,
             bias_init=lambda key, shape, dtype: jax.random.uniform(
                 key, shape, dtype, -limit, limit
             ),
@@ -102,15 +153,24 @@ class RegionEmbedding(nn.Module):
         )(x)
         return jnp.where(region_mask[..., None], nn.relu(x), 0)
 
+    def _kernel(
+        self, key: Key[Array, ""], shape: tuple[int, int], dtype: DTypeLike
+    ) -> Float[Array, "width_in width_out"]:
+        kernel = torch_linear_init(key, shape, dtype)
+        if self.feature_gain == 1:
+            return kernel
+        return kernel.at[self.geometry_dim :].multiply(self.feature_gain)
+
 
 def location(
-    boxes: Float[Array, "N R 4"], image_size: Float[Array, "N 2"]
+    boxes: Float[Array, "N R 4"], image_size: Float[Array, "N 2"], geometry: Geometry = VILBERT
 ) -> Float[Array, "N R 5"]:
     """ViLBERT's five numbers of a box: corners and area as shares of the image.
 
     Args:
       boxes: xyxy in pixels.
       image_size: (height, width) in pixels.
+      geometry: how they are spread; the original's: not at all.
 
     Returns:
       float32: x1/w, y1/h, x2/w, y2/h, area/(w·h).
@@ -118,7 +178,7 @@ def location(
     x1, y1, x2, y2 = jnp.moveaxis(boxes.astype(jnp.float32), -1, 0)
     h, w = (image_size[:, i, None].astype(jnp.float32) for i in (0, 1))
     area = (x2 - x1) * (y2 - y1) / (w * h)
-    return jnp.stack([x1 / w, y1 / h, x2 / w, y2 / h, area], axis=-1)
+    return geometry.spread([x1 / w, y1 / h, x2 / w, y2 / h, area], 4)
 
 
 class LocatedRegions(nn.Module):
@@ -129,6 +189,7 @@ class LocatedRegions(nn.Module):
 
     sizes: LayerSizes
     segments: int = 0
+    geometry: Geometry = VILBERT
 
     @nn.compact
     def __call__(self, rows: Mapping[str, Array], *, train: bool) -> Float[Array, "N R D"]:
@@ -137,7 +198,7 @@ class LocatedRegions(nn.Module):
         if rows.get("region_masked") is not None:
             regions = jnp.where(rows["region_masked"][..., None], 0, regions)
         x = dense(sizes.hidden, sizes, "projection")(regions).astype(jnp.float32)
-        place = location(rows["boxes"], rows["image_size"])
+        place = location(rows["boxes"], rows["image_size"], self.geometry)
         x = x + dense(sizes.hidden, sizes, "location")(place)
         if self.segments:  # the single-stream model tells regions from text by segment 1
             init = nn.initializers.normal(sizes.init_range)

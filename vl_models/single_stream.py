@@ -11,8 +11,11 @@ import jax.numpy as jnp
 from jax import Array
 from ml_collections import ConfigDict
 
-from vl_models import embeddings, layers
+from vl_models import embeddings, layers, vilbert
 from vl_models.trunk import TrunkSpec, check_capture, run_layers
+
+CHECKS = {f"geometry.{name}": embeddings.GEOMETRY[name] for name in ("offset", "scale")}
+LATER = vilbert.LATER
 
 
 def build(model: ConfigDict, spec: TrunkSpec) -> "SingleStream":
@@ -24,7 +27,11 @@ def build(model: ConfigDict, spec: TrunkSpec) -> "SingleStream":
     if spec.text_only:
         raise ValueError("single_stream has no rows without an image: take the text stream out")
     return SingleStream(
-        spec.layer_sizes(model, model), model.layers, spec.vocab_size, model.positions
+        spec.layer_sizes(model, model),
+        model.layers,
+        spec.vocab_size,
+        model.positions,
+        embeddings.Geometry.of(model.geometry),
     )
 
 
@@ -35,14 +42,17 @@ class SingleStream(nn.Module):
       sizes: of all layers.
       num_layers: of them.
       vocab_size, positions: rows of the tables.
+      geometry: how a box's numbers are spread.
     """
 
     sizes: layers.LayerSizes
     num_layers: int
     vocab_size: int
     positions: int
+    geometry: embeddings.Geometry = embeddings.VILBERT
 
     packs = False  # whether rows are text | regions | [END] without gaps
+    grounds_words = False
     image_margin = 0  # the box of the whole image is (0, 0, width, height)
     fixed = ()  # every parameter trains
 
@@ -60,7 +70,7 @@ class SingleStream(nn.Module):
         self.embeddings = embeddings.TextEmbedding(
             self.sizes, self.vocab_size, self.positions, padding_rows=True
         )
-        self.regions = embeddings.LocatedRegions(self.sizes, segments=2)
+        self.regions = embeddings.LocatedRegions(self.sizes, segments=2, geometry=self.geometry)
         self.layer = [layers.Layer(self.sizes) for _ in range(self.num_layers)]
         self.pooler = layers.Pooler(self.sizes)
 
@@ -83,8 +93,9 @@ class SingleStream(nn.Module):
           capture: "attention", "hidden".
 
         Returns:
-          dict: text [N, T, D]; regions [N, R, D]; pooled [N, D]; word_embedding [V, D];
-          attention and hidden by capture, over T + R positions.
+          dict: text [N, T, D]; regions [N, R, D]; lower_text, lower_regions: the same after the
+          first layer; pooled [N, D]; word_embedding [V, D]; attention and hidden by capture, over
+          T + R positions.
 
         Raises:
           ValueError: unknown capture name.
@@ -96,9 +107,12 @@ class SingleStream(nn.Module):
         x = jnp.concatenate([text, self.regions(rows, train=train)], axis=1)
         mask = jnp.concatenate([rows["text_mask"], rows["region_mask"]], axis=1)
         x, seen = run_layers(self.layer, x, mask, train=train)
+        lower, width = seen["hidden"][1], text.shape[1]
         out = dict(
-            text=x[:, : text.shape[1]],
-            regions=x[:, text.shape[1] :],
+            text=x[:, :width],
+            regions=x[:, width:],
+            lower_text=lower[:, :width],
+            lower_regions=lower[:, width:],
             pooled=self.pooler(x),
             word_embedding=self.embeddings.word.embedding,
         )

@@ -37,7 +37,11 @@ CHECKS = {
     "dynamic_attention": flag(),
     "tasks": whole(0),
     "fixed_text_layers": whole(0),
+    **{f"geometry.{name}": embeddings.GEOMETRY[name] for name in ("offset", "scale")},
 }
+
+# Fields that configs of earlier versions lack, as these had them: the published values.
+LATER = dict(geometry=dict(offset=(0.0, 0.0), scale=(1.0, 1.0)))
 
 
 def build(model: ConfigDict, spec: TrunkSpec) -> "ViLBert":
@@ -66,6 +70,7 @@ def build(model: ConfigDict, spec: TrunkSpec) -> "ViLBert":
         tasks=model.tasks,
         fixed_text_layers=model.fixed_text_layers,
         fixed_image_layers=model.image.fixed_layers,
+        geometry=embeddings.Geometry.of(model.geometry),
     )
 
 
@@ -203,8 +208,10 @@ class ViLBert(nn.Module):
     tasks: int
     fixed_text_layers: int
     fixed_image_layers: int
+    geometry: embeddings.Geometry = embeddings.VILBERT
 
     packs = False  # whether rows are text | regions | [END] without gaps
+    grounds_words = False
     image_margin = 0  # the box of the whole image is (0, 0, width, height)
 
     @property
@@ -230,7 +237,7 @@ class ViLBert(nn.Module):
         self.embeddings = embeddings.TextEmbedding(
             self.sizes, self.vocab_size, self.positions, tasks=self.tasks
         )
-        self.regions = embeddings.LocatedRegions(self.region_sizes)
+        self.regions = embeddings.LocatedRegions(self.region_sizes, geometry=self.geometry)
         self.layer = [layers.Layer(self.sizes) for _ in range(self.text_layers)]
         self.image_layer = [layers.Layer(self.region_sizes) for _ in range(self.image_layers)]
         if self.coattention:
@@ -264,7 +271,8 @@ class ViLBert(nn.Module):
 
         Returns:
           dict: text [N, T, D] (without the task token, which is `task_token` [N, D]);
-          regions [N, R, Dv]; pooled_text, pooled_image, pooled (fused) [N, connect width];
+          regions [N, R, Dv]; lower_text, lower_regions: the same below the first connection;
+          pooled_text, pooled_image, pooled (fused) [N, connect width];
           word_embedding [V, D]; attention: {"text", "image", "connection": tuples}.
 
         Raises:
@@ -289,6 +297,8 @@ class ViLBert(nn.Module):
         for k, (text_at, image_at) in enumerate(zip(self.text_at, self.image_at, strict=True)):
             text.run_to(text_at, train=train)
             image.run_to(image_at, train=train, gate=gate)
+            if k == 0:
+                lower = dict(lower_text=text.states, lower_regions=image.states)
             if self.coattention:
                 text.states, image.states, probs = self.connection[k](
                     text.states, image.states, text.mask, image.mask, train=train
@@ -305,7 +315,10 @@ class ViLBert(nn.Module):
             ),
             hidden=dict(text=tuple(text.hidden), image=tuple(image.hidden)),
         )
-        out = self._outputs(text.states, image.states, train)
+        out = self._outputs(text.states, image.states, train) | lower
+        if self.tasks:
+            for name in ("text", "lower_text"):
+                out[name] = jnp.concatenate([out[name][:, :1], out[name][:, 2:]], axis=1)
         return out | {name: seen[name] for name in capture}
 
     def _embed_text(self, batch: Mapping[str, Array], train: bool) -> _Stream:
@@ -335,7 +348,7 @@ class ViLBert(nn.Module):
     def _outputs(
         self, text: Float[Array, "N L D"], image: Float[Array, "N R Dv"], train: bool
     ) -> dict[str, Array]:
-        """What `__call__` returns of both streams' last states."""
+        """What `__call__` returns of both streams' last states, the task token among the text."""
         pooled_text, pooled_image = self.text_pooler(text), self.image_pooler(image)
         fused = FUSIONS[self.fusion](pooled_text, pooled_image)
         out = dict(
@@ -348,7 +361,6 @@ class ViLBert(nn.Module):
         )
         if self.tasks:
             out["task_token"] = text[:, 1]
-            out["text"] = jnp.concatenate([text[:, :1], text[:, 2:]], axis=1)
         return out
 
 

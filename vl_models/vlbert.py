@@ -25,6 +25,13 @@ CHECKS = dict(
     region_visual_gain=number(),
     geometry_dim=Check("a multiple of 8", lambda value: whole(8).holds(value) and value % 8 == 0),
     pooler=flag(),
+    region_feature_gain=number(0),
+    **{f"geometry.{name}": one for name, one in embeddings.GEOMETRY.items()},
+)
+
+# Fields that configs of earlier versions lack, as these had them: the published values.
+LATER = dict(
+    geometry=dict(offset=(0.0, 0.0), scale=(100.0, 100.0), base=1000.0), region_feature_gain=1.0
 )
 
 
@@ -40,6 +47,8 @@ def build(model: ConfigDict, spec: TrunkSpec) -> "VLBert":
         text_visual_gain=model.text_visual_gain,
         region_visual_gain=model.region_visual_gain,
         with_pooler=model.pooler,
+        geometry=embeddings.Geometry.of(model.geometry),
+        region_feature_gain=model.region_feature_gain,
         text_only=spec.text_only,
         masked_regions=spec.masked_regions,
     )
@@ -91,8 +100,11 @@ class VLBert(nn.Module):
     with_pooler: bool
     text_only: bool
     masked_regions: bool
+    geometry: embeddings.Geometry = embeddings.VLBERT
+    region_feature_gain: float = 1.0
 
     packs = True  # whether rows are text | regions | [END] without gaps
+    grounds_words = True  # token_region
     image_margin = 1  # "image as a box" (released code)
     fixed = ()  # every parameter trains
 
@@ -116,7 +128,13 @@ class VLBert(nn.Module):
             self.text_only,
             self.masked_regions,
         )
-        self.regions = embeddings.RegionEmbedding(self.sizes, self.feature_dim, self.geometry_dim)
+        self.regions = embeddings.RegionEmbedding(
+            self.sizes,
+            self.feature_dim,
+            self.geometry_dim,
+            self.geometry,
+            self.region_feature_gain,
+        )
         self.layer = [layers.Layer(self.sizes) for _ in range(self.num_layers)]
         if self.with_pooler:
             self.pooler = layers.Pooler(self.sizes)
@@ -143,6 +161,7 @@ class VLBert(nn.Module):
 
         Returns:
           dict: text [N, T, D]; regions [N, R, D], zero at padded rows (not for text-only rows);
+          lower_text, lower_regions: the same after the first layer;
           word_embedding [V, D]; pooled [N, D] with the pooler; attention: tuple of
           [N, heads, L, L] and hidden: tuple of [N, L, D] by capture, in packed positions.
 
@@ -165,8 +184,10 @@ class VLBert(nn.Module):
         if "regions" in rows:
             slots = jnp.arange(rows["region_mask"].shape[1])
             index = jnp.minimum(text_length[:, None] + slots, x.shape[1] - 1)
-            states = layers.gather_rows(x, index)
+            states, lower = layers.gather_rows(x, index), seen["hidden"][1]
             out["regions"] = jnp.where(rows["region_mask"][..., None], states, 0)
+            out["lower_text"] = lower[:, : text_mask.shape[1]]
+            out["lower_regions"] = layers.gather_rows(lower, index)
         if self.with_pooler:
             out["pooled"] = self.pooler(x)
         return out | {name: seen[name] for name in capture}

@@ -31,6 +31,28 @@ def test_geometry_embedding_of_a_known_box():
     assert out.sum() == pytest.approx(654.56946, abs=1e-2)
 
 
+def test_numbers_of_a_box_are_centred_and_spread_as_told():
+    boxes, size = jnp.array([[[10.0, 20, 110, 220]]]), jnp.array([[300.0, 400]])
+    published = embeddings.geometry_embedding(boxes, size, 16)
+    same = embeddings.Geometry(scale=(100.0, 100.0), base=1000.0)
+    np.testing.assert_array_equal(published, embeddings.geometry_embedding(boxes, size, 16, same))
+    spread = embeddings.Geometry(offset=(0.5, 0.2), scale=(6.0, 20.0), base=4.0)
+    out = np.asarray(embeddings.geometry_embedding(boxes, size, 16, spread)).reshape(4, 4)
+    numbers = [
+        (60 / 400 - 0.5) * 6,
+        (120 / 300 - 0.5) * 6,
+        (0.25 - 0.2) * 20,
+        (200 / 300 - 0.2) * 20,
+    ]
+    for row, number in zip(out, numbers, strict=True):
+        waves = [np.sin(number), np.sin(number / 2), np.cos(number), np.cos(number / 2)]
+        np.testing.assert_allclose(row, waves, rtol=1e-5, atol=1e-6)
+    place = embeddings.location(boxes, size, embeddings.Geometry((0.5, 0.1), (20.0, 100.0)))
+    corners = [10 / 400, 20 / 300, 110 / 400, 220 / 300]
+    expected = [*((x - 0.5) * 20 for x in corners), (100 * 200 / 120_000 - 0.1) * 100]
+    np.testing.assert_allclose(np.asarray(place)[0, 0], expected, rtol=1e-5)
+
+
 # --- The tiny network whose values the original was asked for, weights 0.05·sin(...) ---
 
 TINY = dict(hidden=16, layers=2, heads=2, intermediate=32, positions=32)
@@ -189,7 +211,7 @@ def test_unknown_capture_is_refused(tiny):
 
 def shapes_of(size):
     """Shapes of a named size at the paper's vocabulary, features and classes."""
-    config = vlbert_pretrain.get_config(f"size={size}")
+    config = vlbert_pretrain.get_config(f"size={size},data=jsonl")
     config.streams.text.batch_size = 2
     special = SpecialIds(0, 100, 101, 102, 103, 30522)
     spec = types.SimpleNamespace(feature_dim=2048, num_classes=1601, global_feature="mean")
