@@ -56,6 +56,7 @@ RUN = {
     "dry_run.assume": flag(),
     "wandb": text(),
     "stream_schedule.kind": one_of(*sorted(stream_schedule.KINDS)),
+    "stream_schedule.starts": each(pair_of(text(empty=False), number(0, below=1))),
     "predict.examples": whole(0),
 }
 OPTIMIZER = dict(
@@ -122,6 +123,7 @@ def _check(config) -> None:
             limits.check_options(name, block)
             _check_accumulation(name, block, config.optimizer.accumulate)
     model = assumed.model(config)
+    _check_starts(config)
     for name, block in config.evals.items():
         _check_evaluation(name, block, model)
 
@@ -211,6 +213,19 @@ def _check_run(config) -> None:
             found=repr(best),
             fix="--config.checkpoint.best=",
         )
+
+
+def _check_starts(config) -> None:
+    starts = config.stream_schedule.starts
+    if unknown := [name for name, _ in starts if name not in config.streams]:
+        raise ConfigError(
+            "the schedule starts a stream that there is not",
+            where="config.stream_schedule.starts",
+            expected=f"pairs of a stream of {sorted(config.streams)} and a share of the run",
+            found=repr(unknown[0]),
+        )
+    on = [name for name, block in config.streams.items() if block.batch_size]
+    stream_schedule.make(config.stream_schedule, on, config.total_steps)
 
 
 def _check_sizes(model) -> None:

@@ -36,14 +36,28 @@ class StreamSchedule(Protocol):
 
 
 class AllStreams:
-    """Every stream takes part in every step; there is no state."""
+    """Every stream takes part in every step from its start on; there is no state."""
 
-    def __init__(self, block: Mapping[str, Any], names: Sequence[str], saved: Mapping[str, Any]):
-        del block, saved
-        self._names = tuple(names)
+    def __init__(
+        self,
+        block: Mapping[str, Any],
+        names: Sequence[str],
+        total_steps: int,
+        saved: Mapping[str, Any],
+    ):
+        del saved
+        starts = dict(block.get("starts", ()))  # configs saved by earlier versions lack it
+        self._starts = {name: round(starts.get(name, 0) * total_steps) for name in names}
+        if min(self._starts.values()) > 0:
+            raise ConfigError(
+                "no stream takes part in the first step",
+                where="config.stream_schedule.starts",
+                expected="at least one stream that starts at 0",
+                found=f"{starts}",
+            )
 
     def streams(self, step: int) -> Sequence[str]:
-        return self._names
+        return tuple(name for name, start in self._starts.items() if step >= start)
 
     def evaluated(self, step: int, metrics: Mapping[str, float | None]) -> None:
         pass
@@ -56,17 +70,21 @@ KINDS: dict[str, type[StreamSchedule]] = {"all": AllStreams}
 
 
 def make(
-    block: Mapping[str, Any], names: Sequence[str], saved: Mapping[str, Any] | None = None
+    block: Mapping[str, Any],
+    names: Sequence[str],
+    total_steps: int,
+    saved: Mapping[str, Any] | None = None,
 ) -> StreamSchedule:
     """The schedule of a run.
 
     Args:
       block: `config.stream_schedule`; `kind` is a key of KINDS.
       names: of the streams that are on.
+      total_steps: of the run.
       saved: `state()` in the meta of the checkpoint that is continued.
 
     Raises:
-      ConfigError: an unknown kind.
+      ConfigError: an unknown kind, or streams that do not fit.
     """
     kind = block["kind"]
     if kind not in KINDS:
@@ -76,7 +94,7 @@ def make(
             expected=f"one of {sorted(KINDS)}",
             found=repr(kind),
         )
-    return KINDS[kind](block, names, saved or {})
+    return KINDS[kind](block, names, total_steps, saved or {})
 
 
 def plan(schedule: StreamSchedule, step: int, draws: Mapping[str, int]) -> Iterator[dict[str, int]]:

@@ -80,7 +80,10 @@ class Trainer:
         self._stopped = self._unevaluated = False  # the latter: an evaluation was broken off here
         self._best = best.BestMetric(config.checkpoint.best, meta["best"])
         self._schedule = stream_schedule.make(
-            config.stream_schedule, list(parts.example), meta.get("stream_schedule")
+            config.stream_schedule,
+            list(parts.example),
+            config.total_steps,
+            meta.get("stream_schedule"),
         )
         self._skips = divergence.Skips(config.optimizer.skip_nonfinite, meta.get("skips"))
         window = metrics.Window(meta["window"])

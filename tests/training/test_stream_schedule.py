@@ -6,11 +6,12 @@ import json
 import jax
 import pytest
 
+from configs import vlbert_pretrain
 from core import remote
 from core.errors import ConfigError
 from runtime import sharding, signals
 from tests.training import fakes, run_fake
-from training import loop, stream_schedule
+from training import config_checks, loop, stream_schedule
 from training.run import goodput
 
 STEPS = 16
@@ -19,7 +20,7 @@ STEPS = 16
 class StopAtEvaluation:
     """The text stream takes part in even steps, until the evaluation at step 6 stops it."""
 
-    def __init__(self, block, names, saved):
+    def __init__(self, block, names, total_steps, saved):
         self._names, self._stopped = names, saved.get("stopped", False)
 
     def streams(self, step):
@@ -56,7 +57,7 @@ def train(folder, steps):
 
 
 def test_draws_of_streams_that_take_part():
-    schedule = StopAtEvaluation({}, ["captions", "text"], {})
+    schedule = StopAtEvaluation({}, ["captions", "text"], STEPS, {})
     plan = stream_schedule.plan(schedule, 0, dict(captions=5, text=2))
     assert list(itertools.islice(plan, 4)) == [
         dict(captions=5, text=2), dict(captions=6), dict(captions=7, text=3), dict(captions=8),
@@ -86,10 +87,31 @@ def test_a_run_resumed_in_the_middle_repeats_an_unbroken_one(stopping, tmp_path)
 
 def test_an_unknown_schedule_is_refused():
     with pytest.raises(ConfigError, match=r"(?s)config\.stream_schedule\.kind.*\['all'\].*'some'"):
-        stream_schedule.make(dict(kind="some"), ["captions"])
+        stream_schedule.make(dict(kind="some"), ["captions"], 10)
 
 
 def test_all_streams_always():
-    schedule = stream_schedule.make(dict(kind="all"), ["captions", "text"])
+    schedule = stream_schedule.make(dict(kind="all"), ["captions", "text"], 10)
     plan = stream_schedule.plan(schedule, 3, dict(captions=3, text=1))
     assert list(itertools.islice(plan, 2)) == [dict(captions=3, text=1), dict(captions=4, text=2)]
+
+
+def test_a_stream_takes_part_from_its_start_on():
+    block = dict(kind="all", starts=(("captions", 0.3),))
+    schedule = stream_schedule.make(block, ["captions", "text"], 10)
+    plan = stream_schedule.plan(schedule, 0, dict(captions=0, text=0))
+    taken = list(itertools.islice(plan, 5))
+    assert taken[:3] == [dict(text=0), dict(text=1), dict(text=2)]
+    assert taken[3:] == [dict(captions=0, text=3), dict(captions=1, text=4)]
+
+
+def test_starts_that_no_run_can_have_are_refused():
+    block = dict(kind="all", starts=(("captions", 0.5), ("off", 0.1)))
+    with pytest.raises(ConfigError, match=r"(?s)first step.*stream_schedule\.starts"):
+        stream_schedule.make(block, ["captions"], 10)
+    config = vlbert_pretrain.get_config()
+    config.stream_schedule.starts = (("caption", 0.5),)
+    with pytest.raises(
+        ConfigError, match=r"(?s)starts.*\['captions', 'cloze', 'text'\].*'caption'"
+    ):
+        config_checks.check(config)
