@@ -18,6 +18,8 @@ from input_pipeline.datasets.options import shared
 # Names of the options that all data sets have, but for the data set itself.
 SHARED = tuple(name for name in shared.OPTIONS if name != "dataset")
 _HELPERS = ("shared",)
+# Data sets of captions that tell the boxes of their phrases.
+PHRASES = ("flickr30k_entities", "visual_genome_regions")
 
 
 def known() -> list[str]:

@@ -8,7 +8,15 @@ from input_pipeline.datasets.options import shared
 
 # Shared options of files, which scenes bring themselves.
 _FILES = ("regions", "vocab", "manual_dir", "tfds_dir")
-RECORDS = ("captions", "questions", "expressions", "answers", "rationales", "statements")
+RECORDS = (
+    "captions",
+    "cloze",
+    "questions",
+    "expressions",
+    "answers",
+    "rationales",
+    "statements",
+)
 
 OPTIONS = dict(
     records="captions",  # what is asked about a scene, see RECORDS

@@ -17,7 +17,7 @@ from input_pipeline.datasets.options.scenes import RECORDS
 from input_pipeline.datasets.reading import answer_list
 from input_pipeline.datasets.reading.prepared import Prepared
 from input_pipeline.datasets.records import MultipleChoice, RowOptions
-from input_pipeline.datasets.scenes import graph
+from input_pipeline.datasets.scenes import captions, cloze, graph
 from input_pipeline.datasets.scenes.settings import Settings
 from input_pipeline.texts.rows import Row
 
@@ -74,6 +74,14 @@ def prepare(data_config) -> Prepared:
             rows=lambda split: build.read_rows(folder, known(split)),
             fingerprint=lambda split: built["captions"][known(split)],
             priors=built["text_only"],
+            kinds=captions.KINDS,
+        )
+    if data_config.records == "cloze":
+        return Prepared(
+            **common,
+            rows=lambda split: build.cloze_rows(folder, known(split), options.seed),
+            fingerprint=lambda split: f"cloze {cloze.VERSION} {built['captions'][known(split)]}",
+            kinds=captions.KINDS,
         )
 
     def records(split: str) -> Iterator:

@@ -15,10 +15,12 @@ from core.progress import Progress, atomic_folder
 from input_pipeline.datasets.scenes import (
     builder,
     captions,
+    cloze,
     detector,
     foreign,
     graph,
     probe,
+    render,
     settings,
     tasks,
 )
@@ -85,6 +87,7 @@ def build(options: settings.Settings, folder: remote.Path) -> None:
 
         for scene in spoken[:_SPOKEN]:
             texts.extend(tasks.words_of(scene, options.seed))
+            texts.extend(sentence.text for _, sentence in cloze.cloze(scene, options.seed))
         corpus = _corpus(options)
         (temporary / CORPUS).write_text("\n".join(corpus) + "\n", encoding="utf-8")
         tokenizer.train_wordpiece(texts + corpus, options.vocab_size, temporary / VOCAB)
@@ -145,17 +148,42 @@ def _read(folder: pathlib.Path, split: str, columns: dict) -> Iterator[dict]:
 
 def read_rows(folder: pathlib.Path, split: str) -> Iterator[Row]:
     """The captions of a split; an image's captions follow each other."""
-    fields = ("text", "probe", "foreign")
-    for example in _read(folder, split, {"image_id": True, "captions": set(fields)}):
+    fields = ("text", "probe", "mentions", "foreign")
+    wanted = {"image_id": True, "captions": set(fields), "scene": True}
+    for example in _read(folder, split, wanted):
         image_id = example["image_id"].decode()
+        boxes = object_boxes(graph.Scene.from_json(example["scene"].decode()))
         captioned = zip(*(example["captions"][field] for field in fields), strict=True)
-        for i, (text, spans, names) in enumerate(captioned):
+        for i, (text, spans, mentions, names) in enumerate(captioned):
             yield Row(
                 image_id=image_id,
                 text=text.decode(),
                 text_id=foreign.text_id(image_id, i),
                 probe=tuple(map(tuple, spans.tolist())),
+                mentions=tuple(map(tuple, mentions.tolist())),
                 foreign=tuple(name.decode() for name in names),
+                values={"object_boxes": boxes},
+            )
+
+
+def object_boxes(scene: graph.Scene) -> tuple[float, ...]:
+    """The true boxes of a scene's objects, flat."""
+    return tuple(render.true_boxes(scene).ravel().tolist())
+
+
+def cloze_rows(folder: pathlib.Path, split: str, seed: int) -> Iterator[Row]:
+    """Texts with one marked word each, see `cloze`."""
+    for scene in read_scenes(folder, split):
+        boxes = object_boxes(scene)
+        for n, (source, sentence) in enumerate(cloze.cloze(scene, seed)):
+            yield Row(
+                image_id=scene.image_id,
+                text=sentence.text,
+                text_id=f"{scene.image_id}-cloze-{n}",
+                probe=sentence.probe,
+                mentions=sentence.mentions,
+                source=source,
+                values={"object_boxes": boxes},
             )
 
 

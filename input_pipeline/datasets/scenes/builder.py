@@ -89,9 +89,14 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
                     "captions": tfds.features.Sequence(
                         {
                             "text": tfds.features.Text(),
-                            # (start, end) in characters: words that only the picture can tell
+                            # (start, end) in characters, number of the kind: words that only the
+                            # picture can tell
                             "probe": tfds.features.Sequence(
-                                tfds.features.Tensor(shape=(2,), dtype=np.int32)
+                                tfds.features.Tensor(shape=(3,), dtype=np.int32)
+                            ),
+                            # (start, end, index of the object): words that speak of an object
+                            "mentions": tfds.features.Sequence(
+                                tfds.features.Tensor(shape=(3,), dtype=np.int32)
                             ),
                             # names of captions of other images that are false of this one
                             "foreign": tfds.features.Sequence(tfds.features.Text()),
@@ -122,6 +127,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
                         {
                             "text": c.text,
                             "probe": [list(span) for span in c.probe],
+                            "mentions": [list(span) for span in c.mentions],
                             "foreign": list(names),
                         }
                         for c, names in zip(drawn.captions, drawn.foreign, strict=True)

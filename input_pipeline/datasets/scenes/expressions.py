@@ -11,7 +11,7 @@ def expressions(scene: graph.Scene, seed: int) -> tuple[Expression, ...]:
 
     A pure function of scene and seed. The box is the object's true one; the candidates are the
     true boxes of all objects, shuffled: a scene lists its objects from left to right, so their
-    place in the list would be told by "on the far left". `ref_id` is unique in a split.
+    place in the list would be told by "at the very left". `ref_id` is unique in a split.
     """
     rng = graph.generator(seed, scene.image_id, "expressions")
     boxes = [tuple(map(float, box)) for box in render.true_boxes(scene)]

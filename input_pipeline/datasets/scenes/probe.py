@@ -25,11 +25,11 @@ def slots(captions: Iterable[captions_lib.Caption]) -> dict[str, tuple[list[str]
 
     Takes anything with `text` and `probe`, so rows of a text table too.
     """
-    found: dict[str, tuple[list[str], list[str]]] = {}
+    kinds, found = list(captions_lib.KINDS), {}
     for caption in captions:
-        for start, end in caption.probe:
+        for start, end, kind in caption.probe:
             word = caption.text[start:end]
-            texts, words = found.setdefault(captions_lib.PROBE_WORDS[word], ([], []))
+            texts, words = found.setdefault(kinds[kind], ([], []))
             texts.append(caption.text[:start] + HIDDEN + caption.text[end:])
             words.append(word)
     return found

@@ -133,7 +133,7 @@ def by_extreme(
     rng: np.random.Generator,
     noun: str = "thing",
 ) -> str | None:
-    """A phrase such as "thing on the far left", of an object that plainly leads, or None."""
+    """A phrase such as "thing at the very left", of an object that plainly leads, or None."""
     found = [wording for wording, leader in extremes(scene) if leader == i]
     if not found:
         return None

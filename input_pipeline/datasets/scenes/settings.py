@@ -7,7 +7,7 @@ import json
 from core.errors import DataError
 
 # Part of the folder's name: raise it whenever the same settings would draw anything else.
-VERSION = "1.2.0"
+VERSION = "2.0.0"
 
 SPLITS = ("train", "validation", "test")
 # With the distance that objects keep (graph.py), more do not reliably fit a picture.

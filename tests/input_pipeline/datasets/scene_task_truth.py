@@ -16,7 +16,7 @@ _M = (
     rf"(?:(?:{SHAPES}|thing|object)s?|one)"
 )
 _REL = r"(?:to the |on the )?(?:left|right) of|above|over|higher than|below|under|lower than"
-_EXT = r"on the far left|on the far right|at the very top|at the very bottom"
+_EXT = r"at the very left|at the very right|at the very top|at the very bottom"
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4}
 
 

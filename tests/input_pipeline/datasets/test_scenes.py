@@ -10,7 +10,15 @@ from scene_truth import is_true
 
 from core.errors import DataError
 from input_pipeline.datasets import scenes
-from input_pipeline.datasets.scenes import captions, detector, foreign, graph, probe, render
+from input_pipeline.datasets.scenes import (
+    captions,
+    cloze,
+    detector,
+    foreign,
+    graph,
+    probe,
+    render,
+)
 from input_pipeline.texts.tables import Row
 
 
@@ -116,28 +124,96 @@ def test_the_checker_of_captions_can_say_no():
         assert not is_true(wrong, scene)
 
 
-def test_probe_spans_are_exactly_the_attribute_words():
+ATTRIBUTE_WORDS = {word for words in graph.ATTRIBUTES.values() for word in words}
+
+
+def spans(text):
+    """(start, end, word) of each word."""
+    start = 0
+    for word in text.split():
+        yield start, start + len(word), word
+        start += len(word) + 1
+
+
+def test_every_attribute_and_place_is_marked_with_its_kind_and_directions_of_pairs():
+    kinds, seen = list(captions.KINDS), collections.Counter()
+    for scene in draw("train", 200):
+        for form, caption in zip(captions.FORMS, captions.captions(scene, 0), strict=True):
+            marked = {(start, end): kinds[kind] for start, end, kind in caption.probe}
+            words = {at: caption.text[slice(*at)] for at in marked}
+            assert all(words[at] in captions.KINDS[kind] for at, kind in marked.items())
+            attributes = {(a, b) for a, b, word in spans(caption.text) if word in ATTRIBUTE_WORDS}
+            assert attributes == {at for at, kind in marked.items() if kind in graph.ATTRIBUTES}
+            seen.update((form, kind, len(scene.objects) > 2) for kind in marked.values())
+            assert marked
+    # A chain of two objects is a pair.
+    directions = {
+        form for form, kind, many in seen if many and kind in ("left_right", "above_below")
+    }
+    assert "pair" in directions
+    assert "chain" not in directions
+    assert {form for form, kind, _ in seen if kind == "place"} == {"extreme"}
+
+
+def test_words_speak_of_the_object_whose_they_are():
     for scene in draw("train", 200):
         for caption in captions.captions(scene, 0):
-            start, expected = 0, []
-            for word in caption.text.split():
-                if word in captions.PROBE_WORDS:
-                    expected.append((start, start + len(word)))
-                start += len(word) + 1
-            assert list(caption.probe) == expected
-            assert expected
+            said = collections.defaultdict(list)
+            for start, end, number in caption.mentions:
+                said[number].append(caption.text[start:end])
+            assert len(said) == len(caption.claims.mentions)
+            for number, words in said.items():
+                o = scene.objects[number]
+                own = {o.shape, o.colour, o.size, o.material}
+                assert ATTRIBUTE_WORDS & set(words) <= own
+            spoken = {(start, end) for start, end, _ in caption.mentions}
+            assert {(a, b) for a, b, w in spans(caption.text) if w in ATTRIBUTE_WORDS} <= spoken
 
 
-def test_a_hidden_word_can_be_told_with_the_scene():
+def replaced(text, start, end, word):
+    return text[:start] + word + text[end:]
+
+
+def test_a_word_is_the_only_one_where_no_other_makes_the_caption_true():
     share = []
     for scene in draw("validation", 60):
         for caption in captions.captions(scene, 0):
-            for start, end in caption.probe:
-                kind = captions.PROBE_WORDS[caption.text[start:end]]
-                tries = [caption.text[:start] + w + caption.text[end:]
-                         for w in graph.ATTRIBUTES[kind]]  # fmt: skip
-                share.append(1 / sum(is_true(text, scene) for text in tries))
-    assert np.mean(share) > 0.9
+            for number, (start, end, kind) in enumerate(caption.probe):
+                words = captions.KINDS[list(captions.KINDS)[kind]]
+                others = [w for w in words if w != caption.text[start:end]]
+                told = [is_true(replaced(caption.text, start, end, w), scene, 6) for w in others]
+                share.append(not any(told))
+                assert captions.only_one(caption, number, scene) == share[-1], caption
+    assert 0.8 < np.mean(share) < 1
+
+
+def test_cloze_texts_are_true_with_their_word_alone():
+    kinds, seen = list(captions.KINDS), collections.Counter()
+    for scene in draw("train", 80):
+        for source, sentence in cloze.cloze(scene, 0):
+            ((start, end, kind),) = sentence.probe
+            assert cloze.SOURCES[source].endswith(f": {kinds[kind]}")
+            assert is_true(sentence.text, scene), (sentence.text, scene)
+            for word in captions.KINDS[kinds[kind]]:
+                if word != sentence.text[start:end]:
+                    text = replaced(sentence.text, start, end, word)
+                    assert not is_true(text, scene, 6), (text, scene)
+            seen[source] += 1
+    assert set(seen) == set(range(len(cloze.SOURCES)))
+
+
+def test_plain_sentences_name_one_object():
+    for scene in draw("train", 80):
+        for source, sentence in cloze.cloze(scene, 0):
+            if source >= len(captions.KINDS):
+                continue
+            ((start, end, _),) = sentence.probe
+            about = next(n for a, b, n in sentence.mentions if (a, b) == (start, end))
+            said = [sentence.text[a:b] for a, b, n in sentence.mentions if n == about and a < start]
+            named = ATTRIBUTE_WORDS & set(said)
+            fitting = [o for o in scene.objects
+                       if named <= {o.shape, o.colour, o.size, o.material}]  # fmt: skip
+            assert fitting == [scene.objects[about]], (sentence.text, scene)
 
 
 def test_the_text_alone_does_not_tell_probe_words():
@@ -150,6 +226,23 @@ def test_the_text_alone_does_not_tell_probe_words():
     assert table["all"]["prior"] < 0.25
 
 
+def test_the_text_alone_does_not_tell_cloze_words():
+    def sample(split, count):
+        found = ([], [])
+        for scene in draw(split, count):
+            for source, sentence in cloze.cloze(scene, 0):
+                found[source >= len(captions.KINDS)].append(sentence)
+        return found
+
+    for train, validation in zip(sample("train", 1200), sample("validation", 800), strict=True):
+        table = probe.measure(train, validation)
+        print(probe.format_table(table))
+        assert set(table) == {*captions.KINDS, "all"}
+        for kind, row in table.items():
+            allowed = 0.02 if kind == "all" else max(0.03, 2.5 * row["error"])
+            assert row["gain"] < allowed, kind
+
+
 def test_the_baseline_finds_a_leak():
     # The word before the slot gives the colour away.
     rng = np.random.default_rng(0)
@@ -157,7 +250,7 @@ def test_the_baseline_finds_a_leak():
     def leaky(n):
         for colour in rng.choice(graph.COLOURS, n):
             text = f"a {'x' + colour[:1]} {colour} ball"
-            yield Row(None, text, "", ((5, 5 + len(colour)),))
+            yield Row(None, text, "", ((5, 5 + len(colour), 0),))
 
     table = probe.measure(list(leaky(500)), list(leaky(200)))
     assert table["colour"]["gain"] > 0.5
@@ -187,7 +280,7 @@ def row_of(*objects):
 
 
 def claim(*mentions, **more):
-    return captions.Caption("", (), captions.Claims(mentions, **more))
+    return captions.Caption("", (), (), captions.Claims(mentions, **more))
 
 
 def test_truth_asks_for_different_objects():
