@@ -46,6 +46,17 @@ def sentence(ids, chosen, special, tokenizer) -> str:
     return " ".join(words).replace(" ##", "")
 
 
+def various(order: list[int], kinds, images, count: int) -> list[int]:
+    """Up to `count` examples, one a picture, of as many kinds of words as there are."""
+    picked: list[int] = []
+    for repeats in range(count):
+        for row in order:
+            same = sum(kinds[row] == kinds[other] for other in picked)
+            if same <= repeats and images[row] not in images[picked] and len(picked) < count:
+                picked.append(row)
+    return picked
+
+
 def main():
     """Reads the flags, loads the run and draws."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -87,10 +98,10 @@ def main():
 
     scenes = {s.image_id: s for s in build.read_scenes(folder, config.data.eval_split)}
     usable = np.flatnonzero(chosen.any(-1) & (weights.sum(-1) == 1) & (batch["_weight"] > 0))
-    # One caption a picture, the longer ones first: they say more.
+    # The longer captions first: they say more.
     order = usable[np.argsort(-batch["text_mask"][usable, 0].sum(-1), kind="stable")]
-    _, first = np.unique(batch["image_key"][order, 0], return_index=True)
-    picked = order[np.sort(first)][: args.count]
+    kinds = (batch["probe_kind"][:, 0] * chosen).max(-1)
+    picked = various(order.tolist(), kinds, batch["image_key"][:, 0], args.count)
 
     figure, axes = plt.subplots(1, len(picked), figsize=(3.6 * len(picked), 4.9))
     for axis, row in zip(np.atleast_1d(axes), picked, strict=True):

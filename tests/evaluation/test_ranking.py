@@ -26,7 +26,7 @@ CHOICE = dict(
 
 
 def configure(model="vilbert", objective="choice", **stream):
-    config = vilbert_pretrain.get_config(f"size=mini,model={model}")
+    config = vilbert_pretrain.get_config(f"size=mini,model={model},data=jsonl")
     config.model.update(hidden=16, layers=2, heads=2, intermediate=16)
     if model == "vilbert":
         config.model.image.update(hidden=16, heads=2, intermediate=16, layers=1)

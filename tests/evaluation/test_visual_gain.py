@@ -11,31 +11,16 @@ from evaluation.evaluators import visual_gain
 from objectives import masking
 
 
-def test_one_whole_candidate_word_is_chosen_uniformly():
-    starts = np.array([1, 1, 0, 1, 1, 0, 0, 1], bool)  # words 0 | 1 2 | 3 | 4 5 6 | 7
-    candidate = np.array([0, 1, 1, 0, 1, 1, 1, 0], bool)
-    rows = 600
-    keys = masking.row_keys(jax.random.key(0), jnp.arange(rows))
-    chosen = np.asarray(
-        visual_gain.choose_word(
-            keys,
-            jnp.asarray(np.tile(candidate, (rows, 1))),
-            jnp.asarray(np.tile(starts, (rows, 1))),
-        )
-    )
-    patterns, counts = np.unique(chosen, axis=0, return_counts=True)
-    assert patterns.astype(int).tolist() == [[0, 0, 0, 0, 1, 1, 1, 0], [0, 1, 1, 0, 0, 0, 0, 0]]
-    assert counts / rows == pytest.approx([0.5, 0.5], abs=0.07)
-
-
-def test_no_candidate_or_only_longer_words_choose_nothing():
-    keys = masking.row_keys(jax.random.key(0), jnp.arange(2))
-    starts = np.zeros((2, 10), bool)
-    starts[:, 0] = True
-    candidate = np.zeros((2, 10), bool)
-    candidate[1] = True  # one word of ten pieces
-    chosen = visual_gain.choose_word(keys, jnp.asarray(candidate), jnp.asarray(starts))
-    assert not np.any(chosen)
+def test_each_kind_of_a_row_is_as_likely():
+    kinds = np.array([0, 1, 1, 1, 1, 2, 0], np.int32)
+    keys = masking.row_keys(jax.random.key(0), jnp.arange(600))
+    chosen = np.asarray(visual_gain._of_one_kind(keys, jnp.tile(kinds, (600, 1))))
+    first = chosen[:, 1]
+    assert np.array_equal(chosen[first], np.tile(kinds == 1, (first.sum(), 1)))
+    assert np.array_equal(chosen[~first], np.tile(kinds == 2, ((~first).sum(), 1)))
+    assert first.mean() == pytest.approx(0.5, abs=0.07)
+    nothing = visual_gain._of_one_kind(keys, jnp.zeros((600, 7), jnp.int32))
+    assert not np.any(nothing)
 
 
 def test_bootstrap_resamples_images():

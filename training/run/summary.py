@@ -1,7 +1,7 @@
 """WORKDIR/summary.json and the table at the end of a run: metrics before and after training."""
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from core import headings, tables
@@ -95,7 +95,7 @@ def table(summary: Mapping[str, Any], known: Mapping[str, Heading] | None = None
     if not after:
         return "no evaluation"
     units = {short: (known or {})[name] for name, short in flat_names(list(known or {})).items()}
-    shown = {k: v for k, v in after.items() if not k.endswith(PRIOR)}
+    shown = {k: v for k, v in after.items() if not k.endswith(PRIOR) and not _crossed(k)}
     priors = {k.removesuffix(PRIOR): v for k, v in after.items() if k.endswith(PRIOR)}
     rows = [("", "before", "after", *["prior"] * bool(priors))]
     for name, value in shown.items():
@@ -105,6 +105,8 @@ def table(summary: Mapping[str, Any], known: Mapping[str, Heading] | None = None
             cells.append(heading.shown(priors[name]) if name in priors else "")
         rows.append((name, *cells))
     lines = [tables.columns(rows, right=(1, 2, 3)[: len(rows[0]) - 1])]
+    for crossed in _cross_tables(after, units):
+        lines += ["", crossed, ""]
     for name, what in summary.get("splits", {}).items():
         lines.append(f"{name}: split {what['split']!r}, {what['examples']:,} examples")
     if priors:
@@ -117,6 +119,34 @@ def table(summary: Mapping[str, Any], known: Mapping[str, Heading] | None = None
             f" a text-only classifier in {100 * guess['text_only']:.1f} %"
         )
     return "\n".join(lines)
+
+
+def _crossed(name: str) -> bool:
+    """Whether a metric is a cell of a table, `<table>/<row>/<column>`."""
+    return name.count("/") == 2
+
+
+def _cross_tables(
+    figures: Mapping[str, float | None], units: Mapping[str, Heading]
+) -> Iterator[str]:
+    """The metrics that are cells, a table each; an interval stands with what it is of."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for name in filter(_crossed, figures):
+        title, row, column = name.split("/")
+        shown = headings.of(name, units).shown(figures[name])
+        found.setdefault(title, {}).setdefault(row, {})[column] = shown
+    for title, cells in found.items():
+        for columns in cells.values():
+            for column in [name for name in columns if f"{name}_low" in columns]:
+                low, high = (columns.pop(f"{column}_{end}").split()[0] for end in ("low", "high"))
+                columns[column] += f" ({low}–{high})"
+        names = list(dict.fromkeys(column for columns in cells.values() for column in columns))
+        rows = [(title.replace("_", " "), *names)]
+        rows += [
+            (row.replace("_", "/"), *(columns.get(name, "") for name in names))
+            for row, columns in cells.items()
+        ]
+        yield tables.columns(rows, right=range(1, len(names) + 1))
 
 
 def _flat(figures: Mapping[str, Any]) -> dict[str, float | None]:

@@ -52,6 +52,25 @@ def test_table_shows_before_and_after_beside_what_guessing_reaches():
     assert len(lines) == 6
 
 
+def test_cells_of_a_table_stand_in_one_with_their_intervals():
+    cells = {"own": 0.5, "within": 0.75, "within_low": 0.7, "within_high": 0.81}
+    line = {"step": 3, "evals/gain/gain": 4.0}
+    line |= {f"evals/gain/by_kind/left_right/{name}": x for name, x in cells.items()}
+    line["evals/gain/by_kind/size/own"] = 0.25
+    known = {
+        name: Heading("", "share") for name in line if name.startswith("evals/gain/by_kind")
+    } | {"evals/gain/gain": Heading("the gain", "points")}
+    text = summary.table(summary.collect([line], ["words"], {}), known)
+    lines = text.splitlines()
+    assert [line.split() for line in lines[:4]] == [
+        ["before", "after"],
+        ["gain", "4.0", "points"],
+        [],
+        ["by", "kind", "own", "within"],
+    ]
+    assert lines[4:] == ["left/right  50.0 %  75.0 % (70.0–81.0)", "size        25.0 %"]
+
+
 def test_table_says_where_there_are_no_labels():
     line = {"step": 3, "evals/validation/words": None, "evals/validation/accuracy": None}
     text = summary.table(summary.collect([line], ["words"], {}))
