@@ -14,6 +14,9 @@ from input_pipeline.datasets import options as datasets
 from objectives import options
 
 # What ViLBERT's recipes do not decay: biases, scales of norms, gains of weight-normed layers.
+# Shares of the kinds of texts with one marked word, see `input_pipeline.datasets.scenes.cloze`:
+# colour, shape, size, material, left/right, above/below, place, of plain sentences and of captions.
+CLOZE = (5.0, 4.0, 6.5, 7.5, 15.0, 15.0, 14.0, 7.0, 5.5, 3.5, 4.0, 4.5, 4.5, 4.0)
 NO_DECAY = (r".*[/_]bias", r".*(norm/scale|_gain)")
 
 
@@ -164,8 +167,9 @@ def run_block() -> dict:
         # products with parameters; "full": the whole layer.
         remat="none",
         mesh=dict(data=-1, fsdp=1, tensor=1),  # -1: all devices that are left
-        # Which streams take part in a step. "all": every one, always.
-        stream_schedule=dict(kind="all"),
+        # Which streams take part in a step. "all": every one from its start on, ((stream, share of
+        # total_steps), ...), where one has a start.
+        stream_schedule=dict(kind="all", starts=()),
         overfit=0,  # > 0: train on this many fixed examples
         log_every=50,  # steps
         eval_every=500,  # steps
@@ -235,11 +239,16 @@ def pretraining(model: dict, args, streams: dict) -> ConfigDict:
       streams: {name: stream block}; the captions stream is called "captions".
     """
     scenes, cpu = args.data == "scenes", args.size in models.CPU_SIZES
+    objectives = objective_blocks()
+    if scenes and cpu:
+        _add_cloze(streams, objectives, model["name"])
+    elif args.data in datasets.PHRASES:
+        _add_pointing(streams["captions"], objectives, model["name"])
     config = experiment(
         model,
         args.data,
         streams,
-        objective_blocks(),
+        objectives,
         dict(
             validation=dict(evaluator="losses", stream="captions", split="eval", batch_size=64),
             visual_gain=dict(
@@ -249,7 +258,7 @@ def pretraining(model: dict, args, streams: dict) -> ConfigDict:
                 batch_size=64,
                 # "probe": words that only the image can tell, where the data set marks them
                 words="probe" if scenes else "all",
-                rounds=1 if scenes else 5,  # draws of masked words per example
+                rounds=2 if scenes else 5,  # draws of masked words per example
             ),
         ),
     )
@@ -268,7 +277,45 @@ def pretraining(model: dict, args, streams: dict) -> ConfigDict:
         config.dtype = "bfloat16"
         config.log_every = 100
         config.eval_every = config.checkpoint.every = 5000
+    if scenes and cpu:
+        config.streams.cloze.data.update(records="cloze", weights=CLOZE)
+        config.stream_schedule.starts = (("captions", 0.25),)
+        config.total_steps = 3000
+        config.eval_every = config.checkpoint.every = 1000
     return config
+
+
+def _add_cloze(streams: dict, objectives: dict, model: str) -> None:
+    """Texts with one marked word, and words that point at their regions, beside the captions.
+
+    Masked words alone teach late which region a word speaks of, and not with each kind of word.
+
+    Args:
+      streams: {name: stream block}.
+      objectives: {name: objective block}.
+      model: its name.
+    """
+    objectives["masked_word"] = objective_block(
+        "masked_language", words="marked", head="masked_language"
+    )
+    _add_pointing(streams["captions"], objectives, model)
+    streams["captions"]["batch_size"] = 32
+    streams["cloze"] = stream_block(("masked_word", "phrase_grounding"), batch_size=44)
+    streams["cloze"].update(max_text=24, max_regions=8, max_length=24)
+
+
+def _add_pointing(captions: dict, objectives: dict, model: str) -> None:
+    """Words of a phrase point at the region that shows it; half of VL-BERT's rows tell it instead.
+
+    Args:
+      captions: block of a stream whose texts say which boxes they speak of.
+      objectives: {name: objective block}.
+      model: its name.
+    """
+    # The states at which the model learns it first, on validation images.
+    pointing = dict(states="lower", tagged=0.5) if model == "vlbert" else dict(states="last")
+    objectives["phrase_grounding"] = objective_block("phrase_grounding", **pointing)
+    captions["objectives"] = (*captions["objectives"], "phrase_grounding")
 
 
 def lock(tree: dict) -> ConfigDict:

@@ -35,6 +35,8 @@ def get_config(arg: str | None = None):
             ),
         ),
     )
+    if cpu and args.data == "scenes":
+        config.optimizer.lr = 1.5e-3
     if not cpu:
         config.optimizer.lr = 2.56e-5
         config.optimizer.warmup_steps = 16000

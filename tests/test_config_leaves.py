@@ -35,6 +35,8 @@ PASSES = [
     (r"data\.scenes\.(seed|validation|test)", "zero"),
     # Initial gains of norms: any number has a meaning.
     (r"model\.(text|region)_visual_gain", "zero negative"),
+    (r"model\.region_feature_gain", "zero"),
+    (r"model\.geometry\.(offset|scale)", "zero negative"),
 ]
 LEAVES = {
     (name, arg): sorted(

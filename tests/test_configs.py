@@ -95,6 +95,8 @@ def batch_of(config):
                 num_detected=jnp.ones((2, images), jnp.int32),
                 region_label=jnp.zeros((2, 1, r), jnp.int32),
             )  # fmt: skip
+        marks = {"phrase_grounding": "phrase_region", "masked_word": "probe_kind"}
+        out[name] |= {key: ids for one, key in marks.items() if one in block.objectives}
         if "vqa" in block.objectives:
             out[name]["answer_position"] = jnp.zeros((2, 1), jnp.int32)
         if "grounding" in block.objectives:
@@ -169,7 +171,7 @@ def test_misspelt_fields_are_errors():
 
 
 def test_rows_that_do_not_fit_are_refused():
-    config = importlib.import_module("configs.vlbert_pretrain").get_config()
+    config = importlib.import_module("configs.vlbert_pretrain").get_config("data=jsonl")
     spec = types.SimpleNamespace(feature_dim=32, num_classes=11, global_feature="mean")
     config.streams.captions.update(max_length=400, max_text=127)
     with pytest.raises(ValueError, match=r"needs 129 positions, config.model.positions is 128"):

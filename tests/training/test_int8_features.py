@@ -15,7 +15,7 @@ B, T, R, F = 4, 6, 5, 8
 
 
 def make_task():
-    config = vlbert_pretrain.get_config("size=mini")
+    config = vlbert_pretrain.get_config("size=mini,data=jsonl")
     config.model.update(hidden=16, layers=1, heads=2, intermediate=16)
     config.streams.captions.update(batch_size=B, max_text=T, max_regions=R, max_length=T + R)
     config.streams.text.batch_size = 0

@@ -93,7 +93,7 @@ def test_a_killed_run_ends_like_an_unbroken_one(tmp_path):
     for name in ("visual_gain", "word_accuracy", "word_accuracy_other_image", "mlm_accuracy",
                  "mvrc_accuracy", "examples_per_second"):  # fmt: skip
         assert np.isfinite(summary[name])
-    assert set(summary["losses"]) == {"masked_language", "masked_region"}
+    assert set(summary["losses"]) == {"masked_language", "masked_region", "phrase_grounding"}
     assert 0 < summary["priors"]["all"]["prior"] < 1
     assert (whole / "loss.png").exists()
 
