@@ -13,11 +13,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 import vl_models
+from checkpoints import depth
 from core import remote
 from core.errors import DataError
 from input_pipeline.datasets import options
 
 CONFIG, COMMAND = "config.json", "command.json"
+# What runs of earlier versions lack, and had.
+_ADDED, _ADDED_TO_STREAMS = {"init_layers": depth.ALL}, {"couples": 0}
 _BLOCKS = ("model", "data", "streams", "objectives", "optimizer", "evals")
 
 
@@ -113,7 +116,8 @@ def read(workdir: str | os.PathLike) -> RunConfig | None:
     if lacking:
         raise _damaged(folder / CONFIG, f"no {', '.join(lacking)}")
     try:
-        return RunConfig(restored(saved), command)
+        streams = {name: _ADDED_TO_STREAMS | block for name, block in saved["streams"].items()}
+        return RunConfig(restored(_ADDED | saved | dict(streams=streams)), command)
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise _damaged(folder / CONFIG, error) from error
 

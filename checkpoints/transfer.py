@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from checkpoints import depth
 from checkpoints.sources import Source, SourceError
 from input_pipeline.datasets.reading.answers import AnswerVocabulary
 from runtime import paths
@@ -82,11 +83,13 @@ class Fitted:
       known: {path: bool mask that broadcasts to the array}, where only some entries came in; the
         others keep their initial value.
       report: one line per parameter of the source and of the model.
+      layers: of a deeper source, which layers were taken, a line for each kind of layer.
     """
 
     arrays: dict[str, np.ndarray]
     known: dict[str, np.ndarray]
     report: list[Line]
+    layers: list[str] = dataclasses.field(default_factory=list)
 
 
 def fit(
@@ -97,6 +100,7 @@ def fit(
     pieces: Sequence[str] | None = None,
     heads: Mapping[str, HeadSpec] | None = None,
     warm_start: Mapping[str, str] | None = None,
+    layers: str = depth.ALL,
 ) -> Fitted:
     """Fits a source into the parameters of a model.
 
@@ -110,12 +114,17 @@ def fit(
       heads: {head: how the model's is built, and what its outputs are called}.
       warm_start: {path prefix of ours: path prefix of the source}, parameters that start as a
         copy of others where the source has none of their own.
+      layers: of a deeper source, "all", which is then an error, or the "first" ones, as many as the
+        model has.
 
     Raises:
       SourceError: shapes that differ, layers that one side lacks, or nothing in common; lists
         everything, with the sizes that would fit.
     """
     target, problems, report = paths.flatten(shapes), [], []
+    taken_layers: list[str] = []
+    if layers == depth.FIRST:
+        source, taken_layers = depth.first_layers(source, target)
     given = {path: (source.names[path], array) for path, array in source.arrays.items()}
     taken_by_warm_start, copies = {}, {}
     for ours, theirs in (warm_start or {}).items():
@@ -156,7 +165,7 @@ def fit(
         Line("initial", path, "", tuple(target[path].shape), f"not in the {source.kind}")
         for path in missing
     ]
-    problems += _layer_problems(given, target)
+    problems += depth.differences(depth.of(given), depth.of(target))
     problems += _half_groups(arrays, missing)
     if not problems and not any(path.startswith("trunk/") for path in arrays):
         problems.append("no parameter of the trunk is in the source")
@@ -166,7 +175,7 @@ def fit(
             + "\n  ".join(problems)
             + _suggestion(source, target)
         )
-    return Fitted(arrays, known, report)
+    return Fitted(arrays, known, report, taken_layers)
 
 
 def _stem(name: str) -> str:
@@ -282,27 +291,6 @@ def _first_segments(
     count = min(2, wanted[0])
     out[:count], mask[:count] = array[:count], True
     return out, mask, f"the first {count} of {wanted[0]} segments", ""
-
-
-def _layer_problems(given: Iterable[str], target: Iterable[str]) -> list[str]:
-    """Numbered layers that only one side has."""
-    problems = []
-
-    def layers(names: Iterable[str]) -> Any:
-        out: dict[str, set[int]] = {}
-        for name in names:
-            match = re.match(r"trunk/(\w*?)_(\d+)/", name)
-            if match:
-                out.setdefault(match[1], set()).add(int(match[2]))
-        return out
-
-    theirs, mine = layers(given), layers(target)
-    for kind in sorted(set(theirs) & set(mine)):
-        if theirs[kind] != mine[kind]:
-            problems.append(
-                f"{kind}s: {len(theirs[kind])} in the source, {len(mine[kind])} in the model"
-            )
-    return problems
 
 
 def _half_groups(arrays: Iterable[str], missing: Iterable[str]) -> list[str]:

@@ -104,7 +104,10 @@ def stream_block(
         # Batches of examples alike in size, cut to ((max_text, max_regions, max_length), ...), each
         # no smaller than the one before; what fits none has the sizes above. (): all have.
         buckets=(),
-        distractors="",  # four-way retrieval: "random", or a pool of hard negatives (.npz)
+        distractors="",  # retrieval: "random", or a pool of hard negatives (.npz)
+        # With distractors, captions of a group and images, each caption with its own; 0: the four
+        # pairs of four-way retrieval
+        couples=0,
         iou="plus_one",  # how boxes' overlaps are measured: end pixels count, or "plain"
     )
 
@@ -162,6 +165,9 @@ def run_block() -> dict:
         # of VL-BERT, ViLBERT or BERT, or a hub name. resume > init > scratch.
         init="",
         init_vocab="",  # vocab.txt of a published file that has none beside it
+        # Of a source that is deeper than the model: "all" its layers, which is an error, or the
+        # "first" ones, as many as the model has.
+        init_layers="all",
         dtype="float32",  # of matrix products; parameters, norms, softmax and losses stay float32
         # What each layer's backward pass computes again, to save memory: "none"; "dots": all but
         # products with parameters; "full": the whole layer.

@@ -9,7 +9,8 @@
 Training contrasts a matching pair with three mismatched ones: a caption of a random image,
 the caption with a random image, and a caption of an image that looks alike (ViLBERT, section 3.2).
 The latter needs a pool of neighbours: --config.streams.examples.distractors=POOL.npz; "random"
-draws it from all images.
+draws it from all images. With couples=N each caption chooses among N images and each image among N
+captions instead, of which those beside its own come from the pool, or from all images.
 
 Where the original does otherwise:
 
@@ -23,6 +24,7 @@ Arguments:
   data: "scenes", "coco_captions", "flickr30k", "flickr8k" or "jsonl".
   zero_shot: rank with the pre-trained alignment head; for --mode=eval. VL-BERT has one only where
     it was pre-trained with the objective.
+  couples: captions of a group and images, at least 2; 0: the four pairs above.
   preset: see configs/presets.py.
 """
 
@@ -41,6 +43,7 @@ ARGUMENTS = dict(
     size=("mini", tuple(models.SIZES)),
     data=("scenes", tuple(SPLITS)),
     zero_shot=False,
+    couples=0,
     preset=("", presets.NAMES),
 )
 
@@ -50,7 +53,8 @@ def get_config(arg: str | None = None):
     args = common.parse_arg(arg, **ARGUMENTS)
     cpu, vlbert = args.size in models.CPU_SIZES, args.model == "vlbert"
     recipe = presets.find("retrieval", args.model, args.preset)
-    objective = "alignment" if args.zero_shot else "choice"
+    trained = "contrast" if args.couples else "choice"
+    objective = "alignment" if args.zero_shot else trained
     stream = common.stream_block((objective,), batch_size=32)  # 128 pairs
     text, regions = recipe["text"], recipe["regions"]
     stream.update(max_text=text, max_regions=regions, max_length=text + regions, order="stored")
@@ -59,15 +63,16 @@ def get_config(arg: str | None = None):
         blocks = dict(alignment=common.objective_block("alignment"))
     else:
         stream["distractors"] = "random"  # or a pool of neighbours, .npz
-        blocks = dict(
-            choice=common.objective_block(
-                "choice",
-                pairs="retrieval",
-                dropout=0.1 if vlbert else 0.0,  # ViLBERT's is in its trunk
-                head="choice" if vlbert else "ranking",  # 12-in-1 has one for VCR and retrieval
-                head_init="alignment" if vlbert else "random",
-            )
+        head = dict(
+            dropout=0.1 if vlbert else 0.0,  # ViLBERT's is in its trunk
+            head="choice" if vlbert else "ranking",  # 12-in-1 has one for VCR and retrieval
+            head_init="alignment" if vlbert else "random",
         )
+        if args.couples:
+            stream.update(couples=args.couples, batch_size=max(1, 64 // args.couples))
+            blocks = dict(contrast=common.objective_block("contrast", couples=args.couples, **head))
+        else:
+            blocks = dict(choice=common.objective_block("choice", pairs="retrieval", **head))
     config = finetuning.config(
         args,
         stream,
@@ -89,6 +94,11 @@ def get_config(arg: str | None = None):
         ),
         eval_batch_size=32,
     )
+    if args.couples and not args.zero_shot:
+        # Groups would read every image N times; ranking some images says more.
+        with config.unlocked():
+            del config.evals["validation"]
+        config.checkpoint.best = "evals/ranking/image_retrieval_r1"
     if args.data == "jsonl":
         config.data.records = "retrieve"
     config.data.train_split, config.data.eval_split = SPLITS[args.data]
@@ -97,5 +107,5 @@ def get_config(arg: str | None = None):
     if cpu or args.zero_shot:
         return config
     examples = presets.EXAMPLES.get(args.data, presets.EXAMPLES["retrieval"])
-    presets.schedule(config, recipe, examples=examples, head=blocks["choice"]["head"])
+    presets.schedule(config, recipe, examples=examples, head=blocks[objective]["head"])
     return config

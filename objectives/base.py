@@ -124,6 +124,8 @@ class Objective:
       pairs: static ((text, image), ...) of each example that the trunk is run on; None:
         whatever another objective of the stream says, else the first text with the first image.
       reads: keys of the batch that it learns from, beside texts and regions.
+      pooled_only: whether the pooled state is all that it reads of the trunk, which then leaves
+        the rest of its last layer out.
     """
 
     kind: ClassVar[str]
@@ -139,6 +141,7 @@ class Objective:
     predicts: bool = False
     pairs: Pairs | None = None
     reads: tuple[str, ...] = ()
+    pooled_only: bool = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

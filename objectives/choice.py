@@ -107,18 +107,7 @@ class Choice(classification.Classification):
         return self._log_odds(arrays) | self._second_segment(arrays, known)
 
     def _log_odds(self, arrays: base.Arrays) -> dict[str, base.InitialValue]:
-        """A pair's score as log p(match) − log p(no match): the difference of their logits."""
-        if self.block.head_init != "alignment" or f"{_ALIGNMENT}/kernel" not in arrays:
-            return {}
-        out = {}
-        for part in ("kernel", "bias"):
-            logits = arrays[f"{_ALIGNMENT}/{part}"].astype(np.float32)
-            out[f"heads/{self.head_name}/classifier/{part}"] = base.InitialValue(
-                logits[..., 1:] - logits[..., :1],
-                f"{_ALIGNMENT}/{part}",
-                "match minus mismatch of the alignment head",
-            )
-        return out
+        return log_odds(self.head_name, arrays) if self.block.head_init == "alignment" else {}
 
     def _second_segment(
         self, arrays: base.Arrays, known: base.Arrays
@@ -181,6 +170,26 @@ class Choice(classification.Classification):
             probabilities=row["probabilities"].tolist(),
             logits=row["logits"].tolist(),
         ) | classification.known_label(row)
+
+
+def log_odds(head: str, arrays: base.Arrays) -> dict[str, base.InitialValue]:
+    """A pair's score as log p(match) − log p(no match): the difference of their logits.
+
+    Args:
+      head: name of a linear head with one output.
+      arrays: of a checkpoint; {} comes of one without an alignment head.
+    """
+    if f"{_ALIGNMENT}/kernel" not in arrays:
+        return {}
+    out = {}
+    for part in ("kernel", "bias"):
+        logits = arrays[f"{_ALIGNMENT}/{part}"].astype(np.float32)
+        out[f"heads/{head}/classifier/{part}"] = base.InitialValue(
+            logits[..., 1:] - logits[..., :1],
+            f"{_ALIGNMENT}/{part}",
+            "match minus mismatch of the alignment head",
+        )
+    return out
 
 
 @dataclasses.dataclass(frozen=True)

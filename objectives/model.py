@@ -192,7 +192,7 @@ class MultiTaskModel:
         dropout_rng: Key[Array, ""] | None = None,
         **options: Any,
     ) -> dict[str, Any]:
-        """The trunk's outputs; `options` go to it (pairs other than the stream's, capture)."""
+        """The trunk's outputs; `options` go to it: pairs, capture, pooled_only."""
         options.setdefault("pairs", self.pairs[stream])
         rngs = None
         if dropout_rng is not None:
@@ -253,7 +253,14 @@ class MultiTaskModel:
         Returns:
           losses: {"<stream>/<objective>": scalar}; metrics: {"<stream>/<metric>": (sum, weight)}.
         """
-        outputs = self.outputs(params, stream, batch, train=train, dropout_rng=dropout_rng)
+        outputs = self.outputs(
+            params,
+            stream,
+            batch,
+            train=train,
+            dropout_rng=dropout_rng,
+            pooled_only=all(objective.pooled_only for objective in self.streams[stream]),
+        )
         sums: dict[str, base.Scalar] = {}
         metrics: dict[str, base.Pair] = {}
         for objective in self.streams[stream]:

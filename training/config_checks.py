@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import vl_models
+from checkpoints import depth
 from core import checks
 from core.checks import each, flag, number, one_of, pair_of, pattern, regex, share, text, whole
 from core.errors import ConfigError
@@ -35,6 +36,7 @@ RUN = {
     "total_steps": whole(1),
     "init": text(),
     "init_vocab": text(),
+    "init_layers": one_of(*depth.CHOICES),
     "dtype": one_of(*sorted(models.DTYPES)),
     "remat": one_of(*sorted(layers.REMAT)),
     "mesh.data": _AXIS,

@@ -159,12 +159,16 @@ class _Setup:
         split: str,
         batch_size: int,
         other_image: bool = False,
+        distractors: bool = True,
         lookup: pictures.Lookup = no_pictures,
     ) -> EvaluationStream:
         """The examples of a split, laid out as a stream of the training is."""
-        data = self._catalog.of(name)
+        data, config = self._catalog.of(name), self._config
+        if config.streams[name].couples and not distractors:
+            config = config.copy_and_resolve_references()
+            config.streams[name].update(distractors="", couples=0)
         stream = pipeline.build_evaluation(
-            self._config,
+            config,
             name,
             self._assemble,
             split=split,
@@ -189,6 +193,7 @@ class _Setup:
             split=block.split,
             batch_size=block.batch_size,
             other_image=kind.other_image,
+            distractors=kind.distractors,
         )
         self.digests[f"evals.{name}"] = stream.fingerprint
         made = kind(block, self._model, stream, self._place, self._config.seed)

@@ -29,12 +29,13 @@ def _fit(config, maker, parts, *, begin: bool):
         pieces=parts.data_metadata.get("pieces"),
         heads=parts.model.head_specs,
         warm_start=parts.model.warm_start if begin else None,
+        layers=config.init_layers,
     )
     if begin:
         fitted = initial_values.add(fitted, source, maker.params, parts.model.initial_values)
     step = "" if source.step is None else f" at step {source.step}"
-    text = f"parameters from {config.init} ({source.kind}{step}):\n"
-    return fitted, text + transfer.table(fitted.report), source
+    lines = [f"parameters from {config.init} ({source.kind}{step}):", *fitted.layers]
+    return fitted, "\n".join([*lines, transfer.table(fitted.report)]), source
 
 
 def _require_geometry(config, saved: Mapping[str, Any], place: str) -> None:

@@ -245,11 +245,21 @@ class Layer(nn.Module):
         *,
         train: bool,
         gate_by: Float[Array, "N Dg"] | None = None,
-    ) -> tuple[Float[Array, "N L D"], Float[Array, "N heads L L"]]:
+        first_only: bool = False,
+    ) -> tuple[Float[Array, "N Q D"], Float[Array, "N heads Q L"]]:
+        """Args:
+        x: states.
+        mask: True at real positions.
+        train: whether dropout is on.
+        gate_by: see `Attention`.
+        first_only: work the state of the first position out alone, Q = 1; else Q = L.
+        """
+
         def run(
             layer: "Layer", x: Array, mask: Array, gate_by: Array | None
         ) -> tuple[Array, Array]:
-            x, probs = layer.attention(x, x, mask, train=train, gate_by=gate_by)
+            queries = x[:, :1] if first_only else x
+            x, probs = layer.attention(queries, x, mask, train=train, gate_by=gate_by)
             return layer.mlp(x, train=train), probs
 
         return rematerialised(run, self.sizes.remat)(self, x, mask, gate_by)

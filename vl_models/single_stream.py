@@ -82,6 +82,7 @@ class SingleStream(nn.Module):
         max_length: int | None = None,
         pairs: layers.Pairs = layers.FIRST_PAIR,
         capture: Collection[str] = (),
+        pooled_only: bool = False,
     ) -> dict[str, Any]:
         """Runs the trunk on B·P rows (N).
 
@@ -91,6 +92,8 @@ class SingleStream(nn.Module):
           max_length: of no use here, text and regions keep their own places.
           pairs: static ((text index, image index), …) of each example.
           capture: "attention", "hidden".
+          pooled_only: only the pooled state is wanted: the last layer leaves all but the first
+            position out, and there is no text and regions.
 
         Returns:
           dict: text [N, T, D]; regions [N, R, D]; lower_text, lower_regions: the same after the
@@ -106,14 +109,14 @@ class SingleStream(nn.Module):
         text = self.embeddings(rows["text_ids"], rows["segment_ids"], train=train)
         x = jnp.concatenate([text, self.regions(rows, train=train)], axis=1)
         mask = jnp.concatenate([rows["text_mask"], rows["region_mask"]], axis=1)
-        x, seen = run_layers(self.layer, x, mask, train=train)
-        lower, width = seen["hidden"][1], text.shape[1]
-        out = dict(
-            text=x[:, :width],
-            regions=x[:, width:],
-            lower_text=lower[:, :width],
-            lower_regions=lower[:, width:],
-            pooled=self.pooler(x),
-            word_embedding=self.embeddings.word.embedding,
-        )
+        x, seen = run_layers(self.layer, x, mask, train=train, first_only=pooled_only)
+        out = dict(pooled=self.pooler(x), word_embedding=self.embeddings.word.embedding)
+        if not pooled_only:
+            lower, width = seen["hidden"][1], text.shape[1]
+            out |= dict(
+                text=x[:, :width],
+                regions=x[:, width:],
+                lower_text=lower[:, :width],
+                lower_regions=lower[:, width:],
+            )
         return out | {name: seen[name] for name in capture}

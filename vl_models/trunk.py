@@ -111,7 +111,8 @@ def run_layers(
     mask: Bool[Array, "N L"],
     *,
     train: bool,
-) -> tuple[Float[Array, "N L D"], dict[str, tuple[Array, ...]]]:
+    first_only: bool = False,
+) -> tuple[Float[Array, "N Q D"], dict[str, tuple[Array, ...]]]:
     """Runs layers one after the other.
 
     Args:
@@ -119,14 +120,16 @@ def run_layers(
       x: input states.
       mask: True at real positions.
       train: whether dropout is on.
+      first_only: of the last layer, only the first position's state is wanted, Q = 1; else Q = L.
 
     Returns:
       The last layer's states, and what can be captured: attention, [N, heads, L, L] per layer;
       hidden, [N, L, D] of the input and per layer.
     """
     attention, hidden = [], [x]
-    for layer in stack:
-        x, probs = layer(x, mask, train=train)
+    for number, layer in enumerate(stack, start=1):
+        alone = first_only and number == len(stack)
+        x, probs = layer(x, mask, train=train, first_only=alone)
         attention.append(probs)
         hidden.append(x)
     return x, dict(attention=tuple(attention), hidden=tuple(hidden))

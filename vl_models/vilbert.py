@@ -21,6 +21,7 @@ from vl_models import embeddings, layers
 from vl_models.dropout import Dropout
 from vl_models.trunk import TrunkSpec, check_capture
 
+POOLED = ("pooled_text", "pooled_image", "pooled", "word_embedding")
 FUSIONS = {"mul": jnp.multiply, "sum": jnp.add}
 CHECKS = {
     "image.hidden": whole(1),
@@ -165,18 +166,30 @@ class _Stream:
     def __post_init__(self) -> None:
         self.hidden = [self.states]
 
-    def run_to(self, stop: int, *, train: bool, gate: "_Stream | None" = None) -> None:
+    def run_to(
+        self,
+        stop: int,
+        *,
+        train: bool,
+        gate: "_Stream | None" = None,
+        first_only: bool = False,
+    ) -> None:
         """Runs the layers from where the stream is to before layer `stop`.
 
         Args:
           stop: number of a layer.
           train: whether dropout is on.
           gate: the stream whose mean state gates the attention, one row per row of this one.
+          first_only: of the layer before `stop`, only the first position's state is wanted.
         """
         for number in range(len(self.attention), stop):
             gate_by = _mean(gate.states, gate.mask) if gate else None
             self.states, probs = self.stack[number](
-                self.states, self.mask, train=train, gate_by=gate_by
+                self.states,
+                self.mask,
+                train=train,
+                gate_by=gate_by,
+                first_only=first_only and number == stop - 1,
             )
             self.attention.append(probs)
             self.hidden.append(self.states)
@@ -257,6 +270,7 @@ class ViLBert(nn.Module):
         max_length: int | None = None,
         pairs: layers.Pairs = layers.FIRST_PAIR,
         capture: Collection[str] = (),
+        pooled_only: bool = False,
     ) -> dict[str, Any]:
         """Runs the trunk; texts and images become B·P pairs (N) at the first connection.
 
@@ -268,6 +282,8 @@ class ViLBert(nn.Module):
           max_length: of no use here, text and regions keep their own places.
           pairs: static ((text index, image index), …) of each example.
           capture: "attention", "hidden".
+          pooled_only: only the pooled states are wanted: the last layer of each stream then
+            leaves all but the first position out, and there is no text, regions or task_token.
 
         Returns:
           dict: text [N, T, D] (without the task token, which is `task_token` [N, D]);
@@ -285,13 +301,11 @@ class ViLBert(nn.Module):
         gate = text if self.dynamic_attention else None
         connection = []
 
-        text.run_to(self.text_at[0], train=train)
-        if gate:  # makes even the first image layers depend on the text
-            text.repeat(texts)
-            image.repeat(images)
-            image.run_to(self.image_at[0], train=train, gate=gate)
-        else:
-            image.run_to(self.image_at[0], train=train)
+        meets = self.coattention or gate is not None  # else a text is the same with any image
+        if meets:
+            text.run_to(self.text_at[0], train=train)
+            if not gate:  # which makes even the first image layers depend on the text
+                image.run_to(self.image_at[0], train=train)
             text.repeat(texts)
             image.repeat(images)
         for k, (text_at, image_at) in enumerate(zip(self.text_at, self.image_at, strict=True)):
@@ -304,8 +318,15 @@ class ViLBert(nn.Module):
                     text.states, image.states, text.mask, image.mask, train=train
                 )
                 connection.append(probs)
-        image.run_to(self.image_layers, train=train, gate=gate)
-        text.run_to(self.text_layers, train=train)
+        image.run_to(self.image_layers, train=train, gate=gate, first_only=pooled_only)
+        text.run_to(self.text_layers, train=train, first_only=pooled_only)
+        if not meets:
+            text.repeat(texts)
+            image.repeat(images)
+            lower = dict(
+                lower_text=layers.pick_entries(lower["lower_text"], texts, text.entries),
+                lower_regions=layers.pick_entries(lower["lower_regions"], images, image.entries),
+            )
 
         seen = dict(
             attention=dict(
@@ -316,7 +337,10 @@ class ViLBert(nn.Module):
             hidden=dict(text=tuple(text.hidden), image=tuple(image.hidden)),
         )
         out = self._outputs(text.states, image.states, train) | lower
-        if self.tasks:
+        if pooled_only:
+            out = {name: out[name] for name in POOLED}
+        elif self.tasks:
+            out["task_token"] = text.states[:, 1]
             for name in ("text", "lower_text"):
                 out[name] = jnp.concatenate([out[name][:, :1], out[name][:, 2:]], axis=1)
         return out | {name: seen[name] for name in capture}
@@ -351,7 +375,7 @@ class ViLBert(nn.Module):
         """What `__call__` returns of both streams' last states, the task token among the text."""
         pooled_text, pooled_image = self.text_pooler(text), self.image_pooler(image)
         fused = FUSIONS[self.fusion](pooled_text, pooled_image)
-        out = dict(
+        return dict(
             text=text,
             regions=image,
             pooled_text=pooled_text,
@@ -359,9 +383,6 @@ class ViLBert(nn.Module):
             pooled=self.fused_dropout(fused, train=train),
             word_embedding=self.embeddings.word.embedding,
         )
-        if self.tasks:
-            out["task_token"] = text[:, 1]
-        return out
 
 
 def _mean(x: Float[Array, "N T D"], mask: Bool[Array, "N T"]) -> Float[Array, "N D"]:

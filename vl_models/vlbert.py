@@ -148,6 +148,7 @@ class VLBert(nn.Module):
         max_length: int | None = None,
         pairs: layers.Pairs = layers.FIRST_PAIR,
         capture: Collection[str] = (),
+        pooled_only: bool = False,
     ) -> dict[str, Any]:
         """Runs the trunk on B·P rows (N).
 
@@ -158,6 +159,8 @@ class VLBert(nn.Module):
             for [END]. None: T + R.
           pairs: static ((text index, image index), …) of each example.
           capture: what to return beside: "attention", "hidden".
+          pooled_only: only the pooled state is wanted: the last layer leaves all but the first
+            position out, and there is no text and regions.
 
         Returns:
           dict: text [N, T, D]; regions [N, R, D], zero at padded rows (not for text-only rows);
@@ -179,9 +182,11 @@ class VLBert(nn.Module):
             region_length = jnp.zeros_like(text_length)
             x, index = self._embed_text(rows)
         x, mask = self._finish_embedding(x, index, rows, text_length, region_length, train)
-        x, seen = run_layers(self.layer, x, mask, train=train)
-        out = {"text": x[:, : text_mask.shape[1]], "word_embedding": self.embeddings.word.embedding}
-        if "regions" in rows:
+        x, seen = run_layers(self.layer, x, mask, train=train, first_only=pooled_only)
+        out = {"word_embedding": self.embeddings.word.embedding}
+        if not pooled_only:
+            out["text"] = x[:, : text_mask.shape[1]]
+        if "regions" in rows and not pooled_only:
             slots = jnp.arange(rows["region_mask"].shape[1])
             index = jnp.minimum(text_length[:, None] + slots, x.shape[1] - 1)
             states, lower = layers.gather_rows(x, index), seen["hidden"][1]

@@ -34,6 +34,7 @@ class Evaluator(abc.ABC):
     Attributes:
       checks: {option: what it must be} of its block, beside COMMON.
       other_image: whether the stream must bring a second image, another example's (M = 2).
+      distractors: whether the stream must bring the couples that an example is contrasted with.
       files: folder in the run folder that it writes files to; "" for none.
       folder: WORKDIR/<files>/<its name in the config> where files are to be written (eval mode);
         None where they are not (training).
@@ -43,6 +44,7 @@ class Evaluator(abc.ABC):
 
     checks: ClassVar[Mapping[str, Check]] = {}
     other_image: ClassVar[bool] = False
+    distractors: ClassVar[bool] = True
     files: ClassVar[str] = ""
     folder: remote.Path | None = None
     split: str = ""

@@ -78,6 +78,7 @@ class Evaluator(evaluators.Evaluator):
     checks: ClassVar[Mapping[str, Check]] = dict(
         images=whole(1), head=text(empty=False), first=whole(0), folds=whole(1), top=whole(1)
     )
+    distractors = False  # all other images of the split are
     files = "rankings"
 
     @classmethod
@@ -276,7 +277,9 @@ class Evaluator(evaluators.Evaluator):
         for key, x in images.items():
             batch[key] = split(jnp.broadcast_to(x, (shards, *x.shape)))
         pairs = tuple(itertools.product(range(count), range(width)))
-        outputs = self._model.outputs(params, self._block.stream, batch, pairs=pairs)
+        outputs = self._model.outputs(
+            params, self._block.stream, batch, pairs=pairs, pooled_only=True
+        )
         if "pooled" not in outputs:
             raise ConfigError("ranking reads the pooled state: set config.model.pooler=True")
         logits = self._model.head(params, self._head_name)(outputs["pooled"])

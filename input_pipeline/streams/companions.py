@@ -108,6 +108,7 @@ class CompanionPicker:
                 seed=settings.seed,
                 name=name,
                 hard=settings.training,
+                couples=options.couples,
             )
             self.fingerprint = self._distractors.fingerprint
         if other_image:
@@ -125,7 +126,7 @@ class CompanionPicker:
         if self._distractors is not None:
             drawn = self._distractors.draw(rows, counters)
             texts = drawn.texts
-            images += (self._source.images_of(drawn.image)[:, :1],)
+            images += tuple(self._source.images_of(rows)[:, :1] for rows in drawn.images)
         elif self._negatives is not None:
             texts = (self._negatives.draw(rows, counters),)
         return Companions(texts, images)

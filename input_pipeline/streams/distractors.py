@@ -1,9 +1,12 @@
-"""Negatives for four-way retrieval (ViLBERT section 3.2).
+"""Negatives for retrieval: four ways (ViLBERT section 3.2), or groups of couples.
 
-Each pair gets a caption of a random other image, a random other image, and a caption of a similar
-image. The latter, a hard negative, is drawn from a pool of the nearest images
+Four ways: each pair gets a caption of a random other image, a random other image, and a caption of
+a similar image. The latter, a hard negative, is drawn from a pool of the nearest images
 (`python -m input_pipeline.streams.hard_negatives`) while training; in evaluation and without a pool
 it is another random image's.
+
+Couples: each pair gets N - 1 pairs of other images, a caption with its own image each, all of the
+pool's similar images or, in evaluation and without a pool, of random ones; no image comes twice.
 """
 
 import dataclasses
@@ -19,10 +22,10 @@ RANDOM = "random"
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """Rows of the table, int64 [B] each: two wrong texts, and one of the wrong image."""
+    """Rows of the table, int64 [B] each: of wrong texts, and of texts whose images are wrong."""
 
-    texts: tuple[np.ndarray, np.ndarray]
-    image: np.ndarray
+    texts: tuple[np.ndarray, ...]
+    images: tuple[np.ndarray, ...]
 
 
 class Distractors:
@@ -42,6 +45,7 @@ class Distractors:
         seed: int,
         name: str,
         hard: bool,
+        couples: int = 0,
     ):
         """Joins a pool with the stream's images.
 
@@ -53,18 +57,19 @@ class Distractors:
           seed: of the run.
           name: of the stream.
           hard: whether to draw from the pool.
+          couples: N of a group; 0: four ways.
 
         Raises:
-          DataError: fewer than two images, or a pool in which an image of the stream has no
-            neighbour that the stream has a text of.
+          DataError: fewer images than a group has, or a pool in which an image of the stream has
+            too few neighbours that the stream has a text of.
         """
-        self._seed, self._name = seed, name
+        self._seed, self._name, self._others = seed, name, max(couples - 1, 0)
         self._groups = sampling.Groups(rows, images)
-        if len(self._groups) < 2:
+        if len(self._groups) < max(couples, 2):
             raise DataError(
                 "no other image to choose",
                 where=f"config.streams.{name}.distractors",
-                expected="at least 2 images",
+                expected=f"at least {max(couples, 2)} images",
                 found=len(self._groups),
             )
         self.fingerprint, self._near = RANDOM, None
@@ -84,13 +89,15 @@ class Distractors:
         near[groups[groups >= 0]] = groups[pool.neighbours[groups >= 0]]
         # Neighbours without a text go to the end.
         near = np.take_along_axis(near, np.argsort(near < 0, axis=1, kind="stable"), 1)
-        alone = np.flatnonzero(near[:, 0] < 0)
+        needed, found = max(self._others, 1), (near >= 0).sum(1)
+        alone = np.flatnonzero(found < needed)
         if alone.size:
             raise DataError(
-                "an image has no hard negative",
+                "an image has no hard negative" if needed == 1 else "too few hard negatives",
                 where=f"{path}, image {store.keys[images[alone[0]]]!r}",
-                expected="a pool made for the images that are trained on",
-                found=f"none for {len(alone)} of {len(images)} images",
+                expected="a pool made for the images that are trained on, at least "
+                f"{needed} neighbours of each",
+                found=f"{found[alone[0]]}; too few for {len(alone)} of {len(images)} images",
                 fix="make the pool from this store and split: "
                 "python -m input_pipeline.streams.hard_negatives",
             )
@@ -104,6 +111,9 @@ class Distractors:
           counters: int [B], position in training, example index in evaluation.
         """
 
+        if self._others:
+            return self._couples(rows, counters)
+
         def other(what: str) -> np.ndarray:
             name = f"{self._name}/{what}"
             return sampling.other_image_rows(self._seed, name, counters, rows, self._groups)
@@ -114,6 +124,30 @@ class Distractors:
             near = self._near[self._groups.group_of[rows]]
             groups = sampling.foreign_rows(self._seed, f"{self._name}/hard", counters, near)
             bits = sampling.random_bits(self._seed, f"{self._name}/hard text", counters)
-            pick = (bits % self._groups.size[groups].astype(np.uint64)).astype(np.int64)
-            hard = self._groups.sorted_rows[self._groups.start[groups] + pick]
-        return Drawn((other("text"), hard), other("image"))
+            hard = self._text_of(groups, bits)
+        return Drawn((other("text"), hard), (other("image"),))
+
+    def _text_of(self, groups: np.ndarray, bits: np.ndarray) -> np.ndarray:
+        """int64 [B]: rows of one of the texts of each group."""
+        pick = (bits % self._groups.size[groups].astype(np.uint64)).astype(np.int64)
+        return self._groups.sorted_rows[self._groups.start[groups] + pick]
+
+    def _couples(self, rows: np.ndarray, counters: np.ndarray) -> Drawn:
+        """Texts of other images, each with its own, no image twice."""
+        own, near = self._groups.group_of[rows], None
+        count = np.full(len(rows), len(self._groups) - 1)
+        if self._near is not None:
+            near = self._near[own]
+            count = (near >= 0).sum(1)
+        numbers = sampling.subsets(
+            self._seed, f"{self._name}/couples", counters, count, self._others
+        )
+        drawn = []
+        for i, number in enumerate(numbers):
+            if near is not None:
+                groups = near[np.arange(len(rows)), number]
+            else:
+                groups = number + (number >= own)
+            bits = sampling.random_bits(self._seed, f"{self._name}/couples/{i}/text", counters)
+            drawn.append(self._text_of(groups, bits))
+        return Drawn(tuple(drawn), tuple(drawn))

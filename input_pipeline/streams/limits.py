@@ -35,6 +35,11 @@ CHECKS = dict(
         expected="triples ((max_text, max_regions, max_length), ...) of whole numbers, or ()",
     ),
     distractors=checks.text(),
+    couples=dataclasses.replace(
+        checks.whole(0),
+        expected="a whole number of at least 2, or 0 for four-way retrieval",
+        holds=lambda value: checks.whole(0).holds(value) and value != 1,
+    ),
     iou=checks.one_of(*EDGES),
 )
 PIECE_KEYS = (

@@ -267,6 +267,32 @@ def foreign_rows(seed: int, name: str, counters: np.ndarray, foreign: np.ndarray
     return foreign[np.arange(len(foreign)), pick].astype(np.int64)
 
 
+def subsets(
+    seed: int, name: str, counters: np.ndarray, sizes: np.ndarray, count: int
+) -> np.ndarray:
+    """For each counter `count` different numbers below its size, every subset equally likely.
+
+    Floyd's algorithm: what is drawn twice is replaced by the largest number that may be drawn.
+
+    Args:
+      seed: of the run.
+      name: of what is drawn.
+      counters: int [B], position in training, example index in evaluation.
+      sizes: int [B], at least `count` each.
+      count: of the numbers.
+
+    Returns:
+      int64 [count, B].
+    """
+    out = np.full((count, len(counters)), -1, np.int64)
+    for i in range(count):
+        last = (sizes - count + i).astype(np.int64)
+        bits = random_bits(seed, f"{name}/{i}", counters)
+        number = (bits % (last + 1).astype(np.uint64)).astype(np.int64)
+        out[i] = np.where((out == number).any(0), last, number)
+    return out
+
+
 class Groups:
     """Rows sorted by image.
 

@@ -193,6 +193,8 @@ class Stream:
 
     def _fingerprint(self, rows: np.ndarray) -> str:
         options = {key: getattr(self._options, key) for key in CONTENT}
+        if self._options.couples:
+            options |= dict(couples=self._options.couples)
         if self._options.buckets:
             options |= dict(buckets=self._buckets, window=sampling.WINDOW)
         text = json.dumps(

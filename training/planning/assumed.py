@@ -76,7 +76,8 @@ def _stream(config, made: MultiTaskModel, stream: str, assemble) -> dict:
     block = config.streams[stream]
     choices = max((one.choices for one in made.streams[stream]), default=0)
     texts = assemble(_Texts(choices), np.arange(1), SPECIAL, block.max_text)
-    more = 1 + block.negatives + (DISTRACTORS if block.distractors else 0)
+    companions = max(block.couples - 1, 0) or DISTRACTORS
+    more = 1 + block.negatives + (companions if block.distractors else 0)
     shapes = {key: ((1, more * x.shape[1], *x.shape[2:]), x.dtype) for key, x in texts.items()}
     images = 1 + max(image for _, image in made.pairs[stream])
     if block.images:

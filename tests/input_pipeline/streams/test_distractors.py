@@ -70,10 +70,10 @@ def test_hard_negatives_come_from_the_pool(folder, pool):
     assert set((hard - own) % 8) == {1, 2}
     assert abs(np.mean((hard - own) % 8 == 1) - 0.5) < 0.03
     assert np.bincount(got.texts[1]).min() > 200  # either caption of an image
-    for others in (random, got.image // 2):
+    for others in (random, got.images[0] // 2):
         assert set((others - own) % 8) == set(range(1, 8))
     # The three draws are independent of each other.
-    assert 0.1 < np.mean(random == got.image // 2) < 0.19
+    assert 0.1 < np.mean(random == got.images[0] // 2) < 0.19
 
 
 def test_evaluation_draws_at_random(folder, pool):
@@ -94,3 +94,44 @@ def test_a_pool_of_other_images_is_refused(folder, pool):
     pool.neighbours[pool.images.index("img4")] = pool.images.index("img9")
     with pytest.raises(DataError, match=r"(?s)no hard negative.*'img4'.*1 of 8.*hard_negatives"):
         drawn(folder, "pool.npz")
+
+
+def couples(folder, kind, count, draws=300):
+    rows = np.arange(16)
+    store = RegionStore.open(str(folder / "store"))
+    made = distractors.Distractors(
+        kind, rows, rows // 2, store, seed=3, name="s", hard=kind != "random", couples=count
+    )
+    got = made.draw(np.tile(rows, draws), np.arange(draws * 16))
+    assert got.texts is got.images or got.texts == got.images  # each caption with its own image
+    return np.tile(rows, draws) // 2, np.stack(got.texts)
+
+
+def test_couples_are_of_different_images_each_equally_likely(folder):
+    own, texts = couples(folder, "random", 4)
+    images = np.concatenate([own[None], texts // 2])
+    assert all(len(set(column)) == 4 for column in images.T.tolist())
+    counts = np.bincount(((texts // 2 - own) % 8).ravel(), minlength=8)
+    assert counts[0] == 0
+    assert np.ptp(counts[1:]) / counts[1:].mean() < 0.12
+    assert np.bincount(texts.ravel()).min() > 800  # either caption of an image
+
+
+def test_couples_come_from_the_pool(folder, pool):
+    own, texts = couples(folder, "pool.npz", 3)
+    # img9 has no text: of three neighbours both others.
+    assert (np.sort((texts // 2 - own) % 8, axis=0) == [[1], [2]]).all()
+    with pytest.raises(DataError, match=r"(?s)too few hard negatives.*at least 3 .*8 of 8"):
+        couples(folder, "pool.npz", 4)
+
+
+def test_a_stream_of_couples(folder):
+    made = config(folder, stream={"distractors": "random", "couples": 5})
+    stream = pipeline.build_streams(made, ASSEMBLE, image_margin=0)["captions"]
+    sizes = check_batch(stream.batch(0), where="test")
+    assert (sizes["K"], sizes["M"]) == (5, 5)
+    np.testing.assert_array_equal(stream.batch(3)["image_key"], stream.batch(3)["image_key"])
+    assert stream.fingerprint != build(folder).fingerprint
+    made = config(folder, stream={"distractors": "random", "couples": 9})
+    with pytest.raises(DataError, match="at least 9 images"):
+        pipeline.build_streams(made, ASSEMBLE, image_margin=0)
