@@ -39,7 +39,8 @@ def add(fitted: transfer.Fitted, source: Source, shapes: Any, compute: Callable)
         if value.known is not None:
             known[path] = value.known
         used[path] = value
-    return transfer.Fitted(arrays, known, _report(fitted.report, source, target, used))
+    report = _report(fitted.report, source, target, used)
+    return dataclasses.replace(fitted, arrays=arrays, known=known, report=report)
 
 
 def _report(
