@@ -55,7 +55,8 @@ def first_layers(source: Source, target: Iterable[str]) -> tuple[Source, list[st
       says which were taken and which dropped.
     """
     theirs, mine = of(source.arrays), of(target)
-    above, said = {}, []
+    above: dict[tuple[str, int], str] = {}
+    said = []
     for kind in sorted(set(theirs) & set(mine)):
         if left := theirs[kind] - mine[kind]:
             kept = theirs[kind] & mine[kind]

@@ -37,7 +37,7 @@ class Contrast(base.Objective):
 
     def __init__(self, name: str, block: ConfigDict, data_info: base.DataInfo):
         super().__init__(name, block, data_info)
-        self.pairs = tuple(itertools.product(range(block.couples), repeat=2))
+        self.pairs = tuple(itertools.product(range(block.couples), range(block.couples)))
 
     def check_stream(self, stream: str, block: ConfigDict) -> None:
         super().check_stream(stream, block)

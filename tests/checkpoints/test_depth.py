@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from checkpoints import depth, transfer
+from checkpoints import depth, initial_values, transfer
 from checkpoints.sources import Source, SourceError
 
 
@@ -29,6 +29,8 @@ def test_the_first_layers_of_a_bert(model):
     got = [fitted.arrays[f"trunk/layer_{i}/mlp/norm/scale"][0] for i in range(3)]
     assert got == [1, 2, 3]
     assert fitted.layers == ["layers 0 to 2 of the source taken, 3 to 4 dropped"]
+    kept = initial_values.add(fitted, source(), nested(shapes()), lambda arrays, known: {})
+    assert kept.layers == fitted.layers
     why = {line.name: line.note for line in fitted.report if line.fate == "dropped"}
     expected = "the model has the first 3 of 5 layers"
     assert why == {f"encoder.layer.{i}/mlp/norm/scale": expected for i in (3, 4)}

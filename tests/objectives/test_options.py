@@ -18,6 +18,7 @@ WRONG = {
         pairs="images", choices=1, classifier="3fc", width=-1, loss="mse", dropout=1.0,
         head_init="zero", segment_b="swap", cut_first="answer",
     ),
+    "contrast": dict(couples=1, dropout=1.0, head_init="zero"),
     "classification": dict(classes=-1, images=3, classifier="2fc", dropout=-0.1, loss="mse"),
     "grounding": dict(classifier="2fc", dropout=2, target="hard", normalize="mean", hit="half"),
     "object_class": dict(classes=1),
@@ -50,7 +51,7 @@ def test_wrong_options_are_named(kind):
 
 def test_unknown_kinds_list_the_known_ones():
     with pytest.raises(ConfigError, match=r"mine\.kind\n.*one of \['alignment'"):
-        objectives.of_block("mine", dict(kind="contrast"))
+        objectives.of_block("mine", dict(kind="contrasts"))
     with pytest.raises(ConfigError, match=r"one of \['alignment'"):
         objectives.find("losses")
 
