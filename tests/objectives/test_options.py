@@ -8,7 +8,7 @@ from core.errors import ConfigError
 from objectives import options
 
 WRONG = {
-    "masked_language": dict(rate=1.5, whole_word=1, cap=0.0, normalize="meen"),
+    "masked_language": dict(words="some", rate=1.5, whole_word=1, cap=0.0, normalize="meen"),
     "masked_region": dict(
         target="mse", rate=-0.1, keep=2, overlap="all", iou="x", image_row="mean", head_norm="no",
         negatives=0, elsewhere=float("nan"), normalize="sum",
@@ -22,6 +22,7 @@ WRONG = {
     "classification": dict(classes=-1, images=3, classifier="2fc", dropout=-0.1, loss="mse"),
     "grounding": dict(classifier="2fc", dropout=2, target="hard", normalize="mean", hit="half"),
     "object_class": dict(classes=1),
+    "phrase_grounding": dict(width=0, states="first", tagged=1.5),
     "vqa": dict(
         form="text", classifier="fc", width=0.5, classifier_init="zero", dropout="0",
     ),
