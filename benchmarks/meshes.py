@@ -35,7 +35,9 @@ HEAD = (
 
 def measure(model: str, size: str, sizes, found, state_only: bool) -> dict:
     """A row: bytes of one device."""
-    config = importlib.import_module(f"configs.{model}_pretrain").get_config(f"size={size}")
+    config = importlib.import_module(f"configs.{model}_pretrain").get_config(
+        f"size={size},data=jsonl"
+    )
     mesh = sharding.make_mesh(dict(zip(sharding.AXES, sizes, strict=True)), found.devices)
     task = assumed.model(config)
     batch = assumed.batch(config, task, setup.assemblers(config))

@@ -64,7 +64,7 @@ POOL = 4096  # examples whose lengths are drawn, at least
 
 def make_config(args, model: str, size: str):
     """The pre-training config of a model at the sizes of the paper, whatever its width."""
-    config = CONFIGS[model].get_config(f"size={size}")
+    config = CONFIGS[model].get_config(f"size={size},data=jsonl")
     rows = CONFIGS[model].get_config("size=base").streams.captions
     names = "max_text", "max_regions", "max_length"
     config.streams.captions.update({name: rows[name] for name in names})

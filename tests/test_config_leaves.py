@@ -28,8 +28,8 @@ PASSES = [
     (r"optimizer\.(lr|b1|b2|eps|decay)", "zero"),  # at the edge of what has a meaning
     (r"streams\.(\w+\.(block|couples)|text\.batch_size)", "zero"),
     (r"evals\.\w+\.first", "zero"),
-    (r"objectives\.(\w+\.(width|weight|dropout)|classification\.classes)", "zero"),
-    (r"objectives\.\w+\.(rate|keep|iou|elsewhere)", "zero"),
+    (r"objectives\.((?!phrase)\w+\.width|\w+\.(weight|dropout)|classification\.classes)", "zero"),
+    (r"objectives\.\w+\.(rate|keep|iou|elsewhere|tagged)", "zero"),
     (r"model\.(dropout|init_range)", "zero"),
     (r"model\.(tasks|fixed_text_layers|image\.fixed_layers)", "zero"),
     (r"data\.scenes\.(seed|validation|test)", "zero"),

@@ -227,7 +227,19 @@ def _check_starts(config) -> None:
             found=repr(unknown[0]),
         )
     on = [name for name, block in config.streams.items() if block.batch_size]
-    stream_schedule.make(config.stream_schedule, on, config.total_steps)
+    try:
+        stream_schedule.make(config.stream_schedule, on, config.total_steps)
+    except ConfigError as error:
+        off = ", ".join(
+            f"config.streams.{name}.batch_size" for name in config.streams if name not in on
+        )
+        raise ConfigError(
+            "no stream takes part in the first step",
+            where=f"config.stream_schedule.starts, {off}",
+            expected="at least one stream that is on and starts at 0",
+            found=f"{dict(starts)}",
+            fix='--config.stream_schedule.starts="()", or turn another stream on',
+        ) from error
 
 
 def _check_sizes(model) -> None:

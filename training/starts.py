@@ -46,9 +46,11 @@ def _require_geometry(config, saved: Mapping[str, Any], place: str) -> None:
       saved: model block that the parameters come with; a published file has the published values.
       place: of the parameters.
     """
+    if "geometry" not in config.model or saved["name"] != config.model.name:
+        return
     ours = json.loads(json.dumps(config.model.geometry.to_dict(), default=list))
     theirs = json.loads(json.dumps(vl_models.completed(saved)["geometry"], default=list))
-    if saved["name"] == config.model.name and ours != theirs:
+    if ours != theirs:
         raise sources.SourceError(
             f"{place} was trained on boxes that are embedded otherwise\n"
             f"  expected: config.model.geometry {theirs}\n  found: {ours}\n  fix: "

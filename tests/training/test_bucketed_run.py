@@ -22,7 +22,7 @@ MODULES = {"vlbert": vlbert_pretrain, "vilbert": vilbert_pretrain}
 
 
 def configure(name):
-    config = MODULES[name].get_config("size=mini")
+    config = MODULES[name].get_config("size=mini,data=jsonl")
     config.model.update(hidden=16, layers=2, heads=2, intermediate=16)
     if "image" in config.model:
         config.model.image.update(hidden=16, heads=2, intermediate=16, layers=2)

@@ -23,7 +23,7 @@ SPEC = FeatureSpec(detector="none", feature_dim=24, num_classes=9, background_cl
 
 
 def configure(module, **changes):
-    config = module.get_config("size=mini")
+    config = module.get_config("size=mini,data=jsonl")
     config.model.update(hidden=32, layers=2, heads=4, intermediate=64)
     if "image" in config.model:
         config.model.image.update(hidden=32, intermediate=32)
