@@ -85,7 +85,7 @@ def test_loss_and_gradient_are_those_of_the_same_examples_padded_fully(name):
     loss = jax.jit(loss)
     (want, (sums, metrics)), gradient = loss(params, full)
     (got, (narrow_sums, narrow_metrics)), narrow_gradient = loss(params, bucket)
-    assert min(sums.values()) > 1  # every objective has targets
+    assert min(sums.values()) > 0  # every objective has targets
     np.testing.assert_allclose(got, want, rtol=2e-6)
     for key in sums:
         np.testing.assert_allclose(narrow_sums[key], sums[key], rtol=2e-6, err_msg=key)
