@@ -311,7 +311,7 @@ def _add_cloze(streams: dict, objectives: dict, model: str) -> None:
     )
     _add_pointing(streams["captions"], objectives, model)
     streams["captions"]["batch_size"] = 32
-    streams["cloze"] = stream_block(("masked_word", "phrase_grounding"), batch_size=44)
+    streams["cloze"] = stream_block(("masked_word", "phrase_grounding"), batch_size=48)
     streams["cloze"].update(max_text=24, max_regions=8, max_length=24)
 
 

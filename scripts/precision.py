@@ -39,6 +39,7 @@ def config_of(model: str, run: str, steps: int, data_dir: str):
     """The config of a run: the model's pre-training at mini size."""
     config = MODELS[model].get_config("size=mini")
     config.dtype, config.seed = RUNS[run]
+    config.stream_schedule.starts = ()  # a stream that sets in would raise the loss
     config.data.dir = data_dir
     config.total_steps = config.eval_every = steps
     config.log_every = LOG_EVERY

@@ -151,6 +151,9 @@ class Trainer:
         if self._run_step.is_new(batch):
             self._results.wait()  # what is under way is no part of the compilation
         first = not self._run_step.compiled
+        joining = [name for name, draw in draws.items() if self.step and int(draw) == 0]
+        if joining:
+            say(f"step {self.step}: stream {', '.join(joining)} sets in; its losses are added")
         state, out = self._run_step(state, batch, draws)
         if first:
             self._run.stop.protect()

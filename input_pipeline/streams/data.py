@@ -156,7 +156,8 @@ class Data:
                 self._report(own, table, skipped, len(kept))
             if self.prepared.review:
                 self.prepared.review(own, table, kept)
-            self._sources[own] = Source(table, kept, self.store, store_rows)
+            kinds = tuple(self.prepared.sources)
+            self._sources[own] = Source(table, kept, self.store, store_rows, kinds)
         return self._sources[own]
 
     def _captions_table(self, own: str) -> TextTable:

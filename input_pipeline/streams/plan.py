@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from core.console import say
 from core.errors import DataError
 from input_pipeline.streams import limits, sampling
 from input_pipeline.streams.source import Source
@@ -150,8 +151,10 @@ class TrainingPlan:
 
 def split_by_source(
     source: Source, rows: np.ndarray, weights: tuple[float, ...], where: str
-) -> list[np.ndarray]:
-    """Rows [n] of each of the table's sources; without weights, all in one.
+) -> tuple[list[np.ndarray], tuple[float, ...]]:
+    """The examples of a mixture, apart; without weights, all in one.
+
+    Kinds that the data set makes and that these few rows lack are told and left out.
 
     Args:
       source: of the examples.
@@ -159,21 +162,32 @@ def split_by_source(
       weights: of a mixture, one per source.
       where: the stream, for messages.
 
+    Returns:
+      (rows [n] of each source that has some, their weights).
+
     Raises:
       DataError: weights that are no shares, or that do not fit the sources.
     """
     if not weights:
-        return [rows]
+        return [rows], ()
     of_row = source.table.source[rows]
     parts = [rows[of_row == s] for s in range(len(weights))]
     empty = [s for s, part in enumerate(parts) if not len(part)]
-    if empty or of_row.max() >= len(weights):
+    expected = len(source.kinds) or int(of_row.max()) + 1
+    if len(weights) != expected or (empty and not source.kinds):
+        what = "kinds of rows" if source.kinds else "files with examples"
         raise DataError(
             "mixture weights and corpora disagree",
             where=f"{where}, {source.table.origin}",
-            expected=f"a weight for each of {int(of_row.max()) + 1} files with examples",
-            found=f"{len(weights)} weights; no examples for files {empty}",
-            fix="one weight for each file of data.annotations or data.corpus",
+            expected=f"a weight for each of {expected} {what}",
+            found=f"{len(weights)} weights; no examples for {empty}",
+            fix=f"data.weights of {where} in the order of {list(source.kinds)}"
+            if source.kinds
+            else "one weight for each file of data.annotations or data.corpus",
         )
     sampling.shares(weights)
-    return parts
+    if empty:
+        lacking = ", ".join(repr(source.kinds[s]) for s in empty)
+        say(f"data: {where}: {len(rows)} rows are too few to have {lacking}; left out")
+    kept = [s for s in range(len(weights)) if s not in empty]
+    return [parts[s] for s in kept], tuple(weights[s] for s in kept)

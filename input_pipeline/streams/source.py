@@ -1,6 +1,7 @@
 """What a stream draws its examples from."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,12 +18,14 @@ class Source:
       rows: int64 [n] usable rows of the table.
       store: regions, None for plain text.
       store_rows: int64 [images of the table], row in the store, -1 = none; None for plain text.
+      kinds: names of the table's sources where the data set makes them, see `Prepared.sources`.
     """
 
     table: TextTable
     rows: np.ndarray
     store: RegionStore | None = None
     store_rows: np.ndarray | None = None
+    kinds: Sequence[str] = ()
 
     def images_of(self, rows: np.ndarray) -> np.ndarray:
         """int64 [B, M] rows of the store that the images of rows [B] of the table have."""

@@ -88,6 +88,8 @@ class Stream:
         limits.check_options(name, options)
         if not settings.training:
             settings = dataclasses.replace(settings, weights=(), overfit=0)
+        elif settings.overfit:  # so few examples are no mixture
+            settings = dataclasses.replace(settings, weights=())
         self.name, self.source = name, source
         self.tokenizer, self.special = tokenizer, tokenizer.special
         self.batch_size = settings.batch_size
@@ -110,7 +112,8 @@ class Stream:
         if source.store is not None:
             self._check_named(rows)
         if settings.training:
-            parts = split_by_source(source, rows, settings.weights, self._where)
+            parts, weights = split_by_source(source, rows, settings.weights, self._where)
+            settings = self._settings = dataclasses.replace(settings, weights=weights)
             self._plan = TrainingPlan(
                 name, settings, parts, options.block, self._buckets, self._lengths
             )

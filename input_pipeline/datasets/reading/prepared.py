@@ -23,6 +23,8 @@ class Prepared:
         far as the data set knows.
       kinds: {kind: its words} of marked words, in the order of their numbers in `Row.probe`; empty
         where none are named.
+      sources: names of the kinds of rows that the data set itself tells apart in `Row.source`, a
+        weight each; small data may lack some. Empty: the sources are files.
       image_name: image_name(image id) -> the image's name over data sets ("coco:139"), by which
         the leak check compares; where there is none, the id itself.
       answers: answers.AnswerVocabulary of a data set of questions, else None.
@@ -46,6 +48,7 @@ class Prepared:
     origin: Callable[[str], str] = str
     priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     kinds: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    sources: Sequence[str] = ()
     image_name: Callable[[str], str] = str
     answers: Any = None
     records: Callable[[str], Iterator[Any]] | None = None

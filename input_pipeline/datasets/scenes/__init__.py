@@ -82,6 +82,7 @@ def prepare(data_config) -> Prepared:
             rows=lambda split: build.cloze_rows(folder, known(split), options.seed),
             fingerprint=lambda split: f"cloze {cloze.VERSION} {built['captions'][known(split)]}",
             kinds=captions.KINDS,
+            sources=cloze.SOURCES,
         )
 
     def records(split: str) -> Iterator:

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from made_data import ASSEMBLE, captions, config, write_all, write_jsonl, write_
 
 from core.errors import DataError
 from input_pipeline.schema import check_batch
-from input_pipeline.streams import limits, pipeline
+from input_pipeline.streams import limits, pipeline, plan
 
 
 @pytest.fixture(scope="module")
@@ -347,6 +348,21 @@ def test_weights_mix_files(tmp_path):
         build(tmp_path, weights=(1.0, 1.0, 1.0), **options)
     with pytest.raises(DataError, match="positive"):
         build(tmp_path, weights=(1.0, 0.0), **options)
+    few = config(tmp_path, batch=5, weights=(1.0, 3.0), **options)
+    few.overfit = 5  # of the first file: so few are no mixture
+    few = pipeline.build_streams(few, ASSEMBLE, image_margin=0)["captions"]
+    assert sorted(few.batch(0)["example_index"]) == list(range(5))
+
+
+def test_a_kind_that_few_rows_lack_is_told_and_left_out(capsys):
+    table = types.SimpleNamespace(source=np.array([0, 2, 0, 2, 2]), origin="made up")
+    source = types.SimpleNamespace(table=table, kinds=("red", "green", "blue"))
+    rows = np.array([0, 1, 2, 4])
+    parts, weights = plan.split_by_source(source, rows, (1.0, 2.0, 3.0), "stream 's'")
+    assert [part.tolist() for part in parts] == [[0, 2], [1, 4]] and weights == (1.0, 3.0)
+    assert "stream 's': 4 rows are too few to have 'green'; left out" in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"(?s)each of 3 kinds of rows.*2 weights.*'green'"):
+        plan.split_by_source(source, rows, (1.0, 2.0), "stream 's'")
 
 
 def test_streams_need_no_tensorflow(folder):
