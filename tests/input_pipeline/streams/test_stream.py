@@ -359,7 +359,8 @@ def test_a_kind_that_few_rows_lack_is_told_and_left_out(capsys):
     source = types.SimpleNamespace(table=table, kinds=("red", "green", "blue"))
     rows = np.array([0, 1, 2, 4])
     parts, weights = plan.split_by_source(source, rows, (1.0, 2.0, 3.0), "stream 's'")
-    assert [part.tolist() for part in parts] == [[0, 2], [1, 4]] and weights == (1.0, 3.0)
+    assert [part.tolist() for part in parts] == [[0, 2], [1, 4]]
+    assert weights == (1.0, 3.0)
     assert "stream 's': 4 rows are too few to have 'green'; left out" in capsys.readouterr().out
     with pytest.raises(DataError, match=r"(?s)each of 3 kinds of rows.*2 weights.*'green'"):
         plan.split_by_source(source, rows, (1.0, 2.0), "stream 's'")
