@@ -21,6 +21,7 @@ from input_pipeline.datasets import options
 CONFIG, COMMAND = "config.json", "command.json"
 # What runs of earlier versions lack, and had.
 _ADDED, _ADDED_TO_STREAMS = {"init_layers": depth.ALL}, {"couples": 0}
+_ADDED_TO_EVALS = {"visual_gain": {"hidden": "nothing"}}  # by evaluator
 _BLOCKS = ("model", "data", "streams", "objectives", "optimizer", "evals")
 
 
@@ -117,7 +118,11 @@ def read(workdir: str | os.PathLike) -> RunConfig | None:
         raise _damaged(folder / CONFIG, f"no {', '.join(lacking)}")
     try:
         streams = {name: _ADDED_TO_STREAMS | block for name, block in saved["streams"].items()}
-        return RunConfig(restored(_ADDED | saved | dict(streams=streams)), command)
+        evals = {
+            name: _ADDED_TO_EVALS.get(block["evaluator"], {}) | block
+            for name, block in saved["evals"].items()
+        }
+        return RunConfig(restored(_ADDED | saved | dict(streams=streams, evals=evals)), command)
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise _damaged(folder / CONFIG, error) from error
 

@@ -269,6 +269,9 @@ def pretraining(model: dict, args, streams: dict) -> ConfigDict:
                 # "probe": words that only the image can tell, where the data set marks them
                 words="probe" if scenes else "all",
                 rounds=2 if scenes else 5,  # draws of masked words per example
+                # Regions that the model does not see: "nothing"; "named", those of what the word
+                # speaks of; or "objects", all but the whole image
+                hidden="nothing",
             ),
         ),
     )

@@ -26,6 +26,7 @@ from objectives.model import MultiTaskModel
 from runtime import sharding
 
 WORDS = ("probe", "all")
+HIDDEN = ("nothing", "named", "objects")
 KINDS = 31  # of marked words that a data set may have
 
 
@@ -38,6 +39,7 @@ def fill(
     special: SpecialIds,
     *,
     probe: bool,
+    hidden: str = "nothing",
 ) -> tuple[Bool[Array, "B T"], Int[Array, "B G"], Float[Array, "B G"], Float[Array, "B 2 G V"]]:
     """Masks one word per example and predicts it with the own image (m = 0) and another's (m = 1).
 
@@ -49,6 +51,9 @@ def fill(
       keys: key[B], which word.
       special: ids of the special tokens.
       probe: draw among the marked words only, each kind in a row as likely as the others.
+      hidden: regions that the model does not see: those that show the object which the word speaks
+        of ("named", with words that nobody matched to a region left out), or "objects", all but the
+        whole image.
 
     Returns:
       chosen bool [B, T]; targets int [B, G] and weights [B, G] of its pieces; logits [B, 2, G, V].
@@ -57,17 +62,30 @@ def fill(
     batch = {k: x[:, :1] if k in TEXT_KEYS else x for k, x in batch.items()}
     ids, starts = batch["text_ids"][:, 0], batch["word_starts"][:, 0]
     plain = (ids != special.cls) & (ids != special.sep) & batch["text_mask"][:, 0]
+    if hidden == "named":
+        plain &= batch["phrase_region"][:, 0] > 0
     candidate = plain & _of_one_kind(keys, batch["probe_kind"][:, 0]) if probe else plain
     draw = masking.uniform(keys, ids.shape[1:])
     chosen = masking.choose_word(draw, candidate, starts)
     positions, targets, weights = masking.gather_targets(ids, chosen, masking.LONGEST)
     masked = dict(batch, text_ids=jnp.where(chosen, special.mask, ids)[:, None])
+    if hidden != "nothing":
+        masked["region_mask"] = batch["region_mask"] & ~_unseen(batch, chosen, hidden)
     outputs = model.outputs(params, stream, masked, pairs=((0, 0), (0, 1)))
     index = jnp.repeat(positions, 2, axis=0)[..., None]
     states = jnp.take_along_axis(outputs["text"], index, axis=1)
     objective = base.able(model.streams[stream], base.Ability.FILL_WORDS, stream)[0]
     logits = model.head(params, objective.head_name)(states, outputs["word_embedding"])
     return chosen, targets, weights, logits.reshape(ids.shape[0], 2, masking.LONGEST, -1)
+
+
+def _unseen(batch: base.Arrays, chosen: Bool[Array, "B T"], hidden: str) -> Bool[Array, "B 1 R"]:
+    """The regions that a hidden word is filled in without; row 0 is the whole image."""
+    rows = jnp.arange(batch["region_mask"].shape[-1])
+    if hidden == "objects":
+        return jnp.broadcast_to(rows > 0, (len(chosen), 1, len(rows)))
+    named = (batch["phrase_region"][:, 0] * chosen).max(-1)
+    return (rows == named[:, None])[:, None]
 
 
 def _of_one_kind(keys: base.Keys, kinds: Int[Array, "B T"]) -> Bool[Array, "B T"]:
@@ -121,10 +139,12 @@ class Evaluator(evaluators.Evaluator):
     """Needs a stream with two images per example: its own and another's.
 
     `config.evals.<name>`: words, "probe" (marked by the data set as visible only in the image) or
-    "all"; rounds, words drawn per example.
+    "all"; rounds, words drawn per example; hidden, regions that the model does not see, see `fill`.
     """
 
-    checks: ClassVar[Mapping[str, Check]] = dict(words=one_of(*WORDS), rounds=whole(1))
+    checks: ClassVar[Mapping[str, Check]] = dict(
+        words=one_of(*WORDS), rounds=whole(1), hidden=one_of(*HIDDEN)
+    )
     other_image = True
 
     def __init__(
@@ -136,7 +156,7 @@ class Evaluator(evaluators.Evaluator):
         seed: int,
     ):
         self._stream, self._place, self._rounds = stream, place, block.rounds
-        self._seed, self._words = seed, block.words
+        self._seed, self._words, self._hidden = seed, block.words, block.hidden
         self._kinds = stream.kinds if block.words == "probe" else {}
         special, name = stream.special, block.stream
         # Row 0: a word of no kind, whose first piece any piece may be.
@@ -151,7 +171,14 @@ class Evaluator(evaluators.Evaluator):
             key = jax.random.fold_in(jax.random.key(seed), round_)
             keys = masking.row_keys(key, batch["example_index"])
             chosen, targets, weights, logits = fill(
-                model, params, name, batch, keys, special, probe=block.words == "probe"
+                model,
+                params,
+                name,
+                batch,
+                keys,
+                special,
+                probe=block.words == "probe",
+                hidden=block.hidden,
             )
             best = jnp.argmax(logits, -1)
             right = ((best == targets[:, None]) | (weights[:, None] == 0)).all(-1)  # whole words
@@ -217,6 +244,12 @@ class Evaluator(evaluators.Evaluator):
                     raise ConfigError(
                         "visual_gain with words='probe' needs a data set that marks probe words; "
                         "set config.evals.visual_gain.words=all"
+                    )
+                if self._hidden == "named" and "phrase_region" not in batch:
+                    raise ConfigError(
+                        "visual_gain with hidden='named' needs a stream whose words are matched to "
+                        "regions, as for the objective phrase_grounding; set "
+                        "config.evals.visual_gain.hidden=nothing"
                     )
                 out = self._step(params, self._place(batch), round_)
                 *columns, drawn = sharding.gathered(out)

@@ -23,6 +23,17 @@ def test_each_kind_of_a_row_is_as_likely():
     assert not np.any(nothing)
 
 
+def test_regions_that_a_word_is_filled_in_without():
+    batch = dict(
+        region_mask=jnp.ones((2, 2, 4), bool), phrase_region=jnp.array([[[0, 3, 0]], [[0, 2, 1]]])
+    )
+    chosen = jnp.array([[False, True, False], [False, False, True]])
+    named = visual_gain._unseen(batch, chosen, "named")
+    assert named[:, 0].tolist() == [[False, False, False, True], [False, True, False, False]]
+    objects = visual_gain._unseen(batch, chosen, "objects")
+    assert objects.tolist() == 2 * [[[False, True, True, True]]]
+
+
 def test_bootstrap_resamples_images():
     rng = np.random.default_rng(0)
     image = np.repeat(np.arange(50), 4)
