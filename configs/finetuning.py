@@ -5,6 +5,16 @@ from ml_collections import ConfigDict
 from configs import common, models
 
 OWN_REGIONS = 37  # of one's own images at CPU sizes
+# (steps, learning rate) at CPU sizes on the embedded data, from a pre-trained run: chosen on
+# validation images.
+EMBEDDED = dict(
+    refcoco=(400, 1e-3),
+    vqa=(1000, 1e-3),
+    nlvr2=(1200, 1e-3),
+    answers=(600, 1e-3),
+    rationales=(1000, 3e-4),
+    retrieval=(600, 1e-3),
+)
 
 
 def config(
@@ -51,6 +61,21 @@ def config(
         made.log_every = 100
         made.eval_every = made.checkpoint.every = 1000
     return made
+
+
+def embedded(config: ConfigDict, args, task: str, *, text: int = 24, together: int = 32) -> None:
+    """Lengths for the embedded data, which are all it needs, and how long a short run takes.
+
+    Args:
+      config: of the task, which is changed.
+      args: parsed arguments, with `size`.
+      task: a key of EMBEDDED.
+      text, together: word pieces, and those with the regions.
+    """
+    config.streams.examples.update(max_text=text, max_regions=8, max_length=together)
+    if args.size in models.CPU_SIZES:
+        config.total_steps, config.optimizer.lr = EMBEDDED[task]
+        config.eval_every = config.checkpoint.every = config.total_steps // 4
 
 
 def grounding(args, recipe: dict) -> ConfigDict:

@@ -40,7 +40,7 @@ def get_config(arg: str | None = None):
     )
     if args.data == "scenes":
         config.data.records = "statements"
-        config.streams.examples.update(max_text=24, max_regions=8, max_length=32)
+        finetuning.embedded(config, args, "nlvr2")
     else:
         config.data.train_split, config.data.eval_split = "train", "dev"
     if args.size not in models.CPU_SIZES:

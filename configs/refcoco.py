@@ -48,7 +48,7 @@ def get_config(arg: str | None = None):
     config = finetuning.grounding(args, recipe)
     if args.data == "scenes":
         config.data.records = "expressions"
-        config.streams.examples.update(max_text=24, max_regions=8, max_length=32)
+        finetuning.embedded(config, args, "refcoco")
     elif args.data == "jsonl":
         config.data.records = "ground"
     else:

@@ -103,7 +103,7 @@ def get_config(arg: str | None = None):
         config.data.records = "retrieve"
     config.data.train_split, config.data.eval_split = SPLITS[args.data]
     if args.data == "scenes":
-        config.streams.examples.update(max_text=24, max_regions=8, max_length=32)
+        finetuning.embedded(config, args, "retrieval")
     if cpu or args.zero_shot:
         return config
     examples = presets.EXAMPLES.get(args.data, presets.EXAMPLES["retrieval"])

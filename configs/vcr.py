@@ -78,7 +78,7 @@ def get_config(arg: str | None = None):
     config.data.records = "choices" if args.data == "jsonl" else args.task
     if args.data == "scenes":
         text = SCENES_TEXT[args.task]
-        config.streams.examples.update(max_text=text, max_regions=8, max_length=text + 8)
+        finetuning.embedded(config, args, args.task, text=text, together=text + 8)
     elif args.data == "vcr":
         config.data.train_split, config.data.eval_split = "train", "val"
         config.data.objects_with_and = vlbert

@@ -69,7 +69,7 @@ def get_config(arg: str | None = None):
     }
     config.data.train_split, config.data.eval_split = splits[args.data]
     if args.data == "scenes":
-        config.streams.examples.update(max_text=24, max_regions=8, max_length=32)
+        finetuning.embedded(config, args, "vqa")
     if args.data in ("scenes", "jsonl"):
         config.data.records = "questions"
     else:

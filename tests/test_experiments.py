@@ -103,7 +103,7 @@ def test_a_table_that_does_not_hold_together_is_refused(trials, told):
         (
             {"optimizer.learning_rate": 1.0},
             "configs/vqa.py",
-            "no such field.*optimizer.learning_rate",
+            "no such field.*learning_rate",
         ),
         ({"total_steps": "many"}, "configs/vqa.py", "total_steps.*changes of 't'"),
         ({}, "configs/vpa.py", "no such file: configs/vpa.py"),

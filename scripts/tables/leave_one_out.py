@@ -1,4 +1,4 @@
-"""What each part of the pre-training recipe is for: the words filled in on test images without it."""
+"""What each part of the pre-training recipe is for: words filled in on test images without it."""
 
 from scripts.experimenting.declared import Cell, Table, Trial
 

@@ -33,10 +33,8 @@ def _trials(setting: str, changes: Mapping[str, Any] | None) -> list[Trial]:
     trials, start = [], ""
     if changes is not None:
         start = f"{setting}/pre-training"
-        validates = ("validation", "visual_gain")
-        trials.append(
-            Trial(start, "configs/vlbert_pretrain.py", changes=changes, validates=validates)
-        )
+        made = downstream.pretraining("vlbert")
+        trials.append(dataclasses.replace(made, name=start, changes=changes))
     for name in TASKS:
         made = downstream.task(name, "vlbert", start)
         (cell,) = made.cells
