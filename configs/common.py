@@ -17,11 +17,8 @@ from objectives import options
 NO_DECAY = (r".*[/_]bias", r".*(norm/scale|_gain)")
 # Shares of the kinds of texts with one marked word, see `input_pipeline.datasets.scenes.cloze`:
 # colour, shape, size, material, left/right, above/below, place, of plain sentences and of captions.
-# Chosen on validation images: VL-BERT needs more plain sentences, or it learns directions late.
-CLOZE = dict(
-    vlbert=(7.3, 5.8, 7.3, 8.7, 14.5, 14.5, 14.5, 2.7, 2.7, 3.3, 3.8, 4.9, 4.9, 4.9),
-    vilbert=(6.0, 5.0, 6.5, 7.5, 13.0, 13.0, 11.0, 9.0, 7.0, 3.5, 4.0, 4.5, 5.0, 5.0),
-)
+# Chosen on validation images.
+CLOZE = (6.0, 5.0, 6.5, 7.5, 13.0, 13.0, 11.0, 9.0, 7.0, 3.5, 4.0, 4.5, 5.0, 5.0)
 
 
 def parse_arg(arg: str | None, **choices) -> ConfigDict:
@@ -252,6 +249,7 @@ def pretraining(model: dict, args, streams: dict) -> ConfigDict:
     objectives = objective_blocks()
     if scenes and cpu:
         _add_cloze(streams, objectives, model["name"])
+        model = model | ({"pooler": True} if "truth" in streams else {})
     elif args.data in datasets.PHRASES:
         _add_pointing(streams["captions"], objectives, model["name"])
     config = experiment(
@@ -291,9 +289,11 @@ def pretraining(model: dict, args, streams: dict) -> ConfigDict:
         config.log_every = 100
         config.eval_every = config.checkpoint.every = 5000
     if scenes and cpu:
-        weights = CLOZE["vlbert" if model["name"] == "vlbert" else "vilbert"]
-        config.streams.cloze.data.update(records="cloze", weights=weights)
+        config.streams.cloze.data.update(records="cloze", weights=CLOZE)
         config.stream_schedule.starts = (("captions", 0.25),)
+        if "truth" in streams:
+            config.streams.truth.data.update(records="swapped", weights=CLOZE)
+            config.stream_schedule.starts = (("captions", 0.45), ("truth", 0.45))
         config.total_steps = 3000
         config.eval_every = config.checkpoint.every = 1000
     return config
@@ -303,6 +303,7 @@ def _add_cloze(streams: dict, objectives: dict, model: str) -> None:
     """Texts with one marked word, and words that point at their regions, beside the captions.
 
     Masked words alone teach late which region a word speaks of, and not with each kind of word.
+    VL-BERT, whose captions are not swapped, tells true sentences from false ones as well.
 
     Args:
       streams: {name: stream block}.
@@ -313,9 +314,12 @@ def _add_cloze(streams: dict, objectives: dict, model: str) -> None:
         "masked_language", words="marked", head="masked_language"
     )
     _add_pointing(streams["captions"], objectives, model)
-    streams["captions"]["batch_size"] = 32
+    streams["captions"]["batch_size"] = 24 if model == "vlbert" else 32
     streams["cloze"] = stream_block(("masked_word", "phrase_grounding"), batch_size=48)
     streams["cloze"].update(max_text=24, max_regions=8, max_length=24)
+    if model == "vlbert":
+        streams["truth"] = stream_block(("alignment",), batch_size=24)
+        streams["truth"].update(negatives=True, max_text=24, max_regions=8, max_length=24)
 
 
 def _add_pointing(captions: dict, objectives: dict, model: str) -> None:

@@ -12,8 +12,8 @@ EMBEDDED = dict(
     vqa=(1000, 1e-3),
     nlvr2=(1200, 1e-3),
     answers=(600, 1e-3),
-    rationales=(1000, 3e-4),
-    retrieval=(600, 1e-3),
+    rationales=(600, 3e-4),
+    retrieval=(400, 1e-3),
 )
 
 

@@ -153,7 +153,7 @@ class Trainer:
         first = not self._run_step.compiled
         joining = [name for name, draw in draws.items() if self.step and int(draw) == 0]
         if joining:
-            say(f"step {self.step}: stream {', '.join(joining)} sets in; its losses are added")
+            say(f"step {self.step}: losses of {', '.join(joining)} are added from here on")
         state, out = self._run_step(state, batch, draws)
         if first:
             self._run.stop.protect()

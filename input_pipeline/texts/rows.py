@@ -23,7 +23,7 @@ class Row:
       follows: whether it belongs to the example of a row before it, as the choices of a question
         do, and is none itself.
       source: number of the corpus in a mixture.
-      foreign: names of texts of other images that are false of this one.
+      foreign: names of texts that are false of the image: of other images, or rows that follow.
       values: training targets of the row, {key of the batch: numbers}; every example of
         a table has the same keys, the lengths may differ.
     """

@@ -210,18 +210,19 @@ class _Columns:
           origin: for messages.
 
         Raises:
-          DataError: a name of no text, or of a text of the same image.
+          DataError: a name of no text, or of a caption of the same image.
         """
         if not self._foreign:
             return
         names = unpack_strings(self._read("text_ids"), self._read("text_id_ends"))
         row_of, images = {name: i for i, name in enumerate(names)}, self._read("image_index")
+        follows = self._read("follows")  # a false text that is no caption of its image
         width = max(map(len, self._foreign.values()))
         found = np.full((len(names), width), -1, np.int32)
         for i, foreign in self._foreign.items():
             for k, name in enumerate(name for name in foreign if name not in skipped):
                 found[i, k] = other = row_of.get(name, -1)
-                if other < 0 or images[other] == images[i]:
+                if other < 0 or (images[other] == images[i] and not follows[other]):
                     raise DataError(
                         "a foreign text is not one of another image",
                         where=f"{origin}, text {names[i]!r}",

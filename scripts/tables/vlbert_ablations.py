@@ -24,6 +24,7 @@ SETTINGS: dict[str, Mapping[str, Any] | None] = {
         "objectives.phrase_grounding.tagged": 0.0,  # they would give away which captions match
         _CAPTIONS: ("masked_language", "masked_region", "phrase_grounding", "alignment"),
         "streams.captions.negatives": True,
+        "model.pooler": True,
     },
     "+ text corpus, without relationship": {"streams.text.batch_size": 32},
 }

@@ -11,6 +11,7 @@ _FILES = ("regions", "vocab", "manual_dir", "tfds_dir")
 RECORDS = (
     "captions",
     "cloze",
+    "swapped",
     "questions",
     "expressions",
     "answers",

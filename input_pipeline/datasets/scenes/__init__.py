@@ -76,11 +76,14 @@ def prepare(data_config) -> Prepared:
             priors=built["text_only"],
             kinds=captions.KINDS,
         )
-    if data_config.records == "cloze":
+    if data_config.records in ("cloze", "swapped"):
+        rows_of = dict(cloze=build.cloze_rows, swapped=build.swapped_rows)[data_config.records]
         return Prepared(
             **common,
-            rows=lambda split: build.cloze_rows(folder, known(split), options.seed),
-            fingerprint=lambda split: f"cloze {cloze.VERSION} {built['captions'][known(split)]}",
+            rows=lambda split: rows_of(folder, known(split), options.seed),
+            fingerprint=lambda split: (
+                f"{data_config.records} {cloze.VERSION} {built['captions'][known(split)]}"
+            ),
             kinds=captions.KINDS,
             sources=cloze.SOURCES,
         )

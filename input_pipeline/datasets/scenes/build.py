@@ -187,6 +187,24 @@ def cloze_rows(folder: pathlib.Path, split: str, seed: int) -> Iterator[Row]:
             )
 
 
+def swapped_rows(folder: pathlib.Path, split: str, seed: int) -> Iterator[Row]:
+    """One of these texts of each kind, each with the same made false, which is no example itself."""
+    for scene in read_scenes(folder, split):
+        first = {source: sentence for source, sentence in reversed([*cloze.cloze(scene, seed)])}
+        for n, (source, sentence) in enumerate(sorted(first.items(), key=lambda item: item[0])):
+            name = f"{scene.image_id}-swapped-{n}"
+            for false in (False, True):
+                text = cloze.swapped(sentence, scene, n, seed) if false else sentence
+                yield Row(
+                    image_id=scene.image_id,
+                    text=text.text,
+                    text_id=f"{name}-false" if false else name,
+                    source=source,
+                    follows=false,
+                    foreign=() if false else (f"{name}-false",),
+                )
+
+
 def read_scenes(folder: pathlib.Path, split: str) -> Iterator[graph.Scene]:
     """The scene graphs of a split: what further tasks are made from."""
     for example in _read(folder, split, {"scene": True}):

@@ -43,6 +43,33 @@ def cloze(scene: graph.Scene, seed: int) -> Iterator[tuple[int, captions.Sentenc
         yield len(KINDS) + kind, options[rng.integers(len(options))]
 
 
+def swapped(
+    sentence: captions.Sentence, scene: graph.Scene, number: int, seed: int
+) -> captions.Sentence:
+    """A text of `cloze` with another word of its kind in place of the marked one: false.
+
+    Args:
+      sentence: true of the scene, with one marked word.
+      scene: the scene.
+      number: of the text among the scene's.
+      seed: of the data set.
+    """
+    ((start, end, kind),) = sentence.probe
+    rng = graph.generator(seed, scene.image_id, f"swapped {number}")
+    others = [w for w in captions.KINDS[KINDS[kind]] if w != sentence.text[start:end]]
+    word = others[rng.integers(len(others))]
+    more = len(word) - (end - start)
+
+    def moved(span: tuple[int, int, int]) -> tuple[int, int, int]:
+        return (span[0] + more * (span[0] > start), span[1] + more * (span[1] >= end), span[2])
+
+    return captions.Sentence(
+        sentence.text[:start] + word + sentence.text[end:],
+        tuple(map(moved, sentence.probe)),
+        tuple(map(moved, sentence.mentions)),
+    )
+
+
 def _shuffled(scene: graph.Scene, rng: np.random.Generator) -> Iterable[int]:
     return rng.permutation(len(scene.objects)).tolist()
 

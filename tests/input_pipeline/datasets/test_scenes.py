@@ -202,6 +202,25 @@ def test_cloze_texts_are_true_with_their_word_alone():
     assert set(seen) == set(range(len(cloze.SOURCES)))
 
 
+def test_swapped_texts_are_false_and_differ_in_one_word():
+    words = collections.defaultdict(collections.Counter)
+    for scene in draw("train", 60):
+        for n, (_, sentence) in enumerate(cloze.cloze(scene, 0)):
+            false = cloze.swapped(sentence, scene, n, 0)
+            assert false == cloze.swapped(sentence, scene, n, 0)
+            ((start, end, kind),), ((a, b, same),) = sentence.probe, false.probe
+            assert (a, same) == (start, kind)
+            assert false.text == replaced(sentence.text, start, end, false.text[a:b])
+            assert not is_true(false.text, scene, 6), (false.text, scene)
+            for before, after in zip(sentence.mentions, false.mentions, strict=True):
+                if before[:2] != (start, end):
+                    words_of = (sentence.text[slice(*before[:2])], false.text[slice(*after[:2])])
+                    assert words_of[0] == words_of[1]
+            words[kind][false.text[a:b]] += 1
+    for kind, name in enumerate(captions.KINDS):
+        assert set(words[kind]) == set(captions.KINDS[name])
+
+
 def test_plain_sentences_name_one_object():
     for scene in draw("train", 80):
         for source, sentence in cloze.cloze(scene, 0):

@@ -39,6 +39,21 @@ def home(prepared):
     return pathlib.Path(prepared.vocab).parent
 
 
+def test_a_swapped_text_is_the_foreign_one_of_the_same_image(folder, prepared):
+    del prepared  # it is built
+    config = data_config(folder)
+    config.records = "swapped"
+    rows = list(datasets.prepare(config).rows("train"))
+    assert len({row.image_id for row in rows}) > 3
+    for own, false in zip(rows[::2], rows[1::2], strict=True):
+        assert (own.follows, false.follows) == (False, True)
+        assert own.foreign == (false.text_id,)
+        assert (own.image_id, own.source) == (false.image_id, false.source)
+        assert own.text != false.text
+    of_first = [row.source for row in rows[::2] if row.image_id == rows[0].image_id]
+    assert of_first == sorted(set(of_first))  # one of each kind
+
+
 def test_store_and_texts_fit_together(prepared):
     from input_pipeline.regions import RegionStore
     from input_pipeline.texts.tokenizer import Tokenizer

@@ -100,6 +100,12 @@ def test_foreign_texts(tmp_path, tokenizer):
     for name, found in (("t9", r"'t9' \(no such text\)"), ("t2", "'t2'"), ("t3", "'t3'")):
         with pytest.raises(DataError, match=rf"(?s)f\.jsonl, text 't3'.*another image.*{found}"):
             build_table(made(t3=(name,)), tokenizer, tmp_path / "u", source="s", origin="f.jsonl")
+    # A false text of the same image is one that follows, no caption of it.
+    pair = [dataclasses.replace(rows(1)[0], foreign=("false",)),
+            dataclasses.replace(rows(1)[0], text_id="false", follows=True)]  # fmt: skip
+    table = build_table(pair, tokenizer, tmp_path / "p", source="s")
+    assert table.foreign.tolist() == [[1], [-1]]
+    assert table.examples().tolist() == [True, False]
     # A text that is left out is no foreign text, and no error.
     for gone in (Skipped("gone", "no text"), Row("img9", "\u200b", "gone")):
         some = [gone, *made(t1=("gone", "t4"), t2=("gone",))]
