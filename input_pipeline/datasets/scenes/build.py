@@ -188,10 +188,12 @@ def cloze_rows(folder: pathlib.Path, split: str, seed: int) -> Iterator[Row]:
 
 
 def swapped_rows(folder: pathlib.Path, split: str, seed: int) -> Iterator[Row]:
-    """One of these texts of each kind, each with the same made false, which is no example itself."""
+    """One of these texts of each kind, with the same text made false, which is no example itself."""
     for scene in read_scenes(folder, split):
-        first = {source: sentence for source, sentence in reversed([*cloze.cloze(scene, seed)])}
-        for n, (source, sentence) in enumerate(sorted(first.items(), key=lambda item: item[0])):
+        first: dict[int, captions.Sentence] = {}
+        for source, sentence in cloze.cloze(scene, seed):
+            first.setdefault(source, sentence)
+        for n, (source, sentence) in enumerate(first.items()):
             name = f"{scene.image_id}-swapped-{n}"
             for false in (False, True):
                 text = cloze.swapped(sentence, scene, n, seed) if false else sentence
