@@ -188,7 +188,7 @@ def cloze_rows(folder: pathlib.Path, split: str, seed: int) -> Iterator[Row]:
 
 
 def swapped_rows(folder: pathlib.Path, split: str, seed: int) -> Iterator[Row]:
-    """One of these texts of each kind, with the same text made false, which is no example itself."""
+    """One of these texts of each kind, and the same made false, which is no example itself."""
     for scene in read_scenes(folder, split):
         first: dict[int, captions.Sentence] = {}
         for source, sentence in cloze.cloze(scene, seed):
