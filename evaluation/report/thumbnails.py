@@ -10,12 +10,13 @@ SIDE = 480  # longer side of a picture: pixels of the data, and units of the dra
 _ASPECT = 0.02  # relative difference of aspect up to which a picture is that of its stored size
 
 
-def data_uri(data: bytes, size: tuple[int, int]) -> tuple[str, str]:
+def data_uri(data: bytes, size: tuple[int, int], side: int = SIDE) -> tuple[str, str]:
     """A picture scaled down.
 
     Args:
       data: bytes of its file.
       size: (height, width) that its boxes were measured on.
+      side: longest that its longer side may be, in pixels.
 
     Returns:
       The data: URI, and how the picture disagrees with `size`, "" where it does not.
@@ -25,7 +26,7 @@ def data_uri(data: bytes, size: tuple[int, int]) -> tuple[str, str]:
     """
     height, width = size
     with pictures.opened(data) as file:
-        sharp = file.format == "PNG" and max(file.size) <= SIDE  # sharp edges, which JPEG blurs
+        sharp = file.format == "PNG" and max(file.size) <= side  # sharp edges, which JPEG blurs
         original = file.size
         upright = pictures.size(file)[::-1]
         # A detector either turned the file as EXIF says or it did not: its size tells which.
@@ -33,7 +34,7 @@ def data_uri(data: bytes, size: tuple[int, int]) -> tuple[str, str]:
             upright, turn = original, False
         else:
             turn = True
-        file.thumbnail((SIDE, SIDE))
+        file.thumbnail((side, side))
         small = (pictures.upright(file) if turn else file).convert("RGB")
     out = io.BytesIO()
     if sharp:

@@ -1,0 +1,197 @@
+"""The command line of `inference.look`."""
+
+if __name__ == "__main__":
+    from core import interrupts
+
+    interrupts.begin(interrupts.STOPPED)  # before what takes seconds to import
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import inference
+from core import arguments, remote
+from core.console import command, say
+from core.errors import DataError
+from inference import look
+from inference.look import attention, content, inputs, page
+from inference.model import Model
+from input_pipeline.datasets.reading import pictures
+from input_pipeline.doctor.sheet import class_names
+from input_pipeline.regions.store import RegionStore
+from input_pipeline.streams.data import Data
+
+CAPTURE = ("attention", "hidden")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = argparse.ArgumentParser(
+        prog="python -m inference.look",
+        description=look.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    out.add_argument(
+        "run", nargs="?", default="", metavar="RUN",
+        help="a run, a shared folder, a published file or a hub name; without one the page shows "
+        "the regions alone",
+    )  # fmt: skip
+    out.add_argument("text", nargs="?", help="what the model reads beside the image")
+    out.add_argument("--image", required=True, metavar="ID", help="an image of the region store")
+    out.add_argument(
+        "--regions", default="", metavar="STORE",
+        help="region store, several with commas; default: that of the run's data set, whose "
+        "pictures are then shown, too",
+    )  # fmt: skip
+    out.add_argument("--out", required=True, type=arguments.to_write, metavar="page.html")
+    picture = out.add_mutually_exclusive_group()
+    picture.add_argument("--picture", default="", metavar="FILE", help="of the image")
+    picture.add_argument("--pictures", default="", metavar="FOLDER", help="has the image's by id")
+    out.add_argument(
+        "--class_names", default="", metavar="FILE", help="of the detector's classes, one per line"
+    )
+    out.add_argument("--second", default="", metavar="TEXT", help="the choice behind a question")
+    out.add_argument("--stream", default="", help="of the run, whose layout of texts is taken")
+    out.add_argument("--task", type=arguments.whole(0), help="for a model with task tokens")
+    out.add_argument("--vocab", default="", metavar="FILE", help="of a published file")
+    return out
+
+
+@command
+def main(argv: Sequence[str]) -> None:
+    """Runs the command line; exit status 1 where something is wrong."""
+    parse = parser()
+    args = parse.parse_args(argv)
+    if args.run and args.text is None:
+        parse.error('with RUN comes a text: python -m inference.look RUN "a red cube" ...')
+    if not args.run and not args.regions:
+        parse.error("without RUN, name the region store: --regions=STORE")
+    if not args.run and (args.second or args.stream or args.vocab or args.task is not None):
+        parse.error("--second, --stream, --task and --vocab are for a model: name RUN")
+    made = _of_model(args) if args.run else _of_store(args)
+    size = page.write(args.out, made)
+    for note in made["notes"]:
+        say(f"note: {note}")
+    say(f"{args.out}: {size / 1e6:.2f} MB")
+
+
+def _of_store(args: argparse.Namespace) -> dict:
+    store = RegionStore.open(args.regions)
+    row = inputs.image_row(store, args.image)
+    image = store.keys[row]
+    regions = content.regions_of(store, row, _names(args))
+    spec = store.spec
+    return content.page(
+        f"image {image}",
+        [
+            f"{len(regions.boxes)} regions in {regions.size[1]} × {regions.size[0]} pixels",
+            f"features: {spec.feature_dim} numbers of {spec.detector}, "
+            f"{spec.num_classes or 'no'} classes",
+            f"store: {args.regions}",
+        ],
+        [],
+        regions,
+        _picture(args, image, lambda ids: {}),
+    )
+
+
+def _of_model(args: argparse.Namespace) -> dict:
+    model = inference.load(args.run, vocab=args.vocab)
+    place = inputs.layout(model, args.stream)
+    lookup: pictures.Lookup = lambda ids: {}  # noqa: E731
+    if args.regions:
+        store = RegionStore.open(args.regions)
+    else:
+        store, lookup = _own_data(model, place)
+    made = inputs.make(
+        model, place, store, args.image, args.text, second=args.second, task=args.task
+    )
+    out = model(made.batch, capture=CAPTURE)
+    row = {name: made.batch[name][0, 0] for name in ("text_mask", "region_mask")}
+    example = attention.example_of(model.trunk, out, row)
+    image = store.keys[int(made.batch["image_key"][0, 0])]
+    heads = sum(len(one.probs) for one in example.maps)
+    return content.page(
+        " · ".join(filter(None, [args.text, args.second])),
+        [
+            f"image {image}, {example.words} word pieces, {example.regions} regions",
+            f"{model.config.model.name} of {args.run}: {len(example.maps)} maps of attention, "
+            f"{heads} heads",
+        ],
+        _notes(made),
+        content.regions_of(store, store.keys.index(image), _names(args), made.batch),
+        _picture(args, image, lookup),
+        made.pieces,
+        example,
+    )
+
+
+def _own_data(model: Model, place: inputs.Layout) -> tuple[RegionStore, pictures.Lookup]:
+    """Regions and pictures of the data set that a run was trained on."""
+    if not place.stream:
+        raise DataError(
+            "a published file has no data set of its own",
+            where="--regions",
+            expected="a region store",
+            found="none",
+            fix="--regions=STORE (python -m input_pipeline.importers writes one)",
+        )
+    block = place.options.get("data") or model.config.data
+    data = Data(block)
+    return data.store, pictures.open_pictures(block, data.prepared)
+
+
+def _notes(made: inputs.Inputs) -> list[str]:
+    pieces, regions = made.cut
+    return [
+        f"{count} {what} had no room in the model's input and {'are' if count > 1 else 'is'} left "
+        "out."
+        for count, what in (
+            (pieces, "word pieces" if pieces > 1 else "word piece"),
+            (regions, "regions" if regions > 1 else "region"),
+        )
+        if count
+    ]
+
+
+def _names(args: argparse.Namespace) -> list[str]:
+    return class_names(args.class_names) if args.class_names else []
+
+
+def _picture(args: argparse.Namespace, image: str, lookup: pictures.Lookup) -> bytes | None:
+    """The picture's file; None where nothing is named that would have it.
+
+    Raises:
+      DataError: what is named has none.
+    """
+    if args.picture:
+        path = remote.path(args.picture)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise DataError(
+                "a picture cannot be read", where="--picture", expected="a file", found=str(error)
+            ) from error
+    if args.pictures:
+        root = pathlib.Path(args.pictures)
+        remote.refuse(args.pictures, "the folder of --pictures", "copy some with gcloud storage cp")
+        if not root.is_dir():
+            raise DataError(
+                "no folder of pictures", where="--pictures", expected="a folder", found=root
+            )
+        found = pictures.read_folder(root, [image])
+        if not found:
+            raise DataError(
+                "the folder has no picture of the image",
+                where="--pictures",
+                expected=f"a file named after {image!r}",
+                found=f"none in {root}",
+                fix="name the file itself: --picture=FILE",
+            )
+        return found[image]
+    return lookup([image]).get(image)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
