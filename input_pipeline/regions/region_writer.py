@@ -71,6 +71,40 @@ def seal(
         (folder / name).write_text(json.dumps(value, indent=2) + "\n")
 
 
+def packed(
+    spec: FeatureSpec, arrays: dict[str, np.ndarray], fail: image_checks.Fail
+) -> tuple[np.ndarray, np.ndarray]:
+    """An image's record, and its features as readers will see them.
+
+    Args:
+      spec: of the features.
+      arrays: of `RegionWriter.add_checked`.
+      fail: makes the error.
+
+    Returns:
+      uint8 record (see `FeatureSpec.split_record`), float32 [n + 1, F].
+
+    Raises:
+      DataError: features not finite, as given or in the spec's dtype.
+    """
+    stored = spec.encode(arrays["rows"])
+    seen = spec.decode(stored)
+    bad = np.flatnonzero(~np.isfinite(seen).all(1))
+    if bad.size:
+        raise fail(
+            "features of the whole image are not finite"
+            if bad[-1] == 0
+            else f"features of region {bad[bad > 0][0] - 1} are not finite",
+            f"finite numbers within {spec.dtype}",
+            "NaN or infinity",
+        )
+    n = len(arrays["boxes"])
+    record = np.empty(spec.record_nbytes(n), np.uint8)
+    for name, view in spec.split_record(record, n).items():
+        view[...] = stored[name] if name in stored else arrays[name]
+    return record, seen
+
+
 class RegionWriter:
     """Context manager that writes a new region store.
 
@@ -198,21 +232,8 @@ class RegionWriter:
                 raise fail(
                     "an image id occurs twice", "unique ids", f"also image {self._keys[image_id]}"
                 )
-            stored = self.spec.encode(arrays["rows"])
-            seen = self.spec.decode(stored)
-            bad = np.flatnonzero(~np.isfinite(seen).all(1))
-            if bad.size:
-                raise fail(
-                    "features of the whole image are not finite"
-                    if bad[-1] == 0
-                    else f"features of region {bad[bad > 0][0] - 1} are not finite",
-                    f"finite numbers within {self.spec.dtype}",
-                    "NaN or infinity",
-                )
+            record, seen = packed(self.spec, arrays, fail)
             n = len(arrays["boxes"])
-            record = np.empty(self.spec.record_nbytes(n), np.uint8)
-            for name, view in self.spec.split_record(record, n).items():
-                view[...] = stored[name] if name in stored else arrays[name]
         self._append(record.tobytes())
         row = (len(record), n, height, width, xxhash.xxh3_64_intdigest(record))
         for name, value in zip(("nbytes", "n", "height", "width", "xxh3"), row, strict=True):

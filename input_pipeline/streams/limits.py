@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from core import checks
 from core.errors import DataError
 from input_pipeline.regions.boxes import EDGES
-from input_pipeline.regions.store import ORDERS
+from input_pipeline.regions.source import ORDERS
 from input_pipeline.schema import FIELDS
 
 FLIPS = ("off", "boxes", "boxes_and_words", "boxes_and_pieces")

@@ -63,7 +63,7 @@ class Named:
         self._objects = boxes_of(batch, "object_boxes") if "object_boxes" in batch else None
 
     def rank(self, place: tuple[int, ...], boxes: np.ndarray, room: int) -> np.ndarray:
-        """Ranks of the regions of one image, int [n]; see `RegionStore.read_into`.
+        """Ranks of the regions of one image, int [n]; see `RegionSource.read_into`.
 
         Raises:
           ConfigError: more regions must stay than there is room for.

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from core.console import warn
 from core.errors import DataError
-from input_pipeline.regions.store import Rank
+from input_pipeline.regions.source import Rank
 from input_pipeline.schema import SpecialIds
 from input_pipeline.streams import limits, named, sampling
 from input_pipeline.streams.plan import DrawSettings

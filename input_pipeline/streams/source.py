@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from input_pipeline.regions.store import RegionStore
+from input_pipeline.regions.source import RegionSource
 from input_pipeline.texts.tables import TextTable
 
 
@@ -23,7 +23,7 @@ class Source:
 
     table: TextTable
     rows: np.ndarray
-    store: RegionStore | None = None
+    store: RegionSource | None = None
     store_rows: np.ndarray | None = None
     kinds: Sequence[str] = ()
 

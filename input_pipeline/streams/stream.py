@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from core.console import warn
 from core.errors import DataError
+from input_pipeline.regions.source import RegionSource, check_order
 from input_pipeline.regions.spec import FeatureSpec
-from input_pipeline.regions.store import RegionStore, check_order
 from input_pipeline.schema import check_batch
 from input_pipeline.streams import grounding, limits, named, sampling
 from input_pipeline.streams.companions import CompanionPicker, Companions
@@ -122,7 +122,7 @@ class Stream:
         self.fingerprint = self._fingerprint(rows)
 
     @property
-    def store(self) -> RegionStore | None:
+    def store(self) -> RegionSource | None:
         """Regions, None for plain text."""
         return self.source.store
 

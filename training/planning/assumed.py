@@ -7,7 +7,7 @@ axes are those of real batches. Assumed are the sizes that only data can tell.
 import jax
 import numpy as np
 
-from input_pipeline.regions import store as regions
+from input_pipeline.regions import source as regions
 from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.schema import FIELDS, SpecialIds, check_batch
 from objectives import base
