@@ -21,6 +21,28 @@ HELD = 2**28  # bytes of a column of pieces that is held in memory: some 60 mill
 _PART = 2**22  # bytes that are read at once where all are
 
 
+class HeldColumn:
+    """A column of pieces in memory; as `Column`."""
+
+    def __init__(self, values: np.ndarray):
+        self.dtype, self._values = values.dtype, values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def rows(self, starts: np.ndarray, width: int) -> np.ndarray:
+        """[B, width] values from each of the starts [B] on, and from the first after the last."""
+        at = np.asarray(starts)[:, None] + np.arange(width)
+        return np.take(self._values, at, mode="wrap")
+
+    def __getitem__(self, at: slice) -> np.ndarray:
+        return self._values[at]
+
+    def parts(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(number of the first value, values) of the whole column."""
+        yield 0, self._values
+
+
 class Column:
     """A column of pieces: held in memory, or in its file where it is longer than HELD.
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import DataError
-from input_pipeline.texts.table_writer import COLUMNS, OPTIONAL, VALUE, VALUE_ENDS
+from input_pipeline.texts.table_columns import COLUMNS, OPTIONAL, VALUE, VALUE_ENDS
 
 PER_ROW = ("image_index", "follows", "second", "text_id_ends")
 NEEDED = set(COLUMNS) - {*OPTIONAL, "foreign"}

@@ -3,7 +3,7 @@
 import functools
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -11,20 +11,20 @@ from core import remote
 from core.errors import DataError
 from core.reading import reading
 from core.strings import unpack_strings
-from input_pipeline.texts.columns import Column, in_memory
+from input_pipeline.texts.columns import Column, HeldColumn, in_memory
 from input_pipeline.texts.rows import Row, Skipped
 from input_pipeline.texts.table_checks import check_columns
-from input_pipeline.texts.table_writer import (
-    FORMAT,
+from input_pipeline.texts.table_columns import (
     LONG,
-    META,
     VALUE,
     VALUE_ENDS,
+    Columns,
+    Memory,
     column_dtype,
-    digest_of,
-    fingerprint,
-    write_table,
+    left_out,
+    used_by,
 )
+from input_pipeline.texts.table_writer import FORMAT, META, digest_of, fingerprint, write_table
 from input_pipeline.texts.tokenizer import Tokenizer
 
 __all__ = ["Row", "Skipped", "TextTable", "build_table", "cached_table"]
@@ -86,7 +86,7 @@ class TextTable:
       fingerprint: of the source and the vocabulary.
     """
 
-    def __init__(self, folder: remote.Path, meta: dict, columns: dict[str, np.ndarray]):
+    def __init__(self, folder: remote.Path | None, meta: dict, columns: dict[str, np.ndarray]):
         self.folder, self.fingerprint = folder, meta["fingerprint"]
         self.origin = meta["origin"]
         self.skipped = [Skipped(*row) for row in meta["skipped"]]
@@ -176,6 +176,36 @@ class TextTable:
             check_columns(columns, broken)
             return cls(place, meta, columns)
         raise AssertionError  # `reading` lets nothing through
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Row], tokenizer: Tokenizer) -> "TextTable":
+        """A table in memory, of a few rows.
+
+        Raises:
+          DataError: a text without pieces, a probe span or a mention without a word, rows that do
+            not fit each other.
+        """
+        encoded = tokenizer.encode_batch([row.text for row in rows])
+        for row, item in zip(rows, encoded, strict=True):
+            if not item.ids:
+                raise DataError(
+                    "a text is empty",
+                    where=row.text_id,
+                    expected="at least one word",
+                    found=repr(row.text),
+                )
+        memory = Memory()
+        columns = Columns(memory, "texts")
+        columns.add_rows(rows, encoded)
+        columns.add_foreign(set(), "texts")
+        columns.add_images()
+        found = memory.arrays()
+        for name in left_out(set().union(*map(used_by, rows))):
+            del found[name]
+        for name in found:
+            if name in LONG or name.startswith(VALUE):
+                found[name] = HeldColumn(found[name])
+        return cls(None, {"fingerprint": "", "origin": "texts", "skipped": []}, found)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -10,7 +10,7 @@ import xxhash
 from made_data import leftovers, text_of
 
 from core.errors import DataError
-from input_pipeline.texts.table_writer import column_dtype
+from input_pipeline.texts.table_columns import column_dtype
 from input_pipeline.texts.tables import Row, Skipped, TextTable, build_table, cached_table
 from input_pipeline.texts.tokenizer import Tokenizer, train_wordpiece
 
