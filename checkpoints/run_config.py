@@ -95,6 +95,16 @@ def restored(saved: Mapping[str, Any]) -> ConfigDict:
     return config
 
 
+def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole config, as JSON values, with what those of earlier versions lack as it was then."""
+    streams = {name: _ADDED_TO_STREAMS | block for name, block in saved["streams"].items()}
+    evals = {
+        name: _ADDED_TO_EVALS.get(block["evaluator"], {}) | block
+        for name, block in saved.get("evals", {}).items()
+    }
+    return _ADDED | dict(saved) | dict(streams=streams, evals=evals)
+
+
 def read(workdir: str | os.PathLike) -> RunConfig | None:
     """The config of a run; None where the folder holds none.
 
@@ -117,12 +127,7 @@ def read(workdir: str | os.PathLike) -> RunConfig | None:
     if lacking:
         raise _damaged(folder / CONFIG, f"no {', '.join(lacking)}")
     try:
-        streams = {name: _ADDED_TO_STREAMS | block for name, block in saved["streams"].items()}
-        evals = {
-            name: _ADDED_TO_EVALS.get(block["evaluator"], {}) | block
-            for name, block in saved["evals"].items()
-        }
-        return RunConfig(restored(_ADDED | saved | dict(streams=streams, evals=evals)), command)
+        return RunConfig(restored(completed(saved)), command)
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise _damaged(folder / CONFIG, error) from error
 

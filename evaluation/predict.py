@@ -38,6 +38,29 @@ def streams_of(model: MultiTaskModel) -> list[str]:
     return [name for name, objectives in model.streams.items() if objectives[0].predicts]
 
 
+def logits_of(
+    model: MultiTaskModel, params: PyTree, name: str, batch: base.Arrays
+) -> tuple[jax.Array, base.Arrays]:
+    """Logits of the first objective of a stream, and the batch as it reads it.
+
+    What the stream's other objectives would hide stays visible.
+    """
+    objective = model.streams[name][0]
+    keys = masking.row_keys(jax.random.key(0), batch["example_index"])  # nothing is random
+    batch = objective.corrupt(dequantised(batch), keys)
+    outputs = model.outputs(params, name, batch)
+    return objective.logits(model.head(params, objective.head_name), outputs, batch), batch
+
+
+def in_original(
+    box: Sequence[float], size: np.ndarray, height: float, width: float
+) -> list[float]:
+    """A box in pixels of an image of that height and width, from those of `size` (h, w)."""
+    by_height, by_width = height / size[0], width / size[1]
+    scale = [by_width, by_height, by_width, by_height]
+    return (np.asarray(box, np.float64) * scale).tolist()
+
+
 class Predictor:
     """Runs the first objective of a stream on a split.
 
@@ -62,13 +85,9 @@ class Predictor:
 
         @jax.jit
         def step(params: PyTree, batch: base.Arrays) -> dict[str, Any]:
-            # What the stream's other objectives would hide stays visible.
-            keys = masking.row_keys(jax.random.key(0), batch["example_index"])  # nothing is random
-            batch = objective.corrupt(dequantised(batch), keys)
-            outputs = model.outputs(params, name, batch)
-            head = model.head(params, objective.head_name)
+            logits, batch = logits_of(model, params, name, batch)
             return dict(
-                found=objective.predictions(objective.logits(head, outputs, batch), batch),
+                found=objective.predictions(logits, batch),
                 example=batch["example_index"],
                 real=batch["_weight"] > 0,
                 image=batch["image_key"][:, 0],
@@ -102,8 +121,7 @@ class Predictor:
     def _original(self, box: Sequence[float], image: int, size: np.ndarray) -> list[float]:
         """A box in pixels of the original image, from pixels of an image of `size` (h, w)."""
         store = self.stream.store
-        height, width = store.heights[image] / size[0], store.widths[image] / size[1]
-        return (np.asarray(box, np.float64) * [width, height, width, height]).tolist()
+        return in_original(box, size, store.heights[image], store.widths[image])
 
 
 def labelled(stream: EvaluationStream) -> bool:

@@ -42,6 +42,10 @@ class Ability(enum.Enum):
     FILL_WORDS = "fills masked words in"
     SCORE_PAIRS = "scores how well a text and an image fit, to rank them"
     JUDGE_PAIRS = "says whether a text and an image belong together"
+    ANSWER = "answers questions from a list"
+    CHOOSE = "chooses one of several texts"
+    LOCATE = "finds the region that a text means"
+    CLASSIFY = "says which class a text and its images are of"
 
 
 @dataclasses.dataclass(frozen=True)

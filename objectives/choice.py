@@ -54,6 +54,7 @@ class Choice(classification.Classification):
     """
 
     title = "examples whose right pair is chosen"
+    abilities = frozenset({base.Ability.CHOOSE})
     named_by = ""
     whole_text = True  # the assembler cuts question and choice; regions never cost words
 

@@ -39,6 +39,7 @@ class Classification(base.Objective):
 
     title = "examples classified right"
     predicts = True
+    abilities = frozenset({base.Ability.CLASSIFY})
     reads: tuple[str, ...] = ("label",)
     pairs: Pairs
     named_by = "labels"

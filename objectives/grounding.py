@@ -36,6 +36,7 @@ class Grounding(base.Objective):
 
     title = "right choices"
     predicts = True
+    abilities = frozenset({base.Ability.LOCATE})
     reads = ("region_iou",)
 
     def head(self, trunk: Trunk) -> HeadSpec:

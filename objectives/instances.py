@@ -69,6 +69,12 @@ def of_stream(
     return sorted(found, key=lambda objective: objective.phase)
 
 
+def complete(config: ConfigDict) -> None:
+    """Gives the objectives of a saved config the options that came later, in place."""
+    for name, block in config.objectives.items():
+        config.objectives[name] = ConfigDict(objectives.options.completed(name, block))
+
+
 def saved_heads(
     config: Mapping[str, Any],
     trunk: Trunk,
@@ -85,8 +91,7 @@ def saved_heads(
       lists: of its data set.
     """
     saved = ConfigDict(dict(config))
-    for name, block in saved.objectives.items():
-        saved.objectives[name] = ConfigDict(objectives.options.completed(name, block))
+    complete(saved)
     return {
         objective.head_name: objective.head(trunk)
         for stream, block in saved.streams.items()

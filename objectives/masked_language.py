@@ -94,6 +94,26 @@ class MaskedLanguage(base.Objective):
             masked_dropped=dropped,
         )
 
+    def fill_marked(
+        self, batch: base.Arrays, count: int
+    ) -> tuple[base.Arrays, Int[Array, "B G"], Float[Array, "B G"]]:
+        """Hides every marked piece (`probe_kind`) of each example's text.
+
+        Args:
+          batch: with one text per example.
+          count: G, the most pieces of a text that are hidden.
+
+        Returns:
+          The batch, whose `logits` are of these pieces in their order; their positions, and 1 where
+          there is one.
+        """
+        self.need(batch, "probe_kind", K=1)
+        ids, marked = batch["text_ids"], batch["probe_kind"] > 0
+        masked = jnp.where(marked, self.data_info.special.mask, ids)
+        positions, targets, weights = masking.gather_targets(ids, marked, count)
+        hidden = dict(batch, text_ids=masked, masked_positions=positions, masked_targets=targets)
+        return hidden, positions[:, 0], weights[:, 0]
+
     def weight(self, batch: base.Arrays) -> base.Scalar:
         return losses.denominator(_rows(batch["masked_weight"]), self.block.normalize)
 

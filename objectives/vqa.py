@@ -42,6 +42,7 @@ class AnswerQuestions(base.Objective):
 
     title = "questions answered right, by the soft scores of the answers"
     predicts = True
+    abilities = frozenset({base.Ability.ANSWER})
     reads = ("answer_ids", "answer_scores")
     named_by = "answers"
     flip_invariant = False  # "left" and "right" would have to change places in the answers, too
@@ -155,7 +156,11 @@ class AnswerQuestions(base.Objective):
 
     def predictions(self, logits: Float[Array, "B A"], batch: base.Arrays) -> dict[str, Array]:
         """The best answers, the best one first, and their probabilities: [B, TOP]."""
-        best, answer = jax.lax.top_k(logits, min(TOP, logits.shape[-1]))
+        return self.ranked(logits, TOP)
+
+    def ranked(self, logits: Float[Array, "B A"], count: int) -> dict[str, Array]:
+        """The `count` best answers as `predictions` tells them, or all where there are fewer."""
+        best, answer = jax.lax.top_k(logits, min(count, logits.shape[-1]))
         return dict(answers=answer, probabilities=jax.nn.sigmoid(best))
 
     def describe(self, row: base.Arrays, names: Sequence[str] = ()) -> dict[str, Any]:
