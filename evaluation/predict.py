@@ -52,9 +52,7 @@ def logits_of(
     return objective.logits(model.head(params, objective.head_name), outputs, batch), batch
 
 
-def in_original(
-    box: Sequence[float], size: np.ndarray, height: float, width: float
-) -> list[float]:
+def in_original(box: Sequence[float], size: np.ndarray, height: float, width: float) -> list[float]:
     """A box in pixels of an image of that height and width, from those of `size` (h, w)."""
     by_height, by_width = height / size[0], width / size[1]
     scale = [by_width, by_height, by_width, by_height]

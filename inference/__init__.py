@@ -1,5 +1,7 @@
 """Opens a checkpoint to ask it things: `load(place)`."""
 
-from inference.model import Model, load
+from inference.loading import load
+from inference.model import Model
+from inference.tasks import TaskModel
 
-__all__ = ["Model", "load"]
+__all__ = ["Model", "TaskModel", "load"]

@@ -141,25 +141,3 @@ class Model:
             raise ValueError(f"no head {name!r} in this checkpoint, it has {self.heads}")
         params = self.params["heads"][name]
         return np.asarray(self._modules[name].apply({"params": params}, *map(jnp.asarray, states)))
-
-
-def load(place: str, *, vocab: str = "") -> Model:
-    """Opens a checkpoint: a run, a shared folder, a published file or a hub name.
-
-    Args:
-      place: see `checkpoints.sources.open_source`.
-      vocab: vocab.txt of a published file that has none beside it.
-
-    Raises:
-      SourceError: nothing there, or no whole model (a BERT alone has no image side).
-    """
-    source = sources.open_source(place, vocab=vocab)
-    config = dict(source.config) or {"model": published_model.block(source)}
-    return Model(
-        source.arrays,
-        config,
-        pieces=source.pieces,
-        answers=source.answers,
-        data_metadata=source.data_metadata,
-        heads=source.heads,
-    )

@@ -14,7 +14,6 @@ Where there is a run folder to write to (--mode=eval):
 
 import dataclasses
 import functools
-import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -32,15 +31,14 @@ from core.console import say
 from core.errors import ConfigError, DataError
 from core.headings import Heading
 from core.progress import Progress
-from evaluation import evaluators, prediction_file, ranks, score_file
+from evaluation import evaluators, pair_scores, prediction_file, ranks, score_file
+from evaluation.pair_scores import IMAGE_KEYS, TEXT_KEYS
 from evaluation.stream import EvaluationStream, Place
 from input_pipeline.streams import sampling
 from objectives import base
 from objectives.model import MultiTaskModel
 from runtime import sharding
 
-TEXT_KEYS = ("text_ids", "text_mask", "segment_ids")
-IMAGE_KEYS = ("regions", "region_scale", "boxes", "region_mask", "image_size")
 IN_FLIGHT = 2  # steps dispatched ahead of the one whose scores are fetched
 
 Fold = tuple[np.ndarray, np.ndarray]  # numbers of texts and of their images
@@ -276,14 +274,9 @@ class Evaluator(evaluators.Evaluator):
         batch = {key: split(x.reshape(shards, count, -1)) for key, x in texts.items()}
         for key, x in images.items():
             batch[key] = split(jnp.broadcast_to(x, (shards, *x.shape)))
-        pairs = tuple(itertools.product(range(count), range(width)))
-        outputs = self._model.outputs(
-            params, self._block.stream, batch, pairs=pairs, pooled_only=True
-        )
-        if "pooled" not in outputs:
-            raise ConfigError("ranking reads the pooled state: set config.model.pooler=True")
-        logits = self._model.head(params, self._head_name)(outputs["pooled"])
-        score = self._scorer.pair_scores(logits).reshape(shards * count, width)
+        score = pair_scores.of_grid(
+            self._model, self._scorer, params, self._block.stream, batch
+        ).reshape(shards * count, width)
         return jax.lax.with_sharding_constraint(score, jax.sharding.PartitionSpec())
 
     def _save(

@@ -1,7 +1,7 @@
 """Regions of images in memory: of a store, or given as arrays, to be read like a store."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xxhash
@@ -18,15 +18,13 @@ class ImageRegions:
     Attributes:
       key: its id.
       height, width: in pixels.
-      record: uint8, see `FeatureSpec.split_record`.
-      count: its regions, row 0 not counted.
+      record: see `FeatureSpec.split_record`; "boxes" [n, 4] and "features" [n + 1, F] at least.
     """
 
     key: str
     height: int
     width: int
-    record: np.ndarray
-    count: int
+    record: Mapping[str, np.ndarray]
 
     @classmethod
     def of_arrays(
@@ -45,40 +43,34 @@ class ImageRegions:
             spec, key, boxes, features, size, class_probs, global_feature, fail
         )
         record, _ = region_writer.packed(spec, arrays, fail)
-        return cls(key, height, width, record, len(arrays["boxes"]))
+        return cls(key, height, width, spec.split_record(record, len(arrays["boxes"])))
 
     @classmethod
     def of_store(cls, store: RegionSource, row: int) -> "ImageRegions":
         """A copy of a store's record; raises DataError where it cannot be read."""
-        views, count = store.read(row), int(store.counts[row])
-        record = np.empty(store.spec.record_nbytes(count), np.uint8)
-        for name, view in store.spec.split_record(record, count).items():
-            view[...] = views[name]
-        return cls(
-            store.keys[row], int(store.heights[row]), int(store.widths[row]), record, count
-        )
-
-    def boxes(self, spec: FeatureSpec) -> np.ndarray:
-        """float32 [n, 4] xyxy in pixels."""
-        return spec.split_record(self.record, self.count)["boxes"]
+        record = {name: view.copy() for name, view in store.read(row).items()}
+        return cls(store.keys[row], int(store.heights[row]), int(store.widths[row]), record)
 
 
 class MemoryRegions(RegionSource):
-    """The regions of some images, whose ids may occur more than once: row i is image i."""
+    """The regions of some images: row i is image i, whose id is of no account."""
 
     def __init__(self, spec: FeatureSpec, images: Sequence[ImageRegions]):
         self.spec, self._images = spec, images
         self.fingerprint = xxhash.xxh3_128_hexdigest(
-            b"".join(xxhash.xxh3_128_digest(one.record) for one in images)
+            b"".join(
+                xxhash.xxh3_128_digest(np.ascontiguousarray(array).view(np.uint8))
+                for one in images
+                for array in one.record.values()
+            )
         )
         super().__init__(
-            [one.key for one in images],
-            *(
-                np.array([getattr(one, name) for one in images], np.int32)
-                for name in ("count", "height", "width")
-            ),
+            [str(row) for row in range(len(images))],
+            np.array([len(one.record["boxes"]) for one in images], np.int32),
+            np.array([one.height for one in images], np.int32),
+            np.array([one.width for one in images], np.int32),
         )
 
     def read(self, row: int) -> dict[str, np.ndarray]:
         """Views of one record, see FeatureSpec.split_record."""
-        return self.spec.split_record(self._images[row].record, self._images[row].count)
+        return dict(self._images[row].record)

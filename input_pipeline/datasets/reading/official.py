@@ -23,7 +23,7 @@ from core import remote
 from core.errors import DataError
 from input_pipeline.datasets.reading import answer_list, builder, text_corpus, vocabulary
 from input_pipeline.datasets.reading.prepared import Prepared
-from input_pipeline.datasets.records import Question, Record, RowOptions
+from input_pipeline.datasets.records import Question, Record, RowOptions, mentions
 from input_pipeline.regions.store import split_paths
 from input_pipeline.texts.rows import Row, Skipped
 
@@ -177,7 +177,7 @@ class _Texts:
         self._kind = data_config.get("records", "")
         self._all_regions = data_config.get("candidates", "") == "regions"
         self._form = data_config.get("answer_form", "normalized")
-        self._joined_by = "and" if data_config.get("objects_with_and", True) else ""
+        self._joined_by = mentions.joined_by(data_config)
         self._answers, self._targets = None, None
         if issubclass(reader.module.BUILDER.record, Question):
             self._answers = answer_list.named_or_built(

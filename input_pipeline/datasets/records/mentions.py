@@ -1,7 +1,8 @@
 """Texts that mention objects (VCR), in plain words."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import xxhash
 
@@ -40,6 +41,11 @@ class Mention:
     start: int
     end: int
     object: int
+
+
+def joined_by(block: Mapping[str, Any]) -> str:
+    """The word between several objects that a text mentions together, by a `data` block."""
+    return "and" if block.get("objects_with_and", True) else ""
 
 
 def in_words(

@@ -1,0 +1,53 @@
+"""Opens a checkpoint by its place."""
+
+from collections.abc import Sequence
+
+import jax
+
+from checkpoints import sources
+from inference.asking import BATCH_SIZES
+from inference.tasks import TaskModel
+from input_pipeline.regions import RegionStore, extract
+
+
+def load(
+    place: str,
+    *,
+    regions: RegionStore | str | None = None,
+    extractor: extract.Extractor | None = None,
+    vocab: str = "",
+    device: jax.Device | str | None = None,
+    dtype: str = "",
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    long_texts: str = "error",
+) -> TaskModel:
+    """Opens a checkpoint: a run, a shared folder, a published file or a hub name.
+
+    Args:
+      place: see `checkpoints.sources.open_source`.
+      regions: region store, or its folders, in which images are looked up by their ids.
+      extractor: finds the regions of pictures, see `input_pipeline.regions.extract`; its features
+        must be those that the model was trained on.
+      vocab: vocab.txt of a published file that has none beside it.
+      device: "cpu", "gpu", "tpu", one with a number ("gpu:1"), or a device of JAX; None: the first.
+      dtype: of matrix products, "float32" or "bfloat16"; empty: as it was trained.
+      batch_sizes: rows of a batch; what is asked together is padded to one of these, each of which
+        is compiled once.
+      long_texts: what happens to a text that the model has no room for: "error", or "cut" as in
+        training.
+
+    Raises:
+      SourceError: nothing there, or no whole model (a BERT alone has no image side).
+      ConfigError: an unknown device, dtype or other option.
+      DataError: no such store, or other features than the model was trained on.
+    """
+    source = sources.open_source(place, vocab=vocab)
+    return TaskModel(
+        source,
+        regions=regions,
+        extractor=extractor,
+        device=device,
+        dtype=dtype,
+        batch_sizes=batch_sizes,
+        long_texts=long_texts,
+    )
