@@ -94,7 +94,7 @@ class Asker(Model):
             heads=source.heads,
         )
         _check_options(dtype, batch_sizes, long_texts)
-        self._place, self._device = source.place, _device(device)
+        self._place, self._step, self._device = source.place, source.step, _device(device)
         self._sizes, self._cut = sorted(set(batch_sizes)), long_texts == "cut"
         self.params = jax.device_put(self.params, self._device)
         self._failure: UserError | None = None
@@ -148,6 +148,39 @@ class Asker(Model):
         if self._failure is None:
             can = ", ".join(self.abilities)
         return f"{type(self).__name__}({self._place!r}, {self.config.model.name}: {can})"
+
+    def about(self) -> list[str]:
+        """What it is and what it can be asked, in lines for people."""
+        block, step = self.config.model, self._step
+        lines = [
+            f"{self._place}: {block.name}, {block.layers} layers, {block.hidden} wide"
+            + (f", step {step:,}" if step is not None else ""),
+            f"heads: {', '.join(self.heads) or 'none'}",
+        ]
+        if self._failure is not None:
+            return [*lines, str(self._failure)]
+        found = self._opened
+        spec, names = found.spec, found.config.streams
+        lines.append(f"vocabulary: {found.tokenizer.vocab_size:,} word pieces")
+        lines.append(
+            f"region features: {spec.feature_dim} numbers of {spec.detector!r}, "
+            f"{spec.num_classes} classes"
+        )
+        if self.answers:
+            lines.append(f"answers: {len(self.answers):,}, such as {list(self.answers[:5])}")
+        lines.append("it can:")
+        width = max(map(len, self._tasks))
+        for verb, tasks in self._tasks.items():
+            streams = ", ".join(
+                f"{stream} (texts of {names[stream].max_text} pieces)" for stream, _ in tasks
+            )
+            lines.append(f"  {verb:{width}}  {streams}")
+        verb = next(iter(self._tasks), "")
+        if verb:
+            lines.append(
+                f'ask it: python -m inference {self._place} {verb} "..." --image=ID --regions=STORE'
+            )
+        return lines
 
     def _task(self, verb: str, stream: str) -> Task:
         self._checkpoint  # noqa: B018  # or its failure

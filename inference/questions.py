@@ -17,12 +17,8 @@ from input_pipeline.datasets.records import (
     Statement,
     Token,
 )
-from input_pipeline.datasets.records.mentions import joined_by
 from input_pipeline.texts.rows import Row
 from input_pipeline.texts.tokenizer import SPECIALS, Tokenizer
-
-__all__ = ["MASK", "Text", "boxes_of", "caption", "choice", "expression", "joined_by", "masked",
-           "object_boxes", "pointing", "question", "statement", "text", "tokens"]  # fmt: skip
 
 MASK = SPECIALS["mask"]
 _ID, _IMAGE = "the text", ""  # a record has an id and an image, which nothing here reads

@@ -15,6 +15,10 @@ SHOWN = 5  # of a ranked list
 
 
 # Values are escaped by `Markup.format`.
+_PAGE = Markup(
+    '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>answers</title>'
+    '<meta name="viewport" content="width=device-width"></head><body>{}</body></html>\n'
+)
 _CARD = Markup(
     '<div style="font-family:sans-serif;max-width:40em"><style>rect.frame{{fill:#f2f2f2;'
     "stroke:#767676}}</style>{}<table>{}</table></div>"
@@ -351,3 +355,9 @@ def table(results: Sequence[Result]) -> Iterator[str]:
         if number:
             yield ""
         yield from (f"{name:{width}}  {text}" for name, text in lines)
+
+
+def page(results: Sequence[Result]) -> str:
+    """An HTML page of results, which refers to nothing outside it."""
+    cards = Markup("").join(Markup(one._repr_html_()) for one in results)
+    return str(_PAGE.format(cards))

@@ -22,6 +22,7 @@ from inference.results import (
     Ranking,
     Region,
 )
+from input_pipeline.datasets.records import mentions
 from objectives import base
 from objectives.model import dequantised
 from vl_models.layers import FIRST_PAIR
@@ -143,7 +144,7 @@ class TaskModel(Asker):
         stream, objective = self._task("choose", task)
         block = self._checkpoint.config.streams[stream].data
         answered = block.get("records") == "rationales"
-        joined_by = questions.joined_by(block)
+        joined_by = mentions.joined_by(block)
 
         def rows(asked: Any, texts: Any, found: Any, given: Any, name: Any) -> Any:
             if answered != (given is not None):

@@ -1,0 +1,236 @@
+"""Ask a trained model, from the command line.
+
+  python -m inference RUN                      # what the model is, and what it can be asked
+  python -m inference RUN answer "what colour is the cube?" --image=ID --regions=STORE
+  python -m inference RUN fill_mask "a [MASK] cube" --image=ID --regions=STORE --json
+  python -m inference RUN answer --jsonl=FILE --regions=STORE   # {"question": ..., "image": ...}
+
+RUN is a run, a folder that was shared, a published file or a name on the hub. A line of FILE has
+the arguments of the verb: text, question or expression; image or images (an id, or an object with
+boxes, features and size); choices, objects, answer and key; candidates; boxes.
+"""
+
+if __name__ == "__main__":
+    from core import interrupts
+
+    interrupts.begin(interrupts.STOPPED)  # before what takes seconds to import
+
+import argparse
+import inspect
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core import arguments, remote, strict_json
+from core.console import command, say
+from core.errors import DataError, UserError
+from core.progress import atomic_file
+from inference import abilities, results
+from inference.asking import LONG_TEXTS
+from inference.loading import load
+from inference.tasks import TaskModel
+from objectives.model import DTYPES
+
+VERBS = (*abilities.VERBS, *abilities.OF_ALL)
+_SETTINGS = ("self", "top_k", "task", "hidden")  # of a verb, and not of what is asked
+_TEXTS = ("text", "question", "expression", "texts")
+
+
+def parameters(verb: str) -> dict[str, inspect.Parameter]:
+    """What a verb is told of each thing that is asked."""
+    found = inspect.signature(getattr(TaskModel, verb)).parameters
+    return {name: one for name, one in found.items() if name not in _SETTINGS}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m inference",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("place", metavar="RUN", help="run, shared folder, published file, hub name")
+    made.add_argument("verb", nargs="?", choices=VERBS, help="what to do; none: tell what it can")
+    made.add_argument("text", nargs="*", help="text or question; rank takes several")
+    several = dict(action="append", default=[])
+    made.add_argument("--image", **several, help="id in the region store; again for several")
+    made.add_argument("--regions", help="region store, or several separated by commas")
+    made.add_argument("--jsonl", help="file of what is asked, an object per line")
+    made.add_argument("--choice", **several, help="of choose: once for each")
+    made.add_argument("--answer", help="of choose, where rationales are to be chosen")
+    made.add_argument("--object", **several, help="of choose: NAME,x1,y1,x2,y2, for [0], [1] ...")
+    made.add_argument("--box", **several, help="of point and ground: x1,y1,x2,y2, once for each")
+    made.add_argument("--task", default="", help="stream of the run, where several could answer")
+    made.add_argument("--top", type=arguments.whole(1), default=5, help="words or answers told")
+    made.add_argument("--hidden", action="store_true", help="of attention: the states, too")
+    made.add_argument("--json", action="store_true", help="results as JSON, one per line")
+    made.add_argument("--html", help="new HTML file of the results, with the regions drawn")
+    made.add_argument("--vocab", default="", help="vocab.txt of a published file")
+    made.add_argument("--device", help="cpu, gpu, tpu, or gpu:1; else the first")
+    made.add_argument("--dtype", default="", choices=["", *DTYPES], help="else as it was trained")
+    made.add_argument("--long_texts", default="error", choices=LONG_TEXTS)
+    return made
+
+
+@command
+def main(argv: Sequence[str]) -> None:
+    """Command line."""
+    given = parser().parse_args(argv)
+    asked = _asked(given) if given.verb else []
+    model = load(
+        given.place,
+        regions=given.regions,
+        vocab=given.vocab,
+        device=given.device,
+        dtype=given.dtype,
+        long_texts=given.long_texts,
+    )
+    if not given.verb:
+        say("\n".join(model.about()))
+        return
+    settings: dict[str, Any] = dict(task=given.task)
+    known = inspect.signature(getattr(TaskModel, given.verb)).parameters
+    if "top_k" in known:
+        settings["top_k"] = given.top
+    if "hidden" in known:
+        settings["hidden"] = given.hidden
+    found = ask(model, given.verb, asked, settings)
+    if given.json:
+        say("\n".join(json.dumps(one.to_dict(), ensure_ascii=False) for one in found))
+    else:
+        say("\n".join(results.table(found)))
+    if given.html:
+        with atomic_file(given.html) as temporary:
+            temporary.write_text(results.page(found), encoding="utf-8")
+        say(f"wrote {given.html}")
+
+
+def ask(
+    model: TaskModel, verb: str, asked: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+) -> list[results.Result]:
+    """One result for each of the things that are asked.
+
+    Args:
+      model: who is asked.
+      verb: one of VERBS.
+      asked: arguments of each, as `parameters` names them.
+      settings: of the verb.
+    """
+    call = getattr(model, verb)
+    if verb == "rank":  # which takes several texts and images at once
+        return [call(**one, **settings) for one in asked]
+    columns = {
+        name: [one.get(name, parameter.default) for one in asked]
+        for name, parameter in parameters(verb).items()
+    }
+    if len(asked) == 1:
+        return [call(**{name: values[0] for name, values in columns.items()}, **settings)]
+    return call(**columns, **settings)
+
+
+def _asked(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """What is asked, by the flags or by the lines of a file.
+
+    Raises:
+      UserError: neither or both, or a line that is wrong.
+    """
+    names = parameters(given.verb)
+    if given.jsonl:
+        if given.text or given.image:
+            raise UserError(
+                "what is asked is named twice",
+                expected="--jsonl=FILE, or a text and --image",
+                found="both",
+            )
+        return _lines(given.jsonl, names)
+    text = next(name for name in _TEXTS if name in names)
+    image = "images" if "images" in names else "image"
+    several = text == "texts"
+    if not given.text or (len(given.text) > 1 and not several):
+        raise UserError(
+            f"{given.verb} takes {'texts' if several else 'one text'}",
+            found=given.text or "none",
+            fix=f'python -m inference {given.place} {given.verb} "..." --image=ID --regions=STORE',
+        )
+    images = given.image if several or len(given.image) > 1 else (given.image or [None])[0]
+    found: dict[str, Any] = {text: given.text if several else given.text[0], image: images}
+    boxes = [_numbers(box, "--box") for box in given.box]
+    more = dict(
+        choices=given.choice,
+        answer=given.answer,
+        objects=[_object(one) for one in given.object],
+        boxes=boxes,
+        candidates=boxes,
+    )
+    flags = dict(
+        choices="--choice", answer="--answer", objects="--object", boxes="--box", candidates="--box"
+    )
+    used = {name: value for name, value in more.items() if value}
+    without = {flags[name] for name in used} - {flags[name] for name in used if name in names}
+    if without:
+        raise UserError(f"{given.verb} does not take {sorted(without)[0]}")
+    return [found | {name: value for name, value in used.items() if name in names}]
+
+
+def _numbers(value: str, flag: str) -> tuple[float, ...]:
+    try:
+        found = tuple(map(float, value.split(",")))
+        if len(found) != 4:
+            raise ValueError
+    except ValueError as error:
+        raise UserError(
+            f"{flag} is no box", expected="x1,y1,x2,y2 in pixels of the image", found=repr(value)
+        ) from error
+    return found
+
+
+def _object(value: str) -> tuple[str, tuple[float, ...]]:
+    name, _, box = value.partition(",")
+    return name, _numbers(box, "--object")
+
+
+def _lines(path: str, names: Mapping[str, inspect.Parameter]) -> list[dict[str, Any]]:
+    """The objects of a file, an object per line.
+
+    Raises:
+      DataError: it cannot be read, or a line is no object with the arguments of the verb.
+    """
+    try:
+        lines = remote.path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise DataError("a file cannot be read", where=path, found=str(error)) from error
+    needed = {name for name, one in names.items() if one.default is inspect.Parameter.empty}
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            value = strict_json.parse(line.encode())
+            keys = set(value) if isinstance(value, dict) else None
+        except ValueError as error:
+            value, keys = str(error), None
+        if keys is None or not needed <= keys <= set(names):
+            raise DataError(
+                "a line does not say what is asked",
+                where=f"{path}:{number}",
+                expected=f"an object with {sorted(needed)}, and of {sorted(set(names) - needed)}",
+                found=value if keys is None else f"an object with {sorted(keys)}",
+            )
+        found.append({name: _plain(name, inner) for name, inner in value.items()})
+    if not found:
+        raise DataError("nothing is asked", where=path, expected="a line", found="none")
+    return found
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A value of JSON as a verb takes it: texts of words and mentions are tuples."""
+    if name in ("question", "answer") and isinstance(value, list):
+        return tuple(value)
+    if name == "choices" and isinstance(value, list):
+        return [tuple(one) if isinstance(one, list) else one for one in value]
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
