@@ -172,7 +172,7 @@ def run(
     """
     waiting = collections.deque(job for job in plan.jobs() if job.result is None)
     failed: dict[str, str] = {}
-    total, began = len(waiting), time.monotonic()
+    total, walls = len(waiting), list[float]()
     places, running = list(range(jobs)), list[_Running]()
     if total:
         say(f"{total} of {len(plan.jobs())} runs are to be done, {jobs} at a time, in {plan.out}")
@@ -187,12 +187,13 @@ def run(
             places.append(done.place)
             job, count = done.job, total - len(waiting) - len(running)
             seconds = time.monotonic() - done.began
+            walls.append(seconds)
             if job.result is None:
                 failed[job.name] = _reason(job)
                 say(f"[{count}/{total}] {job.name}: died after {seconds:.0f} s: "
                     f"{failed[job.name]}; {job.folder / LOG}")  # fmt: skip
             else:
-                left = (time.monotonic() - began) / count * (total - count)
+                left = sum(walls) / len(walls) * (total - count) / jobs
                 say(f"[{count}/{total}] {job.name}: {_values(job)} in {seconds:.0f} s, "
                     f"about {left / 60:.0f} min left")  # fmt: skip
             after(failed)

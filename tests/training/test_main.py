@@ -128,9 +128,9 @@ def test_overfit_learns_its_few_examples(tmp_path):
         "--config.model.dropout=0.0",
         "--config.optimizer.lr=0.003",
         "--config.optimizer.warmup_steps=20",
-        "--config.total_steps=300",
-        "--config.eval_every=300",
-        "--config.checkpoint.every=300",
+        "--config.total_steps=400",
+        "--config.eval_every=400",
+        "--config.checkpoint.every=400",
     )
     last = [x for x in metrics.read(tmp_path / "run" / metrics.FILE) if "train/loss" in x][-1]
     assert last["train/captions/mlm_accuracy"] > 0.9
