@@ -88,7 +88,7 @@ def test_a_killed_run_ends_like_an_unbroken_one(tmp_path):
     out = finish(whole, data)
     assert out.splitlines()[0] == f"run folder: {whole}"
     summary = json.loads((whole / "summary.json").read_text())
-    assert "step 30: losses of captions, truth are added from here on" in out
+    assert "step 27: losses of captions, truth are added from here on" in out
     word = "loss/cloze/masked_word"
     assert summary["train"][word] < metrics.read(whole / metrics.FILE)[1][f"train/{word}"]
     assert summary["before"]["visual_gain"] == pytest.approx(0, abs=5)
