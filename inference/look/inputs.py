@@ -150,13 +150,12 @@ def make(
       task: number of the task, for a model with task tokens.
 
     Raises:
-      DataError: an empty text, features of another kind, features that are no numbers, no such
-        image, no vocabulary, a second part or a task that is missing or of no use.
+      DataError: an empty text, features of another kind, no such image, no vocabulary, a
+        second part or a task that is missing or of no use.
     """
     row = image_row(store, image)
     _require_task(model.config.model.get("tasks", 0), task)
     _require_features(model, store)
-    _require_numbers(store, row)
     if model.pieces is None:
         raise DataError(
             "the vocabulary of the model is not known",
@@ -248,17 +247,4 @@ def _require_features(model: Model, store: RegionStore) -> None:
             where="--regions",
             expected=f"{size} numbers per region, as the model reads",
             found=f"{store.spec.feature_dim} of {store.spec.detector!r}",
-        )
-
-
-def _require_numbers(store: RegionStore, row: int) -> None:
-    record = store.read(row)
-    wrong = np.flatnonzero(~np.isfinite(store.features_of(record)).all(-1))
-    if len(wrong):
-        raise DataError(
-            "features are no numbers",
-            where=store.where(row),
-            expected="finite numbers",
-            found=f"NaN or infinity in region {wrong[0]} of {len(record['boxes'])}, 0 the image",
-            fix="import the image again",
         )

@@ -165,6 +165,7 @@ function drawStatistics() {
 
 const points = []; // of each token, at the shown stage
 const SPAN = 100; // units of a panel's side
+const RIGHT = 0.4; // from where on a point's name stands on its left
 
 function place(token, x, y) {
   const left = SPAN / 2 + x * (SPAN / 2 - 9), top = SPAN / 2 - y * (SPAN / 2 - 6);
@@ -184,7 +185,8 @@ function drawStates() {
       const round = tokens[token].kind === "word";
       mark.setAttribute(round ? "cx" : "x", round ? left : left - 1.8);
       mark.setAttribute(round ? "cy" : "y", round ? top : top - 1.8);
-      label.setAttribute("x", left + 2.6);
+      label.setAttribute("x", left + (x > RIGHT ? -2.6 : 2.6));
+      label.setAttribute("text-anchor", x > RIGHT ? "end" : "start");
       label.setAttribute("y", top + 1.4);
     });
   });

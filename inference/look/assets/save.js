@@ -1,5 +1,5 @@
 // PNG files of single views, at twice the size they have on the page.
-const ZOOM = 2, INK = "#1a1a1a", MARGIN = 12;
+const ZOOM = 2, INK = "#1a1a1a", MARGIN = 12, FONT = "13px system-ui, sans-serif";
 
 function sheet(width, height, draw) {
   const canvas = make("canvas", { width: Math.ceil(width * ZOOM), height: Math.ceil(height * ZOOM) });
@@ -8,7 +8,7 @@ function sheet(width, height, draw) {
   context.fillStyle = "#fff";
   context.fillRect(0, 0, width, height);
   context.fillStyle = INK;
-  context.font = "13px system-ui, sans-serif";
+  context.font = FONT;
   context.textBaseline = "alphabetic";
   return Promise.resolve(draw(context)).then(() => canvas);
 }
@@ -33,7 +33,7 @@ async function saveScene() {
     .filter((i) => tokens[i].kind === "word" || i === token || !(values[i] >= 0)
       || values[i] >= 0.3 * scales.region);
   const ruler = make("canvas").getContext("2d");
-  ruler.font = "13px system-ui, sans-serif";
+  ruler.font = FONT;
   const below = flow(ruler, attention ? items : [], wide, high + 2 * MARGIN + 6);
   const picture = uri ? await load(uri) : null;
   return sheet(wide, below + MARGIN, (context) => {
@@ -83,7 +83,10 @@ function load(uri) {
 
 function saveMatrix() {
   const [, queries, keys] = matrixShown(), side = 16, top = 26;
-  const width = Math.max(LABELS + (keys[1] - keys[0]) * side + MARGIN, 420);
+  const ruler = make("canvas").getContext("2d");
+  ruler.font = FONT;
+  const title = ruler.measureText(matrixTitle()).width;
+  const width = Math.max(LABELS + (keys[1] - keys[0]) * side, title + MARGIN) + MARGIN;
   return sheet(width, LABELS + (queries[1] - queries[0]) * side + top + MARGIN, (context) => {
     context.fillText(matrixTitle(), MARGIN, 18);
     context.translate(0, top);
@@ -132,6 +135,7 @@ function saveStates() {
     stage.forEach((panel, number) => {
       const left = MARGIN + number * (side + MARGIN), zoom = side / SPAN;
       context.fillStyle = INK;
+      context.textAlign = "left";
       context.fillText(`${byId("stage-name").textContent}: ${panelTitle(panel, stage)}`, left, 20, side);
       panel.places.forEach(([x, y], i) => {
         const token = panel.tokens[0] + i, [across, down] = place(token, x, y);
@@ -142,7 +146,9 @@ function saveStates() {
         else context.rect(left + across * zoom - 6, 24 + down * zoom, 12, 12);
         context.fill();
         context.fillStyle = INK;
-        context.fillText(tokens[token].text.slice(0, 16), left + across * zoom + 9, 34 + down * zoom);
+        context.textAlign = x > RIGHT ? "right" : "left";
+        context.fillText(tokens[token].text.slice(0, 16),
+          left + across * zoom + (x > RIGHT ? -9 : 9), 34 + down * zoom);
       });
     });
   });
