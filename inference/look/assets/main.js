@@ -84,4 +84,9 @@ async function start() {
   drawAll();
 }
 
-start();
+// A browser from before 2023 has no DecompressionStream.
+start().catch((error) => {
+  const text = `This browser cannot draw the page: ${error.message}. Open it in a newer one.`;
+  byId("notes").append(make("p", { class: "note" }, text));
+  throw error;
+});

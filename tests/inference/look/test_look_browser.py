@@ -213,3 +213,14 @@ def test_a_store_without_a_model(opened):
         shown.locator("#save").click()
     assert download.value.suggested_filename == "picture.png"
     shown.close()
+
+
+def test_a_browser_that_is_too_old_is_told(chromium, tmp_path):
+    page.write(tmp_path / "page.html", made_look.page_of(made_look.one_stream()))
+    shown = chromium.new_page()
+    shown.add_init_script("delete window.DecompressionStream")
+    shown.goto((tmp_path / "page.html").as_uri())
+    note = shown.locator(".note", has_text="This browser cannot draw the page")
+    note.wait_for()
+    assert "DecompressionStream is not defined" in note.inner_text()
+    shown.close()
