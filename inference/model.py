@@ -98,7 +98,7 @@ class Model:
         )
 
     @functools.cached_property
-    def _run(self):
+    def _apply(self):
         def run(params, batch, pairs, capture):
             length = batch["text_ids"].shape[-1]
             if "regions" in batch:
@@ -124,7 +124,7 @@ class Model:
           text [B·P, T, D], regions [B·P, R, Dv], pooled where the model has it, and what
           `capture` names; numpy arrays.
         """
-        out = self._run(self.params["trunk"], dict(batch), tuple(pairs), tuple(capture))
+        out = self._apply(self.params["trunk"], dict(batch), tuple(pairs), tuple(capture))
         return jax.device_get(out)
 
     def head(self, name: str, *states: np.ndarray) -> np.ndarray:

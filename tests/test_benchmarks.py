@@ -51,6 +51,7 @@ def test_storage(tmp_path, capsys):
     assert storage.main([str(tmp_path / "nowhere")]) == 1
 
 
+@pytest.mark.slow
 def test_train_step(tmp_path, capsys):
     train_step.main([*STEP, "--models=vlbert", "--json", str(tmp_path / "out.json")])
     full, buckets = rows = json.loads((tmp_path / "out.json").read_text())

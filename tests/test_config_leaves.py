@@ -26,7 +26,7 @@ PASSES = [
     (r"(seed|overfit|predict\.examples|stall\.seconds|dry_run\.hosts)", "zero"),
     (r"optimizer\.(clip_norm|skip_nonfinite|warmup_steps|weight_decay)", "zero"),
     (r"optimizer\.(lr|b1|b2|eps|decay)", "zero"),  # at the edge of what has a meaning
-    (r"streams\.(\w+\.(block|couples)|text\.batch_size)", "zero"),
+    (r"streams\.(\w+\.(block|couples)|(text|truth)\.batch_size)", "zero"),
     (r"evals\.\w+\.first", "zero"),
     (r"objectives\.((?!phrase)\w+\.width|\w+\.(weight|dropout)|classification\.classes)", "zero"),
     (r"objectives\.\w+\.(rate|keep|iou|elsewhere|tagged)", "zero"),

@@ -112,6 +112,6 @@ def test_starts_that_no_run_can_have_are_refused():
     config = vlbert_pretrain.get_config()
     config.stream_schedule.starts = (("caption", 0.5),)
     with pytest.raises(
-        ConfigError, match=r"(?s)starts.*\['captions', 'cloze', 'text'\].*'caption'"
+        ConfigError, match=r"(?s)starts.*\['captions', 'cloze', 'text', 'truth'\].*'caption'"
     ):
         config_checks.check(config)
