@@ -262,8 +262,8 @@ def card(shared: Shared, spec: Mapping | None) -> str:
         "```python",
         "from inference import load",
         "",
-        'model = load("<this folder>")',
-        "outputs = model(batch)  # numpy in, as input_pipeline.schema describes",
+        'model = load("<this folder>", regions="<region store>")',
+        "print(model)  # what it can be asked, such as model.embed(text, image)",
         "```",
         "",
     ]

@@ -230,11 +230,12 @@ class Asker(Model):
             raise DataError("nothing is asked", expected="a text, or a list of at least one")
         images = image if many and isinstance(image, list) else [image] * len(texts)
         columns = [_column(one, len(texts) if many else 0) for one in more]
-        for name, column in [("images", images), *(("values", column) for column in columns)]:
+        for name, column in [("images", images), *(("entries", column) for column in columns)]:
             if not isinstance(column, list | tuple) or len(column) != len(texts):
                 raise DataError(
                     f"there are not as many {name} as texts",
-                    expected=f"{len(texts)}, or one image for all",
+                    expected=f"{len(texts)}, or one image for all; of choices, boxes and objects "
+                    "one list per text",
                     found=len(column) if isinstance(column, list | tuple) else repr(column),
                 )
         examples = []
@@ -286,7 +287,9 @@ class Asker(Model):
 
     def _call(self, key: Any, step: Callable[..., Any], batch: Batch) -> Any:
         with self._lock:
-            compiled = self._steps.setdefault(key, jax.jit(step))
+            if key not in self._steps:
+                self._steps[key] = jax.jit(step)
+            compiled = self._steps[key]
         return jax.device_get(compiled(self.params, jax.device_put(batch, self._device)))
 
     def _predictions(
@@ -320,7 +323,7 @@ def _column(values: Any, count: int) -> Any:
     """A list with an entry per text, `count` of a list or 0 of a single one."""
     if not count:
         return [values]
-    nothing = values is None or (isinstance(values, str | tuple) and not values)
+    nothing = values is None or (isinstance(values, str | tuple | list) and not values)
     return [values] * count if nothing else values
 
 

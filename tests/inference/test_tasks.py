@@ -11,7 +11,8 @@ BATCH = 8  # of prediction, and of what is asked together: then the same program
 
 
 def asked(made, batch_sizes=(BATCH,)):
-    return made.model(regions=made.predictor.stream.store, batch_sizes=batch_sizes)
+    store = made.predictor.stream.store
+    return made.model(regions=store, batch_sizes=batch_sizes, long_texts="cut")
 
 
 def words(text):
@@ -26,7 +27,7 @@ def answers(model, records):
 
 def regions(model, records):
     found = model.ground([one.text for one in records], [one.image_id for one in records])
-    return [{key: x.to_dict()[key] for key in ("region", "box", "score")} for x in found]
+    return [{k: v for k, v in x.to_dict().items() if k != "text"} for x in found]
 
 
 def choices(model, records, kind="answers"):
@@ -65,6 +66,7 @@ TASKS = {
         "vcr", "task=rationales,", lambda model, records: choices(model, records, "rationales")
     ),
     "two images": ("nlvr2", "", classes),
+    "own labels": ("classify", "", classes),
 }  # fmt: skip
 QUICK = {("questions", "vilbert"), ("expressions", "vlbert")}
 
