@@ -17,7 +17,7 @@ from objectives import base
 from objectives.model import MultiTaskModel
 from training import config_checks, optimizer
 
-PARTS = ("__init__", "common", "finetuning", "models", "presets", "printed")
+PARTS = ("__init__", "common", "finetuning", "models", "presets", "printed", "twelve_in_one")
 FILES = sorted(
     p.stem
     for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
