@@ -62,11 +62,16 @@ def plural(kinds: tuple[str, ...], said: tuple[str, ...]) -> str:
 
 def smallest(scene: graph.Scene, i: int, kinds: tuple[str, ...]) -> list[tuple[str, ...]]:
     """The smallest sets of kinds whose words fit object i and no other; none if all fail."""
+    shared = [
+        {kind for kind in kinds if getattr(o, kind) == getattr(scene.objects[i], kind)}
+        for j, o in enumerate(scene.objects)
+        if j != i
+    ]
     for size in range(1, len(kinds) + 1):
         found = [
             chosen
             for chosen in itertools.combinations(kinds, size)
-            if sum(words(o, chosen) == words(scene.objects[i], chosen) for o in scene.objects) == 1
+            if not any(same.issuperset(chosen) for same in shared)
         ]
         if found:
             return found
