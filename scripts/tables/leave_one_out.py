@@ -1,18 +1,8 @@
 """What each part of the pre-training recipe is for: words filled in on test images without it."""
 
 from scripts.experimenting.declared import Cell, Table, Trial
+from scripts.tables.downstream import GAIN, KINDS, MODELS
 
-MODELS = {"vlbert": "VL-BERT", "vilbert": "ViLBERT"}
-GAIN = "visual_gain/visual_gain"
-KINDS = {
-    "colour": "colour",
-    "shape": "shape",
-    "size": "size",
-    "material": "material",
-    "left_right": "left, right",
-    "above_below": "above, below",
-    "place": "place",
-}
 # The published numbers of a box, as `base` has them.
 PUBLISHED = {
     "vlbert": {"offset": (0.0, 0.0), "scale": (100.0, 100.0), "base": 1000.0},

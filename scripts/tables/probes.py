@@ -1,7 +1,7 @@
 """Where the pre-trained models look: words filled in without the region that they speak of."""
 
 from scripts.experimenting.declared import Cell, Table, Trial
-from scripts.tables.leave_one_out import KINDS, MODELS
+from scripts.tables.downstream import KINDS, MODELS
 
 SEEN = {
     "all regions": "nothing",
