@@ -1,8 +1,8 @@
 """All tasks on the embedded data, from scratch and from a pre-trained run, on test images.
 
 Pre-training is `make pretrain`'s and `make pretrain MODEL=vilbert`'s, measured by the words that it
-fills in; every task's is the README's command. Both starts have the same recipe, examples and steps; the best checkpoint by the validation
-images is measured on the test images.
+fills in; every task's is the README's command. Both starts have the same recipe, examples and
+steps; the best checkpoint by the validation images is measured on the test images.
 """
 
 import collections
@@ -109,7 +109,7 @@ TABLE = Table(
     ),
     corner="%",
     notes="Visual gain: marked words filled in with the image's own regions, less with another's; "
-    "words of a kind: right among the words of the kind. Prior is what guessing reaches: VQA, the most frequent training answer to questions of "
-    "the type; NLVR2 and the choices, the most frequent answer; referring expressions, the best "
-    "fixed guess; retrieval, chance.",
+    "words of a kind: right among the words of the kind. Prior is what guessing reaches: VQA, the "
+    "most frequent training answer to questions of the type; words, NLVR2 and the choices, the "
+    "most frequent answer; referring expressions, the best fixed guess; retrieval, chance.",
 )
