@@ -37,10 +37,16 @@ class Golden:
     def state_dict(self, ties: dict[str, str]) -> dict[str, np.ndarray]:
         """The published model's weights; `ties` maps an alias to the name it repeats."""
         out = {}
+        convolutional = self.meta["kind"].startswith(("vlbert_e2e", "faster_rcnn"))
         for name, shape in self.meta["state_dict"].items():
             seed = zlib.crc32(ties.get(name, name).encode()) & 0xFFFFFFFF
             values = np.random.RandomState(seed).standard_normal(shape)
-            values = np.float32(values) * np.float32(self.meta.get("weight_scale", 0.12))
+            if convolutional and name.endswith("running_var"):
+                values = 1 + 0.5 * np.abs(values)
+            elif convolutional and len(shape) == 4:
+                values = values / np.sqrt(np.prod(shape[1:]))
+            else:
+                values = np.float32(values) * np.float32(self.meta.get("weight_scale", 0.12))
             if name.lower().endswith("weight") and len(shape) == 1:
                 values = values + np.float32(1.0)
             out[name] = values.astype(np.float32)
