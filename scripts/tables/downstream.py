@@ -99,13 +99,13 @@ TABLE = Table(
     "What pre-training brings, embedded data, test images",
     (
         *(pretraining(model) for model in MODELS),
-        *(words(model) for model in MODELS),
         *(
             task(name, model, start)
             for name in TASKS
             for model in MODELS
             for start in ("", f"pretrain/{model}")
         ),
+        *(words(model) for model in MODELS),
     ),
     corner="%",
     notes="Visual gain: marked words filled in with the image's own regions, less with another's; "
