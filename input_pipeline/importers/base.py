@@ -43,6 +43,7 @@ class Item:
       features: [n, F].
       class_probs: [n, C] class distributions, background included; None where the file has none.
       global_feature: [F] of the whole image; None where the file has none.
+      attribute_probs: [n, A] of each attribute; None where the file has none.
       notes: what was left out or decided for this image, in the same words for each; the import
         counts them and tells them at its end.
     """
@@ -54,6 +55,7 @@ class Item:
     features: np.ndarray
     class_probs: np.ndarray | None = None
     global_feature: np.ndarray | None = None
+    attribute_probs: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -67,6 +69,9 @@ class Layout(Protocol):
       global_feature: where a layout knows it, "stored" or "mean" (FeatureSpec).
       states_background: true where background_class is said by what the layout reads, and not what
         files of its kind usually have.
+      class_names, attribute_names: of the columns of class_probs and attribute_probs, where known.
+      least_part: bytes of input that a part has at least, where reading is not what takes time.
+      most_workers: processes that may have the reader at once, where there is a limit.
       last_resort: true where a layout reads much, as one that makes boxes itself: where the files
         are to tell their layout, it is meant only if no other can read them.
     """
@@ -97,6 +102,10 @@ class Layout(Protocol):
         Raises:
           DataError: the file itself cannot be read on (cut short, damaged).
         """
+
+    # May be absent: what `parse` would do, for the entries of a part together. It gives as many,
+    # in their order, with another `raw`.
+    together: Callable[[Iterator[tuple[str, Any]]], Iterator[tuple[str, Any]]]
 
     def parse(self, where: str, raw: Any) -> Item:
         """One image, as the file has it; called through `parsed`.

@@ -1,8 +1,8 @@
 """A part of an import, finished on its own: how one is written, and how all become one store.
 
 A part is a folder: `store/` (a region store, perhaps without images), `places.json` (where each
-image of it comes from), `skipped.json` (what was left out, and why) and `notes.json` (what is to be
-told of its images).
+image of it comes from), `skipped.json` (what was left out, and why), `notes.json` (what is to be
+told of its images) and, where the layout gives some, `attributes.npz` (see `regions.labels`).
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from core.strings import pack_strings, unpack_strings
 from input_pipeline.importers.arrange import arranged
 from input_pipeline.importers.base import Item, Layout, Part, entries_of, parsed
 from input_pipeline.importers.plan import damage_told
+from input_pipeline.regions import labels
 from input_pipeline.regions.region_writer import (
     INDEX_FIELDS,
     RegionWriter,
@@ -118,22 +119,29 @@ class PartImporter:
         """
         origins, skipped = dict(task.elsewhere), []
         notes: dict[str, Noted] = {}
+        attributes: list[dict[str, np.ndarray]] = []
+        together = getattr(self.layout, "together", lambda entries: entries)
         with atomic_folder(task.folder) as temporary:
             with RegionWriter(temporary / "store", self.job.spec, allow_empty=True) as writer:
                 for part in task.parts:
-                    for where, raw in entries_of(self.layout, part):
+                    for where, raw in together(entries_of(self.layout, part)):
                         if self.stop():
                             raise Stopped
                         try:
-                            self._add(writer, where, raw, origins, notes)
+                            item = self._add(writer, where, raw, origins, notes)
                         except DataError as error:
                             if self.job.on_bad == "error":
                                 raise
                             skipped.append({"where": where, "reason": str(error)})
+                            continue
+                        if item.attribute_probs is not None:
+                            attributes.append(labels.best(item.attribute_probs))
             own = list(origins.values())[len(task.elsewhere) :]
             (temporary / "places.json").write_text(json.dumps(own))
             (temporary / "skipped.json").write_text(json.dumps(skipped))
             (temporary / "notes.json").write_text(json.dumps(notes))
+            if attributes:
+                np.savez(temporary / labels.ATTRIBUTES, **_joined(attributes))
         return len(own)
 
     def _add(
@@ -143,7 +151,8 @@ class PartImporter:
         raw: Any,
         origins: dict[str, str],
         notes: dict[str, Noted],
-    ) -> None:
+    ) -> Item:
+        """Writes an image; returns it as it was read."""
         spec = self.job.spec
         item = read_item(self.layout, where, raw, self.job.class_scores, self.job.resized)
         # A layout may hand over the number that its file has.
@@ -172,6 +181,11 @@ class PartImporter:
         for note in item.notes:
             count, first = notes.get(note, (0, where))
             notes[note] = count + 1, first
+        return item
+
+
+def _joined(found: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
 
 
 def _ids(part: pathlib.Path) -> list[str]:
@@ -223,7 +237,10 @@ def origin(part: pathlib.Path, image_id: str) -> str:
 
 
 def merge(
-    parts: Sequence[pathlib.Path], folder: pathlib.Path, spec: FeatureSpec
+    parts: Sequence[pathlib.Path],
+    folder: pathlib.Path,
+    spec: FeatureSpec,
+    names: tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> list[dict[str, str]]:
     """Makes one store of parts, in order, by moving their shards.
 
@@ -235,6 +252,7 @@ def merge(
       parts: folders of finished parts, no image in two of them.
       folder: to fill.
       spec: of all parts.
+      names: of classes and of attributes, () where they are not known.
 
     Returns:
       {"where", "reason"} of each image that was left out.
@@ -285,5 +303,15 @@ def merge(
     index["keys"], index["key_ends"] = pack_strings(keys)
     if skipped:
         (folder / "skipped.jsonl").write_text("".join(json.dumps(row) + "\n" for row in skipped))
+    if any(names):
+        attributes = [_attributes(part) for part in parts if count(part)] if names[1] else []
+        found = _joined(attributes) if attributes else None
+        labels.write(folder, labels.digest_of(keys, index["n"]), *names, found)
     seal(folder, spec, index, shards)
     return skipped
+
+
+def _attributes(part: pathlib.Path) -> dict[str, np.ndarray]:
+    path = part / labels.ATTRIBUTES
+    with damage_told(path, part.parent), np.load(path) as arrays:
+        return {name: arrays[name] for name in ("ids", "probs")}

@@ -105,7 +105,8 @@ def convert(
     stamps = [stamp(file) for file in files]
     options = _complete(layout, settings.options)
     reader = opened_layout(load(layout).Layout, files, **options)
-    size = settings.part_size or max(MIN_PART, sum(nbytes for _, nbytes, _ in stamps) // MAX_PARTS)
+    least = getattr(reader, "least_part", MIN_PART)
+    size = settings.part_size or max(least, sum(nbytes for _, nbytes, _ in stamps) // MAX_PARTS)
     groups = _grouped(parts_of(reader, files, size))
     for notice in getattr(reader, "notices", ()):
         warn(notice)
@@ -130,7 +131,8 @@ def convert(
     working_copy = remote.working_copy(out) if remote.is_remote(out) else out
     partial = working_copy.with_name(out.name + ".partial")
     with disk.explained(partial), claimed(partial, plan):
-        unfinished = _Import(job, reader, groups, partial, settings.workers)
+        workers = min(settings.workers, getattr(reader, "most_workers", settings.workers))
+        unfinished = _Import(job, reader, groups, partial, workers)
         try:
             with disk.explained(partial):
                 return unfinished.finish(out)
@@ -167,7 +169,7 @@ class _Import:
         """Imports what is missing, merges, and names the result `out`."""
         rate = self._import_missing()
         self._import_repeated()
-        skipped = merge(self._folders, self._partial / "store", self._job.spec)
+        skipped = merge(self._folders, self._partial / "store", self._job.spec, self._names())
         images, notes = sum(map(count, self._folders)), noted(self._folders)
         if remote.is_remote(out):
             remote.upload_folder(self._partial / "store", out, last=MANIFEST)
@@ -176,6 +178,13 @@ class _Import:
         shutil.rmtree(self._partial)
         reason = skipped[0]["reason"] if skipped else ""
         return Imported(self._job.spec, images, len(skipped), rate, notes, reason)
+
+    def _names(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Names of the classes and attributes that the store will have."""
+        classes = getattr(self._reader, "class_names", ())
+        if len(classes) != self._job.spec.num_classes:  # --class_scores made others of them
+            classes = ()
+        return classes, getattr(self._reader, "attribute_names", ())
 
     def keep(self, error: BaseException) -> None:
         """After `error`: removes what is of no use to the next run, and notes what is kept."""

@@ -4,22 +4,26 @@ An adapter is a class outside the core install, numpy in and numpy out. A detect
 cells of a convolutional grid and the patches of a vision transformer are the same to it: boxes
 with a feature each. The layout `pictures` runs it over folders of pictures into a region store:
 
-  python -m input_pipeline.importers pictures val2017 --extractor my_module:MyDetector \
+  python -m input_pipeline.importers pictures val2017 --extractor visual_genome \
       --out STORE --ids number
+  python -m input_pipeline.importers pictures val2017 --extractor my_module:MyDetector ...
 
-`scripts/extract_efficientnet.py` is a worked example.
+`input_pipeline.regions.extractors` finds them by name; `scripts/extract_efficientnet.py` is a
+worked example of a class of one's own.
 """
 
+import concurrent.futures
 import dataclasses
-import functools
-import importlib
-import inspect
-import json
-from typing import Protocol
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from core.errors import DataError, ForeignError
+
+# Batches of pictures that are read ahead, so that those of one canvas can be put together.
+READ_AHEAD = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +35,14 @@ class Regions:
       features: [n, F].
       class_probs: [n, C] class distributions, rows sum to 1; None exactly if num_classes is 0.
       global_feature: [F] of the whole picture; None exactly if the adapter says "mean".
+      attribute_probs: [n, A] of each attribute; None exactly if the adapter has no attributes.
     """
 
     boxes: np.ndarray
     features: np.ndarray
     class_probs: np.ndarray | None = None
     global_feature: np.ndarray | None = None
+    attribute_probs: np.ndarray | None = None
 
 
 class Extractor(Protocol):
@@ -50,6 +56,12 @@ class Extractor(Protocol):
       background_class: column of class_probs that is the background, None without one.
       global_feature: "stored" if it gives a feature of the whole picture, else "mean": the mean of
         the regions' features is taken.
+
+    May be absent:
+      class_names: of the C classes, in the order of class_probs.
+      attribute_names: of A attributes; with them each region has `attribute_probs`.
+      most_workers: processes that may have it at once: 1 for what fills a device by itself.
+      batch_size, batch, canvas: pictures in batches, see `BatchExtractor`.
     """
 
     name: str
@@ -67,6 +79,25 @@ class Extractor(Protocol):
         Raises:
           DataError: this picture has no regions; --on_bad skip leaves it out. Any other exception
             ends the run.
+        """
+
+
+class BatchExtractor(Extractor, Protocol):
+    """A model that takes several pictures at a time.
+
+    Attributes:
+      batch_size: most pictures of a call.
+    """
+
+    batch_size: int
+
+    def canvas(self, height: int, width: int) -> Hashable:
+        """What pictures of a size go together by: those of one canvas are given in one call."""
+
+    def batch(self, pictures: Sequence[np.ndarray]) -> Sequence[Regions | DataError]:
+        """The regions of pictures of one canvas, or what `__call__` would raise for each.
+
+        They must be those that `__call__` gives: which pictures share a batch changes nothing.
         """
 
 
@@ -91,67 +122,6 @@ def grid_boxes(rows: int, columns: int, height: int, width: int) -> np.ndarray:
     return np.stack([left, top, right, bottom], -1).reshape(-1, 4).astype(np.float32)
 
 
-@functools.lru_cache(maxsize=1)  # a model is loaded once per process, however often it is asked for
-def load(name: str, options: str = "") -> Extractor:
-    """The extractor of a "module:Class".
-
-    Args:
-      name: module, as Python would import it (from the working folder, too), and class.
-      options: JSON object of the class's keyword arguments; empty: none.
-
-    Raises:
-      DataError: no such class, malformed options, or attributes that make no feature spec.
-    """
-    module, colon, attribute = name.partition(":")
-    try:
-        if not (module and colon and attribute):
-            raise ValueError("no module:Class")
-        made = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DataError(
-            "an extractor cannot be found",
-            where=f"--extractor={name}",
-            expected="module:Class, both of which exist",
-            found=f"{type(error).__name__}: {error}",
-            fix="check the spelling, the working folder, and that its packages are installed",
-        ) from error
-    try:
-        arguments = json.loads(options or "{}")
-        if not isinstance(arguments, dict):
-            raise ValueError(f"{type(arguments).__name__}")
-        inspect.signature(made).bind(**arguments)
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            "wrong options of an extractor",
-            where=f"--extractor_options={options}",
-            expected=f"a JSON object of arguments of {name}{inspect.signature(made)}",
-            found=str(error),
-        ) from error
-    try:
-        extractor = made(**arguments)
-    except DataError:
-        raise
-    except Exception as error:
-        raise ForeignError(f"extractor {name} cannot be made: {error!r}") from error
-    rules = {
-        "name": lambda v: isinstance(v, str) and v != "",
-        "feature_dim": lambda v: isinstance(v, int) and v >= 1,
-        "num_classes": lambda v: isinstance(v, int) and v >= 0,
-        "background_class": lambda v: v is None or 0 <= v < extractor.num_classes,
-        "global_feature": lambda v: v in ("mean", "stored"),
-    }
-    for field, holds in rules.items():
-        value = getattr(extractor, field, "no such attribute")
-        if not hasattr(extractor, field) or not holds(value):
-            raise DataError(
-                f"the attribute {field!r} of an extractor makes no feature spec",
-                where=f"--extractor={name}",
-                expected="the attributes that input_pipeline.regions.extract.Extractor lists",
-                found=repr(value),
-            )
-    return extractor
-
-
 def regions_of(extractor: Extractor, picture: np.ndarray, where: str) -> Regions:
     """What an extractor finds in a picture, checked against its attributes.
 
@@ -165,24 +135,98 @@ def regions_of(extractor: Extractor, picture: np.ndarray, where: str) -> Regions
       ForeignError: it fails, or gives something else than it declares. A mistake in the adapter and
         none of the picture's: no DataError, which --on_bad skip would pass over.
     """
+    found = _called(extractor, extractor, picture, where)
+    _check(extractor, found, where)
+    return found
+
+
+def _called(extractor: Extractor, function: Callable, argument: Any, where: str) -> Any:
     try:
-        found = extractor(picture)
-        _check(extractor, found, where)
+        return function(argument)
     except (DataError, ForeignError):
         raise
     except Exception as error:
         raise ForeignError(f"extractor {extractor.name!r} fails at {where}: {error!r}") from error
-    return found
+
+
+Decoded = tuple[str, np.ndarray | DataError]  # where it is from, and the picture or what is wrong
+
+
+def in_batches(
+    extractor: BatchExtractor, pictures: Iterable[Callable[[], Decoded]]
+) -> Iterator[tuple[str, Regions | DataError]]:
+    """What an extractor finds in many pictures, in their order.
+
+    Those of one canvas are given to it together, as far as READ_AHEAD batches hold them; the next
+    ones are decoded in threads meanwhile.
+
+    Args:
+      extractor: of `load`.
+      pictures: functions that read one picture each.
+
+    Yields:
+      (where, regions or what is wrong with the picture).
+
+    Raises:
+      ForeignError: see `regions_of`.
+    """
+    calls = iter(pictures)
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+
+        def ahead() -> list[concurrent.futures.Future[Decoded]]:
+            some = itertools.islice(calls, READ_AHEAD * extractor.batch_size)
+            return [threads.submit(call) for call in some]
+
+        window = ahead()
+        while window:
+            later = ahead()
+            yield from _window(extractor, [future.result() for future in window])
+            window = later
+
+
+def _window(
+    extractor: BatchExtractor, pictures: Sequence[Decoded]
+) -> list[tuple[str, Regions | DataError]]:
+    """`in_batches` of pictures that are in memory."""
+    canvases: dict[Hashable, list[int]] = {}
+    for index, (where, picture) in enumerate(pictures):
+        if not isinstance(picture, DataError):
+            size = picture.shape[:2]
+            key = _called(extractor, lambda size: extractor.canvas(*size), size, where)
+            canvases.setdefault(key, []).append(index)
+    found: list[Any] = [picture for _, picture in pictures]
+    for members in canvases.values():
+        for start in range(0, len(members), extractor.batch_size):
+            some = members[start : start + extractor.batch_size]
+            places = ", ".join(pictures[index][0] for index in some)
+            batch = [pictures[index][1] for index in some]
+            results = _called(extractor, extractor.batch, batch, places)
+            if len(results) != len(some):
+                raise ForeignError(
+                    f"extractor {extractor.name!r} gives {len(results)} results for {len(some)} "
+                    f"pictures\n  where: {places}"
+                )
+            for index, result in zip(some, results, strict=True):
+                if not isinstance(result, DataError):
+                    _check(extractor, result, pictures[index][0])
+                found[index] = result
+    return [(where, result) for (where, _), result in zip(pictures, found, strict=True)]
 
 
 def _check(extractor: Extractor, found: Regions, where: str) -> None:
+    if not isinstance(found, Regions):
+        raise ForeignError(
+            f"extractor {extractor.name!r} gives no Regions but {type(found)} at {where}"
+        )
     n = len(found.features)
+    attributes = len(getattr(extractor, "attribute_names", ()))
     classes, stored = extractor.num_classes > 0, extractor.global_feature == "stored"
     shapes = {
         "boxes": (n, 4),
         "features": (n, extractor.feature_dim),
         "class_probs": (n, extractor.num_classes) if classes else None,
         "global_feature": (extractor.feature_dim,) if stored else None,
+        "attribute_probs": (n, attributes) if attributes else None,
     }
     for field, expected in shapes.items():
         value = getattr(found, field)

@@ -188,7 +188,8 @@ class FasterRCNN(nn.Module):
 
 def initial_parameters(sizes: DetectorSizes, key: Array) -> dict[str, Any]:
     """{"params": ...} of random values."""
-    return dict(FasterRCNN(sizes).init(key, jnp.zeros((1, 2 * STRIDE, 2 * STRIDE, 3))))
+    picture = jnp.zeros((1, 2 * STRIDE, 2 * STRIDE, 3))
+    return dict(jax.jit(FasterRCNN(sizes).init)(key, picture))
 
 
 def select_proposals(

@@ -14,7 +14,7 @@ from PIL import Image
 from core.errors import DataError, ForeignError
 from input_pipeline.importers import pictures, run
 from input_pipeline.importers.settings import ImportSettings
-from input_pipeline.regions import RegionStore, extract
+from input_pipeline.regions import RegionStore, extract, extractors, labels
 
 REAL = pathlib.Path(
     os.environ.get("VL_DATA_DIR_REAL", pathlib.Path(__file__).parents[4] / "shared" / "data")
@@ -22,6 +22,7 @@ REAL = pathlib.Path(
 
 # What a user would write: a grid of mean colours, with a distribution over the colours.
 ADAPTER = """
+import dataclasses
 import numpy as np
 from input_pipeline.regions.extract import Regions, grid_boxes
 from input_pipeline.schema import DataError
@@ -44,6 +45,40 @@ class Colours:
         probs = (means + 1) / (means + 1).sum(1, keepdims=True)
         return Regions(boxes, means, probs, picture.mean((0, 1)))
 
+class Together(Colours):
+    # Batches of pictures of one height; each call is noted in CALLS.
+    batch_size, most_workers, attribute_names = 3, 1, ("dark", "light", "red")
+    class_names = ("r", "g", "b")
+
+    def canvas(self, height, width):
+        return height
+
+    def __call__(self, picture):
+        found = super().__call__(picture)
+        light = found.features.mean(1, keepdims=True) / 255
+        return dataclasses.replace(
+            found, attribute_probs=np.concatenate([1 - light, light, light / 2], 1)
+        )
+
+    def batch(self, pictures):
+        CALLS.append([picture.shape[0] for picture in pictures])
+        if LIMIT and len(CALLS) > LIMIT[0]:
+            raise KeyboardInterrupt
+        assert len({picture.shape[0] for picture in pictures}) == 1
+        found = []
+        for picture in pictures:
+            try:
+                found.append(self(picture))
+            except DataError as error:
+                found.append(error)
+        return found
+
+class Short(Together):
+    def batch(self, pictures):
+        return super().batch(pictures)[1:]
+
+CALLS, LIMIT = [], []
+
 class Wrong(Colours):
     feature_dim = 4
 
@@ -58,9 +93,9 @@ def adapter(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("code")
     (folder / "colour_adapter.py").write_text(ADAPTER)
     monkeypatch.syspath_prepend(str(folder))
-    extract.load.cache_clear()
+    extractors.load.cache_clear()
     yield "colour_adapter:Colours"
-    extract.load.cache_clear()
+    extractors.load.cache_clear()
     sys.modules.pop("colour_adapter", None)
 
 
@@ -243,11 +278,68 @@ def test_mistakes_of_an_adapter_are_not_skipped(tmp_path, adapter):
     assert sorted(os.listdir(tmp_path)) == ["in"]
 
 
+def test_batches_of_one_canvas(tmp_path, adapter):
+    """As one by one, in the same order; those of one height go together; bad ones are left out."""
+    folder, together = tmp_path / "in", adapter.replace("Colours", "Together")
+    heights = [20, 30, 20, 20, 30, 20, 20, 20, 30]
+    for index, height in enumerate(heights):
+        save(folder, f"{index}.png", picture(index, height=height))
+    save(folder, "3.png", np.zeros((20, 9, 3), np.uint8))
+    (folder / "4.png").write_bytes(b"no picture")
+    options = dict(extractor_options='{"dark": true}', on_bad="skip")
+    done, store = convert(folder, tmp_path / "store", together, **options)
+    assert (done.images, done.skipped) == (7, 2)
+    calls = sys.modules["colour_adapter"].CALLS
+    assert sorted(calls) == [[20, 20, 20], [20, 20, 20], [30, 30]]
+    extractors.load.cache_clear()
+    _, single = convert(folder, tmp_path / "single", adapter, **options)
+    assert store.keys == single.keys
+    assert store.fingerprint == single.fingerprint
+    assert labels.Labels.open(str(tmp_path / "single")) is None
+
+    found = labels.Labels.open(str(tmp_path / "store"))
+    assert (found.classes, found.attributes) == (("r", "g", "b"), ("dark", "light", "red"))
+    ids, probs = found.attributes_of(store.keys.index("5"))
+    light = picture(5, height=20)[:10, :20].mean() / 255  # of the first region
+    assert ids.shape == (6, 3)
+    assert ids[0].tolist() == ([1, 0, 2] if light > 0.5 else [0, 1, 2])
+    np.testing.assert_allclose(sorted(probs[0])[-1], max(light, 1 - light), atol=1e-3)
+    data = bytearray((tmp_path / "store" / "attributes.npz").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "store" / "attributes.npz").write_bytes(data)
+    with pytest.raises(DataError, match="attributes are damaged"):
+        labels.Labels.open(str(tmp_path / "store"))
+
+
+def test_batches_go_on_where_they_stopped(tmp_path, adapter):
+    folder, together = tmp_path / "in", adapter.replace("Colours", "Together")
+    for index in range(6):
+        save(folder, f"{index}.png", picture(index))
+    settings = ImportSettings(options={"extractor": together}, part_size=1)
+    extractors.load(together, "")
+    module = sys.modules["colour_adapter"]
+    module.LIMIT[:] = [4]
+    with pytest.raises(KeyboardInterrupt):
+        run.convert("pictures", [str(folder)], tmp_path / "store", settings)
+    module.CALLS.clear()
+    module.LIMIT.clear()
+    done = run.convert("pictures", [str(folder)], tmp_path / "store", settings)
+    assert (done.images, len(module.CALLS)) == (6, 2)
+    found = labels.Labels.open(str(tmp_path / "store"))
+    assert len(found.ids) == 6 * 6
+
+
+def test_fewer_results_than_pictures(tmp_path, adapter):
+    save(tmp_path / "in", "a.png", picture(0))
+    with pytest.raises(ForeignError, match=r"(?s)0 results for 1 pictures.*a\.png"):
+        convert(tmp_path / "in", tmp_path / "store", adapter.replace("Colours", "Short"))
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("", "", "cannot be found.*module:Class"),
-        ("colour_adapter", "", "no module:Class"),
+        ("colour_adapter", "", "one of .*visual_genome.*no module:Class: 'colour_adapter'"),
         ("colour_adapter:Color", "", "no attribute 'Color'"),
         ("no_such_module:A", "", "No module named 'no_such_module'"),
         ("colour_adapter:Colours", "{rows", "wrong options"),

@@ -1,0 +1,153 @@
+"""Runs a detector on pictures: resized, padded to one of a few canvases, on all devices."""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from checkpoints.detector import Detector, Pixels
+from vl_models import loading
+from vl_models.vision import faster_rcnn
+from vl_models.vision.faster_rcnn import FasterRCNN, Selection
+
+# Longer sides of canvases, as shares of the longest: 4:3 pictures are spared a third of the width.
+_SHARES = (0.8, 1.0)
+_ROUNDED = 8  # pixels: sides of canvases are multiples
+
+
+def resized(height: int, width: int, pixels: Pixels) -> tuple[int, int]:
+    """The size that a picture is given: the shorter side `short`, unless the longer one would pass
+    `long`. Rounded as Detectron does.
+    """
+    scale = pixels.short / min(height, width)
+    sides = [
+        pixels.short if side == min(height, width) else scale * side for side in (height, width)
+    ]
+    if max(sides) > pixels.long:
+        shrink = pixels.long / max(sides)
+        sides = [side * shrink for side in sides]
+    rows, columns = (max(1, int(side + 0.5)) for side in sides)
+    return rows, columns
+
+
+def canvases(pixels: Pixels) -> list[tuple[int, int]]:
+    """The sizes that pictures are padded to, each of them compiled once; smallest first."""
+    short = _up(pixels.short)
+    longs = sorted({max(short, _up(pixels.long * share)) for share in _SHARES})
+    return [size for long in longs for size in ((short, long), (long, short))]
+
+
+def _up(side: float) -> int:
+    return math.ceil(side / _ROUNDED) * _ROUNDED
+
+
+def canvas_of(height: int, width: int, pixels: Pixels) -> tuple[int, int]:
+    """The smallest canvas that a picture of a size fits into once it is resized."""
+    rows, columns = resized(height, width, pixels)
+    return next(size for size in canvases(pixels) if rows <= size[0] and columns <= size[1])
+
+
+def interpolated(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture [H, W, C] in another size, float32, by two linear interpolations.
+
+    As OpenCV and PyTorch do it: no pixels are averaged where it shrinks, and nothing is rounded.
+    """
+
+    def places(size: int, old: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        at = np.clip((np.arange(size, dtype=np.float64) + 0.5) * old / size - 0.5, 0, old - 1)
+        low = np.floor(at).astype(np.intp)
+        return low, np.minimum(low + 1, old - 1), (at - low).astype(np.float32)
+
+    top, bottom, down = places(height, picture.shape[0])
+    left, right, across = places(width, picture.shape[1])
+    wide = picture.astype(np.float32)
+    rows = wide[top] + (wide[bottom] - wide[top]) * down[:, None, None]
+    return rows[:, left] + (rows[:, right] - rows[:, left]) * across[:, None]
+
+
+class PictureDetector:
+    """A detector with its parameters on this process's devices.
+
+    Attributes:
+      detector: as its file has it.
+      selection: how boxes are chosen.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        selection: Selection | None = None,
+        *,
+        batch_size: int = 8,
+        at_once: int = 100,
+    ):
+        """Puts the parameters on every device.
+
+        Args:
+          detector: to run; matrix products are of `detector.sizes.resnet.dtype`.
+          selection: None: the detector's own.
+          batch_size: pictures of a call, a multiple of the devices.
+          at_once: regions of a picture whose C5 is in memory at a time.
+        """
+        self.detector, self.selection = detector, selection or detector.selection
+        self.batch_size = batch_size
+        self._mesh = Mesh(np.asarray(jax.local_devices()), ("data",))
+        if batch_size % self._mesh.size:
+            raise ValueError(f"batch_size {batch_size} is no multiple of {self._mesh.size} devices")
+        params = {"params": loading.unflatten(dict(detector.arrays))}
+        self._params = jax.device_put(params, NamedSharding(self._mesh, PartitionSpec()))
+        self._batched = NamedSharding(self._mesh, PartitionSpec("data"))
+        run = functools.partial(
+            faster_rcnn.detect,
+            FasterRCNN(detector.sizes),
+            selection=self.selection,
+            at_once=at_once,
+        )
+        rows = PartitionSpec("data")
+        # Each device has pictures of its own from beginning to end.
+        self._run = jax.jit(
+            jax.shard_map(
+                lambda params, images, sizes: run(params, images, sizes),
+                mesh=self._mesh,
+                in_specs=(PartitionSpec(), rows, rows),
+                out_specs=rows,
+                check_vma=False,
+            )
+        )
+
+    def __call__(self, pictures: Sequence[np.ndarray]) -> list[Mapping[str, np.ndarray]]:
+        """What it finds in pictures of one canvas, at most `batch_size` of them.
+
+        Args:
+          pictures: uint8 [H, W, 3], RGB.
+
+        Returns:
+          For each `faster_rcnn.select_boxes`, boxes alone and these in pixels of the picture.
+        """
+        pixels = self.detector.pixels
+        canvas = canvas_of(*pictures[0].shape[:2], pixels)
+        images = np.zeros((self.batch_size, *canvas, 3), np.float32)
+        sizes = np.ones((self.batch_size, 2), np.float32)
+        for row, picture in enumerate(pictures):
+            size = resized(*picture.shape[:2], pixels)
+            sizes[row] = size
+            prepared = interpolated(picture[..., ::-1], *size) - np.float32(pixels.mean)
+            images[row, : size[0], : size[1]] = prepared
+        placed = jax.device_put((images, sizes), self._batched)
+        found = jax.device_get(self._run(self._params, *placed))
+        return [
+            self._of_picture({name: x[row] for name, x in found.items()}, picture, sizes[row])
+            for row, picture in enumerate(pictures)
+        ]
+
+    @staticmethod
+    def _of_picture(
+        found: Mapping[str, np.ndarray], picture: np.ndarray, size: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        out = {name: x[found["valid"]] for name, x in found.items() if name != "valid"}
+        scale = np.float32(picture.shape[:2]) / size
+        out["boxes"] = out["boxes"] * np.tile(scale[::-1], 2)
+        return out
