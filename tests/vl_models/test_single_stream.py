@@ -6,8 +6,9 @@ import golden_files
 import jax
 import jax.numpy as jnp
 import numpy as np
+from golden_pretraining import vilbert_batch
 from test_vilbert import make_batch as made_up_batch
-from test_vilbert_golden import make_batch, probe_loss
+from test_vilbert_golden import probe_loss
 
 from configs import vilbert_pretrain
 from input_pipeline.schema import SpecialIds
@@ -19,7 +20,7 @@ from vl_models.trunk import TrunkSpec
 
 def test_outputs_and_gradients():
     golden = golden_files.Golden(golden_files.files("vilbert_baseline_vl_tasks.npz")[0])
-    meta, batch = golden.meta, make_batch(golden)
+    meta, batch = golden.meta, vilbert_batch(golden)
     model = vilbert_pretrain.get_config("model=single_stream,size=base").model
     model.update(
         hidden=meta["hidden_size"],

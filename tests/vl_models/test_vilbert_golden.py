@@ -1,17 +1,14 @@
 """ViLBERT against the original: trunk, task heads and gradients of every golden file."""
 
-import types
 import zlib
 
 import golden_files
+import golden_pretraining
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import vilbert_pretrain
-from input_pipeline.schema import SpecialIds
-from objectives.model import MultiTaskModel
 from vl_models import heads, layers, loading, vilbert
 from vl_models.published import translate
 from vl_models.trunk import TrunkSpec
@@ -19,38 +16,9 @@ from vl_models.trunk import TrunkSpec
 ALIASES = dict(translate.ALIASES["vilbert"])
 
 
-def model_config(meta):
-    """The golden file's sizes, as a user would configure them."""
-    model = vilbert_pretrain.get_config("size=base").model
-    model.update(
-        hidden=meta["hidden_size"],
-        layers=meta["num_hidden_layers"],
-        heads=meta["num_attention_heads"],
-        intermediate=meta["intermediate_size"],
-        positions=meta["max_position_embeddings"],
-        fusion=meta["fusion_method"],
-        dynamic_attention=meta.get("dynamic_attention", False),
-        tasks=20 if meta.get("task_specific_tokens") else 0,
-    )
-    model.image.update(
-        hidden=meta["v_hidden_size"],
-        layers=meta["v_num_hidden_layers"],
-        heads=meta["v_num_attention_heads"],
-        intermediate=meta["v_intermediate_size"],
-    )
-    model.connect.update(
-        hidden=meta["bi_hidden_size"],
-        heads=meta["bi_num_attention_heads"],
-        text_at=tuple(meta["t_biattention_id"]),
-        image_at=tuple(meta["v_biattention_id"]),
-        coattention=meta.get("with_coattention", True),
-    )
-    return model
-
-
 def make_trunk(meta):
     return vilbert.build(
-        model_config(meta),
+        golden_pretraining.vilbert_config(meta),
         TrunkSpec(
             vocab_size=meta["vocab_size"],
             feature_dim=meta["v_feature_size"],
@@ -59,27 +27,6 @@ def make_trunk(meta):
             dtype=jnp.float32,
         ),
     )
-
-
-def make_batch(golden):
-    """The file's inputs as one stream batch; locations are boxes in an image of 1 × 1."""
-    location = golden["in/image_loc"]
-    area = (location[..., 2] - location[..., 0]) * (location[..., 3] - location[..., 1])
-    np.testing.assert_allclose(area, location[..., 4], atol=1e-6)
-    size = len(location)
-    batch = dict(
-        text_ids=golden["in/input_ids"].astype(np.int32)[:, None],
-        text_mask=golden["in/attention_mask"].astype(bool)[:, None],
-        segment_ids=golden["in/token_type_ids"].astype(np.int32)[:, None],
-        regions=golden["in/image_feat"][:, None],
-        boxes=location[:, None, :, :4],
-        region_mask=golden["in/image_attention_mask"].astype(bool)[:, None],
-        image_size=np.ones((size, 1, 2), np.float32),
-        _weight=np.ones(size, np.float32),
-    )
-    if "in/task_ids" in golden:
-        batch["task_id"] = golden["in/task_ids"][:, 0].astype(np.int32)
-    return jax.tree.map(jnp.asarray, batch)
 
 
 def load(meta, state, model="vilbert", trunk=None, without=()):
@@ -133,70 +80,18 @@ def probe_loss(outputs):
     return total
 
 
-def pretraining_task(meta):
-    """Trunk, heads and objectives as the config builds them."""
-    config = vilbert_pretrain.get_config("size=base")
-    config.dtype = "float32"
-    config.model = model_config(meta)
-    config.objectives.masked_language.cap = 1.0
-    config.objectives.masked_region.target = {0: "kl", 1: "regression"}[meta["visual_target"]]
-    config.streams.captions.update(max_text=12, max_regions=8, max_length=20)
-    special = SpecialIds(0, 100, 101, 102, 103, meta["vocab_size"])
-    classes = meta["v_target_size"] if meta["visual_target"] == 0 else 5
-    spec = types.SimpleNamespace(
-        feature_dim=meta["v_feature_size"], num_classes=classes, global_feature="mean"
-    )
-    return MultiTaskModel(config, special, spec)
-
-
 @pytest.mark.parametrize(
     "path", golden_files.files("vilbert_pretrain*.npz"), ids=lambda path: path.stem
 )
 def test_pretraining_losses_and_gradients(path):
-    golden = golden_files.Golden(path)
-    task, batch = pretraining_task(golden.meta), make_batch(golden)
-    params = load(golden.meta, golden.state_dict(ALIASES))
-    labels = golden["in/masked_lm_labels"]
-    target = np.pad(golden["in/image_target"], ((0, 0), (1, 0), (0, 0)))[:, None]
-    picked = np.pad(golden["in/image_label"] == 1, ((0, 0), (1, 0)))[:, None]
-    batch |= dict(
-        masked_positions=jnp.broadcast_to(jnp.arange(labels.shape[1]), labels.shape)[:, None],
-        masked_targets=jnp.maximum(labels, 0)[:, None],
-        masked_weight=jnp.asarray(labels >= 0, jnp.float32)[:, None],
-        masked_dropped=jnp.zeros(len(labels), jnp.int32),
-        region_weight=jnp.asarray(picked, jnp.float32),
-        alignment_label=jnp.asarray(1 - golden["in/next_sentence_label"]),  # theirs: 0 = match
-    )
-    if golden.meta["visual_target"] == 0:
-        classes = jnp.broadcast_to(jnp.arange(target.shape[-1]), target.shape)
-        batch |= dict(
-            region_class_ids=classes,
-            region_class_probs=jnp.asarray(target),
-            region_rest_prob=jnp.zeros(target.shape[:-1]),
-        )
-    else:
-        batch["region_target"] = jnp.asarray(target)
-
-    def loss_fn(params):
-        outputs = task.outputs(params, "captions", batch)
-        logits, sums = {}, {}
-        for one in task.streams["captions"]:
-            logits[one.name] = one.logits(task.head(params, one.head_name), outputs, batch)
-            sums[f"captions/{one.name}"] = one.loss(logits[one.name], batch)
-        weights = task.weights("captions", batch)
-        means = {name: value / weights[name] for name, value in sums.items()}
-        return task.total(sums, weights), (logits, means)
-
-    (loss, (logits, means)), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(params)
-    golden.check_loss("loss", loss)
-    golden.check_loss("masked_lm_loss", means["captions/masked_language"][None])
-    golden.check_loss("masked_img_loss", means["captions/masked_region"][None])
-    golden.check_loss("next_sentence_loss", means["captions/alignment"][None])
-    golden.check_output("prediction_scores_t", logits["masked_language"])
-    golden.check_output("prediction_scores_v", logits["masked_region"])
-    golden.check_output("seq_relationship_score", logits["alignment"][:, ::-1])
-    flat = {k: np.asarray(v) for k, v in loading.flatten(grads).items()}
-    golden.check_gradients(translate.to_torch("vilbert", flat))
+    case = golden_pretraining.case(path)
+    total, logits, means, grads = case.run()
+    case.golden.check_loss("loss", total)
+    for name, found in case.losses(means).items():
+        case.golden.check_loss(name, found)
+    for name, (expected, found) in case.outputs(logits).items():
+        np.testing.assert_allclose(found, expected, atol=2e-5, rtol=2e-4, err_msg=name)
+    case.golden.check_gradients(grads)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +99,7 @@ def test_pretraining_losses_and_gradients(path):
 )
 def test_task_outputs_and_gradients(path):
     golden = golden_files.Golden(path)
-    trunk, batch = make_trunk(golden.meta), make_batch(golden)
+    trunk, batch = make_trunk(golden.meta), golden_pretraining.vilbert_batch(golden)
     without = () if golden.meta.get("with_coattention", True) else ("trunk/connection_",)
     params = load(golden.meta, golden.state_dict(ALIASES), without=without)
     shapes = jax.eval_shape(
