@@ -19,7 +19,7 @@ PASSES = [
     (r"(init|init_vocab|compile_cache|wandb)", "unknown"),
     (r"data\.(dir|annotations|eval_annotations|manual_dir|tfds_dir|image_data)", "unknown"),
     (r"data\.(answers|held_out|regions|pictures|vocab|corpus)", "unknown"),
-    (r"data\.(train_split|eval_split|json_keys\.\w+)", "unknown"),
+    (r"data\.(train_split|eval_split|test_split|json_keys\.\w+)", "unknown"),
     (r"evals\.\w+\.split", "unknown"),
     (r"streams\.\w+\.distractors", "unknown"),  # "random", or the path of a pool
     # 0 means off, none, all, or as the model or the data have it.

@@ -1,13 +1,14 @@
 """The data of all streams of a run, each opened once, and what they must have in common."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from ml_collections import ConfigDict
 
+from core.console import say
 from core.errors import DataError
 from input_pipeline.regions.store import RegionStore
-from input_pipeline.streams import leaks
+from input_pipeline.streams import clean_splits, held_out, leaks
 from input_pipeline.streams.data import Data
 
 
@@ -30,7 +31,9 @@ class DataCatalog:
         self._keys = {name: _key(block) for name, block in self._blocks.items()}
         self._evaluated = evaluated or {}
         self._active = [name for name, block in streams if block.batch_size]
+        self._with_images = [name for name in self._active if config.streams[name].images]
         self._opened: dict[str, Data] = {}
+        self._sure = False  # whether lists of ids are known to say whose they are
         self._first = ""  # stream whose data was opened first
         self._stores: dict[tuple[str, ...], RegionStore] = {}
 
@@ -53,7 +56,7 @@ class DataCatalog:
                 self._blocks[stream],
                 splits,
                 open_store=self._store,
-                held_out=lambda: self._evaluated_elsewhere(key),
+                elsewhere=lambda: self._evaluated_elsewhere(key),
             )
             if self._opened:
                 self._require_alike(stream, data)
@@ -66,6 +69,29 @@ class DataCatalog:
         """The `data` block of a stream."""
         return self._blocks[stream]
 
+    def check_clean(self) -> None:
+        """Tells, once all training splits are read, what was kept out of them.
+
+        Raises:
+          DataError: a list in data.held_out that names no image of the run.
+        """
+        read = {name: data for name, data in self._trained().items() if data.cleaned}
+        held_out.require_known(self._known(read.values()))
+        if len(read) > 1 and any(block.leaks == "drop" for block in self._blocks.values()):
+            say(clean_splits.table([(name, data.cleaned) for name, data in read.items()]))
+
+    def _trained(self) -> dict[str, Data]:
+        """{streams: their data} of those that train on images, each data once."""
+        names: dict[str, list[str]] = {}
+        for name in self._with_images:
+            names.setdefault(self._keys[name], []).append(name)
+        return {", ".join(found): self.of(found[0]) for found in names.values()}
+
+    def _known(self, parts: Iterable[Data]) -> list[held_out.Known]:
+        """What data know of images, where any names a list."""
+        parts = list(parts)
+        return [data.known() for data in parts] if any(data.lists for data in parts) else []
+
     def _store(self, folders: Collection[str]) -> RegionStore:
         key = tuple(map(str, folders))
         if key not in self._stores:
@@ -76,7 +102,13 @@ class DataCatalog:
         """What is evaluated of the data of other streams.
 
         Ids of images mean the same in one region store; elsewhere only names over data sets do.
+
+        Raises:
+          DataError: a list of ids alone for several collections of images.
         """
+        if not self._sure:
+            held_out.require_sure(self._known(self._trained().values()))
+            self._sure = True
         store, held = self._opened[key].store, []
         for other, name in {self._keys[name]: name for name in self._active}.items():
             if other != key:

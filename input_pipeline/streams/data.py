@@ -5,7 +5,7 @@ list of what is left out, printed in one line and saved.
 """
 
 import collections
-import itertools
+import functools
 import json
 from collections.abc import Callable, Collection
 
@@ -20,7 +20,7 @@ from input_pipeline import datasets
 from input_pipeline.datasets.options.shared import ON_MISSING
 from input_pipeline.datasets.reading import coverage, text_corpus
 from input_pipeline.regions.store import RegionStore
-from input_pipeline.streams import leaks
+from input_pipeline.streams import clean_splits, held_out, leaks
 from input_pipeline.streams.source import Source
 from input_pipeline.texts.rows import EMPTY
 from input_pipeline.texts.tables import Skipped, TextTable, cached_table
@@ -37,6 +37,7 @@ class Data:
       tokenizer: Tokenizer.
       store: RegionStore.
       special, spec: SpecialIds of the vocabulary, FeatureSpec of the regions.
+      cleaned: what became of the training split's texts, once it is read.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Data:
         evaluated: Collection[str] = ("eval",),
         *,
         open_store: Callable[[Collection[str]], RegionStore] = RegionStore.open,
-        held_out: Callable[[], list[leaks.HeldOut]] = list,
+        elsewhere: Callable[[], list[leaks.HeldOut]] = list,
     ):
         """Opens what a `data` block names.
 
@@ -53,7 +54,7 @@ class Data:
           data_config: the block, of a stream or `config.data`.
           evaluated: splits whose images must not be trained on, beside data.held_out.
           open_store: open_store(folders) → their regions.
-          held_out: held_out() → more images that must not be trained on.
+          elsewhere: elsewhere() → more images that must not be trained on.
 
         Raises:
           DataError: an unknown option, or whatever the data set, store or vocabulary finds.
@@ -71,9 +72,10 @@ class Data:
         self.prepared = datasets.prepare(data_config)
         self.tokenizer = Tokenizer.load(self.prepared.vocab)
         self.store = open_store(self.prepared.stores)
-        self._held_out_elsewhere = held_out
+        self._held_out_elsewhere = elsewhere
         self.special, self.spec = self.tokenizer.special, self.store.spec
         self._sources: dict[str, Source] = {}
+        self.cleaned: clean_splits.Cleaned | None = None
 
     def _table(self, name: str, rows, source: str, origin: str) -> TextTable:
         config = self._config
@@ -133,12 +135,12 @@ class Data:
             if self.prepared.check_store:
                 self.prepared.check_store(own, table.images, self.store.keys)
             store_rows = self.store.rows_of(table.images)
-            held_out = {}
+            excluded: dict[int, str] = {}
             if own == self._config.train_split:
-                held_out = self._held_out(table, np.flatnonzero(store_rows >= 0))
+                excluded = self._held_out(table, np.flatnonzero(store_rows >= 0))
             # An example goes whole or not at all: with all of its images, and its further texts.
             images, examples = table.images_of(np.arange(len(table))), table.examples()
-            held, absent = np.isin(images, list(held_out)), store_rows[images] < 0
+            held, absent = np.isin(images, list(excluded)), store_rows[images] < 0
             leaves_out = held.any(1) & examples
             without = np.flatnonzero(absent.any(1) & ~leaves_out & examples)
             if without.size:
@@ -147,13 +149,17 @@ class Data:
             for row in without.tolist():
                 image = table.images[images[row][absent[row]][0]]
                 skipped.append(Skipped(table.text_id(row), f"no regions of {image!r}"))
+            reasons: collections.Counter[str] = collections.Counter()
             for row in np.flatnonzero(leaves_out).tolist():
                 image = int(images[row][held[row]][0])
-                reason = f"{HELD_OUT} by {held_out[image]}: {table.images[image]!r}"
+                reason = f"{HELD_OUT} by {excluded[image]}: {table.images[image]!r}"
                 skipped.append(Skipped(table.text_id(row), reason))
+                reasons[excluded[image]] += 1
             kept = np.flatnonzero(examples & ~absent.any(1) & ~leaves_out)
             if skipped:
                 self._report(own, table, skipped, len(kept))
+            if own == self._config.train_split:
+                self.cleaned = clean_splits.Cleaned(own, len(kept), reasons)
             if self.prepared.review:
                 self.prepared.review(own, table, kept)
             kinds = tuple(self.prepared.sources)
@@ -162,23 +168,27 @@ class Data:
 
     def _captions_table(self, own: str) -> TextTable:
         if own not in self.prepared.splits:
-            raise DataError(
-                "unknown split",
-                where=f"data set {self._config.dataset!r}",
-                expected=f"one of {sorted(self.prepared.splits)}",
-                found=repr(own),
-                fix="set --config.data.train_split and --config.data.eval_split"
-                + (
-                    ", or name the validation texts: --config.data.eval_annotations"
-                    if "eval_annotations" in self._config
-                    else ""
-                ),
-            )
+            raise self._unknown_split(own)
         return self._table(
             own,
             lambda: self.prepared.rows(own),
             self.prepared.fingerprint(own),
             self.prepared.origin(own),
+        )
+
+    def _unknown_split(self, split: str) -> DataError:
+        return DataError(
+            "unknown split",
+            where=f"data set {self._config.dataset!r}",
+            expected=f"one of {sorted(self.prepared.splits)}",
+            found=repr(split),
+            fix="set --config.data.train_split, --config.data.eval_split and "
+            "--config.data.test_split"
+            + (
+                ", or name the validation texts: --config.data.eval_annotations"
+                if "eval_annotations" in self._config
+                else ""
+            ),
         )
 
     def evaluated_images(self, *, by_id: bool = True) -> list[leaks.HeldOut]:
@@ -187,6 +197,9 @@ class Data:
         Args:
           by_id: whether those without such a name are told by their ids, which mean something in
             their region store alone.
+
+        Raises:
+          DataError: what is wrong with the splits of data.test_split.
         """
         held, name = [], self.prepared.image_name
         for split in sorted({self.split_name(split) for split in self._evaluated}):
@@ -195,24 +208,44 @@ class Data:
                 names = frozenset(name(i) for i in table.images if by_id or name(i) != i)
                 source = f"split {split!r} of {table.origin}"
                 held.append(leaks.HeldOut(names, source, by_id=by_id))
+        if split := self._config.test_split:
+            names = frozenset(name(i) for i in self._tested if by_id or name(i) != i)
+            source = f"split {split!r} of {self.prepared.origin(split)}"
+            held.append(leaks.HeldOut(names, source, by_id=by_id))
         return held
+
+    @functools.cached_property
+    def _tested(self) -> frozenset[str]:
+        """Images of data.test_split, whose texts are not tokenised."""
+        split = self._config.test_split
+        if split not in self.prepared.splits:
+            raise self._unknown_split(split)
+        rows = (row for row in self.prepared.rows(split) if not isinstance(row, Skipped))
+        images = (image for row in rows for image in (row.image_id, *row.more_images))
+        return frozenset(image for image in images if image is not None)
+
+    @functools.cached_property
+    def lists(self) -> list[leaks.HeldOut]:
+        """The images of data.held_out."""
+        return held_out.read(self._config)
+
+    def known(self) -> held_out.Known:
+        """What its training and evaluated splits and its store show of images."""
+        name, same = self.prepared.image_name, self._same()
+        table = self._captions_table(self._config.train_split)
+        evaluated = (image for item in self.evaluated_images() for image in item.names)
+        others = [*evaluated, *map(name, self.store.keys)]
+        return held_out.Known(self.lists, [*map(name, table.images)], others, same)
+
+    def _same(self) -> dict[str, str] | None:
+        path = self._config.image_data
+        return leaks.coco_names(path) if path else None
 
     def _held_out(self, table: TextTable, with_regions: np.ndarray) -> dict[int, str]:
         """{index of a training image to leave out: what holds it out}."""
         config, name = self._config, self.prepared.image_name
-        evaluated = self.evaluated_images() + self._held_out_elsewhere()
-        held = leaks.listed(config) + evaluated
-        same = leaks.coco_names(config.image_data) if config.image_data else None
-        found = leaks.find(
-            table.images,
-            name,
-            held,
-            same,
-            strict=config.leaks != "report",
-            known=lambda: itertools.chain(
-                *(item.names for item in evaluated), map(name, self.store.keys)
-            ),
-        )
+        held = [*self.lists, *self.evaluated_images(), *self._held_out_elsewhere()]
+        found = leaks.find(table.images, name, held, self._same(), strict=config.leaks != "report")
         if config.leaks != "drop":  # images without regions are never trained on
             used = set(with_regions.tolist())
             found = {i: source for i, source in found.items() if i in used}
@@ -254,12 +287,12 @@ class Data:
             temporary.write_text(lines)
         reasons = collections.Counter(row.reason for row in table.skipped)
         without_text = reasons.pop(EMPTY, 0)
-        held_out = sum(row.reason.startswith(HELD_OUT) for row in skipped)
-        without_regions = len(skipped) - len(table.skipped) - held_out
+        excluded = sum(row.reason.startswith(HELD_OUT) for row in skipped)
+        without_regions = len(skipped) - len(table.skipped) - excluded
         say(
             f"data: split {split!r} of {table.origin}: {kept} texts kept, {len(skipped)} skipped "
             f"({without_text} rows without text, {without_regions} texts without regions"
             + "".join(f", {count} rows: {reason}" for reason, count in sorted(reasons.items()))
-            + f", {held_out} texts of images held out" * bool(held_out)
+            + f", {excluded} texts of images held out" * bool(excluded)
             + f"); list: {path}"
         )

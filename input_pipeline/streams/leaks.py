@@ -7,25 +7,18 @@ training sets without the test images of any task "clean".
 However a name is written, it is compared as `core.ids.identity` reads it: without suffix, leading
 zeros and COCO's file names. An id alone ("139", of one's own data) means one of the images it is
 compared with, of whatever data set, where that is said: in data.held_out, and in one region store.
+`held_out` reads the lists, `clean_splits` says what became of them.
 """
 
 import dataclasses
-import importlib
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from ml_collections import ConfigDict
-
-from core.console import say, warn
+from core.console import say
 from core.errors import DataError
 from core.ids import endings, identity, split_namespace
-from input_pipeline import datasets
-from input_pipeline.datasets import options
 from input_pipeline.datasets.options.shared import LEAKS
-from input_pipeline.datasets.reading import files, official
-from input_pipeline.regions.store import split_paths
-from input_pipeline.texts.rows import Skipped
+from input_pipeline.datasets.reading import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +29,12 @@ class HeldOut:
       names: of the images, over data sets; where `by_id`, also ids alone.
       source: where they come from, for messages.
       by_id: whether an id alone, here or of a training image, is compared with any name.
-      listed: whether data.held_out names it, so that it may be of no image at all.
       from_file: whether the names are the lines of a file; they may be paths, too.
     """
 
     names: frozenset[str]
     source: str
     by_id: bool = False
-    listed: bool = False
     from_file: bool = False
 
 
@@ -55,50 +46,6 @@ def check_mode(mode: str) -> None:
     """
     if mode not in LEAKS:
         raise files.unknown("leaks", LEAKS, mode, "--config.data.leaks")
-
-
-def listed(data_config) -> list[HeldOut]:
-    """The images of `data.held_out`: text files with one a line, or DATASET:SPLIT.
-
-    A line is a name over data sets, an id, or the path of a picture. The files of DATASET are
-    those of `data.manual_dir` or `data.tfds_dir`.
-
-    Raises:
-      DataError: a file cannot be read, an unknown data set or split.
-    """
-    held = []
-    for entry in split_paths(data_config.held_out):
-        dataset, colon, split = entry.partition(":")
-        if colon and dataset in datasets.known() and not os.path.exists(entry):
-            names = _split(dataset, split, data_config)
-            held.append(HeldOut(names, entry, by_id=True, listed=True))
-        else:
-            names = frozenset(text.strip() for _, text in files.lines(entry))
-            held.append(HeldOut(names, entry, by_id=True, listed=True, from_file=True))
-    return held
-
-
-def _split(dataset: str, split: str, data_config) -> frozenset[str]:
-    module = importlib.import_module(f"{datasets.__name__}.{dataset}")
-    if not hasattr(module, "records"):
-        raise DataError(
-            "a data set without official files is held out",
-            where="--config.data.held_out",
-            expected="DATASET:SPLIT of a data set under data.manual_dir",
-            found=f"{dataset}:{split}",
-            fix="name a text file of image ids instead",
-        )
-    block = data_config
-    if dataset != data_config.dataset:  # its own options are not in this block
-        block = ConfigDict(options.of(dataset))
-        block.update({name: data_config[name] for name in options.SHARED})
-    reader = official.Reader(module, block)
-    return frozenset(
-        reader.image_name(image_id)
-        for _, record in reader.records(split)
-        if not isinstance(record, Skipped)
-        for image_id in record.images
-    )
 
 
 def coco_names(path: str) -> dict[str, str]:
@@ -119,7 +66,7 @@ def coco_names(path: str) -> dict[str, str]:
     return names
 
 
-class _Names:
+class Names:
     """The names of a `HeldOut`, to be found by any way of writing them."""
 
     def __init__(self, held: HeldOut, to_coco: Mapping[str, str]):
@@ -133,10 +80,14 @@ class _Names:
             for key in self._keys(image.key):
                 self._full.setdefault(key, set()).add(name)
             self._any.setdefault(own, set()).add(name)
-            if not space:
-                self._alone.setdefault(own, set()).add(name)
-                for end in endings(image_id)[1:] if held.from_file else ():
-                    self._paths.setdefault(end, set()).add(name)
+            ends = endings(image_id)[1:] if held.from_file else ()
+            if space:
+                for end in ends:
+                    self._full.setdefault((space, end), set()).add(name)
+                continue
+            self._alone.setdefault(own, set()).add(name)
+            for end in ends:
+                self._paths.setdefault(end, set()).add(name)
         self.spaces = {split_namespace(name)[0] for name in held.names}
 
     def _keys(self, key: tuple[str, str]) -> list[tuple[str, str]]:
@@ -144,7 +95,11 @@ class _Names:
         coco = self._to_coco.get(":".join(key)) if self._to_coco else None
         return [key, split_namespace(coco)] if coco else [key]
 
-    def of(self, image: "_Image") -> set[str]:
+    def of(self, name: str) -> set[str]:
+        """The names that mean an image, given its name over data sets."""
+        return self.of_image(_image(name))
+
+    def of_image(self, image: "_Image") -> set[str]:
         """The names that mean an image."""
         found: set[str] = set()
         for key in self._keys(image.key):
@@ -183,7 +138,6 @@ def find(
     same: Mapping[str, str] | None = None,
     *,
     strict: bool = True,
-    known: Callable[[], Iterable[str]] = tuple,
 ) -> dict[int, str]:
     """Which images are held out.
 
@@ -193,24 +147,23 @@ def find(
       held: what to keep out.
       same: `coco_names`; None where the file is not named.
       strict: refuse to compare images of Visual Genome with COCO's without `same`; False: say
-        so and go on.
-      known: known() -> names over data sets of all images that the run knows of beside these,
-        which a list may mean.
+        so and go on. Lists of both are taken to name all that they mean.
 
     Returns:
       {index into `images`: source of the first list it is in}.
 
     Raises:
-      DataError: Visual Genome and COCO meet without `same`, and `strict`; no name of a list is of
-        a known image.
+      DataError: Visual Genome and COCO meet without `same`, and `strict`.
     """
-    names = [image_name(image) for image in images]
-    parsed = [_image(name) for name in names]
+    parsed = [_image(image_name(image)) for image in images]
     ours = {image.key[0] for image in parsed}
     found: dict[int, str] = {}
+    both, lists = {"vg", "coco"}, [item for item in held if item.from_file]
+    complete = both <= {split_namespace(name)[0] for item in lists for name in item.names}
     for item in held:
-        wanted = _Names(item, same or {})
-        if {"vg", "coco"} <= ours | wanted.spaces and same is None:
+        wanted = Names(item, same or {})
+        untold = same is None and not (complete and item.from_file)
+        if untold and both & ours and both <= ours | wanted.spaces:
             unknown = DataError(
                 "images of Visual Genome cannot be told from COCO's",
                 where=f"training images against {item.source}",
@@ -222,62 +175,10 @@ def find(
             if strict:
                 raise unknown
             say(f"data: {unknown}")
-        met: set[str] = set()
         for i, image in enumerate(parsed):
-            if here := wanted.of(image):
-                found.setdefault(i, item.source)
-                met |= here
-        if item.listed and len(met) < len(item.names):
-            _check_known(item, wanted, ours, met, names, known)
+            if i not in found and wanted.of_image(image):
+                found[i] = item.source
     return found
-
-
-def _check_known(
-    item: HeldOut,
-    wanted: _Names,
-    ours: set[str],
-    met: set[str],
-    names: Sequence[str],
-    known: Callable[[], Iterable[str]],
-) -> None:
-    """Tells of names that are of no known image.
-
-    Args:
-      item: held out.
-      wanted: its names.
-      ours: namespaces of the training images.
-      met: names that are of training images.
-      names: of the training images.
-      known: see `find`.
-
-    Raises:
-      DataError: none of the names is of a known image, and they could be of this data set's.
-    """
-    if not item.from_file and (met or "" not in ours):
-        return  # a split of official files: names over data sets are sure
-    for image in known():
-        met |= wanted.of(_image(image))
-    lost = sorted(item.names - met)
-    if not lost:
-        return
-    first = ", ".join(map(repr, lost[:3]))
-    if met or (not wanted.spaces & (ours | {""}) and "" not in ours):
-        if item.from_file:
-            warn(
-                f"data: {len(lost)} of the {len(item.names)} images held out by {item.source} are "
-                f"no image of this data set or its region store, such as {first}"
-            )
-        return
-    raise DataError(
-        "held-out images are unknown",
-        where=f"--config.data.held_out, {item.source}",
-        expected=f"ids or names of images such as {names[0]!r}" if names else "known images",
-        found=f"{len(lost)} names, none of a training image, an evaluated one or one in the region "
-        f"store: {first}",
-        fix="write them as the annotations do (suffixes, leading zeros and COCO's file names are "
-        "understood), or leave the list out; a list for one of several streams: "
-        "--config.streams.<name>.data.held_out",
-    )
 
 
 def refuse(found: Mapping[int, str], images: Sequence[str], origin: str) -> DataError:

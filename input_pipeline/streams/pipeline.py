@@ -111,6 +111,7 @@ def build_streams(
             expected="a stream with batch_size > 0",
             found={name: options.batch_size for name, options in config.streams.items()},
         )
+    catalog.check_clean()
     return streams
 
 

@@ -14,9 +14,12 @@ OPTIONS = dict(
     tfds_dir="",  # or where `tfds build` put them
     train_split="train",  # the data set's own split name(s): "train2014+val2014"
     eval_split="validation",
+    test_split="",  # more split(s) whose images no stream of the run trains on
     image_data="",  # Visual Genome's image_data.json, which tells its COCO images (leak check)
     leaks="error",  # training images that are evaluated on: "error", "report", or "drop" them
-    held_out="",  # more images to keep out of training: files of ids, or DATASET:SPLIT
+    # More images to keep out of training: files of ids (of one collection: coco=FILE), or
+    # DATASET:SPLIT.
+    held_out="",
     regions="",  # region store folder(s), comma-separated; empty: the data set's own
     pictures="",  # local folder of the pictures, for reports; scenes have their own
     vocab="",  # vocab.txt path or hub name; empty: the data set's own
@@ -35,6 +38,7 @@ CHECKS = dict(
     tfds_dir=text(),
     train_split=text(empty=False),
     eval_split=text(empty=False),
+    test_split=text(),
     image_data=text(),
     leaks=one_of(*LEAKS),
     held_out=text(),
