@@ -68,7 +68,7 @@ def read(data_config) -> list[HeldOut]:
         space, equals, path = entry.partition("=")
         if there or not equals or not space.isidentifier():
             space, path = "", entry
-        names = frozenset(_lines(path))
+        names = frozenset(images_in(path))
         if not names:
             raise DataError(
                 "a list of held-out images is empty",
@@ -84,8 +84,12 @@ def read(data_config) -> list[HeldOut]:
     return held
 
 
-def _lines(path: str) -> list[str]:
-    """The images that a file lists."""
+def images_in(path: str) -> list[str]:
+    """The images that a file lists: its lines, or the items of an array.
+
+    Raises:
+      DataError: it cannot be read, or is no list.
+    """
     with files.opened(path) as file:
         is_array = file.read(len(_NPY)) == _NPY
         data = _NPY + file.read() if is_array else b""

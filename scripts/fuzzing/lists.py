@@ -7,6 +7,8 @@ import json
 import pathlib
 import pickle
 
+import numpy as np
+
 ANSWERS = ("yes", "no", "a dog", "2")
 
 
@@ -60,6 +62,19 @@ def _coco_names(folder: pathlib.Path):
     return sorted(leaks.coco_names(str(folder / "image_data.json")).items())
 
 
+def _held_out(name: str):
+    def read(folder: pathlib.Path):
+        from input_pipeline.streams import held_out
+
+        return held_out.images_in(str(folder / name))
+
+    return read
+
+
+def _array(name: str, items):
+    return lambda folder: np.save(folder / name, items, allow_pickle=True)
+
+
 def _predictions(folder: pathlib.Path):
     from evaluation import prediction_file
 
@@ -95,6 +110,12 @@ LISTS = {
         _texts("image_data.json", json.dumps([dict(image_id=i, coco_id=i) for i in range(3)])),
         _coco_names,
     ),
+    "held out txt": (
+        _texts("x.txt", "coco:1\nval2014/COCO_val2014_000000000002.jpg\n"),
+        _held_out("x.txt"),
+    ),
+    "held out npy": (_array("x.npy", np.arange(5)), _held_out("x.npy")),
+    "held out objects": (_array("x.npy", np.array(["1", 2], object)), _held_out("x.npy")),
     "predictions": (
         _texts("test.jsonl", "".join(json.dumps(dict(id=f"t{i}", a=1.5)) + "\n" for i in range(3))),
         _predictions,
