@@ -14,11 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from vl_models.vision import boxes as box_ops
 from vl_models.vision.nms import nms
-from vl_models.vision.resnet import STRIDE, Backbone, RegionHead, ResNetSizes
+from vl_models.vision.resnet import (
+    STRIDE,
+    Backbone,
+    RegionHead,
+    ResNetSizes,
+    blanked,
+    c4_extents,
+)
 from vl_models.vision.roi_pool import roi_pool
 
 REGION_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the second stage's deltas, see `boxes.decode`
@@ -160,9 +167,11 @@ class FasterRCNN(nn.Module):
         self.head = RegionHead(self.sizes.resnet)
         self.predictor = Predictor(self.sizes)
 
-    def c4(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w C"]:
-        """Feature maps of pictures, BGR minus the mean."""
-        return self.backbone(images)
+    def c4(
+        self, images: Float[Array, "B H W 3"], sizes: Int[Array, "B 2"] | None = None
+    ) -> Float[Array, "B h w C"]:
+        """Feature maps of pictures, BGR minus the mean; `sizes` as of `Backbone`."""
+        return self.backbone(images, sizes)
 
     def propose(
         self, c4: Float[Array, "B H W C"]
@@ -202,7 +211,7 @@ def select_proposals(
     """One picture's proposals by falling score.
 
     Args:
-      scores, deltas: of `FasterRCNN.propose`.
+      scores, deltas: of `FasterRCNN.propose`; anchors of score -inf make no proposals.
       anchors: of `DetectorSizes.anchors`.
       size: height and width of the picture in the padded one.
       selection: see there.
@@ -212,9 +221,8 @@ def select_proposals(
     """
     best, index = jax.lax.top_k(scores, min(selection.candidates, len(scores)))
     boxes = box_ops.clip(box_ops.decode(deltas[index], anchors[index]), size)
-    index, kept = nms(
-        boxes, best, selection.proposal_overlap, selection.proposals, box_ops.nonempty(boxes)
-    )
+    takes_part = box_ops.nonempty(boxes) & (best > -jnp.inf)
+    index, kept = nms(boxes, best, selection.proposal_overlap, selection.proposals, takes_part)
     return jnp.where(kept[:, None], boxes[index], 0), best[index], kept
 
 
@@ -284,6 +292,10 @@ def describe_regions(
     return jax.lax.map(describe, cells, batch_size=at_once)
 
 
+def _stage(model: FasterRCNN, params: Mapping[str, Any], method: str, *inputs: Array | None) -> Any:
+    return model.apply(params, *inputs, method=method)
+
+
 def detect(
     model: FasterRCNN,
     params: Mapping[str, Any],
@@ -291,6 +303,7 @@ def detect(
     sizes: Float[Array, "B 2"],
     selection: Selection,
     at_once: int = 100,
+    padding: str = "outside",
 ) -> dict[str, Array]:
     """From pixels to boxes.
 
@@ -301,23 +314,43 @@ def detect(
       sizes: height and width of the pictures in the padded ones.
       selection: see there.
       at_once: regions of a picture whose C5 is in memory at a time.
+      padding: "outside": every picture has the boxes and features that it has by itself; "inside":
+        zeros around it are a part of it, as in the published code's batches.
 
     Returns:
       See `select_boxes`, with an axis of pictures before all others.
     """
+    if padding not in ("outside", "inside"):
+        raise ValueError(f'padding must be "outside" or "inside", found {padding!r}')
 
-    def stage(method: str, *inputs: Array) -> Any:
-        return model.apply(params, *inputs, method=method)
+    extents = sizes.astype(jnp.int32) if padding == "outside" else None
+    c4 = _stage(model, params, "c4", images, extents)
+    cells = c4_extents(extents, model.sizes.resnet.max_pool)
+    return detect_in(model, params, c4, sizes, selection, at_once, cells)
 
-    c4 = stage("c4", images)
-    scores, deltas = stage("propose", c4)
+
+def detect_in(
+    model: FasterRCNN,
+    params: Mapping[str, Any],
+    c4: Float[Array, "B H W C"],
+    sizes: Float[Array, "B 2"],
+    selection: Selection,
+    at_once: int,
+    extents: Int[Array, "B 2"] | None = None,
+) -> dict[str, Array]:
+    """`detect` from feature maps on, of which `extents` are the pictures'; None: all of them."""
+    scores, deltas = _stage(model, params, "propose", c4)
     anchors = jnp.asarray(model.sizes.anchors(*c4.shape[1:3]))
+    if extents is not None:
+        ones = jnp.ones((*c4.shape[:3], len(model.sizes.cell_anchors)))
+        inside = blanked(ones, extents).reshape(scores.shape) > 0
+        scores = jnp.where(inside, scores, -jnp.inf)
 
     def picture(one: Sequence[Array]) -> dict[str, Array]:
         c4, scores, deltas, size = one
         proposals, _, valid = select_proposals(scores, deltas, anchors, size, selection)
         features = describe_regions(model, params, c4, proposals, at_once)
-        predicted = stage("predict", features)
+        predicted = _stage(model, params, "predict", features)
         return select_boxes(predicted, features, proposals, valid, size, selection)
 
     return jax.lax.map(picture, (c4, scores, deltas, sizes))

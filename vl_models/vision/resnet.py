@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 EPSILON = 1e-5  # of BatchNorm
 STRIDE = 16  # pixels of a picture to a cell of C4
@@ -134,7 +134,11 @@ class Bottleneck(nn.Module):
     dilation: int = 1
 
     @nn.compact
-    def __call__(self, x: Float[Array, "N H W C"]) -> Float[Array, "N h w outer"]:
+    def __call__(
+        self, x: Float[Array, "N H W C"], extents: Int[Array, "N 2"] | None = None
+    ) -> Float[Array, "N h w outer"]:
+        """`extents`: rows and columns of x that are of the pictures, see `Backbone`."""
+
         def conv(name: str, features: int, size: int, **options: Any) -> ConvNorm:
             sizes = self.sizes
             return ConvNorm(
@@ -144,6 +148,7 @@ class Bottleneck(nn.Module):
 
         first, second = (self.stride, 1) if self.sizes.stride_in_1x1 else (1, self.stride)
         y = nn.relu(conv("conv1", self.inner, 1, stride=first)(x))
+        y = blanked(y, extents if first == 1 else halved(extents))
         y = nn.relu(conv("conv2", self.inner, 3, stride=second, dilation=self.dilation)(y))
         # From scratch a block starts as the identity where its norms train: fixed statistics do
         # not keep the sum of many blocks from growing.
@@ -183,10 +188,31 @@ class Stage(nn.Module):
             for i in range(self.sizes.blocks[self.number - 2])
         ]
 
-    def __call__(self, x: Float[Array, "N H W C"]) -> Float[Array, "N h w outer"]:
-        for block in self.block:
-            x = block(x)
+    def __call__(
+        self, x: Float[Array, "N H W C"], extents: Int[Array, "N 2"] | None = None
+    ) -> Float[Array, "N h w outer"]:
+        """`extents`: rows and columns of x that are of the pictures, see `Backbone`."""
+        for number, block in enumerate(self.block):
+            x = block(x, extents)
+            if number == 0 and self.stride == 2:
+                extents = halved(extents)
         return x
+
+
+def halved(extents: Int[Array, "N 2"] | None) -> Int[Array, "N 2"] | None:
+    """Cells along each side after a step of two, rounded up."""
+    return None if extents is None else (extents + 1) // 2
+
+
+def blanked(
+    x: Float[Array, "N H W C"], extents: Int[Array, "N 2"] | None
+) -> Float[Array, "N H W C"]:
+    """Zero beyond so many rows and columns of each map, as a convolution's border is."""
+    if extents is None:
+        return x
+    rows = jnp.arange(x.shape[1]) < extents[:, :1]
+    columns = jnp.arange(x.shape[2]) < extents[:, 1:]
+    return jnp.where((rows[:, :, None] & columns[:, None])[..., None], x, 0)
 
 
 def max_pool(x: Float[Array, "N H W C"], kind: str) -> Float[Array, "N h w C"]:
@@ -200,6 +226,18 @@ def max_pool(x: Float[Array, "N H W C"], kind: str) -> Float[Array, "N h w C"]:
         return (1, 1) if kind == "torch" else (0, 2 * max(1, n // 2) + 1 - n)
 
     return nn.max_pool(x, (3, 3), (2, 2), padding=(border(x.shape[1]), border(x.shape[2])))
+
+
+def pooled_extents(extents: Int[Array, "N 2"] | None, kind: str) -> Int[Array, "N 2"] | None:
+    """Cells along each side after `max_pool`."""
+    if kind == "torch" or extents is None:
+        return halved(extents)
+    return jnp.maximum(1, extents // 2)
+
+
+def c4_extents(extents: Int[Array, "N 2"] | None, kind: str) -> Int[Array, "N 2"] | None:
+    """Cells of C4 along each side, of pictures of these heights and widths."""
+    return halved(halved(pooled_extents(halved(extents), kind)))
 
 
 class Backbone(nn.Module):
@@ -218,13 +256,27 @@ class Backbone(nn.Module):
         self.res3 = Stage(sizes, 3, stride=2)
         self.res4 = Stage(sizes, 4, stride=2)
 
-    def __call__(self, images: Float[Array, "N H W 3"]) -> Float[Array, "N h w C4"]:
-        """Args: images: BGR minus mean, in the published models."""
+    def __call__(
+        self, images: Float[Array, "N H W 3"], extents: Int[Array, "N 2"] | None = None
+    ) -> Float[Array, "N h w C4"]:
+        """C4 of a batch.
+
+        Args:
+          images: BGR minus mean, in the published models.
+          extents: height and width of pictures that are padded on the right and below: C4 is then
+            what each has by itself, and zero beyond. None: the padding is a part of the picture, as
+            in the published models' batches, where it reaches into the cells along the border.
+        """
         frozen = self.sizes.frozen_stages
-        x = max_pool(nn.relu(self.stem(images)), self.sizes.max_pool)
+        extents = halved(extents)
+        x = blanked(nn.relu(self.stem(images)), extents)
+        x = max_pool(x, self.sizes.max_pool)
+        extents = pooled_extents(extents, self.sizes.max_pool)
         for number, stage in enumerate((self.res2, self.res3, self.res4), start=1):
             # Nothing below needs a gradient: the backward pass ends here.
-            x = stage(lax.stop_gradient(x) if number == frozen else x)
+            x = stage(lax.stop_gradient(x) if number == frozen else x, extents)
+            extents = halved(extents) if number > 1 else extents
+        x = blanked(x, extents)
         return lax.stop_gradient(x) if frozen > len(STAGES) else x
 
 

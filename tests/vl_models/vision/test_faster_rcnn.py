@@ -81,8 +81,13 @@ def sizes():
     return golden()["in/sizes"].astype(np.float32)
 
 
+@functools.cache
+def c4():
+    return run("c4", images())
+
+
 def test_c4_is_the_published_one():
-    golden().check_output("c4", run("c4", images()).transpose(0, 3, 1, 2))
+    golden().check_output("c4", c4().transpose(0, 3, 1, 2))
 
 
 def test_scores_and_deltas_of_anchors():
@@ -124,20 +129,20 @@ def by_picture(name, rows=slice(None)):
 
 
 def test_pooled_regions_are_the_published_ones():
-    c4 = jnp.asarray(channels_last(golden()["out/c4"])[0])
+    features = jnp.asarray(channels_last(golden()["out/c4"])[0])
     boxes = jnp.asarray(by_picture("proposals", slice(6))[0])
-    found = jax.jit(lambda c, b: roi_pool(c, b, made()[0].sizes.bins, 1 / STRIDE))(c4, boxes)
+    found = jax.jit(lambda c, b: roi_pool(c, b, made()[0].sizes.bins, 1 / STRIDE))(features, boxes)
     np.testing.assert_array_equal(found, channels_last(golden()["out/roi_pool"]))
 
 
 def test_features_of_pooled_regions():
     model, params, _ = made()
-    c4 = jnp.asarray(channels_last(golden()["out/c4"]))
+    maps = jnp.asarray(channels_last(golden()["out/c4"]))
     regions = jnp.asarray(by_picture("proposals"))
     describe = jax.jit(
         lambda c, b: faster_rcnn.describe_regions(model, params, c, b, at_once=len(b))
     )
-    found = np.concatenate([describe(c4[0], regions[0]), describe(c4[1], regions[1])])
+    found = np.concatenate([describe(maps[0], regions[0]), describe(maps[1], regions[1])])
     golden().check_output("proposal_features", found)
 
 
@@ -179,8 +184,8 @@ def test_boxes_from_the_published_predictions():
 
 def test_from_pixels_to_boxes():
     model, params, selection = made()
-    detect = jax.jit(lambda x, n: faster_rcnn.detect(model, params, x, n, selection, at_once=20))
-    check_boxes(detect(jnp.asarray(images()), jnp.asarray(sizes())))
+    detect = jax.jit(lambda x, n: faster_rcnn.detect_in(model, params, x, n, selection, at_once=20))
+    check_boxes(detect(c4(), jnp.asarray(sizes())))
 
 
 def test_names_go_both_ways():
