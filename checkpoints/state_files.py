@@ -1,6 +1,7 @@
-"""Reads published state dicts: one file or several, safetensors or pickled weights."""
+"""Published state dicts: one file or several, safetensors or pickled weights."""
 
 import pathlib
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -122,6 +123,35 @@ def read_state(path: pathlib.Path) -> dict[str, np.ndarray]:
             f"{path} holds tensors that are no plain arrays: {str(error)[:300]}\n"
             "  fix: get the same checkpoint in float32 or float16"
         ) from error
+
+
+def writer(path: str) -> Callable[[pathlib.Path, Mapping[str, np.ndarray]], None]:
+    """write(file, state dict) in the format that the ending of `path` names.
+
+    Raises:
+      SourceError: an unknown ending, or a missing package.
+    """
+    suffix = pathlib.PurePath(path).suffix
+    if suffix == ".safetensors":
+        try:
+            from safetensors.numpy import save_file
+        except ImportError as error:
+            raise SourceError(f"{path}: pip install safetensors") from error
+        return lambda file, state: save_file(dict(state), file)
+    if suffix not in PICKLED:
+        raise SourceError(f"{path}: expected .safetensors or one of {', '.join(PICKLED)}")
+    try:
+        import torch
+    except ImportError as error:
+        raise SourceError(
+            f"{path} is to be a PyTorch file, and PyTorch is not installed\n  fix: pip install "
+            "torch, or write a .safetensors file"
+        ) from error
+
+    def write(file: pathlib.Path, state: Mapping[str, np.ndarray]) -> None:
+        torch.save({name: torch.from_numpy(array.copy()) for name, array in state.items()}, file)
+
+    return write
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -115,8 +115,8 @@ def _multitask(task, **changes):
 
 
 _VCR_TEXT = {
-    "answers": twelve_in_one.RECIPES["vcr_answers"].text,
-    "rationales": twelve_in_one.RECIPES["vcr_rationales"].text,
+    "answers": twelve_in_one.RECIPES["answers"].text,
+    "rationales": twelve_in_one.RECIPES["rationales"].text,
 }
 # VQA's released file multiplies 6.25e-7 by 256, RefCOCO+'s 8e-7 by 32, VCR's 7e-5 by 64.
 _VQA = {
@@ -155,7 +155,7 @@ RECIPES = {
         "vilbert": {
             "paper": _vilbert(64, 2e-5, _VCR_TEXT, optimizer=_PAPER),
             "released": _beta(64, 2e-5, _VCR_TEXT),
-            "multitask": _multitask("vcr_answers", text=_VCR_TEXT),
+            "multitask": _multitask("answers", text=_VCR_TEXT),
         },
     },
     "refcoco": {
@@ -175,7 +175,7 @@ RECIPES = {
             "paper": _vilbert(64, 2e-5, 30, optimizer=_PAPER),
             # 4e-5 on the command line of its README; the task file's 2e-5 only scales the loss.
             "released": _beta(64, 4e-5, 30),
-            "multitask": _multitask("coco_retrieval"),
+            "multitask": _multitask("coco"),
         },
     },
     "nlvr2": {

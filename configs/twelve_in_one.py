@@ -67,8 +67,8 @@ RECIPES: Mapping[str, Recipe] = {
     "vqa":              Recipe(  1, "vocab_vqa",    "vqa",         128, 4e-5,  23,    101,    20),
     "visual_genome_qa": Recipe(  2, "vocab_vqa",    "vqa",         128, 4e-5,  26,    101,    20),
     "gqa":              Recipe( 15, "vocab_vqa",    "gqa",         128, 4e-5,  26,    101,    20),
-    "coco_retrieval":   Recipe(  7, "retrieval",    "ranking",     128, 2e-5,  30,    101,    20),
-    "flickr_retrieval": Recipe(  8, "retrieval",    "ranking",     128, 2e-5,  30,    101,    20),
+    "coco":             Recipe(  7, "retrieval",    "ranking",     128, 2e-5,  30,    101,    20),
+    "flickr30k":        Recipe(  8, "retrieval",    "ranking",     128, 2e-5,  30,    101,    20),
     "refcoco":          Recipe(  9, "referring",    "grounding",   256, 2e-5,  20,    101,    20),
     "refcoco_plus":     Recipe( 10, "referring",    "grounding",   256, 2e-5,  20,    101,    20),
     "refcocog":         Recipe( 11, "referring",    "grounding",   256, 2e-5,  20,    101,    20),
@@ -77,8 +77,8 @@ RECIPES: Mapping[str, Recipe] = {
     "nlvr2":            Recipe( 12, "verification", "nlvr2",        64, 2e-5,  40,    101,    20),
     "snli_ve":          Recipe( 13, "verification", "entailment",  256, 2e-5,  56,    101,    20),
     # In the released file, and none of the twelve.
-    "vcr_answers":      Recipe(  5, "",             "ranking",      64, 2e-5,  60,    101,    10),
-    "vcr_rationales":   Recipe(  6, "",             "ranking",      64, 2e-5,  80,    101,    10),
+    "answers":          Recipe(  5, "",             "ranking",      64, 2e-5,  60,    101,    10),
+    "rationales":       Recipe(  6, "",             "ranking",      64, 2e-5,  80,    101,    10),
 }
 # fmt: on
 TWELVE = tuple(name for name, recipe in RECIPES.items() if recipe.group)
@@ -155,10 +155,10 @@ FILES: Mapping[str, Files] = {
     "vqa": Files("vqa", "trainval", "minival", "test-dev2015"),
     "visual_genome_qa": Files("visual_genome_qa", "train", "val", "val"),
     "gqa": Files("gqa", "trainval", "minival", "testdev_balanced"),
-    "coco_retrieval": Files(
+    "coco": Files(
         "coco_captions", "karpathy_train+karpathy_restval", "karpathy_val", "karpathy_test"
     ),
-    "flickr_retrieval": Files("flickr30k", "train", "val", "test"),
+    "flickr30k": Files("flickr30k", "train", "val", "test"),
     "refcoco": _refcoco("refcoco", "unc"),
     "refcoco_plus": _refcoco("refcoco+", "unc"),
     "refcocog": _refcoco("refcocog", "umd"),
@@ -166,8 +166,8 @@ FILES: Mapping[str, Files] = {
     "guesswhat": Files("guesswhat", "train", "valid", "test"),
     "nlvr2": Files("nlvr2", "train", "dev", "test1"),
     "snli_ve": Files("snli_ve", "train", "dev", "test"),
-    "vcr_answers": Files("vcr", "train", "val", "test", dict(records="answers")),
-    "vcr_rationales": Files("vcr", "train", "val", "test", dict(records="rationales")),
+    "answers": Files("vcr", "train", "val", "test", dict(records="answers")),
+    "rationales": Files("vcr", "train", "val", "test", dict(records="rationales")),
 }
 
 # AdamW, moments without correction; warm-up and decay are linear.
@@ -187,7 +187,7 @@ STOP_AND_GO = dict(threshold=0.001, patience=1, cooldown=1, resume=0.005, gap=4)
 # The paper's table of results, percent: accuracies, and of retrieval recall at 1. VG-QA is measured
 # on its validation split, VQA and GQA on test-dev, NLVR2 on its public test.
 _COLUMNS = (
-    "vqa", "gqa", "visual_genome_qa", "coco_retrieval", "flickr_retrieval", "refcoco",
+    "vqa", "gqa", "visual_genome_qa", "coco", "flickr30k", "refcoco",
     "refcoco_plus", "refcocog", "visual7w", "guesswhat", "nlvr2", "snli_ve",
 )  # fmt: skip
 # fmt: off

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import inference
-from checkpoints import convert, published_model, sources, transfer
+from checkpoints import convert, export, published_model, sources, transfer
 from vl_models.heads import HeadSpec
 from vl_models.published import translate
 
@@ -102,7 +102,7 @@ def test_two_streams_and_baseline_there_and_back(name, tmp_path):
     convert.to_folder(source, tmp_path / "out", heads=heads, image_heads=2)
     opened = sources.open_source(str(tmp_path / "out"))
     assert all(np.array_equal(opened.arrays[k], v) for k, v in source.arrays.items())
-    again = convert.to_torch(opened, tmp_path / "again.safetensors")
+    again = export.to_torch(opened, tmp_path / "again.safetensors")
     assert sorted(again) == sorted(state)
     assert all(np.array_equal(again[k], v) for k, v in state.items() if "q_dense" not in k)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file
 
-from checkpoints import convert, run_config, sources
+from checkpoints import export, run_config, sources
 from configs import vilbert_pretrain, vlbert_pretrain
 from input_pipeline.schema import SpecialIds
 from objectives.model import MultiTaskModel
@@ -39,7 +39,7 @@ def source_of(module):
 
 def test_spread_locations_are_folded_into_their_layer(tmp_path, capsys):
     source = source_of(vilbert_pretrain)
-    state = convert.to_torch(source, str(tmp_path / "model.safetensors"))
+    state = export.to_torch(source, str(tmp_path / "model.safetensors"))
     assert "the head 'phrase_grounding' is left out" in capsys.readouterr().err
     assert load_file(tmp_path / "model.safetensors").keys() == state.keys()
     assert not [name for name in state if "phrase" in name]
@@ -57,7 +57,7 @@ def test_spread_locations_are_folded_into_their_layer(tmp_path, capsys):
 
 
 def test_an_embedding_of_boxes_that_the_original_lacks_is_told(tmp_path, capsys):
-    convert.to_torch(source_of(vlbert_pretrain), str(tmp_path / "model.safetensors"))
+    export.to_torch(source_of(vlbert_pretrain), str(tmp_path / "model.safetensors"))
     told = capsys.readouterr().err
     assert "the original's code does not have" in told
     assert "base=30.0" in told
@@ -66,7 +66,7 @@ def test_an_embedding_of_boxes_that_the_original_lacks_is_told(tmp_path, capsys)
 def test_published_values_are_exported_as_they_are(tmp_path, capsys):
     source = source_of(vilbert_pretrain)
     source.config["model"]["geometry"] = dict(offset=[0.0, 0.0], scale=[1.0, 1.0])
-    state = convert.to_torch(source, str(tmp_path / "model.safetensors"))
+    state = export.to_torch(source, str(tmp_path / "model.safetensors"))
     kernel = source.arrays["trunk/regions/location/kernel"]
     assert any(x.shape == kernel.T.shape and np.array_equal(x, kernel.T) for x in state.values())
     assert "boxes" not in capsys.readouterr().err

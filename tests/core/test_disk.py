@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_data import leftovers, write_store
 
-from checkpoints import convert, share, sources
+from checkpoints import export, share, sources
 from core import console, disk, progress
 from core.errors import DataError
 from input_pipeline.importers.__main__ import main as imports
@@ -43,7 +43,7 @@ def shared(out):
 
 WRITERS = {
     "share": shared,
-    "--torch": lambda out: convert.to_torch(source(), f"{out}.safetensors"),
+    "--torch": lambda out: export.to_torch(source(), f"{out}.safetensors"),
     "hard_negatives": lambda out: hard_negatives.save(
         hard_negatives.Pool([f"{i:09}" for i in range(999)], np.ones((999, 9), np.int32), "s", "f"),
         out,

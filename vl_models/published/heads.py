@@ -19,12 +19,16 @@ class Published:
     Attributes:
       module, reads, named_by: see `HeadSpec`.
       options: of the module, but for sizes.
+      names: what its outputs are called, where the model's own code says it.
+      outputs: that the model's own code is written for; 0: any number.
     """
 
     module: str
     reads: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     named_by: str = ""
+    names: tuple[str, ...] = ()
+    outputs: int = 0
 
     def fit(self, arrays: Mapping[str, np.ndarray]) -> HeadSpec:
         """With the sizes of its arrays, {path within the head: array}."""
@@ -35,7 +39,8 @@ class Published:
         if self.module in ("classifier", "weight_norm"):
             first = "transform_bias" if self.module == "weight_norm" else "transform/bias"
             options["width"] = arrays[first].size
-        return HeadSpec(self.module, self.reads, options, self.named_by)
+        names = self.names if options.get("outputs") == len(self.names) else ()
+        return HeadSpec(self.module, self.reads, options, self.named_by, names)
 
 
 _NORM, _RELU = dict(norm=True), dict(activation="relu")
@@ -51,14 +56,15 @@ _POINTING = {
     "grounding": Published("linear", "regions"),
     "word_grounding": Published("linear", "text"),
 }
+_TRUTH, _RELATIONS = ("False", "True"), ("contradiction", "neutral", "entailment")
 _VILBERT = {
     **_WORDS,
     **_POINTING,
     "masked_region": Published("classifier", "regions", _NORM),
     "alignment": Published("linear", "pooled"),
-    "gqa": Published("classifier", "pooled", _NORM, "answers"),
-    "nlvr2": Published("classifier", "pooled", _NORM, "labels"),
-    "entailment": Published("linear", "pooled", named_by="labels"),
+    "gqa": Published("classifier", "pooled", _NORM, "answers", outputs=1533),
+    "nlvr2": Published("classifier", "pooled", _NORM, "labels", _TRUTH, outputs=2),
+    "entailment": Published("linear", "pooled", {}, "labels", _RELATIONS, outputs=3),
 }
 _WEIGHT_NORM = {"vqa": Published("weight_norm", "pooled", named_by="answers")}
 
@@ -72,7 +78,8 @@ HEADS: Mapping[str, Mapping[str, Published]] = {
     "vlbert_refcoco": _VLBERT | {"grounding": Published("classifier", "regions")},
     "vlbert_vcr": _VLBERT | _VCR_REGIONS | {"choice": Published("linear", "pooled")},
     "vlbert_vcr_2fc": _VLBERT | _VCR_REGIONS | {"choice": Published("classifier", "pooled", _RELU)},
-    "vilbert": _VILBERT | {"vqa": Published("classifier", "pooled", _NORM, "answers")},
+    "vilbert": _VILBERT
+    | {"vqa": Published("classifier", "pooled", _NORM, "answers", outputs=3129)},
     "vilbert_beta": _VILBERT | _WEIGHT_NORM,
     "single_stream": {
         **_WORDS,
