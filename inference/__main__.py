@@ -1,13 +1,15 @@
 """Ask a trained model, from the command line.
 
   python -m inference RUN                      # what the model is, and what it can be asked
-  python -m inference RUN answer "what colour is the cube?" --image=ID --regions=STORE
+  python -m inference RUN answer "what colour is the cube?" --image=ID
   python -m inference RUN fill_mask "a [MASK] cube" --image=ID --regions=STORE --json
-  python -m inference RUN answer --jsonl=FILE --regions=STORE   # {"question": ..., "image": ...}
+  python -m inference RUN answer --jsonl=FILE  # {"question": ..., "image": ...}
+  python -m inference RUN look "a red cube" --image=ID --out=page.html   # see inference.look
 
-RUN is a run, a folder that was shared, a published file or a name on the hub. A line of FILE has
-the arguments of the verb: text, question or expression; image or images (an id, or an object with
-boxes, features and size); choices, objects, answer and key; candidates; boxes.
+RUN is a run, a folder that was shared, a published file or a name on the hub. Images are named by
+their ids in the run's own data set, or in --regions. A line of FILE has the arguments of the verb:
+text, question or expression; image or images (an id, or an object with boxes, features and size);
+choices, objects, answer and key; candidates; boxes. Results alone go to stdout.
 """
 
 if __name__ == "__main__":
@@ -16,6 +18,7 @@ if __name__ == "__main__":
     interrupts.begin(interrupts.STOPPED)  # before what takes seconds to import
 
 import argparse
+import contextlib
 import inspect
 import json
 import sys
@@ -23,15 +26,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core import arguments, remote, strict_json
-from core.console import command, say
+from core.console import command, say, warn
 from core.errors import DataError, UserError
 from core.progress import atomic_file
-from inference import abilities, results
+from inference import abilities, result
 from inference.asking import LONG_TEXTS
 from inference.loading import load
 from inference.tasks import TaskModel
 from objectives.model import DTYPES
 
+LOOK = "look"  # has flags of its own
 VERBS = (*abilities.VERBS, *abilities.OF_ALL)
 _SETTINGS = ("self", "top_k", "task", "hidden")  # of a verb, and not of what is asked
 _TEXTS = ("text", "question", "expression", "texts")
@@ -55,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("text", nargs="*", help="text or question; rank takes several")
     several = dict(action="append", default=[])
     made.add_argument("--image", **several, help="id in the region store; again for several")
-    made.add_argument("--regions", help="region store, or several separated by commas")
+    made.add_argument("--regions", help="region store(s), commas between; else the run's own")
+    made.add_argument("--pictures", default="", help="folder of pictures by id, for --html")
+    made.add_argument("--extractor", help="module:Class that finds regions: images are pictures")
     made.add_argument("--jsonl", help="file of what is asked, an object per line")
     made.add_argument("--choice", **several, help="of choose: once for each")
     made.add_argument("--answer", help="of choose, where rationales are to be chosen")
@@ -74,41 +80,49 @@ def parser() -> argparse.ArgumentParser:
 
 
 @command
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> int:
     """Command line."""
+    if argv[1:2] == [LOOK]:
+        from inference.look import __main__ as look
+
+        return look.main([argv[0], *argv[2:]])
     given = parser().parse_args(argv)
     asked = _asked(given) if given.verb else []
-    model = load(
-        given.place,
-        regions=given.regions,
-        vocab=given.vocab,
-        device=given.device,
-        dtype=given.dtype,
-        long_texts=given.long_texts,
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # what is told of a data set that is opened
+        model = load(
+            given.place,
+            regions=given.regions,
+            pictures=given.pictures,
+            extractor=given.extractor,
+            vocab=given.vocab,
+            device=given.device,
+            dtype=given.dtype,
+            long_texts=given.long_texts,
+        )
+        found = ask(model, given.verb, asked, _settings(given)) if given.verb else []
     if not given.verb:
         say("\n".join(model.about()))
-        return
-    settings: dict[str, Any] = dict(task=given.task)
-    known = inspect.signature(getattr(TaskModel, given.verb)).parameters
-    if "top_k" in known:
-        settings["top_k"] = given.top
-    if "hidden" in known:
-        settings["hidden"] = given.hidden
-    found = ask(model, given.verb, asked, settings)
-    if given.json:
+    elif given.json:
         say("\n".join(json.dumps(one.to_dict(), ensure_ascii=False) for one in found))
     else:
-        say("\n".join(results.table(found)))
-    if given.html:
+        say("\n".join(result.table(found)))
+    if given.html and given.verb:
         with atomic_file(given.html) as temporary:
-            temporary.write_text(results.page(found), encoding="utf-8")
-        say(f"wrote {given.html}")
+            temporary.write_text(result.page(found), encoding="utf-8")
+        warn(f"wrote {given.html}")
+    return 0
+
+
+def _settings(given: argparse.Namespace) -> dict[str, Any]:
+    """Settings of the verb, by the flags."""
+    known = inspect.signature(getattr(TaskModel, given.verb)).parameters
+    flags = dict(task=given.task, top_k=given.top, hidden=given.hidden)
+    return {name: value for name, value in flags.items() if name in known}
 
 
 def ask(
     model: TaskModel, verb: str, asked: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
-) -> list[results.Result]:
+) -> list[result.Result]:
     """One result for each of the things that are asked.
 
     Args:
@@ -151,7 +165,7 @@ def _asked(given: argparse.Namespace) -> list[dict[str, Any]]:
         raise UserError(
             f"{given.verb} takes {'texts' if several else 'one text'}",
             found=given.text or "none",
-            fix=f'python -m inference {given.place} {given.verb} "..." --image=ID --regions=STORE',
+            fix=f'python -m inference {given.place} {given.verb} "..." --image=ID',
         )
     images = given.image if several or len(given.image) > 1 else (given.image or [None])[0]
     found: dict[str, Any] = {text: given.text if several else given.text[0], image: images}

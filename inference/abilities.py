@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from core.errors import ConfigError
+from inference.checkpoint import Checkpoint
 from objectives import base
 from objectives.model import MultiTaskModel
 
@@ -82,3 +83,31 @@ def choose(tasks: Mapping[str, Sequence[Task]], verb: str, stream: str, place: s
             fix=f"name one: task={names[0]!r} (on the command line --task={names[0]})",
         )
     return able[0]
+
+
+def about(
+    found: Checkpoint, tasks: Mapping[str, Sequence[Task]], answers: Sequence[str]
+) -> list[str]:
+    """What a checkpoint reads and can be asked, in lines for people.
+
+    Args:
+      found: the checkpoint.
+      tasks: of `tasks_of`.
+      answers: its answer list.
+    """
+    spec, streams = found.spec, found.config.streams
+    lines = [
+        f"vocabulary: {found.tokenizer.vocab_size:,} word pieces",
+        f"region features: {spec.feature_dim} numbers of {spec.detector!r}, "
+        f"{spec.num_classes} classes",
+    ]
+    if answers:
+        lines.append(f"answers: {len(answers):,}, such as {list(answers[:5])}")
+    lines.append("it can:" if tasks else "it can be asked nothing about images")
+    width = max(map(len, tasks), default=0)
+    for verb, able in tasks.items():
+        names = ", ".join(f"{name} (texts of {streams[name].max_text} pieces)" for name, _ in able)
+        lines.append(f"  {verb:{width}}  {names}")
+    for verb in list(tasks)[:1]:
+        lines.append(f'ask it: python -m inference {found.place} {verb} "..." --image=ID')
+    return lines

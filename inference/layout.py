@@ -1,5 +1,6 @@
 """What is asked becomes batches, by the same stream that feeds training and evaluation."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -39,6 +40,8 @@ class Layout:
     """Lays out examples as a stream of the checkpoint does.
 
     Attributes:
+      assemble: makes the text arrays of examples.
+      tokenizer: of the checkpoint's vocabulary.
       max_text, max_regions, max_length: of a row of a batch.
     """
 
@@ -69,13 +72,19 @@ class Layout:
         options = block.copy_and_resolve_references()
         # What training adds to an example of other examples.
         options.update(negatives=False, distractors="", couples=0)
-        self._name, self._options, self._assemble = name, options, assemble
-        self._tokenizer, self._spec, self._cut = tokenizer, spec, cut
+        self._name, self._options, self.assemble = name, options, assemble
+        self.tokenizer, self._spec, self._cut = tokenizer, spec, cut
         self._settings = DrawSettings(
             0, 1, training=False, image_margin=image_margin, longest_text=positions - 2
         )
         self.max_text, self.max_regions = options.max_text, options.max_regions
         self.max_length = options.max_length
+
+    def with_choices(self, count: int) -> "Layout":
+        """The same for so many choices of an example; of a layout of choices."""
+        other = copy.copy(self)
+        other.assemble = dataclasses.replace(self.assemble, choices=count)
+        return other
 
     def batch(self, examples: Sequence[Example], size: int) -> Batch:
         """A stream batch of `size` rows, those after the examples of weight 0.
@@ -88,15 +97,13 @@ class Layout:
             for row in example.rows:
                 if not row.text.strip():
                     raise DataError("a text is empty", where=example.where, expected="a word")
-        table = TextTable.of_rows(_numbered(examples), self._tokenizer)
-        table.check_vocabulary(self._tokenizer.vocab_size)
+        table = TextTable.of_rows(_numbered(examples), self.tokenizer)
+        table.check_vocabulary(self.tokenizer.vocab_size)
         rows = np.flatnonzero(table.examples())
         regions = MemoryRegions(self._spec_of(images), images)
         source = Source(table, rows, regions, np.array(list(map(int, table.images))))
         settings = dataclasses.replace(self._settings, batch_size=size)
-        stream = Stream(
-            self._name, source, self._options, self._assemble, self._tokenizer, settings
-        )
+        stream = Stream(self._name, source, self._options, self.assemble, self.tokenizer, settings)
         batch = stream.batch(0)
         if not self._cut:
             self._check_whole(examples, table, rows, batch)
@@ -125,7 +132,7 @@ class Layout:
     ) -> None:
         """Raises DataError where a text was cut."""
         room = 8 + 2 * table.longest(np.arange(len(table)))  # of any layout of two texts
-        whole = self._assemble(table, rows, self._tokenizer.special, max(room, self.max_text))
+        whole = self.assemble(table, rows, self.tokenizer.special, max(room, self.max_text))
         needed = whole["text_mask"].sum(-1).max(-1)
         kept = batch["text_mask"][: len(rows)].sum(-1).max(-1)
         for example, wanted, left in zip(examples, needed.tolist(), kept.tolist(), strict=True):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 
 from checkpoints import sources
-from inference.asking import BATCH_SIZES
+from inference.programs import BATCH_SIZES
 from inference.tasks import TaskModel
 from input_pipeline.regions import RegionStore, extract
 
@@ -14,7 +14,8 @@ def load(
     place: str,
     *,
     regions: RegionStore | str | None = None,
-    extractor: extract.Extractor | None = None,
+    pictures: str = "",
+    extractor: extract.Extractor | str | None = None,
     vocab: str = "",
     device: jax.Device | str | None = None,
     dtype: str = "",
@@ -25,9 +26,12 @@ def load(
 
     Args:
       place: see `checkpoints.sources.open_source`.
-      regions: region store, or its folders, in which images are looked up by their ids.
-      extractor: finds the regions of pictures, see `input_pipeline.regions.extract`; its features
-        must be those that the model was trained on.
+      regions: region store, or its folders, in which images are looked up by their ids; None: that
+        of the data set that the run was trained on.
+      pictures: folder of the images' pictures, which results then show; empty: those of the run's
+        data set, where its regions are looked up.
+      extractor: finds the regions of pictures, see `input_pipeline.regions.extract`, or the
+        "module:Class" of one; its features must be those that the model was trained on.
       vocab: vocab.txt of a published file that has none beside it.
       device: "cpu", "gpu", "tpu", one with a number ("gpu:1"), or a device of JAX; None: the first.
       dtype: of matrix products, "float32" or "bfloat16"; empty: as it was trained.
@@ -45,7 +49,8 @@ def load(
     return TaskModel(
         source,
         regions=regions,
-        extractor=extractor,
+        pictures=pictures,
+        extractor=extract.load(extractor) if isinstance(extractor, str) else extractor,
         device=device,
         dtype=dtype,
         batch_sizes=batch_sizes,

@@ -1,5 +1,6 @@
 """What people ask, in plain Python values, as the records that training reads."""
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -203,3 +204,12 @@ def masked(value: str, tokenizer: Tokenizer) -> tuple[Row, ...]:
         spans.append((len(out), len(out) + len(word), 0))
         out += f"{word} "
     return (Row(_IMAGE, out + parts[-1], _ID, probe=tuple(spans)),)
+
+
+def filled(value: str, pieces: Sequence[str]) -> str:
+    """A text with word pieces for its first [MASK]s; those that continue a word join it."""
+    out, *rest = value.split(MASK)
+    for part, piece in itertools.zip_longest(rest, pieces, fillvalue=MASK):
+        joined = piece.startswith("##") and len(piece) > 2
+        out = (out.rstrip() + piece[2:] if joined else out + piece) + part
+    return out

@@ -6,7 +6,6 @@ if __name__ == "__main__":
     interrupts.begin(interrupts.STOPPED)  # before what takes seconds to import
 
 import argparse
-import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -15,12 +14,11 @@ from core import arguments, remote
 from core.console import command, say
 from core.errors import DataError
 from inference import look
+from inference.images import Image, ImageReader
 from inference.look import attention, content, inputs, page
-from inference.model import Model
-from input_pipeline.datasets.reading import pictures
+from inference.named import NamedImages, Pictures
 from input_pipeline.doctor.sheet import class_names
 from input_pipeline.regions.store import RegionStore
-from input_pipeline.streams.data import Data
 
 CAPTURE = ("attention", "hidden")
 
@@ -78,12 +76,11 @@ def main(argv: Sequence[str]) -> None:
 
 def _of_store(args: argparse.Namespace) -> dict:
     store = RegionStore.open(args.regions)
-    row = inputs.image_row(store, args.image)
-    image = store.keys[row]
-    regions = content.regions_of(store, row, _names(args))
     spec = store.spec
+    image = ImageReader(spec, lambda: NamedImages(store)).read(args.image)
+    regions = content.regions_of(image, spec, _names(args))
     return content.page(
-        f"image {image}",
+        f"image {image.key}",
         [
             f"{len(regions.boxes)} regions in {regions.size[1]} × {regions.size[0]} pixels",
             f"features: {spec.feature_dim} numbers of {spec.detector}, "
@@ -92,54 +89,32 @@ def _of_store(args: argparse.Namespace) -> dict:
         ],
         [],
         regions,
-        _picture(args, image, lambda ids: {}),
+        _picture(args, image),
     )
 
 
 def _of_model(args: argparse.Namespace) -> dict:
     model = inference.load(args.run, vocab=args.vocab)
-    place = inputs.layout(model, args.stream)
-    lookup: pictures.Lookup = lambda ids: {}  # noqa: E731
-    if args.regions:
-        store = RegionStore.open(args.regions)
-    else:
-        store, lookup = _own_data(model, place)
-    made = inputs.make(
-        model, place, store, args.image, args.text, second=args.second, task=args.task
-    )
+    store = RegionStore.open(args.regions) if args.regions else None
+    place = inputs.reader(model, args.stream, store)
+    made = inputs.make(model, place, args.image, args.text, second=args.second, task=args.task)
     out = model(made.batch, capture=CAPTURE)
     row = {name: made.batch[name][0, 0] for name in ("text_mask", "region_mask")}
     example = attention.example_of(model.trunk, out, row)
-    image = store.keys[int(made.batch["image_key"][0, 0])]
     heads = sum(len(one.probs) for one in example.maps)
     return content.page(
         " · ".join(filter(None, [args.text, args.second])),
         [
-            f"image {image}, {example.words} word pieces, {example.regions} regions",
+            f"image {made.image.key}, {example.words} word pieces, {example.regions} regions",
             f"{model.config.model.name} of {args.run}: {len(example.maps)} maps of attention, "
             f"{heads} heads",
         ],
         _notes(made),
-        content.regions_of(store, store.keys.index(image), _names(args), made.batch),
-        _picture(args, image, lookup),
+        content.regions_of(made.image, place.spec, _names(args), made.batch),
+        _picture(args, made.image),
         made.pieces,
         example,
     )
-
-
-def _own_data(model: Model, place: inputs.Layout) -> tuple[RegionStore, pictures.Lookup]:
-    """Regions and pictures of the data set that a run was trained on."""
-    if not place.stream:
-        raise DataError(
-            "a published file has no data set of its own",
-            where="--regions",
-            expected="a region store",
-            found="none",
-            fix="--regions=STORE (python -m input_pipeline.importers writes one)",
-        )
-    block = place.options.get("data") or model.config.data
-    data = Data(block)
-    return data.store, pictures.open_pictures(block, data.prepared)
 
 
 def _notes(made: inputs.Inputs) -> list[str]:
@@ -159,7 +134,7 @@ def _names(args: argparse.Namespace) -> list[str]:
     return class_names(args.class_names) if args.class_names else []
 
 
-def _picture(args: argparse.Namespace, image: str, lookup: pictures.Lookup) -> bytes | None:
+def _picture(args: argparse.Namespace, image: Image) -> bytes | None:
     """The picture's file; None where nothing is named that would have it.
 
     Raises:
@@ -174,23 +149,17 @@ def _picture(args: argparse.Namespace, image: str, lookup: pictures.Lookup) -> b
                 "a picture cannot be read", where="--picture", expected="a file", found=str(error)
             ) from error
     if args.pictures:
-        root = pathlib.Path(args.pictures)
-        remote.refuse(args.pictures, "the folder of --pictures", "copy some with gcloud storage cp")
-        if not root.is_dir():
-            raise DataError(
-                "no folder of pictures", where="--pictures", expected="a folder", found=root
-            )
-        found = pictures.read_folder(root, [image])
-        if not found:
+        found = Pictures.of_folder(args.pictures).of([image.key])[image.key]
+        if found is None:
             raise DataError(
                 "the folder has no picture of the image",
                 where="--pictures",
-                expected=f"a file named after {image!r}",
-                found=f"none in {root}",
+                expected=f"a file named after {image.key!r}",
+                found=f"none in {args.pictures}",
                 fix="name the file itself: --picture=FILE",
             )
-        return found[image]
-    return lookup([image]).get(image)
+        return found
+    return image.picture
 
 
 if __name__ == "__main__":

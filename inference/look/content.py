@@ -15,7 +15,8 @@ import numpy as np
 from evaluation.report import thumbnails
 from inference.look import attention
 from input_pipeline.doctor.sheet import names_by_column
-from input_pipeline.regions.store import RegionStore
+from input_pipeline.regions.memory import ImageRegions
+from input_pipeline.regions.spec import FeatureSpec
 
 SIDE = 800  # longer side of the picture in pixels
 LEVELS = 255  # of a byte
@@ -40,27 +41,26 @@ class Regions:
 
 
 def regions_of(
-    store: RegionStore,
-    row: int,
+    image: ImageRegions,
+    spec: FeatureSpec,
     names: Sequence[str] = (),
     batch: Mapping[str, np.ndarray] | None = None,
 ) -> Regions:
-    """The regions of an image.
+    """The regions of an image as they are shown.
 
     Args:
-      store: has them.
-      row: of the image.
+      image: has them.
+      spec: of it.
       names: of the classes, see `names_by_column`.
       batch: a stream batch of the image alone, whose regions and their order are taken; None: all
-        of the store's.
+        of the image's.
 
     Raises:
-      DataError: another number of names than classes; a record that cannot be read.
+      DataError: another number of names than classes.
     """
-    size = (int(store.heights[row]), int(store.widths[row]))
+    size = (image.height, image.width)
     if batch is None:
-        record = store.read(row)
-        boxes, ids, probs = (record.get(key) for key in ("boxes", "class_ids", "probs"))
+        boxes, ids, probs = (image.record.get(key) for key in ("boxes", "class_ids", "probs"))
     else:
         real = batch["region_mask"][0, 0].nonzero()[0][1:]
         keys = ("boxes", "region_class_ids", "region_class_probs")
@@ -69,8 +69,8 @@ def regions_of(
         boxes = boxes * scale[[1, 0, 1, 0]]
     labels, scores = [""] * len(boxes), [None] * len(boxes)
     if ids is not None:
-        background = store.spec.background_class
-        columns = names_by_column(names, store.spec.num_classes, background)
+        background = spec.background_class
+        columns = names_by_column(names, spec.num_classes, background)
         best = (ids != background).argmax(-1) if background is not None else 0 * ids[:, 0]
         labels = [columns[one[b]] for one, b in zip(ids, best, strict=True)]
         scores = [round(float(one[b]), 4) for one, b in zip(probs, best, strict=True)]

@@ -29,13 +29,18 @@ def folder():
     return made.name, made
 
 
+# Of the texts of own lines: what they ask of an image, by number.
+COLOURS, SHAPES = ("red", "green", "blue"), ("cube", "ball", "cone", "ring")
+SPEC = FeatureSpec("toy", 16, num_classes=4, background_class=0, top_k=4, dtype="float32")
+
+
 @functools.cache
 def files():
     """Own lines and official files on a few images, of which each has three boxes."""
     place, random = pathlib.Path(folder()[0]), np.random.default_rng(0)
-    spec = FeatureSpec("toy", 16, dtype="float32")
     images, boxes, stored = [], [], []
-    lines = {split: {"classify": [], "ground": []} for split in ("train", "val")}
+    kinds = ("captions", "classify", "ground", "questions")
+    lines = {split: {kind: [] for kind in kinds} for split in ("train", "val")}
     for i in range(18):
         split = "train" if i < 6 else "val"
         corners = np.array([[5, 5, 60, 40], [50, 30, 120, 90], [10, 60, 90, 95]]) + i
@@ -50,19 +55,29 @@ def files():
             multiple_choices=[box for box in ids if box != ids[i % 3]],
         )  # fmt: skip
         images.append(dict(image_id=i, filename="x.jpg", split=split, qa_pairs=[asked]))
-        common = dict(image_id=str(i), text=f"it is number {i}")
-        lines[split]["classify"].append(common | dict(label=["yes", "no", "maybe"][i % 3]))
-        lines[split]["ground"].append(
+        colour, shape = COLOURS[i % 3], SHAPES[i % 4]
+        image, found = dict(image_id=str(i)), lines[split]
+        common = image | dict(text=f"it is number {i}")
+        found["classify"].append(common | dict(label=["yes", "no", "maybe"][i % 3]))
+        found["ground"].append(
             common | dict(box=corners[i % 3].tolist(), candidates=corners[: 2 + i % 2].tolist())
         )
+        found["captions"].append(image | dict(text=f"a small {colour} {shape}, left of it"))
+        found["questions"].append(
+            image | dict(text=f"what colour is the {shape}?", answers=[colour])
+        )
         features = random.standard_normal((3, 16)).astype(np.float32)
-        stored.append((str(i), dict(boxes=corners, features=features, height=130, width=160)))
+        probs = random.dirichlet(np.ones(4), 3).astype(np.float32)
+        stored.append(
+            (str(i), dict(boxes=corners, features=features, height=130, width=160,
+                          class_probs=probs))
+        )  # fmt: skip
     (place / "dataset_v7w_pointing.json").write_text(json.dumps(dict(images=images, boxes=boxes)))
-    for split, kinds in lines.items():
-        for kind, found in kinds.items():
-            text = "".join(json.dumps(line) + "\n" for line in found)
+    for split, found in lines.items():
+        for kind, own in found.items():
+            text = "".join(json.dumps(line) + "\n" for line in own)
             (place / f"{kind}-{split}.jsonl").write_text(text)
-    with RegionWriter(place / "store", spec) as writer:
+    with RegionWriter(place / "store", SPEC) as writer:
         for image, arguments in stored:
             writer.add(image, **arguments)
     return place
@@ -75,8 +90,7 @@ def config_of(name, argument, **changes):
     if "scenes" in config.data:
         config.data.scenes.update(SCENES)
     else:
-        config.data.regions, config.data.answer_count = str(files() / "store"), 1
-        config.data.manual_dir = str(files())
+        config.data.regions, config.data.manual_dir = str(files() / "store"), str(files())
     if "annotations" in config.data:
         kind = config.data.records
         config.data.annotations = str(files() / f"{kind}-train.jsonl")
@@ -88,14 +102,28 @@ def config_of(name, argument, **changes):
     if config.model.name == "vilbert":
         config.model.image.update(hidden=16, layers=2, heads=2, intermediate=16)
         config.model.connect.update(hidden=16, heads=2, text_at=(1,), image_at=(1,))
-    config.model.init_range = 0.5  # so that answers differ
     for block in config.streams.values():
         if block.batch_size:
             block.batch_size = 8
+        if not block.images and "corpus" in config.data and not config.data.corpus:
+            block.batch_size = 0
     if "answer_count" in config.data:
         config.data.answer_count = 1
     config.update_from_flattened_dict(changes)
     return config
+
+
+def drawn(model, example):
+    """Parameters of which answers differ from image to image, drawn without compiling anything."""
+    shapes, random = (
+        jax.eval_shape(model.init, jax.random.key(0), example),
+        np.random.default_rng(1),
+    )
+    flat = {
+        path: (0.5 * random.standard_normal(one.shape) + path.endswith("scale")).astype(np.float32)
+        for path, one in loading.flatten(shapes).items()
+    }
+    return loading.unflatten(flat)
 
 
 @dataclasses.dataclass
@@ -111,7 +139,7 @@ class Run:
     def source(self):
         metadata = self.parts.data_metadata
         return sources.Source(
-            place="a run",
+            place="runs/made",
             kind="run",
             arrays=loading.flatten(jax.device_get(self.params)),
             names={},
@@ -124,6 +152,11 @@ class Run:
 
     def model(self, **options):
         return TaskModel(self.source, **options)
+
+    @functools.cached_property
+    def shared(self):
+        """A model that tests may share, with one size of batch: few programs are compiled."""
+        return self.model(batch_sizes=(4,))
 
     @functools.cached_property
     def predictor(self):
@@ -146,14 +179,8 @@ def run(name, argument, **changes):
     mesh = sharding.make_mesh(dict(data=1, fsdp=1, tensor=1), devices=jax.devices()[:1])
     with jax.set_mesh(mesh):
         parts = setup.build(config, mesh)
-        params = jax.jit(parts.model.init)(jax.random.key(1), parts.example)
+    params = jax.device_put(drawn(parts.model, parts.example), sharding.replicated(mesh))
     return Run(config, parts, params, mesh)
-
-
-def store_folder(made):
-    """Folder of the region store of a run's images."""
-    (folder,) = made.predictor.stream.store._folders
-    return folder.path
 
 
 def caption(text):

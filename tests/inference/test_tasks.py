@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,8 +12,7 @@ BATCH = 8  # of prediction, and of what is asked together: then the same program
 
 
 def asked(made, batch_sizes=(BATCH,)):
-    store = made.predictor.stream.store
-    return made.model(regions=store, batch_sizes=batch_sizes, long_texts="cut")
+    return made.model(batch_sizes=batch_sizes, long_texts="cut")
 
 
 def words(text):
@@ -27,6 +27,22 @@ def answers(model, records):
 
 def regions(model, records):
     found = model.ground([one.text for one in records], [one.image_id for one in records])
+    return [{k: v for k, v in x.to_dict().items() if k != "text"} for x in found]
+
+
+def chosen(model, records):
+    found = model.ground(
+        [one.text for one in records],
+        [one.image_id for one in records],
+        candidates=[list(one.candidates) for one in records],
+    )
+    return [{k: v for k, v in x.to_dict().items() if k != "text"} for x in found]
+
+
+def pointed(model, records):
+    offered = [[one.boxes[i] for i in one.candidates] for one in records]
+    images = [one.image_id for one in records]
+    found = model.point([one.text for one in records], offered, images)
     return [{k: v for k, v in x.to_dict().items() if k != "text"} for x in found]
 
 
@@ -60,6 +76,7 @@ def classes(model, records):
 
 TASKS = {
     "questions": ("vqa", "", answers),
+    "own questions": ("vqa", "data=jsonl,", answers),
     "expressions": ("refcoco", "", regions),
     "answers": ("vcr", "", choices),
     "rationales": (
@@ -67,8 +84,10 @@ TASKS = {
     ),
     "two images": ("nlvr2", "", classes),
     "own labels": ("classify", "", classes),
+    "candidates": ("refcoco", "data=jsonl,", chosen),
+    "pointing": ("pointing", "", pointed),
 }  # fmt: skip
-QUICK = {("questions", "vilbert"), ("expressions", "vlbert")}
+QUICK = {("own questions", "vilbert"), ("candidates", "vlbert")}
 
 
 @pytest.mark.parametrize(
@@ -88,9 +107,18 @@ def test_answers_equal_predictions_of_the_whole_split(task, model):
             row.pop(key, None)
     assert len(found) == len(expected) > BATCH
     assert found == expected  # to the last bit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("model", made_models.MODELS)
+def test_other_sizes_of_batches_give_the_same_within_rounding(task, model):
+    name, argument, ask = TASKS[task]
+    made = made_models.run(name, f"{argument}model={model}")
+    expected = made.predictions()[:3]
     few = made.records()[:3]
-    for one, row in zip(ask(asked(made, (3, 16)), few), expected[:3], strict=True):
-        assert one.keys() == row.keys()
+    for one, row in zip(ask(asked(made, (3, 16)), few), expected, strict=True):
+        row = {key: row[key] for key in one}
         for key, value in row.items():  # other shapes: the same within rounding
             if key == "top":
                 value, one[key] = ([share for _, share in pairs] for pairs in (value, one[key]))
@@ -98,3 +126,53 @@ def test_answers_equal_predictions_of_the_whole_split(task, model):
                 assert one[key] == value
             else:
                 np.testing.assert_allclose(one[key], value, atol=1e-5, rtol=1e-5)
+
+
+def texts_and_images(stream):
+    """The texts of a split, as its table has them, and the ids of their images."""
+    source, tokenizer = stream._stream.source, stream._stream.tokenizer
+    columns = source.table.gather(source.rows, 60)
+    texts = [
+        tokenizer.decode(ids[:length])
+        for ids, length in zip(columns["ids"].tolist(), columns["lengths"], strict=True)
+    ]
+    images = source.table.images_of(source.rows)[:, 0]
+    return texts, [source.table.images[i] for i in images]
+
+
+def evaluator_of(made, name):
+    """An evaluator that reads its batches without TensorFlow."""
+    found = made.parts.evaluators[name]
+    stream = found._stream
+    stream.batches = lambda shard=None: stream.pick(range(stream.steps_per_epoch))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", made_models.MODELS)
+def test_scores_of_pairs_equal_the_rankings_of_evaluation(model, tmp_path):
+    made = made_models.run("retrieval", f"model={model}")
+    evaluator = evaluator_of(made, "ranking")
+    evaluator.folder = tmp_path
+    with jax.set_mesh(made.mesh):
+        evaluator.run(made.params)
+    (path,) = tmp_path.glob("*.scores.npy")
+    expected = np.load(path)
+    texts, images = texts_and_images(evaluator._stream)
+    unique = list(dict.fromkeys(images))
+    assert expected.shape == (len(texts), len(unique))
+    found = made.model().rank(texts, unique)
+    np.testing.assert_allclose(found.scores, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_matches_are_those_of_evaluation():
+    made = made_models.run("vilbert_pretrain", "size=mini")
+    evaluator = evaluator_of(made, "alignment")
+    with jax.set_mesh(made.mesh):
+        measured = evaluator.run(made.params)
+    texts, images = texts_and_images(evaluator._stream)
+    found = made.model().align(texts, images)
+    share = np.mean([one.match for one in found])
+    assert share == pytest.approx(measured["pair_accuracy_own"])
+    assert 0 < share < 1

@@ -31,18 +31,30 @@ def open_pictures(data_config, prepared: Prepared) -> Lookup:
       DataError: the folder is not there.
     """
     if data_config.pictures:
-        fix = "copy the split's with gcloud storage cp, or mount the bucket (gcsfuse)"
-        remote.refuse(data_config.pictures, "the folder --config.data.pictures", fix)
-        root = pathlib.Path(data_config.pictures)
-        if not root.is_dir():
-            raise DataError(
-                "no folder of pictures",
-                where="--config.data.pictures",
-                expected=f"a folder with {', '.join(SUFFIXES)} files, in any depth",
-                found=f"{root}, {'a file' if root.exists() else 'which is not there'}",
-            )
-        return lambda ids: read_folder(root, ids)
+        return of_folder(data_config.pictures, "the folder --config.data.pictures")
     return prepared.pictures or (lambda ids: {})
+
+
+def of_folder(folder: str, what: str) -> Lookup:
+    """The pictures in a folder, in any depth.
+
+    Args:
+      folder: of this machine.
+      what: it is called in messages.
+
+    Raises:
+      DataError: it is not there.
+    """
+    remote.refuse(folder, what, "copy some with gcloud storage cp, or mount the bucket (gcsfuse)")
+    root = pathlib.Path(folder)
+    if not root.is_dir():
+        raise DataError(
+            "no folder of pictures",
+            where=what,
+            expected=f"a folder with {', '.join(SUFFIXES)} files, in any depth",
+            found=f"{root}, {'a file' if root.exists() else 'which is not there'}",
+        )
+    return lambda ids: read_folder(root, ids)
 
 
 class PictureFolder:

@@ -189,22 +189,22 @@ def test_an_image_of_one_region(tmp_path, two_streams, store):
 def test_a_question_with_a_choice(store, tmp_path):
     config = config_of(vcr, "model=vlbert", "examples", max_text=16)
     model = inference.load(saved(tmp_path / "vcr", config))
-    opened, place = RegionStore.open(store), inputs.layout(model)
-    made = inputs.make(model, place, opened, "seen", "is a ball", second="red cube")
+    place = inputs.reader(model, store=RegionStore.open(store))
+    made = inputs.make(model, place, "seen", "is a ball", second="red cube")
     assert made.pieces == ["[CLS]", "is", "a", "ball", "[SEP]", "red", "cube", "[SEP]"]
     assert made.cut == (0, 0)
     segments = made.batch["segment_ids"][0, 0][made.batch["text_mask"][0, 0]]
     assert segments.tolist() == [0] * 5 + [1] * 3
     with pytest.raises(ValueError, match="--second="):
-        inputs.make(model, place, opened, "seen", "is a ball")
+        inputs.make(model, place, "seen", "is a ball")
     with pytest.raises(ValueError, match=r"one of \['examples'\]"):
-        inputs.layout(model, "captions")
+        inputs.reader(model, "captions")
 
 
 @pytest.mark.parametrize(
     ("words", "options", "message"),
     [
-        (("a cube",), dict(image="other"), "no such image.*'seen', 'small'"),
+        (("a cube",), dict(image="other"), "does not know it.*'seen', 'small'"),
         ((" ",), {}, "a text is empty"),
         (("a cube",), dict(second="red"), "reads one text"),
         (("a cube",), dict(stream="text"), r"expected: one of \['captions'"),

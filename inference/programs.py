@@ -1,0 +1,124 @@
+"""Functions of a model on what is asked: padded to a few batch sizes, each compiled once."""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from core.errors import ConfigError
+from inference.images import Image
+from inference.items import Asked
+from inference.layout import Batch, Layout
+
+BATCH_SIZES = (1, 8, 32)  # rows of a batch: what is asked together is padded to one of these
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Told:
+    """What the model gave for an example.
+
+    Attributes:
+      value: the text.
+      images: what was looked at, without its features.
+      row: entries of what a function returned.
+      batch: entries of the batch.
+    """
+
+    value: Any
+    images: tuple[Image, ...]
+    row: dict[str, Any]
+    batch: dict[str, np.ndarray]
+
+
+class Programs:
+    """Runs functions of parameters on a device; threads may share it.
+
+    Attributes:
+      params: on the device.
+      sizes: of a batch, ascending.
+    """
+
+    def __init__(self, params: PyTree, device: jax.Device | str | None, sizes: Sequence[int]):
+        """Puts the parameters on the device.
+
+        Args:
+          params: of the model.
+          device: see `inference.load`.
+          sizes: of a batch.
+
+        Raises:
+          ConfigError: there is no such device, or sizes that are none.
+        """
+        if not sizes or any(not isinstance(n, int) or n < 1 for n in sizes):
+            raise ConfigError(
+                "batch_sizes are no sizes", expected="whole numbers from 1", found=sizes
+            )
+        self.sizes, self._device = sorted(set(sizes)), device_of(device)
+        self.params = jax.device_put(params, self._device)
+        self._lock, self._compiled = threading.Lock(), dict[Any, Callable[..., Any]]()
+
+    def run(
+        self, asked: Asked, layout: Layout, key: Any, step: Callable[..., Any]
+    ) -> Iterator[Told]:
+        """What `step` gives for each example, in order.
+
+        Args:
+          asked: the examples.
+          layout: of them.
+          key: two steps of the same key are one program.
+          step: step(params, batch) → {name: arrays [B, …]}.
+        """
+        chunks = list(self._chunks(len(asked.examples)))
+        # What is wrong in a later batch is found before any is answered; all are too large to keep.
+        for at, size in chunks[1:]:
+            layout.batch(asked.examples[at], size)
+        for at, size in chunks:
+            batch = layout.batch(asked.examples[at], size)
+            out = self.call(key, step, batch)
+            for i, example in enumerate(asked.examples[at]):
+                yield Told(
+                    asked.values[at.start + i],
+                    tuple(image.outline() for image in example.images),
+                    jax.tree.map(lambda array, i=i: array[i], out),
+                    {name: array[i] for name, array in batch.items()},
+                )
+
+    def call(self, key: Any, step: Callable[..., Any], batch: Batch) -> Any:
+        """step(params, batch) as numpy arrays."""
+        with self._lock:
+            if key not in self._compiled:
+                self._compiled[key] = jax.jit(step)
+            compiled = self._compiled[key]
+        return jax.device_get(compiled(self.params, jax.device_put(batch, self._device)))
+
+    def _chunks(self, count: int) -> Iterator[tuple[slice, int]]:
+        """(items, rows of their batch): full batches of the largest size, and the rest padded."""
+        largest = self.sizes[-1]
+        for start in range(0, count, largest):
+            left = min(count - start, largest)
+            yield slice(start, start + left), next(size for size in self.sizes if size >= left)
+
+
+def device_of(device: jax.Device | str | None) -> jax.Device:
+    """A device by its name: "cpu", "gpu", "tpu", or with a number, "gpu:1"; None: the first.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    if isinstance(device, jax.Device):
+        return device
+    if device is None:
+        return jax.local_devices()[0]
+    kind, _, number = device.partition(":")
+    try:
+        return jax.local_devices(backend=kind)[int(number or 0)]
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ConfigError(
+            "there is no such device",
+            expected=f"one of {[f'{one.platform}:{one.id}' for one in jax.local_devices()]}",
+            found=repr(device),
+        ) from error
