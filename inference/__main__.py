@@ -18,6 +18,7 @@ if __name__ == "__main__":
     interrupts.begin(interrupts.STOPPED)  # before what takes seconds to import
 
 import argparse
+import ast
 import contextlib
 import inspect
 import json
@@ -72,7 +73,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--hidden", action="store_true", help="of attention: the states, too")
     made.add_argument("--json", action="store_true", help="results as JSON, one per line")
     made.add_argument("--html", help="new HTML file of the results, with the regions drawn")
-    made.add_argument("--vocab", default="", help="vocab.txt of a published file")
+    file = made.add_argument_group("published files, which do not say how they were trained")
+    file.add_argument("--vocab", default="", help="vocab.txt")
+    file.add_argument("--config", default="", help="of its task: configs/FILE.py:ARGUMENTS")
+    file.add_argument("--set", **several, metavar="FIELD=VALUE", help="a field of that config")
+    file.add_argument("--answers", default="", help="file of its answer list")
+    file.add_argument("--label", **several, help="name of a class, once for each, in order")
+    file.add_argument("--feature_spec", default="", help="spec.json; else that of --regions")
+    file.add_argument("--task_id", type=arguments.whole(0), help="of a model with task tokens")
     made.add_argument("--device", help="cpu, gpu, tpu, or gpu:1; else the first")
     made.add_argument("--dtype", default="", choices=["", *DTYPES], help="else as it was trained")
     made.add_argument("--long_texts", default="error", choices=LONG_TEXTS)
@@ -95,6 +103,12 @@ def main(argv: Sequence[str]) -> int:
             pictures=given.pictures,
             extractor=given.extractor,
             vocab=given.vocab,
+            config=given.config,
+            fields=dict(_field(one) for one in given.set),
+            answers=given.answers,
+            labels=given.label,
+            feature_spec=given.feature_spec,
+            task_id=given.task_id,
             device=given.device,
             dtype=given.dtype,
             long_texts=given.long_texts,
@@ -197,6 +211,15 @@ def _numbers(value: str, flag: str) -> tuple[float, ...]:
             f"{flag} is no box", expected="x1,y1,x2,y2 in pixels of the image", found=repr(value)
         ) from error
     return found
+
+
+def _field(value: str) -> tuple[str, Any]:
+    """A field of a config and its value: a number, a truth value, a tuple, else a text."""
+    name, _, text = value.partition("=")
+    try:
+        return name, ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return name, text
 
 
 def _object(value: str) -> tuple[str, tuple[float, ...]]:

@@ -17,10 +17,12 @@ from inference.layout import Batch, Layout
 from inference.model import Model
 from inference.named import NamedImages, OwnImages, Pictures
 from inference.programs import BATCH_SIZES, Programs, Told
+from inference.published import check_heads
 from input_pipeline.regions import RegionStore, extract
 from input_pipeline.texts.rows import Row
 from objectives import assemble, base
 from objectives.model import DTYPES
+from vl_models.published.names import RULES
 
 LONG_TEXTS = ("error", "cut")
 
@@ -35,6 +37,7 @@ class Asker(Model):
         regions: RegionStore | str | None = None,
         pictures: str = "",
         extractor: extract.Extractor | None = None,
+        task_id: int | None = None,
         device: jax.Device | str | None = None,
         dtype: str = "",
         batch_sizes: Sequence[int] = BATCH_SIZES,
@@ -65,11 +68,16 @@ class Asker(Model):
                 "unknown long_texts", expected=f"one of {LONG_TEXTS}", found=repr(long_texts)
             )
         self._place, self._step, self._cut = source.place, source.step, long_texts == "cut"
+        self._task_id = task_id
+        if task_id is not None:
+            self.task_id  # noqa: B018  # or why it is wrong
         self._programs = Programs(self.params, device, batch_sizes)
         self.params = self._programs.params
         self._failure: UserError | None = None
         try:
             self._opened = opened(source, dtype)
+            if source.kind in RULES:
+                check_heads(self._opened.model, source.heads, source.place)
             self._tasks = known.tasks_of(self._opened.model)
         except UserError as error:  # its trunk and heads can be used all the same
             self._failure = error
@@ -102,6 +110,24 @@ class Asker(Model):
         """
         self.checkpoint  # noqa: B018  # or its failure
         return {verb: [stream for stream, _ in tasks] for verb, tasks in self._tasks.items()}
+
+    @property
+    def task_id(self) -> int | None:
+        """Number of the task that it is asked to do; None without task tokens.
+
+        Raises:
+          ConfigError: it has task tokens and no number was given, or it has none.
+        """
+        tasks = self.config.model.get("tasks", 0)
+        if self._task_id not in (range(tasks) if tasks else (None,)):
+            raise ConfigError(
+                "the model reads a task" if tasks else "the model has no task tokens",
+                where="task_id",
+                expected=f"a number from 0 to {tasks - 1}" if tasks else "none",
+                found=repr(self._task_id),
+                fix="load(place, task_id=N), on the command line --task_id=N" if tasks else "",
+            )
+        return self._task_id
 
     @property
     def regions(self) -> RegionStore | None:
@@ -158,6 +184,7 @@ class Asker(Model):
             image_margin=found.model.trunk.image_margin,
             positions=found.config.model.positions,
             cut=self._cut if cut is None else cut,
+            task_id=self.task_id,
         )
 
     def reader(self, stream: str) -> ImageReader:

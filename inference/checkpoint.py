@@ -64,10 +64,12 @@ def opened(source: sources.Source, dtype: str = "") -> Checkpoint:
         raise ConfigError(
             "this checkpoint does not say what it was trained for, so it cannot be asked",
             where=source.place,
-            expected="a run, or a folder that was shared of one",
-            found=f"no {', '.join(missing)} in its config (it is a {source.kind})",
-            fix="fine-tune from it (--config.init=...), or use its trunk and heads: model(batch), "
-            "model.head(...)",
+            expected="a run, a folder that was shared of one, or a config of its task",
+            found=f"no {', '.join(missing)} in its config (it is a {source.kind}, with heads "
+            f"{sorted(source.heads)})",
+            fix='load(place, config="configs/TASK.py:model=...", regions=STORE, ...), on the '
+            "command line --config=..., see docs/inference.md; or use its trunk and heads: "
+            "model(batch), model.head(...)",
         )
     if source.pieces is None:
         raise DataError(

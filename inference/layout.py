@@ -56,6 +56,7 @@ class Layout:
         image_margin: int,
         positions: int,
         cut: bool,
+        task_id: int | None = None,
     ):
         """Plans nothing yet.
 
@@ -68,12 +69,14 @@ class Layout:
           image_margin: of the trunk.
           positions: of the model.
           cut: whether texts that are too long are cut as in training, instead of refused.
+          task_id: number of the task, of a model with task tokens.
         """
         options = block.copy_and_resolve_references()
         # What training adds to an example of other examples.
         options.update(negatives=False, distractors="", couples=0)
         self._name, self._options, self.assemble = name, options, assemble
         self.tokenizer, self._spec, self._cut = tokenizer, spec, cut
+        self._task_id = task_id
         self._settings = DrawSettings(
             0, 1, training=False, image_margin=image_margin, longest_text=positions - 2
         )
@@ -107,6 +110,8 @@ class Layout:
         batch = stream.batch(0)
         if not self._cut:
             self._check_whole(examples, table, rows, batch)
+        if self._task_id is not None:
+            batch["task_id"] = np.full(size, self._task_id, np.int32)
         return batch
 
     def _spec_of(self, images: Sequence[ImageRegions]) -> FeatureSpec:

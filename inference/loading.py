@@ -1,13 +1,17 @@
 """Opens a checkpoint by its place."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from checkpoints import sources
+from inference import published
 from inference.programs import BATCH_SIZES
 from inference.tasks import TaskModel
 from input_pipeline.regions import RegionStore, extract
+from input_pipeline.regions.spec import FeatureSpec
 
 
 def load(
@@ -17,6 +21,12 @@ def load(
     pictures: str = "",
     extractor: extract.Extractor | str | None = None,
     vocab: str = "",
+    config: str | ConfigDict = "",
+    fields: Mapping[str, Any] | None = None,
+    answers: str | Sequence[str] = "",
+    labels: Sequence[str] = (),
+    feature_spec: str | FeatureSpec = "",
+    task_id: int | None = None,
     device: jax.Device | str | None = None,
     dtype: str = "",
     batch_sizes: Sequence[int] = BATCH_SIZES,
@@ -33,6 +43,13 @@ def load(
       extractor: finds the regions of pictures, see `input_pipeline.regions.extract`, or the
         "module:Class" of one; its features must be those that the model was trained on.
       vocab: vocab.txt of a published file that has none beside it.
+      config: of a published file, which does not say its task: one that main.py takes, such as
+        "configs/FILE.py:ARGUMENTS", or a ConfigDict.
+      fields: {dotted field of that config: another value}.
+      answers: of a published file, its answer list: a file, or the answers in order.
+      labels: of a published file, the names of its classes in order.
+      feature_spec: of a published file, the spec.json of its features; empty: that of `regions`.
+      task_id: number of the task, for a published file with task tokens (12-in-1).
       device: "cpu", "gpu", "tpu", one with a number ("gpu:1"), or a device of JAX; None: the first.
       dtype: of matrix products, "float32" or "bfloat16"; empty: as it was trained.
       batch_sizes: rows of a batch; what is asked together is padded to one of these, each of which
@@ -42,15 +59,22 @@ def load(
 
     Raises:
       SourceError: nothing there, or no whole model (a BERT alone has no image side).
-      ConfigError: an unknown device, dtype or other option.
+      ConfigError: an unknown device, dtype or other option; a config that is not the file's.
       DataError: no such store, or other features than the model was trained on.
     """
     source = sources.open_source(place, vocab=vocab)
+    if regions is not None and not isinstance(regions, RegionStore):
+        regions = RegionStore.open(regions)
+    if config:
+        spec = feature_spec or (regions.spec if regions is not None else "")
+        given = published.Description(config, fields or {}, answers, labels, spec)
+        source = published.described(source, given)
     return TaskModel(
         source,
         regions=regions,
         pictures=pictures,
         extractor=extract.load(extractor) if isinstance(extractor, str) else extractor,
+        task_id=task_id,
         device=device,
         dtype=dtype,
         batch_sizes=batch_sizes,

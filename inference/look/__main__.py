@@ -50,8 +50,8 @@ def parser() -> argparse.ArgumentParser:
         "--class_names", default="", metavar="FILE", help="of the detector's classes, one per line"
     )
     out.add_argument("--second", default="", metavar="TEXT", help="the choice behind a question")
-    out.add_argument("--stream", default="", help="of the run, whose layout of texts is taken")
-    out.add_argument("--task", type=arguments.whole(0), help="for a model with task tokens")
+    out.add_argument("--task", default="", help="stream of the run, whose layout is taken")
+    out.add_argument("--task_id", type=arguments.whole(0), help="for a model with task tokens")
     out.add_argument("--vocab", default="", metavar="FILE", help="of a published file")
     return out
 
@@ -65,8 +65,8 @@ def main(argv: Sequence[str]) -> None:
         parse.error('with RUN comes a text: python -m inference.look RUN "a red cube" ...')
     if not args.run and not args.regions:
         parse.error("without RUN, name the region store: --regions=STORE")
-    if not args.run and (args.second or args.stream or args.vocab or args.task is not None):
-        parse.error("--second, --stream, --task and --vocab are for a model: name RUN")
+    if not args.run and (args.second or args.task or args.vocab or args.task_id is not None):
+        parse.error("--second, --task, --task_id and --vocab are for a model: name RUN")
     made = _of_model(args) if args.run else _of_store(args)
     size = page.write(args.out, made)
     for note in made["notes"]:
@@ -94,10 +94,10 @@ def _of_store(args: argparse.Namespace) -> dict:
 
 
 def _of_model(args: argparse.Namespace) -> dict:
-    model = inference.load(args.run, vocab=args.vocab)
+    model = inference.load(args.run, vocab=args.vocab, task_id=args.task_id)
     store = RegionStore.open(args.regions) if args.regions else None
-    place = inputs.reader(model, args.stream, store)
-    made = inputs.make(model, place, args.image, args.text, second=args.second, task=args.task)
+    place = inputs.reader(model, args.task, store)
+    made = inputs.make(place, args.image, args.text, second=args.second)
     out = model(made.batch, capture=CAPTURE)
     row = {name: made.batch[name][0, 0] for name in ("text_mask", "region_mask")}
     example = attention.example_of(model.trunk, out, row)

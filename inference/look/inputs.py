@@ -58,7 +58,7 @@ def reader(model: TaskModel, stream: str = "", store: RegionStore | None = None)
     if stream and stream not in named:
         raise DataError(
             "the model was not trained on such a stream of images",
-            where="--stream",
+            where="--task",
             expected=f"one of {named}" if named else "none: a published file has no streams",
             found=repr(stream),
         )
@@ -122,6 +122,7 @@ def _of_published(model: TaskModel, store: RegionStore | None) -> Reader:
         image_margin=model.trunk.image_margin,
         positions=positions,
         cut=True,
+        task_id=model.task_id,
     )
     return Reader("", layout, store.spec, ImageReader(store.spec, lambda: NamedImages(store)))
 
@@ -144,28 +145,23 @@ class Inputs:
 
 
 def make(
-    model: TaskModel,
     place: Reader,
     image: Any,
     text: str,
     *,
     second: str = "",
-    task: int | None = None,
 ) -> Inputs:
     """Cuts a text into pieces and puts an image's regions beside it, as in training.
 
     Args:
-      model: that is to read them.
-      place: how it reads.
+      place: how the model reads.
       image: see `ImageReader.read`.
       text: a caption, a question, an expression.
       second: what a model of multiple choice reads behind it.
-      task: number of the task, for a model with task tokens.
 
     Raises:
-      DataError: an empty text, no such image, a second part or a task that is missing or of no use.
+      DataError: an empty text, no such image, a second part that is missing or of no use.
     """
-    _require_task(model.config.model.get("tasks", 0), task)
     tokenizer = place.layout.tokenizer
     for name, part in (("the text", text), ("--second", second)):
         if (part or name == "the text") and not tokenizer.encode_batch([part])[0].ids:
@@ -173,8 +169,6 @@ def make(
     layout, rows = _rows(place.layout, text, second)
     read = place.images.read(image)
     batch = layout.batch([Example(rows, (read,), "the text")], 1)
-    if task is not None:
-        batch["task_id"] = np.full(1, task, np.int32)
     return Inputs(batch, read, *_read(batch, tokenizer, text, second))
 
 
@@ -205,14 +199,3 @@ def _read(
     kept = sum(i not in special for i in ids)
     regions = int(batch["num_detected"][0, 0] + 1 - batch["region_mask"][0, 0].sum())
     return [names[i] for i in ids], (whole - kept, regions)
-
-
-def _require_task(tasks: int, task: int | None) -> None:
-    """Raises DataError where a model with task tokens is given no task, or one without them is."""
-    if task not in (range(tasks) if tasks else (None,)):
-        raise DataError(
-            "the model reads a task" if tasks else "the model has no task tokens",
-            where="--task",
-            expected=f"a number from 0 to {tasks - 1}" if tasks else "none",
-            found=repr(task),
-        )

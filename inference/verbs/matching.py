@@ -123,8 +123,9 @@ class Matching(Asker):
 
         scores = np.empty((len(texts), len(images)), np.float32)
         key = ("rank", stream)
+        same = {key: rows[0][key] for key in ("task_id",) if key in rows[0]}
         for at, batch in grid.parts(rows, len(texts), len(images), self._programs.sizes):
-            (found,) = self._programs.call(key, step, batch)
+            (found,) = self._programs.call(key, step, batch | same)
             part = scores[at]
             part[...] = found[: part.shape[0], : part.shape[1]]
         shown = tuple(asked.examples[i].images[0].outline() for i in range(len(images)))

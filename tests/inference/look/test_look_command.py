@@ -169,7 +169,7 @@ def test_a_published_model_of_two_streams_with_tasks(tmp_path, two_streams, stor
     flags = dict(image="seen", regions=store)
     assert look(tmp_path, two_streams, "a cube", **flags) == (1, None)
     assert "a number from 0 to 2" in capsys.readouterr().err
-    status, found = look(tmp_path, two_streams, "a cube", task=1, **flags)
+    status, found = look(tmp_path, two_streams, "a cube", task_id=1, **flags)
     assert status == 0
     assert [one["text"] for one in found["tokens"]][:5] == ["[CLS]", "[TASK]", "a", "cube", "[SEP]"]
     kinds = [one["kind"] for one in found["attention"]["maps"]]
@@ -179,7 +179,7 @@ def test_a_published_model_of_two_streams_with_tasks(tmp_path, two_streams, stor
 
 
 def test_an_image_of_one_region(tmp_path, two_streams, store):
-    status, found = look(tmp_path, two_streams, "a", image="small", regions=store, task=0)
+    status, found = look(tmp_path, two_streams, "a", image="small", regions=store, task_id=0)
     assert status == 0
     assert sum(one["kind"] == "region" for one in found["tokens"]) == 2
     panels = [[len(panel["places"]) for panel in stage] for stage in found["attention"]["stages"]]
@@ -190,13 +190,13 @@ def test_a_question_with_a_choice(store, tmp_path):
     config = config_of(vcr, "model=vlbert", "examples", max_text=16)
     model = inference.load(saved(tmp_path / "vcr", config))
     place = inputs.reader(model, store=RegionStore.open(store))
-    made = inputs.make(model, place, "seen", "is a ball", second="red cube")
+    made = inputs.make(place, "seen", "is a ball", second="red cube")
     assert made.pieces == ["[CLS]", "is", "a", "ball", "[SEP]", "red", "cube", "[SEP]"]
     assert made.cut == (0, 0)
     segments = made.batch["segment_ids"][0, 0][made.batch["text_mask"][0, 0]]
     assert segments.tolist() == [0] * 5 + [1] * 3
     with pytest.raises(ValueError, match="--second="):
-        inputs.make(model, place, "seen", "is a ball")
+        inputs.make(place, "seen", "is a ball")
     with pytest.raises(ValueError, match=r"one of \['examples'\]"):
         inputs.reader(model, "captions")
 
@@ -207,8 +207,8 @@ def test_a_question_with_a_choice(store, tmp_path):
         (("a cube",), dict(image="other"), "does not know it.*'seen', 'small'"),
         ((" ",), {}, "a text is empty"),
         (("a cube",), dict(second="red"), "reads one text"),
-        (("a cube",), dict(stream="text"), r"expected: one of \['captions'"),
-        (("a cube",), dict(task=0), "has no task tokens"),
+        (("a cube",), dict(task="text"), r"expected: one of \['captions'"),
+        (("a cube",), dict(task_id=0), "has no task tokens"),
         (("a cube",), dict(picture="/nowhere.png"), "a picture cannot be read"),
         (("a cube",), dict(pictures="/nowhere"), "no folder of pictures"),
         (("a cube",), dict(class_names=__file__), "class names and classes disagree"),
@@ -257,7 +257,7 @@ def test_arguments_that_do_not_fit_end_the_program(tmp_path, run, capsys):
     for words, message in (
         ((run, "--image=seen"), "with RUN comes a text"),
         (("--image=seen",), "name the region store"),
-        (("--image=seen", "--regions=x", "--task=1"), "are for a model"),
+        (("--image=seen", "--regions=x", "--task_id=1"), "are for a model"),
     ):
         with pytest.raises(SystemExit):
             main([*words, f"--out={tmp_path / 'page.html'}"])
