@@ -62,7 +62,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--image", **several, help="id in the region store; again for several")
     made.add_argument("--regions", help="region store(s), commas between; else the run's own")
     made.add_argument("--pictures", default="", help="folder of pictures by id, for --html")
-    made.add_argument("--extractor", help="module:Class that finds regions: images are pictures")
+    made.add_argument("--extractor", help="name that finds regions: images are then pictures")
+    made.add_argument("--extractor_options", default="", help="JSON object of its arguments")
     made.add_argument("--jsonl", help="file of what is asked, an object per line")
     made.add_argument("--choice", **several, help="of choose: once for each")
     made.add_argument("--answer", help="of choose, where rationales are to be chosen")
@@ -102,6 +103,7 @@ def main(argv: Sequence[str]) -> int:
             regions=given.regions,
             pictures=given.pictures,
             extractor=given.extractor,
+            extractor_options=given.extractor_options,
             vocab=given.vocab,
             config=given.config,
             fields=dict(_field(one) for one in given.set),

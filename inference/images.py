@@ -199,7 +199,7 @@ def _without_extractor(picture: str) -> DataError:
         "a picture has no regions yet, and there is no extractor to find them",
         expected=FORMS,
         found=picture,
-        fix="load(place, extractor=...), see input_pipeline.regions.extract",
+        fix="load(place, extractor=...), on the command line --extractor=..., see docs/data.md",
     )
 
 

@@ -10,7 +10,7 @@ from checkpoints import sources
 from inference import published
 from inference.programs import BATCH_SIZES
 from inference.tasks import TaskModel
-from input_pipeline.regions import RegionStore, extract
+from input_pipeline.regions import RegionStore, extract, extractors
 from input_pipeline.regions.spec import FeatureSpec
 
 
@@ -20,6 +20,7 @@ def load(
     regions: RegionStore | str | None = None,
     pictures: str = "",
     extractor: extract.Extractor | str | None = None,
+    extractor_options: str = "",
     vocab: str = "",
     config: str | ConfigDict = "",
     fields: Mapping[str, Any] | None = None,
@@ -40,8 +41,10 @@ def load(
         of the data set that the run was trained on.
       pictures: folder of the images' pictures, which results then show; empty: those of the run's
         data set, where its regions are looked up.
-      extractor: finds the regions of pictures, see `input_pipeline.regions.extract`, or the
-        "module:Class" of one; its features must be those that the model was trained on.
+      extractor: finds the regions of pictures, see `input_pipeline.regions.extract`, or the name of
+        one as --extractor of the importers takes it; its features must be those that the model was
+        trained on.
+      extractor_options: of an extractor that is named, a JSON object of its class's arguments.
       vocab: vocab.txt of a published file that has none beside it.
       config: of a published file, which does not say its task: one that main.py takes, such as
         "configs/FILE.py:ARGUMENTS", or a ConfigDict.
@@ -69,11 +72,13 @@ def load(
         spec = feature_spec or (regions.spec if regions is not None else "")
         given = published.Description(config, fields or {}, answers, labels, spec)
         source = published.described(source, given)
+    if isinstance(extractor, str):
+        extractor = extractors.load(extractor, extractor_options)
     return TaskModel(
         source,
         regions=regions,
         pictures=pictures,
-        extractor=extract.load(extractor) if isinstance(extractor, str) else extractor,
+        extractor=extractor,
         task_id=task_id,
         device=device,
         dtype=dtype,
