@@ -20,7 +20,17 @@ from input_pipeline.datasets import options
 
 CONFIG, COMMAND = "config.json", "command.json"
 # What runs of earlier versions lack, and had.
-_ADDED, _ADDED_TO_STREAMS = {"init_layers": depth.ALL}, {"couples": 0}
+_ADDED = {"init_layers": depth.ALL, "eval_intervals": ()}
+_ADDED_TO_STREAMS = {"couples": 0, "task": 0, "rate": 1.0, "score": ""}
+_ADDED_TO_SCHEDULE = {
+    "kind": "all",
+    "starts": (),
+    "shares": (),
+    "temperature": 1.0,
+    "stop_and_go": dict(gain=0.001, patience=1, cooldown=1, drop=0.005, gap=4, resets=()),
+    "unused_heads": "untouched",
+    "rate": "step",
+}
 _ADDED_TO_EVALS = {"visual_gain": {"hidden": "nothing"}}  # by evaluator
 _BLOCKS = ("model", "data", "streams", "objectives", "optimizer", "evals")
 
@@ -102,7 +112,9 @@ def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
         name: _ADDED_TO_EVALS.get(block["evaluator"], {}) | block
         for name, block in saved.get("evals", {}).items()
     }
-    return _ADDED | dict(saved) | dict(streams=streams, evals=evals)
+    schedule = _ADDED_TO_SCHEDULE | saved.get("stream_schedule", {})
+    more = dict(streams=streams, evals=evals, stream_schedule=schedule)
+    return _ADDED | dict(saved) | more
 
 
 def read(workdir: str | os.PathLike) -> RunConfig | None:

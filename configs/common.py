@@ -110,6 +110,10 @@ def stream_block(
         # pairs of four-way retrieval
         couples=0,
         iou="plus_one",  # how boxes' overlaps are measured: end pixels count, or "plain"
+        task=0,  # row of the task table, where the model has one (model.tasks)
+        rate=1.0,  # factor of the learning rate, in updates of the stream by itself
+        # "evals/<name>/<metric>", a share: how well the task is done; see docs/multitask.md
+        score="",
     )
 
 
@@ -157,11 +161,41 @@ def optimizer_block() -> dict:
     )
 
 
+def stream_schedule_block() -> dict:
+    """Which streams take part in a step, and whether each has an update of its own."""
+    return dict(
+        # "all": one update with the losses of all streams; "round_robin": one of each, in the order
+        # of the streams (12-in-1); "stop_and_go": the same, but those that no longer get better
+        # rest; "sampled": one stream a step.
+        kind="all",
+        starts=(),  # ((stream, share of total_steps), ...): it takes part from there on
+        # "sampled": shares of the streams, ((stream, share), ...); empty: by the batches of a pass,
+        # to the power of 1 / temperature. 1: all passes equally often; high: all streams.
+        shares=(),
+        temperature=1.0,
+        # By `score` of the streams; 12-in-1's numbers, whose epochs are evaluations here.
+        stop_and_go=dict(
+            gain=0.001,  # a better score is above (1 + gain) · the best one
+            patience=1,  # evaluations in a row without one that do not stop a stream
+            cooldown=1,  # evaluations after a stop or a go that count as no failure
+            drop=0.005,  # below (1 - drop) · the best, a stopped stream goes on
+            gap=4,  # a stopped stream takes part in every gap-th step
+            resets=(),  # steps after which all begin anew (released: after epochs 5 and 7)
+        ),
+        # Heads of other streams in the update of one: "untouched"; "released": moved by decaying
+        # moments, with gradients of zero.
+        unused_heads="untouched",
+        # Rates of the updates of a step: "step", the step's; "released": half a step late, the
+        # first one has that of the step before.
+        rate="step",
+    )
+
+
 def run_block() -> dict:
     """Everything of a run that is not model, data or optimizer."""
     return dict(
         seed=0,  # of initial values, order, masks and dropout
-        total_steps=1000,  # optimizer steps
+        total_steps=1000,  # optimizer steps; of several updates, where streams have their own
         # Parameters to start from: a run, a folder of checkpoints.convert, a published checkpoint
         # of VL-BERT, ViLBERT or BERT, or a hub name. resume > init > scratch.
         init="",
@@ -174,16 +208,17 @@ def run_block() -> dict:
         # products with parameters; "full": the whole layer.
         remat="none",
         mesh=dict(data=-1, fsdp=1, tensor=1),  # -1: all devices that are left
-        # Which streams take part in a step. "all": every one from its start on, ((stream, share of
-        # total_steps), ...), where one has a start.
-        stream_schedule=dict(kind="all", starts=()),
+        stream_schedule=stream_schedule_block(),
         overfit=0,  # > 0: train on this many fixed examples
         log_every=50,  # steps
         eval_every=500,  # steps
+        eval_intervals=(),  # ((name in evals, steps), ...) of those with an interval of their own
         checkpoint=dict(
             every=500,  # steps
             keep=2,  # newest ones, beside the best
-            best="",  # "evals/<name>/<metric>", higher is better; empty: newest only
+            # "evals/<name>/<metric>", higher is better; "tasks/mean", of the streams' scores, each
+            # as a share of what guessing leaves; empty: newest only
+            best="",
         ),
         compile_cache="",  # folder (gs:// too) that keeps compiled programs for the next start
         profile="",  # "100:110": steps 100 to 109 are traced into WORKDIR/profile

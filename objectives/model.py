@@ -132,6 +132,10 @@ class MultiTaskModel:
         """The stream's part of the config."""
         return self._blocks[stream]
 
+    def heads_of(self, stream: str) -> set[str]:
+        """Names of the heads that a stream uses."""
+        return {objective.head_name for objective in self.streams[stream]}
+
     def initial_values(
         self, arrays: base.Arrays, known: base.Arrays
     ) -> dict[str, base.InitialValue]:

@@ -7,8 +7,8 @@ rate belongs to the global batch as configured and is never rescaled by devices 
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ class Optimizer:
       factor: what the rate is multiplied by, by path.
     """
 
-    tx: optax.GradientTransformation
+    tx: optax.GradientTransformationExtraArgs
     rate: schedules.Schedule
     frozen: frozenset[str]
     decay: Mapping[str, float]
@@ -45,15 +45,37 @@ class Optimizer:
 
 
 class Moments(NamedTuple):
-    """count int32 scalar; mean and square float32, like the parameters (square: not for SGD)."""
+    """Mean and square float32, like the parameters (square: not for SGD), and updates so far.
 
-    count: Int[Array, ""]  # type: ignore[assignment]  # not tuple.count: a name in checkpoints
+    `count` is an int32 scalar; where heads have fewer updates than the trunk, {"trunk": int32,
+    "heads": {name: int32}}.
+    """
+
+    count: PyTree  # type: ignore[assignment]  # not tuple.count: a name in checkpoints
     mean: PyTree
     square: PyTree
 
 
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """What the optimizer is told of an update that is one of several of a step.
+
+    Attributes:
+      rate_step: int32 scalar, step whose learning rate it has, counted from 1.
+      factor: of that rate.
+    """
+
+    rate_step: Int[Array, ""]
+    factor: float
+
+
 def make(
-    block: ConfigDict, params: PyTree, total_steps: int, fixed: Sequence[str] = ()
+    block: ConfigDict,
+    params: PyTree,
+    total_steps: int,
+    fixed: Sequence[str] = (),
+    *,
+    by_head: bool = False,
 ) -> Optimizer:
     """The optimizer of `config.optimizer`.
 
@@ -62,6 +84,7 @@ def make(
       params: nested dict of parameters or of their shapes.
       total_steps: optimizer steps of the run.
       fixed: regexes of parameters that the model keeps as they are, beside `block.freeze`.
+      by_head: whether each head counts its own updates: not all updates are of all heads.
 
     Raises:
       ValueError: unknown name or schedule, or a regex that matches no parameter.
@@ -85,13 +108,13 @@ def make(
     rate = schedules.build(block, total_steps)
     stages = [clip_by_global_norm(block.clip_norm)] if block.clip_norm else []
     if block.name == "adamw":
-        stages.append(scale_by_adam(block.b1, block.b2, block.eps, block.correct_bias))
+        stages.append(scale_by_adam(block.b1, block.b2, block.eps, block.correct_bias, by_head))
         stages.append(apply_rate(rate, factor, decay, decay_first=False))
     elif block.name == "radam":
-        stages.append(scale_by_radam(block.b1, block.b2, block.eps))
+        stages.append(scale_by_radam(block.b1, block.b2, block.eps, by_head))
         stages.append(apply_rate(rate, factor, decay, decay_first=True))
     elif block.name == "sgd":
-        stages += [add_decay(decay), scale_by_momentum(block.b1)]
+        stages += [add_decay(decay), scale_by_momentum(block.b1, by_head)]
         stages.append(apply_rate(rate, factor, dict.fromkeys(names, 0.0), decay_first=False))
     else:
         raise ConfigError(
@@ -129,8 +152,33 @@ def _average(old: PyTree, new: PyTree, beta: float) -> PyTree:
 def _moments(grads: PyTree, state: Moments, b1: float, b2: float) -> Moments:
     squares = jax.tree.map(jnp.square, grads)
     return Moments(
-        state.count + 1, _average(state.mean, grads, b1), _average(state.square, squares, b2)
+        _more(state.count), _average(state.mean, grads, b1), _average(state.square, squares, b2)
     )
+
+
+def _zero(params: PyTree, by_head: bool) -> PyTree:
+    """The count of no updates, see `Moments`."""
+    zero = jnp.zeros((), jnp.int32)
+    return dict(trunk=zero, heads=dict.fromkeys(params["heads"], zero)) if by_head else zero
+
+
+def _more(count: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x + 1, count)
+
+
+def _by_path(count: PyTree, function: Callable[[Array], Any]) -> Callable[[str], Any]:
+    """`function` of the updates of the parameter at a path."""
+    if not isinstance(count, dict):
+        value = function(count)
+        return lambda path: value
+    trunk = function(count["trunk"])
+    heads = {name: function(x) for name, x in count["heads"].items()}
+
+    def of(path: str) -> Any:
+        part, name, *_ = path.split("/")
+        return heads[name] if part == "heads" else trunk
+
+    return of
 
 
 def _correction(beta: float, count: Int[Array, ""]) -> Float[Array, ""]:
@@ -139,26 +187,32 @@ def _correction(beta: float, count: Int[Array, ""]) -> Float[Array, ""]:
 
 
 def scale_by_adam(
-    b1: float, b2: float, eps: float, correct_bias: bool
+    b1: float, b2: float, eps: float, correct_bias: bool, by_head: bool = False
 ) -> optax.GradientTransformation:
     """c·m / (√v + eps), c = √(1 - b2ᵗ) / (1 - b1ᵗ), or 1 without bias correction."""
+
+    def scale_after(count: Int[Array, ""]) -> Float[Array, ""]:
+        if not correct_bias:
+            return jnp.float32(1)
+        return jnp.sqrt(_correction(b2, count)) / _correction(b1, count)
 
     def update(grads: PyTree, state: Moments, params: PyTree = None) -> tuple[PyTree, Moments]:
         del params
         state = _moments(grads, state, b1, b2)
-        scale = jnp.float32(1)
-        if correct_bias:
-            scale = jnp.sqrt(_correction(b2, state.count)) / _correction(b1, state.count)
-        direction = jax.tree.map(
-            lambda m, v: scale * m / (jnp.sqrt(v) + eps), state.mean, state.square
+        scale = _by_path(state.count, scale_after)
+        direction = paths.map_with_path(
+            lambda path, m, v: scale(path) * m / (jnp.sqrt(v) + eps), state.mean, state.square
         )
         return direction, state
 
-    return optax.GradientTransformation(_init_both, update)
+    return optax.GradientTransformation(_init_both(by_head), update)
 
 
-def _init_both(params: PyTree) -> Moments:
-    return Moments(jnp.zeros((), jnp.int32), _zeros(params), _zeros(params))
+def _init_both(by_head: bool) -> Callable[[PyTree], Moments]:
+    def init(params: PyTree) -> Moments:
+        return Moments(_zero(params, by_head), _zeros(params), _zeros(params))
+
+    return init
 
 
 def _rectification(b2: float) -> Float[np.ndarray, " t"]:
@@ -176,35 +230,41 @@ def _rectification(b2: float) -> Float[np.ndarray, " t"]:
     return np.concatenate([[0], np.where(length >= 5, np.sqrt((1 - power) * ratio), 0)])
 
 
-def scale_by_radam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+def scale_by_radam(
+    b1: float, b2: float, eps: float, by_head: bool = False
+) -> optax.GradientTransformation:
     """RAdam (Liu et al. 2020): the rectified step, or m / (1 - b1ᵗ) while ρ_t < 5."""
     table = _rectification(b2).astype(np.float32)
+
+    def rule_after(count: Int[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        rectified = jnp.asarray(table)[jnp.minimum(count, len(table) - 1)]
+        return rectified, _correction(b1, count)
 
     def update(grads: PyTree, state: Moments, params: PyTree = None) -> tuple[PyTree, Moments]:
         del params
         state = _moments(grads, state, b1, b2)
-        rectified = jnp.asarray(table)[jnp.minimum(state.count, len(table) - 1)]
-        correction = _correction(b1, state.count)
+        rule = _by_path(state.count, rule_after)
 
-        def direction(m: Array, v: Array) -> Array:
+        def direction(path: str, m: Array, v: Array) -> Array:
+            rectified, correction = rule(path)
             step = jnp.where(rectified > 0, rectified * m / (jnp.sqrt(v) + eps), m)
             return step / correction
 
-        return jax.tree.map(direction, state.mean, state.square), state
+        return paths.map_with_path(direction, state.mean, state.square), state
 
-    return optax.GradientTransformation(_init_both, update)
+    return optax.GradientTransformation(_init_both(by_head), update)
 
 
-def scale_by_momentum(momentum: float) -> optax.GradientTransformation:
+def scale_by_momentum(momentum: float, by_head: bool = False) -> optax.GradientTransformation:
     """m ← momentum·m + g (PyTorch's SGD, no dampening); `b1` of the config is the momentum."""
 
     def init(params: PyTree) -> Moments:
-        return Moments(jnp.zeros((), jnp.int32), _zeros(params), ())
+        return Moments(_zero(params, by_head), _zeros(params), ())
 
     def update(grads: PyTree, state: Moments, params: PyTree = None) -> tuple[PyTree, Moments]:
         del params
         mean = jax.tree.map(lambda m, g: momentum * m + g, state.mean, grads)
-        return mean, Moments(state.count + 1, mean, ())
+        return mean, Moments(_more(state.count), mean, ())
 
     return optax.GradientTransformation(init, update)
 
@@ -230,6 +290,8 @@ def apply_rate(
 ) -> optax.GradientTransformation:
     """Direction → update: p ← p - lr·d, and p ← p - lr·decay·p after it (or before it).
 
+    The rate is that of the updates it has seen, or of the `turn` that `update` is told of.
+
     Args:
       rate: learning rate of update u, counted from 1.
       factor: of the learning rate, by parameter path.
@@ -242,10 +304,16 @@ def apply_rate(
         return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
 
     def update(
-        directions: PyTree, state: optax.ScaleByScheduleState, params: PyTree
+        directions: PyTree,
+        state: optax.ScaleByScheduleState,
+        params: PyTree,
+        *,
+        turn: Turn | None = None,
+        **others: Any,
     ) -> tuple[PyTree, optax.ScaleByScheduleState]:
+        del others  # of other transformations
         count = state.count + 1
-        base = rate(count)
+        base = rate(count) if turn is None else rate(turn.rate_step) * turn.factor
 
         def change(name: str, direction: Array, p: Array) -> Array:
             lr = base * factor[name]
@@ -261,4 +329,4 @@ def apply_rate(
         updates = paths.map_with_path(change, directions, params)
         return updates, optax.ScaleByScheduleState(count)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)

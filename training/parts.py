@@ -7,7 +7,7 @@ from typing import Any
 from evaluation.evaluators import Evaluator
 from evaluation.predict import Predictor
 
-Draws = Mapping[str, int]  # {stream: draw} of the streams that take part in a step
+Draws = Mapping[str, int]  # {stream: draw} of the streams that take part in an update
 Batch = Mapping[str, Mapping[str, Any]]  # {stream: arrays}
 Flops = Callable[[Any], Callable[[Batch], float] | None]  # of parameters' shapes, then of a batch
 
@@ -19,7 +19,8 @@ class Parts:
     Attributes:
       model: a `MultiTaskModel`.
       example: {stream: host arrays} of a batch at the streams' full sizes, for shapes.
-      batches: batches(plan of draws, one entry per step) → (draws, host batch) of each step.
+      batches: batches(plan of draws, one entry per update) → (draws, host batch) of each update.
+      passes: {stream: batches that hold each of its examples once}.
       fingerprints: {stream: digest of its data}; a run only continues with the same.
       evaluators: {name: what measures parameters on a split}.
       predictors: predictors() → {stream: predictor} of the streams that predict.
@@ -41,6 +42,7 @@ class Parts:
     evaluators: Mapping[str, Evaluator] = dataclasses.field(default_factory=dict)
     predictors: Callable[[], Mapping[str, Predictor]] = dict
     loss_terms: Mapping[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
+    passes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     data_metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check_data: Callable[..., None] = lambda metadata, where, vocabulary=True: None

@@ -107,6 +107,7 @@ class _Setup:
                 name: stream.example(process_shard()) for name, stream in self._streams.items()
             },
             batches=self._batches,
+            passes={name: stream.steps_per_epoch for name, stream in self._streams.items()},
             fingerprints={name: stream.fingerprint for name, stream in self._streams.items()},
             evaluators={name: self._evaluator(name, block) for name, block in config.evals.items()},
             predictors=self._predictors,

@@ -1,6 +1,6 @@
 """The train state: what a step reads and writes, and how it begins."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from runtime import sharding
 from training import optimizer as optimizers
+from training import stream_schedule
 
 
 @flax.struct.dataclass
@@ -41,6 +42,7 @@ class Model(Protocol):
     @property
     def dtype(self) -> DTypeLike: ...
     def init(self, rng: Key[Array, ""], batch: Mapping[str, Batch], /) -> PyTree: ...
+    def heads_of(self, stream: str, /) -> Collection[str]: ...
     def corrupt(self, stream: str, batch: Batch, keys: Key[Array, " B"], /) -> Batch: ...
     def weights(self, stream: str, batch: Batch, /) -> dict[str, Float[Array, ""]]: ...
     def sums(
@@ -92,7 +94,11 @@ class StateMaker:
         self._model, self._seed, self._shapes = model, config.seed, shapes
         params = jax.eval_shape(lambda: init_params(model, config.seed, shapes))
         self.optimizer = optimizers.make(
-            config.optimizer, params, config.total_steps, fixed=getattr(model, "fixed", ())
+            config.optimizer,
+            params,
+            config.total_steps,
+            fixed=getattr(model, "fixed", ()),
+            by_head=stream_schedule.is_separate(config),
         )
         state = jax.eval_shape(self._begin, params)
         sharding.report_heads(config.model, mesh)

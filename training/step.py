@@ -5,7 +5,7 @@ Imports no TensorFlow and no input pipeline: it can be measured wherever JAX run
 
 import zlib
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,28 @@ from jaxtyping import Float, Int, Key, PyTree
 
 from objectives import masking
 from runtime import paths, sharding
+from training import optimizer as optimizers
+from training import used_heads
 from training.optimizer import Optimizer
 from training.state import Batch, Model, Pair, TrainState
 
 Draw = Int[Array, ""] | int
+UNTOUCHED = "untouched"  # heads that an update does not use stay as they are
+# Or, as in 12-in-1's released code, their gradients are zero once they have been used: their
+# moments decay, and by these they go on moving.
+UNUSED_HEADS = (UNTOUCHED, "released")
+
+
+class Turn(NamedTuple):
+    """Where an update of one stream stands in its step, int32 scalars.
+
+    Attributes:
+      step: steps done before.
+      rate_step: step whose learning rate it has, counted from 1.
+    """
+
+    step: Draw
+    rate_step: Draw
 
 
 def row_keys(seed: int, stream: str, draw: Draw, rows: int) -> Key[Array, " B"]:
@@ -39,8 +57,10 @@ def make_train_step(
     seed: int,
     accumulate: int,
     skip_nonfinite: bool = False,
-) -> Callable[[TrainState, Mapping[str, Batch], Mapping[str, Draw]], tuple[TrainState, dict]]:
-    """Compiles (state, batch, draws) → (state, metrics); the state's buffers are reused.
+    rates: Mapping[str, float] | None = None,
+    unused_heads: str = UNTOUCHED,
+) -> Callable[..., tuple[TrainState, dict]]:
+    """Compiles (state, batch, draws, turn=None) → (state, metrics); the state's buffers are reused.
 
     The loss is Σ scale · sum / weight over all losses of all streams, with weights of the whole
     corrupted global batch, taken before it is split into microbatches: accumulation gives the
@@ -55,10 +75,13 @@ def make_train_step(
       accumulate: microbatches per step.
       skip_nonfinite: whether a step whose loss or gradient is not finite changes nothing but the
         step's number.
+      rates: {stream: factor of the learning rate}, of updates of a stream by itself.
+      unused_heads: what such an update does with the heads of other streams, one of UNUSED_HEADS.
 
     Returns:
-      A function of state, batch {stream: global arrays}, draws {stream: int32 scalar}. Its
-      metrics: {"pairs": {name: (sum, weight)}, "group_norms": {group: gradient norm}}.
+      A function of state, batch {stream: global arrays}, draws {stream: int32 scalar}, and, where
+      the update is one of several of a step, its `Turn`. The metrics are {"pairs": {name: (sum,
+      weight)}, "group_norms": {group: gradient norm}}.
     """
 
     def corrupt(stream: str, arrays: Batch, draw: Draw) -> Batch:
@@ -67,13 +90,17 @@ def make_train_step(
         return model.corrupt(stream, arrays, keys)
 
     def train_step(
-        state: TrainState, batch: Mapping[str, Batch], draws: Mapping[str, Draw]
+        state: TrainState,
+        batch: Mapping[str, Batch],
+        draws: Mapping[str, Draw],
+        turn: Turn | None = None,
     ) -> tuple[TrainState, dict[str, Any]]:
+        step = state.step if turn is None else turn.step
         batch = {stream: corrupt(stream, arrays, draws[stream]) for stream, arrays in batch.items()}
         weights: dict[str, Float[Array, ""]] = {}
         for stream, arrays in batch.items():
             weights |= model.weights(stream, arrays)
-        dropout_rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        dropout_rng = jax.random.fold_in(jax.random.key(seed), step)
 
         def loss_fn(
             params: PyTree, micro: Mapping[str, Batch], rng: Key[Array, ""]
@@ -110,9 +137,12 @@ def make_train_step(
             steps = (jnp.arange(accumulate), micro)
             ((loss, (sums, metrics)), grads), _ = jax.lax.scan(add, zeros, steps)
 
-        norms = group_norms(grads, optimizer.frozen)
-        updates, opt_state = optimizer.tx.update(grads, state.opt_state, state.params)
-        params = jax.tree.map(jnp.add, state.params, updates)
+        if turn is None:
+            norms = group_norms(grads, optimizer.frozen)
+            updates, opt_state = optimizer.tx.update(grads, state.opt_state, state.params)
+            params = jax.tree.map(jnp.add, state.params, updates)
+        else:
+            params, opt_state, norms = update_alone(state, grads, batch, turn)
         norm = jnp.sqrt(sum(x**2 for x in norms.values()))
         if skip_nonfinite:
             finite = jnp.isfinite(loss) & jnp.isfinite(norm)
@@ -128,7 +158,28 @@ def make_train_step(
         pairs |= metrics
         pairs["gradient_norm"] = (norm, one_)
         pairs = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), pairs)
-        return TrainState(state.step + 1, params, opt_state), dict(pairs=pairs, group_norms=norms)
+        return TrainState(step + 1, params, opt_state), dict(pairs=pairs, group_norms=norms)
+
+    def update_alone(
+        state: TrainState, grads: PyTree, streams: Collection[str], turn: Turn
+    ) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
+        """Parameters, optimizer state and norms after an update of one stream by itself."""
+        [stream] = streams
+        heads = model.heads_of(stream)
+        told = optimizers.Turn(turn.rate_step, (rates or {}).get(stream, 1.0))
+        norms = group_norms(used_heads.only(grads, heads), optimizer.frozen)
+        old = state.params, state.opt_state
+        if unused_heads == UNTOUCHED:
+            grads, params, opt_state = used_heads.only((grads, *old), heads)
+        else:
+            params, opt_state = old
+        updates, opt_state = optimizer.tx.update(grads, opt_state, params, turn=told)
+        new = jax.tree.map(jnp.add, params, updates), opt_state
+        if unused_heads == UNTOUCHED:
+            params, opt_state = used_heads.merged(old, new)
+        else:
+            params, opt_state = used_heads.begun(new, old, state.opt_state, heads)
+        return params, opt_state, norms
 
     return jax.jit(
         train_step, donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh))

@@ -19,6 +19,10 @@ from core.errors import ConfigError
 from training import stop_and_go
 
 WHERE = "config.stream_schedule"
+# Learning rates of the updates of a step: "step", all have the step's; or, as in 12-in-1's released
+# code, which steps its schedule after the first one, "released": the first has the one before.
+RELEASED = "released"
+RATES = ("step", RELEASED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +52,11 @@ class StreamSchedule(Protocol):
     Attributes:
       separate: whether each stream of a step has an update of its own; else one update has the
         losses of all.
+      stops: whether evaluations stop streams.
     """
 
     separate: ClassVar[bool]
+    stops: ClassVar[bool]
 
     def streams(self, step: int) -> Sequence[str]:
         """Streams that take part in a step.
@@ -58,6 +64,10 @@ class StreamSchedule(Protocol):
         Args:
           step: number of steps before it.
         """
+        ...
+
+    def stopped(self, step: int) -> set[str]:
+        """Streams that evaluations have stopped, after so many steps."""
         ...
 
     def evaluated(self, step: int, metrics: Mapping[str, float | None]) -> None:
@@ -79,6 +89,7 @@ class AllStreams:
     """Every stream takes part in every step from its start on; there is no state."""
 
     separate: ClassVar[bool] = False
+    stops: ClassVar[bool] = False
 
     def __init__(self, setting: Setting, saved: Mapping[str, Any]):
         del saved
@@ -104,6 +115,9 @@ class AllStreams:
     def streams(self, step: int) -> Sequence[str]:
         return tuple(name for name, start in self._starts.items() if step >= start)
 
+    def stopped(self, step: int) -> set[str]:
+        return set()
+
     def evaluated(self, step: int, metrics: Mapping[str, float | None]) -> None:
         pass
 
@@ -119,6 +133,8 @@ class RoundRobin(AllStreams):
 
 class StopAndGo(RoundRobin):
     """The same, without the streams whose scores no longer get better; see `stop_and_go`."""
+
+    stops = True
 
     def __init__(self, setting: Setting, saved: Mapping[str, Any]):
         super().__init__(setting, saved)
@@ -140,7 +156,6 @@ class StopAndGo(RoundRobin):
         return tuple(n for n in super().streams(step) if self._controllers.learns(n, step))
 
     def stopped(self, step: int) -> set[str]:
-        """The streams that are stopped after so many steps."""
         return self._controllers.stopped(step)
 
     def evaluated(self, step: int, metrics: Mapping[str, float | None]) -> None:
@@ -159,6 +174,7 @@ class Sampled:
     """
 
     separate: ClassVar[bool] = True
+    stops: ClassVar[bool] = False
 
     def __init__(self, setting: Setting, saved: Mapping[str, Any]):
         del saved
@@ -201,6 +217,9 @@ class Sampled:
         drawn = np.random.default_rng([self._seed, zlib.crc32(b"streams"), step]).random()
         number = int(np.searchsorted(self._bounds, drawn, side="right"))
         return (self._names[min(number, len(self._names) - 1)],)
+
+    def stopped(self, step: int) -> set[str]:
+        return set()
 
     def evaluated(self, step: int, metrics: Mapping[str, float | None]) -> None:
         pass

@@ -4,10 +4,11 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from core import headings, remote
@@ -27,12 +28,13 @@ from training.run import (
     plot,
     run_checkpoints,
     runfolder,
+    scores,
     steps,
     throughput,
 )
 from training.run import summary as summaries
 from training.state import StateMaker, TrainState
-from training.step import make_train_step
+from training.step import Turn, make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +81,10 @@ class Trainer:
         self._began, self._elapsed_before = time.perf_counter(), meta["elapsed"]
         self._stopped = self._unevaluated = False  # the latter: an evaluation was broken off here
         self._best = best.BestMetric(config.checkpoint.best, meta["best"])
-        self._schedule = stream_schedule.make(
-            config.stream_schedule,
-            list(parts.example),
-            config.total_steps,
-            meta.get("stream_schedule"),
+        self._schedule = stream_schedule.of_config(
+            config, parts.passes, meta.get("stream_schedule")
         )
+        self._scores = scores.Scores(scores.of_config(config), meta.get("scores"))
         self._skips = divergence.Skips(config.optimizer.skip_nonfinite, meta.get("skips"))
         window = metrics.Window(meta["window"])
         self._results = ahead.Results(window, self._skips, store.steps)
@@ -101,6 +101,8 @@ class Trainer:
                 seed=config.seed,
                 accumulate=config.optimizer.accumulate,
                 skip_nonfinite=bool(config.optimizer.skip_nonfinite),
+                rates={name: config.streams[name].get("rate", 1.0) for name in parts.example},
+                unused_heads=config.stream_schedule.unused_heads,
             ),
             parts.flops(maker.params),
             sizes,
@@ -120,47 +122,67 @@ class Trainer:
         batches = self._batches()
         with contextlib.closing(window):
             while self.step < total and not self._stopped:
-                draws, ids, batch = next(batches)
-                window.step(self.step + 1, state)
-                state = self._update(state, draws, ids, batch)
+                state = self._step(state, batches, window)
                 last = self.step == total
                 self._stopped = self._run.stop.reached() and not last
                 if self.step % config.log_every == 0 or last:
                     self._write_log()
                 improved = False
-                if self.step % config.eval_every == 0 or last:
+                if due := self._due(last):
                     self._results.wait()
-                    before = self._schedule.state()
-                    improved = self.evaluate(state.params)
-                    if self._schedule.state() != before:
+                    stopped = self._schedule.stopped(self.step)
+                    improved = self.evaluate(state.params, due)
+                    if self._schedule.stopped(self.step) != stopped:
                         # Prefetched batches may be of streams that no longer take part.
                         batches = self._batches()
-                due = self.step % config.checkpoint.every == 0
-                if due or last or improved or self._stopped:
+                regular = self.step % config.checkpoint.every == 0
+                if regular or last or improved or self._stopped:
                     self._save(state)
         return state
 
     def _batches(self) -> Iterator[tuple[dict, dict, dict]]:
-        """(draws, example ids, placed batch) of each step from here on."""
+        """(draws, example ids, placed batch) of each update from here on."""
         plan = stream_schedule.plan(self._schedule, self.step, self.draws)
         run = self._run
         return ahead.placed(run.parts.batches(plan), run.mesh, self._clock, run.ledger)
 
-    def _update(self, state: TrainState, draws: dict, ids: dict, batch: dict) -> TrainState:
-        """One step; its results are looked at later."""
+    def _step(
+        self, state: TrainState, batches: Iterator[tuple[dict, dict, dict]], window: tracing.Window
+    ) -> TrainState:
+        """One step: an update of all its streams, or one of each."""
+        count = len(stream_schedule.turns(self._schedule, self.step))
+        for number in range(count):
+            update = next(batches)
+            if not number:
+                window.step(self.step + 1, state)
+            state = self._update(state, *update, number, count)
+        self.step += 1
+        return state
+
+    def _update(
+        self, state: TrainState, draws: dict, ids: dict, batch: dict, number: int, count: int
+    ) -> TrainState:
+        """One of `count` updates of a step; its results are looked at later."""
         if self._run_step.is_new(batch):
             self._results.wait()  # what is under way is no part of the compilation
         first = not self._run_step.compiled
         joining = [name for name, draw in draws.items() if self.step and int(draw) == 0]
-        if joining:
+        turn = None
+        if self._schedule.separate:
+            turn = self._turn(number)
+        elif joining:
             say(f"step {self.step}: losses of {', '.join(joining)} are added from here on")
-        state, out = self._run_step(state, batch, draws)
+        state, out = self._run_step(state, batch, draws, turn, number == count - 1)
         if first:
             self._run.stop.protect()
-        self.step += 1
         self.draws |= {name: int(draw) + 1 for name, draw in draws.items()}
-        self._results.add(self.step, draws, ids, out)
+        self._results.add(self.step + 1, draws, ids, out)
         return state
+
+    def _turn(self, number: int) -> Turn:
+        """The place of an update of one stream in this step."""
+        late = self._run.config.stream_schedule.rate == stream_schedule.RELEASED and not number
+        return Turn(np.int32(self.step), np.int32(self.step + (not late)))
 
     def _write_log(self) -> None:
         """Logs metrics since the last log line."""
@@ -169,8 +191,9 @@ class Trainer:
         line = metrics.train_line(
             self._results.window, self._clock, self._peak, self._run.parts.loss_terms
         )
-        # A skipped update does not count in the schedule.
-        line["train/learning_rate"] = float(self._learning_rate(self.step - skips.total))
+        # A skipped update does not count in the schedule, unless it is one of several of a step.
+        counted = self.step - skips.total * (not self._schedule.separate)
+        line["train/learning_rate"] = float(self._learning_rate(counted))
         if skips.limit:
             line["train/skipped_updates"] = skips.total
         line |= self._run.ledger.figures()
@@ -184,23 +207,56 @@ class Trainer:
         self._results.window = metrics.Window()
         self._clock.restart()
 
-    def evaluate(self, params) -> bool:
-        """Runs every evaluator; returns whether the best metric improved."""
+    def _due(self, last: bool) -> list[str]:
+        """Names of the evaluations that follow this step."""
+        config = self._run.config
+        intervals = dict(config.eval_intervals)
+        return [
+            name
+            for name in self._run.parts.evaluators
+            if last or self.step % intervals.get(name, config.eval_every) == 0
+        ]
+
+    def evaluate(self, params, names: Sequence[str] | None = None) -> bool:
+        """Runs evaluators; returns whether the best metric improved.
+
+        Args:
+          params: of the model.
+          names: of the evaluators; None: those due after this step, at its start and its end all.
+        """
+        if names is None:
+            names = self._due(not self.step or self.step == self._run.config.total_steps)
+        evaluators = {name: self._run.parts.evaluators[name] for name in names}
         began, ledger = time.perf_counter(), self._run.ledger
         try:
             with ledger.during("evaluation"):
-                values = evaluate.metrics_of(self._run.parts.evaluators, params)
+                values = evaluate.metrics_of(evaluators, params)
         except signals.Stopped:
             self._stopped = self._unevaluated = True
             return False
         if not values:
             return False
         self.write_goodput()
-        say(evaluate.lines(self.step, values, self._run.parts.evaluators))
-        self._log.write(self.step, values)
+        say(evaluate.lines(self.step, values, evaluators))
+        whole = len(evaluators) == len(self._run.parts.evaluators)
+        scored = self._scores.take(values, whole=whole)
+        self._log.write(self.step, values | scored | self._heard(values))
         self._clock.pause(time.perf_counter() - began)
+        return self._best.improved(self.step, values | scored, whole=whole)
+
+    def _heard(self, values: Mapping[str, float | None]) -> dict[str, float]:
+        """Tells the schedule of an evaluation, and the log which tasks rest from here on."""
+        before = self._schedule.stopped(self.step)
         self._schedule.evaluated(self.step, values)
-        return self._best.improved(self.step, values)
+        after = self._schedule.stopped(self.step)
+        for verb, names in (("rests", after - before), ("goes on", before - after)):
+            for name in sorted(names):
+                say(f"step {self.step}: {name} {verb} from here on")
+        tasks = self._scores.tasks
+        updates = {f"tasks/{name}/{scores.UPDATES}": self.draws[name] for name in tasks}
+        if not self._schedule.stops:
+            return updates
+        return updates | {f"tasks/{name}/{scores.STOPPED}": float(name in after) for name in tasks}
 
     def measure_best(self, params) -> bool:
         """Evaluates for another metric that tells the best checkpoint now; returns whether it did.
@@ -216,7 +272,8 @@ class Trainer:
         except signals.Stopped:
             self._stopped = True
             return False
-        self._best.improved(self.step, values)
+        scored = self._scores.take(values, whole=True)
+        self._best.improved(self.step, values | scored, whole=True)
         return True
 
     def _save(self, state: TrainState) -> None:
@@ -235,6 +292,7 @@ class Trainer:
             step=self.step,
             draws=self.draws,
             stream_schedule=self._schedule.state(),
+            scores=self._scores.state(),
             identity=self._identity,
             elapsed=self._elapsed(),
             best=self._best.record,

@@ -5,6 +5,7 @@ in a state, so that heads are taken out of all of them, and put back, in the sam
 out costs no work: it has no gradient, and the optimizer does not see it.
 """
 
+import functools
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -33,27 +34,23 @@ def begun(new: PyTree, old: PyTree, opt_state: PyTree, names: Collection[str]) -
       opt_state: before the update; its counts by head say what has been used.
       names: of the heads that the update uses.
     """
-    [count] = {id(one): one for one in counts(opt_state)}.values()
+    heads = count_of(opt_state)["heads"]
 
-    def chosen(after: dict, before: dict) -> dict:
+    def chosen(before: dict, after: dict) -> dict:
         return {
             name: after[name]
             if name in names
-            else jax.tree.map(
-                lambda a, b, name=name: jnp.where(count["heads"][name] > 0, a, b),
-                after[name],
-                before[name],
-            )
-            for name in after
+            else jax.tree.map(functools.partial(jnp.where, heads[name] > 0), after[name], x)
+            for name, x in before.items()
         }
 
-    return _map(chosen, new, old)
+    return _map(chosen, old, new)
 
 
-def counts(opt_state: PyTree) -> list[Any]:
-    """The counts of updates in a state of the optimizer, see `optimizer.Moments`."""
+def count_of(opt_state: PyTree) -> Any:
+    """How many updates a state of the optimizer has seen, see `optimizer.Moments`."""
     found = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, Moments))
-    return [one.count for one in found if isinstance(one, Moments)]
+    return next(one.count for one in found if isinstance(one, Moments))
 
 
 def _map(function: Callable[..., dict], tree: PyTree, *others: PyTree) -> PyTree:

@@ -41,6 +41,9 @@ CHECKS = dict(
         holds=lambda value: checks.whole(0).holds(value) and value != 1,
     ),
     iou=checks.one_of(*EDGES),
+    task=checks.whole(0),
+    rate=checks.number(above=0),
+    score=checks.pattern(r"(evals/[^/]+/.+)?", "evals/<name>/<metric>, or empty"),
 )
 PIECE_KEYS = (
     "text_ids",

@@ -46,6 +46,9 @@ class FakeTask:
             "heads": {"words": {"kernel": matrix(HIDDEN, HIDDEN)}},
         }
 
+    def heads_of(self, stream):
+        return {"words"}
+
     def corrupt(self, stream, batch, keys):
         def draw(key):
             return jax.random.uniform(key, (1, TEXT)) < 0.4

@@ -25,12 +25,12 @@ def placed(
     clock: metrics.Clock,
     ledger: goodput.Ledger,
 ) -> Iterator[tuple[dict, dict, dict]]:
-    """(draws, example ids, placed batch) of each step, placing one batch ahead of its use.
+    """(draws, example ids, placed batch) of each update, placing one batch ahead of its use.
 
-    Each is a dict by stream, of the streams that take part in the step.
+    Each is a dict by stream, of the streams that take part in the update.
 
     Args:
-      batches: ({stream: draw}, {stream: host arrays}) of each step.
+      batches: ({stream: draw}, {stream: host arrays}) of each update.
       mesh: to place them on.
       clock, ledger: where the time counts that batches are waited for.
     """
@@ -54,7 +54,7 @@ class Results:
     Attributes:
       window: `metrics.Window` of the steps that were looked at; the log line begins a new one.
       skips: `divergence.Skips` of the run.
-      norms: {group: gradient norm} of the newest step whose update was made.
+      norms: {group: gradient norm} of the newest update that the group had.
     """
 
     def __init__(
@@ -95,4 +95,4 @@ class Results:
                 say(f"{text}\n  {self.skips}")
                 continue
             self.window.add(out["pairs"])
-            self.norms = out["group_norms"]
+            self.norms |= out["group_norms"]

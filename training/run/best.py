@@ -29,18 +29,21 @@ class BestMetric:
             record = None
         self._name, self.record, self._told = name, record, False
 
-    def improved(self, step: int, values: Mapping[str, float | None]) -> bool:
+    def improved(
+        self, step: int, values: Mapping[str, float | None], *, whole: bool = True
+    ) -> bool:
         """Whether an evaluation is the best so far; it is the record then.
 
         Args:
           step: updates done. There is no checkpoint of step 0 to be the best.
           values: {"evals/<name>/<metric>": value}, None where no label is known: then no checkpoint
             is ever the best, which is said once.
+          whole: whether they are of all evaluations; else the metric may be of another one.
 
         Raises:
           ConfigError: the metric is not among the values.
         """
-        if not self._name:
+        if not self._name or not (whole or self._name in values):
             return False
         if self._name not in values:
             raise ConfigError(

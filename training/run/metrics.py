@@ -55,14 +55,15 @@ class Clock:
         self._start, self._paused, self._waited = time.perf_counter(), 0.0, 0.0
         self.steps, self.examples, self.operations = 0, 0, 0.0
 
-    def step(self, examples: int, operations: float) -> None:
-        """Counts a step.
+    def step(self, examples: int, operations: float, *, steps: int = 1) -> None:
+        """Counts an update.
 
         Args:
           examples: of its global batch, all streams together.
           operations: of the model, 0 where they are not known.
+          steps: 0 where others of the same step follow.
         """
-        self.steps += 1
+        self.steps += steps
         self.examples += examples
         self.operations += operations
 

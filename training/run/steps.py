@@ -46,31 +46,41 @@ class StepRunner:
         """Whether a batch needs a program of its own: other streams, or other sizes."""
         return _shape(batch) not in self._programs
 
-    def __call__(self, state, batch: Mapping[str, Mapping[str, jax.Array]], draws):
+    def __call__(
+        self, state, batch: Mapping[str, Mapping[str, jax.Array]], draws, turn=None, last=True
+    ):
         """One update; what is under way must be waited for before a batch that is new.
+
+        Args:
+          state, batch, draws: of the train step.
+          turn: of an update that is one of several of a step.
+          last: whether it is the last one of its step.
 
         Returns:
           The state and what the step measured, both perhaps still being worked out.
         """
+        more = () if turn is None else (turn,)
         if not self.is_new(batch):
-            state, out = self._train_step(state, batch, draws)
-            self._done += 1
+            state, out = self._train_step(state, batch, draws, *more)
+            self._done += last
             examples = sum(self._batch_sizes[name] for name in batch)
-            self._clock.step(examples, self._flops(batch) if self._flops else 0.0)
+            self._clock.step(examples, self._flops(batch) if self._flops else 0.0, steps=int(last))
             return state, out
         first, began = not self.compiled, time.perf_counter()
         self._ledger.enter("startup")
-        state, out = self._train_step(state, batch, draws)
+        state, out = self._train_step(state, batch, draws, *more)
         self._programs.add(_shape(batch))
         jax.block_until_ready(out)
         self._ledger.enter("steps")
         seconds = time.perf_counter() - began
-        say(f"{'first step' if first else 'step with new sizes'} with compilation: {seconds:.1f} s")
+        what = "first step" if first else "step with new sizes"
+        what = what if turn is None else f"first update of {', '.join(batch)}"
+        say(f"{what} with compilation: {seconds:.1f} s")
         if first:
             self._first_ended = time.perf_counter()
             self._clock.restart()
         else:
-            self._done += 1
+            self._done += last
             self._compiling += seconds
             self._clock.pause(seconds)
         return state, out
