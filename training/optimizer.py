@@ -51,7 +51,7 @@ class Moments(NamedTuple):
     "heads": {name: int32}}.
     """
 
-    count: PyTree  # type: ignore[assignment]  # not tuple.count: a name in checkpoints
+    count: PyTree  # not tuple.count: a name in checkpoints
     mean: PyTree
     square: PyTree
 
@@ -65,7 +65,7 @@ class Turn:
       factor: of that rate.
     """
 
-    rate_step: Int[Array, ""]
+    rate_step: Int[Array, ""] | int
     factor: float
 
 

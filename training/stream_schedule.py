@@ -147,7 +147,8 @@ class StopAndGo(RoundRobin):
                 fix=f"--config.streams.{without[0]}.score=..., or --{WHERE}.kind=round_robin",
             )
         block = setting.block["stop_and_go"]
-        rule = stop_and_go.Rule(**{f.name: block[f.name] for f in dataclasses.fields(stop_and_go.Rule)})
+        fields = [field.name for field in dataclasses.fields(stop_and_go.Rule)]
+        rule = stop_and_go.Rule(**{name: block[name] for name in fields})
         scores = {name: setting.scores[name] for name in setting.names}
         self._controllers = stop_and_go.Controllers(rule, scores, saved)
 
@@ -163,7 +164,6 @@ class StopAndGo(RoundRobin):
 
     def state(self) -> dict[str, Any]:
         return self._controllers.state()
-
 
 
 class Sampled:

@@ -15,8 +15,9 @@ class FakeTask:
 
     dtype = jnp.float32
 
-    def __init__(self, dropout: float = 0.0):
+    def __init__(self, dropout: float = 0.0, text_head: str = "words"):
         self._dropout = dropout
+        self._heads = dict(captions="words", text=text_head)
         self.loss_scale = {"captions/words": 1.0, "text/words": 0.5}
         self.warm_start, self.head_specs = {}, {}
 
@@ -43,11 +44,14 @@ class FakeTask:
         table = {"word": {"embedding": matrix(VOCAB, HIDDEN)}}
         return {
             "trunk": {"embeddings": table, "layer_0": layer},
-            "heads": {"words": {"kernel": matrix(HIDDEN, HIDDEN)}},
+            "heads": {
+                name: {"kernel": matrix(HIDDEN, HIDDEN)}
+                for name in dict.fromkeys(self._heads.values())
+            },
         }
 
     def heads_of(self, stream):
-        return {"words"}
+        return {self._heads[stream]}
 
     def corrupt(self, stream, batch, keys):
         def draw(key):
@@ -72,7 +76,7 @@ class FakeTask:
         x = x + states @ layer["attention"]["output"]["kernel"]
         inner = layer["mlp"]["intermediate"]
         x = x + jnp.tanh(x @ inner["kernel"] + inner["bias"]) @ layer["mlp"]["output"]["kernel"]
-        logits = x @ params["heads"]["words"]["kernel"] @ table.T
+        logits = x @ params["heads"][self._heads[stream]]["kernel"] @ table.T
         targets, weight = batch["targets"][:, 0], batch["weight"][:, 0]
         picked = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], -1)[..., 0]
         right = (jnp.argmax(logits, -1) == targets) * weight

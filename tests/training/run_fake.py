@@ -49,6 +49,7 @@ class FakeEvaluator(evaluators.Evaluator):
 def parts(
     config, *, broken_draws=(), slow=0.0, fails=None, hangs=None,
     slow_evaluation=0.0, at_draw=lambda draw: None, at_batch=lambda params, number: None,
+    text_head="words",
 ) -> Parts:  # fmt: skip
     """Parts of a run on the fake task.
 
@@ -56,6 +57,7 @@ def parts(
       broken_draws: draws with features that are not finite.
       slow, slow_evaluation: seconds a batch takes, in training and in evaluation.
       at_draw, at_batch: called when a batch is asked for, in training and in evaluation.
+      text_head: head of the text stream.
       fails, hangs: (process, draw) at which this process has an error, or waits for ever.
     """
     process, count = jax.process_index(), jax.process_count()
@@ -66,21 +68,22 @@ def parts(
     def batches(plan):
         for draws in plan:
             time.sleep(slow)
-            at_draw(draws["captions"])
-            if [process, draws["captions"]] == fails:
+            captions = draws.get("captions")
+            at_draw(captions)
+            if [process, captions] == fails:
                 raise OSError(f"the disk of process {process} is gone")
-            if [process, draws["captions"]] == hangs:
+            if [process, captions] == hangs:
                 time.sleep(1000)
             found = {
                 name: fakes.batch(name, draw, config.streams[name].batch_size)
                 for name, draw in draws.items()
             }
-            if draws["captions"] in broken_draws:
+            if captions in broken_draws:
                 found["captions"]["_weight"][3] = float("nan")
             yield draws, jax.tree.map(own, found)
 
     return Parts(
-        model=fakes.FakeTask(dropout=0.1),
+        model=fakes.FakeTask(dropout=0.1, text_head=text_head),
         example=jax.tree.map(own, fakes.batches(config, 0)),
         batches=batches,
         fingerprints={"captions": "aa", "text": "bb"},
