@@ -24,6 +24,7 @@ _ADDED = {"init_layers": depth.ALL, "eval_intervals": ()}
 _ADDED_TO_STREAMS = {"couples": 0, "task": 0, "rate": 1.0, "score": ""}
 _ADDED_TO_SCHEDULE = {
     "kind": "all",
+    "order": (),
     "starts": (),
     "shares": (),
     "temperature": 1.0,

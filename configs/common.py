@@ -164,10 +164,11 @@ def optimizer_block() -> dict:
 def stream_schedule_block() -> dict:
     """Which streams take part in a step, and whether each has an update of its own."""
     return dict(
-        # "all": one update with the losses of all streams; "round_robin": one of each, in the order
-        # of the streams (12-in-1); "stop_and_go": the same, but those that no longer get better
+        # "all": one update with the losses of all streams; "round_robin": one of each (12-in-1);
+        # "stop_and_go": the same, but those that no longer get better
         # rest; "sampled": one stream a step.
         kind="all",
+        order=(),  # of the streams in a step; those it does not name follow, by their names
         starts=(),  # ((stream, share of total_steps), ...): it takes part from there on
         # "sampled": shares of the streams, ((stream, share), ...); empty: by the batches of a pass,
         # to the power of 1 / temperature. 1: all passes equally often; high: all streams.

@@ -1,5 +1,6 @@
 """Pointing: which of several boxes does a question or a dialogue mean? Visual7W and GuessWhat?!
 
+  python main.py --config=configs/pointing.py:model=vilbert,data=scenes     # embedded data, CPU
   python main.py --config=configs/pointing.py:model=vilbert,data=visual7w \
       --config.data.manual_dir=visual7w_files --config.data.regions=visual7w_store
 
@@ -14,13 +15,18 @@ Where the original (12-in-1) does otherwise:
 
 Arguments:
   model: "vilbert" (12-in-1), or "vlbert".
-  data: "visual7w" or "guesswhat" (data.games: "all" as in 12-in-1, or "success").
+  data: "visual7w", "guesswhat" (data.games: "all" as in 12-in-1, or "success"), or "scenes", whose
+    questions are about places.
   preset: see configs/presets.py.
 """
 
 from configs import common, finetuning, models, presets
 
-SPLITS = {"visual7w": ("train", "val"), "guesswhat": ("train", "valid")}
+SPLITS = {
+    "visual7w": ("train", "val"),
+    "guesswhat": ("train", "valid"),
+    "scenes": ("train", "validation"),
+}
 
 ARGUMENTS = dict(
     model=("vilbert", ("vlbert", "vilbert")),
@@ -33,13 +39,17 @@ ARGUMENTS = dict(
 def get_config(arg: str | None = None):
     """The config for `arg`, the text after the colon of --config."""
     args = common.parse_arg(arg, **ARGUMENTS)
-    recipe = presets.find(args.data, args.model, args.preset)
+    task = "visual7w" if args.data == "scenes" else args.data
+    recipe = presets.find(task, args.model, args.preset)
     config = finetuning.grounding(args, recipe)
     config.data.train_split, config.data.eval_split = SPLITS[args.data]
-    if args.size in models.CPU_SIZES:
+    if args.data == "scenes":
+        config.data.records = "pointing"
+        finetuning.embedded(config, args, "pointing")
+    elif args.size in models.CPU_SIZES:
         text = min(recipe["text"], 96)  # a dialogue's first turns: every position costs time
         length = text + recipe["regions"]
         config.streams.examples.update(max_text=text, max_length=length)
-    else:
-        presets.schedule(config, recipe, examples=presets.EXAMPLES[args.data])
+    if args.size not in models.CPU_SIZES:
+        presets.schedule(config, recipe, examples=presets.EXAMPLES[task])
     return config

@@ -1,5 +1,6 @@
 """SNLI-VE: does a picture entail a sentence, contradict it, or neither?
 
+  python main.py --config=configs/snli_ve.py:model=vilbert,data=scenes      # embedded data, CPU
   python main.py --config=configs/snli_ve.py:model=vilbert,size=base \
       --config.data.manual_dir=snli_ve_files --config.data.regions=flickr30k_store --config.init=...
 
@@ -8,7 +9,7 @@ not agree to be of none of the three; here they are left out of loss and accurac
 
 Arguments:
   model: "vilbert" (12-in-1), or "vlbert".
-  data: "snli_ve".
+  data: "snli_ve", or "scenes", whose sentences are true, or false by one word.
   preset: see configs/presets.py.
 """
 
@@ -17,7 +18,7 @@ from configs import common, finetuning, models, presets
 ARGUMENTS = dict(
     model=("vilbert", ("vlbert", "vilbert")),
     size=("mini", tuple(models.SIZES)),
-    data=("snli_ve", ("snli_ve",)),
+    data=("snli_ve", ("snli_ve", "scenes")),
     preset=("", presets.NAMES),
 )
 
@@ -29,13 +30,18 @@ def get_config(arg: str | None = None):
     config = finetuning.classification(
         args,
         recipe,
-        classes=3,  # contradiction, neutral, entailment
+        # Contradiction, neutral, entailment; scenes leave nothing open.
+        classes=2 if args.data == "scenes" else 3,
         images=1,
         classifier="1fc",
         loss="sigmoid",  # of each class, as the original; "softmax" compares them
         head="entailment",
     )
-    config.data.train_split, config.data.eval_split = "train", "dev"
+    if args.data == "scenes":
+        config.data.records = "entailment"
+        finetuning.embedded(config, args, "entailment")
+    else:
+        config.data.train_split, config.data.eval_split = "train", "dev"
     if args.size not in models.CPU_SIZES:
         presets.schedule(config, recipe, examples=presets.EXAMPLES["snli_ve"], head="entailment")
     return config

@@ -161,7 +161,7 @@ class MultiTaskModel:
 
         for stream, found in self.streams.items():
             keys = masking.row_keys(corrupt_key, jnp.arange(batch[stream]["text_ids"].shape[0]))
-            arrays = self.corrupt(stream, batch[stream], keys)
+            arrays = self._with_task(stream, self.corrupt(stream, batch[stream], keys))
             outputs, trunk = self.trunk.init_with_output(
                 trunk_key,
                 arrays,
@@ -203,12 +203,19 @@ class MultiTaskModel:
             rngs = {"dropout": jax.random.fold_in(dropout_rng, zlib.crc32(stream.encode()))}
         return self.trunk.apply(
             {"params": params["trunk"]},
-            dequantised(batch),
+            self._with_task(stream, dequantised(batch)),
             train=train,
             max_length=self._length(stream, batch),
             rngs=rngs,
             **options,
         )
+
+    def _with_task(self, stream: str, batch: base.Arrays) -> base.Arrays:
+        """The batch with the stream's row of the task table, where the trunk has one."""
+        if not getattr(self.trunk, "tasks", 0):
+            return batch
+        task = jnp.full(len(batch["text_ids"]), self._blocks[stream].task, jnp.int32)
+        return dict(batch, task_id=task)
 
     def _length(self, stream: str, batch: base.Arrays) -> int:
         """Most text tokens + regions of a batch's rows, by its T and R."""

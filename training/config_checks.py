@@ -62,6 +62,7 @@ RUN = {
     "dry_run.assume": flag(),
     "wandb": text(),
     "stream_schedule.kind": one_of(*sorted(stream_schedule.KINDS)),
+    "stream_schedule.order": each(text(empty=False)),
     "stream_schedule.starts": each(pair_of(text(empty=False), number(0, below=1))),
     "stream_schedule.shares": each(pair_of(text(empty=False), number(0))),
     "stream_schedule.temperature": number(above=0),
@@ -258,12 +259,17 @@ def _check_named_evaluations(config) -> None:
 
 def _check_schedule(config) -> None:
     schedule = config.stream_schedule
-    for field in ("starts", "shares"):
-        if unknown := [name for name, _ in schedule[field] if name not in config.streams]:
+    named = dict(
+        order=schedule.order,
+        starts=[name for name, _ in schedule.starts],
+        shares=[name for name, _ in schedule.shares],
+    )
+    for field, names in named.items():
+        if unknown := [name for name in names if name not in config.streams]:
             raise ConfigError(
                 "the schedule names a stream that there is not",
                 where=f"config.stream_schedule.{field}",
-                expected=f"pairs of a stream of {sorted(config.streams)} and a share",
+                expected=f"names of {sorted(config.streams)}",
                 found=repr(unknown[0]),
             )
     on = [name for name, block in config.streams.items() if block.batch_size]

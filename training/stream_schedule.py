@@ -3,9 +3,8 @@
 A function of the step and of a state that changes at evaluations alone and is saved with every
 checkpoint: a resumed run takes the same streams as an unbroken one, and batches can be read ahead.
 
-Where streams have updates of their own, a step is a round over those that take part, in the order
-of the config (12-in-1's batch-level round robin); learning rates, evaluations and checkpoints count
-rounds.
+Where streams have updates of their own, a step is a round over those that take part (12-in-1's
+batch-level round robin); learning rates, evaluations and checkpoints count rounds.
 """
 
 import dataclasses
@@ -31,7 +30,7 @@ class Setting:
 
     Attributes:
       block: `config.stream_schedule`; `kind` is a key of KINDS.
-      names: of the streams that are on.
+      names: of the streams that are on, in the order of their updates.
       total_steps: of the run.
       seed: of the run.
       passes: {stream: batches that hold each of its examples once}; {} where no data is opened.
@@ -268,6 +267,8 @@ def of_config(
       ConfigError: as `make`.
     """
     on = [name for name, block in config.streams.items() if block.batch_size]
+    order = list(dict.fromkeys(config.stream_schedule.get("order", ())))
+    on = [*(name for name in order if name in on), *(name for name in on if name not in order)]
     scores = {name: config.streams[name].get("score", "") for name in on}
     setting = Setting(
         config.stream_schedule, on, config.total_steps, config.seed, passes or {}, scores

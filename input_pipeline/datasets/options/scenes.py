@@ -17,6 +17,8 @@ RECORDS = (
     "answers",
     "rationales",
     "statements",
+    "pointing",
+    "entailment",
 )
 
 OPTIONS = dict(

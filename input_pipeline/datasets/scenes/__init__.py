@@ -129,7 +129,7 @@ def prepare(data_config) -> Prepared:
         answers=answers,
         records=records,
         review=targets.review if targets else None,
-        labels=tasks.LABELS if data_config.records == "statements" else (),
+        labels=tasks.LABELS.get(data_config.records, ()),
     )
 
 

@@ -3,16 +3,27 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from input_pipeline.datasets.scenes import expressions, graph, multiple_choice, pairs, questions
+from input_pipeline.datasets.scenes import (
+    entailment,
+    expressions,
+    graph,
+    multiple_choice,
+    pairs,
+    pointing,
+    questions,
+)
 
 # Of one scene each; "answers" and "rationales" are two readings of the same records.
 _OF_A_SCENE = {
     "questions": questions.questions,
     "expressions": expressions.expressions,
+    "pointing": pointing.pointing,
+    "entailment": entailment.entailment,
     "answers": multiple_choice.multiple_choice,
     "rationales": multiple_choice.multiple_choice,
 }
-LABELS = pairs.LABELS  # of statements
+# Of the records that have a class.
+LABELS = {"statements": pairs.LABELS, "entailment": entailment.LABELS}
 VERSION = 2  # of the records made from a scene graph
 
 

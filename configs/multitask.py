@@ -1,0 +1,349 @@
+"""Several tasks at once, one model (12-in-1, CVPR 2020): any of them, on any mixture.
+
+  python main.py --config=configs/multitask.py:model=vilbert                # embedded data, CPU
+  python main.py --config=configs/multitask.py:model=vilbert,tasks=vqa+nlvr2,schedule=sampled
+  python main.py --config=configs/multitask.py:model=vilbert,size=base,data=official \
+      --config.streams.vqa.data.manual_dir=vqa_files ... --config.init=runs/vilbert_base
+  python main.py --mode=eval --config=configs/multitask.py:model=vilbert,tasks=vqa \
+      --config.init=runs/multitask                  # one task of a run of several
+
+Each task is a stream laid out as its own config lays it out (configs/vqa.py and so on): data,
+lengths, batch, objective, head. Heads of a group are shared, as published: Visual Genome QA has
+VQA's (one list of answers: --config.streams.vqa.data.answers), the retrieval data sets have one,
+with VCR's, and so have the referring expressions, with pointing. See docs/multitask.md.
+
+Where the released code does otherwise (`released=true` does as it does):
+
+- It steps its learning rate after the first update of a round, half a round late: each round has
+  one rate here (stream_schedule.rate).
+- Its unused heads are moved on by decaying moments: untouched here (stream_schedule.unused_heads).
+- It takes the number of epochs of the last task for all, and the longest pass for what it calls
+  the median: `epoch` names which pass an epoch has.
+- It resets all controllers after the sixth and the eighth epoch, whatever the learning rate does.
+- Its controllers of retrieval see test images: validation images here, as everywhere.
+
+Arguments:
+  model: "vilbert" or "vlbert".
+  tasks: "all", a group ("vocab_vqa", "retrieval", "referring", "verification", "reasoning"), or
+    names joined by "+"; also "pretraining", captions with the pre-training objectives.
+  data: "scenes", or "official", the twelve data sets (and VCR, by name).
+  schedule: "stop_and_go" (12-in-1), "round_robin", "sampled", or "summed": one update with the
+    losses of all tasks.
+  epoch: of official data, rounds of an epoch: the longest pass over a task ("max"), "median" or
+    "min".
+  task_tokens: whether ViLBERT has a token for each task.
+  dynamic_attention: whether the text scales ViLBERT's queries and keys of the image.
+  released: the released code's accidents.
+"""
+
+import statistics
+from types import ModuleType
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from configs import (
+    common,
+    models,
+    nlvr2,
+    pointing,
+    presets,
+    refcoco,
+    retrieval,
+    snli_ve,
+    vcr,
+    vilbert_pretrain,
+    vlbert_pretrain,
+    vqa,
+)
+from input_pipeline.datasets import options as datasets
+
+EPOCHS = 20
+TASK_ROWS = 20  # of ViLBERT's task table; a task has the row of its number in the release
+SCENES_ROUNDS = 800
+# Steps between evaluations on scenes, which the controllers hear.
+SCENES_EVERY = 100
+
+
+class Task(NamedTuple):
+    """One task.
+
+    Attributes:
+      group: that shares what it learns.
+      config: of the task by itself.
+      arguments: of that config, beside model and size.
+      row: of the task table.
+      recipe: entry of `presets`, of official data: batch, rate, lengths.
+      examples: entry of `presets.EXAMPLES`.
+      score: evaluation and metric that say how well it is done, {} its name.
+      changes: fields of its data.
+    """
+
+    group: str
+    config: ModuleType
+    arguments: str
+    row: int
+    score: str
+    recipe: str = ""
+    examples: str = ""
+    changes: dict[str, str] = {}
+
+
+_ANSWERS, _RIGHT = "{}_official/accuracy", "{}/{}_accuracy"
+SCENES = {
+    "vqa": Task("vocab_vqa", vqa, "data=scenes", 1, _ANSWERS),
+    "retrieval": Task(
+        "retrieval", retrieval, "data=scenes", 8, "{}_ranking/image_retrieval_r1"
+    ),
+    "refcoco": Task("referring", refcoco, "data=scenes", 9, _RIGHT),
+    "pointing": Task("referring", pointing, "data=scenes", 4, _RIGHT),
+    "nlvr2": Task("verification", nlvr2, "data=scenes", 12, _RIGHT),
+    "entailment": Task("verification", snli_ve, "data=scenes", 13, _RIGHT),
+    "answers": Task("reasoning", vcr, "data=scenes", 5, _RIGHT),
+    "rationales": Task("reasoning", vcr, "data=scenes,task=rationales", 6, _RIGHT),
+}
+_PLUS = {"variant": "refcoco+"}
+_G = {"variant": "refcocog", "split_by": "umd"}
+OFFICIAL = {
+    "vqa": Task("vocab_vqa", vqa, "data=vqa", 1, _ANSWERS, "vqa", "vqa"),
+    "visual_genome_qa": Task(
+        "vocab_vqa", vqa, "data=visual_genome_qa", 2, _ANSWERS, *["visual_genome_qa"] * 2
+    ),
+    "gqa": Task("vocab_vqa", vqa, "data=gqa", 15, _ANSWERS, "gqa", "gqa"),
+    # As in the release, the controllers hear the four-way accuracy: ranking takes too long.
+    "coco": Task(
+        "retrieval", retrieval, "data=coco_captions", 7, _RIGHT, "retrieval", "coco_captions"
+    ),
+    "flickr30k": Task(
+        "retrieval", retrieval, "data=flickr30k", 8, _RIGHT, "retrieval", "flickr30k"
+    ),
+    "refcoco": Task(
+        "referring", refcoco, "data=refcoco", 9, _RIGHT, "refcoco", "refcoco",
+        {"variant": "refcoco"},
+    ),
+    "refcoco_plus": Task(
+        "referring", refcoco, "data=refcoco", 10, _RIGHT, "refcoco", "refcoco", _PLUS
+    ),
+    "refcocog": Task(
+        "referring", refcoco, "data=refcoco", 11, _RIGHT, "refcoco", "refcoco", _G
+    ),
+    "visual7w": Task("referring", pointing, "data=visual7w", 4, _RIGHT, *["visual7w"] * 2),
+    "guesswhat": Task("referring", pointing, "data=guesswhat", 17, _RIGHT, *["guesswhat"] * 2),
+    "nlvr2": Task("verification", nlvr2, "data=nlvr2", 12, _RIGHT, "nlvr2", "nlvr2"),
+    "snli_ve": Task("verification", snli_ve, "data=snli_ve", 13, _RIGHT, "snli_ve", "snli_ve"),
+    # Not of the twelve: by name.
+    "answers": Task("reasoning", vcr, "data=vcr", 5, _RIGHT, "vcr", "vcr"),
+    "rationales": Task("reasoning", vcr, "data=vcr,task=rationales", 6, _RIGHT, "vcr", "vcr"),
+}  # fmt: skip
+TASKS = {"scenes": SCENES, "official": OFFICIAL}
+PRETRAINING = "pretraining"
+SCHEDULES = {"stop_and_go": "stop_and_go", "round_robin": "round_robin", "sampled": "sampled",
+             "summed": "all"}  # fmt: skip
+
+ARGUMENTS = dict(
+    model=("vilbert", ("vilbert", "vlbert")),
+    size=("mini", tuple(models.SIZES)),
+    tasks="all",
+    data=("scenes", tuple(TASKS)),
+    schedule=("stop_and_go", tuple(SCHEDULES)),
+    epoch=("max", ("max", "median", "min")),
+    task_tokens=True,
+    dynamic_attention=False,
+    released=False,
+)
+
+
+def get_config(arg: str | None = None):
+    """The config for `arg`, the text after the colon of --config."""
+    args = common.parse_arg(arg, **ARGUMENTS)
+    names = chosen(args.tasks, args.data)
+    singles = {name: _single(name, args) for name in names}
+    parts = [_part(name, single, args) for name, single in singles.items()]
+    config = common.experiment(
+        _model(args, singles),
+        _dataset(singles[names[0]]),
+        {name: stream for part in parts for name, stream in part["streams"].items()},
+        {name: block for part in parts for name, block in part["objectives"].items()},
+        {name: block for part in parts for name, block in part["evals"].items()},
+    )
+    known = TASKS[args.data]
+    for name, single in singles.items():
+        _own_data(config.streams[name].data, single)
+        if name in known:
+            config.streams[name].data.update(known[name].changes)
+            config.streams[name].score = "evals/" + known[name].score.format(name, name)
+            config.streams[name].task = known[name].row if config.model.get("tasks") else 0
+        else:
+            config.streams[name].score = f"evals/{name}/mlm_accuracy"
+    if {"vqa", "visual_genome_qa"} <= set(names):  # one head, one list
+        answers = config.streams.vqa.data.get_oneway_ref("answers")
+        config.streams.visual_genome_qa.data.answers = answers
+    config.stream_schedule.update(kind=SCHEDULES[args.schedule], order=tuple(names))
+    if args.released:
+        config.stream_schedule.update(unused_heads="released", rate="released")
+    config.checkpoint.best = "tasks/mean"
+    if args.data == "official":
+        _train_officially(config, args, singles)
+    else:
+        _train_on_scenes(config, args)
+    return config
+
+
+def chosen(tasks: str, data: str) -> list[str]:
+    """Names of the tasks, in the order of their table.
+
+    Raises:
+      ValueError: one that is neither a task nor a group; lists those there are.
+    """
+    known = TASKS[data]
+    groups: dict[str, list[str]] = {}
+    for name, task in known.items():
+        groups.setdefault(task.group, []).append(name)
+    of_all = [n for n, task in known.items() if data == "scenes" or task.group != "reasoning"]
+    wanted: set[str] = set()
+    for name in tasks.split("+"):
+        if name == "all":
+            wanted |= set(of_all)
+        elif name in groups:
+            wanted |= set(groups[name])
+        elif name in known or name == PRETRAINING:
+            wanted.add(name)
+        else:
+            raise ValueError(
+                f"config argument 'tasks' must be 'all', a group of {sorted(groups)}, or names of "
+                f"{[*known, PRETRAINING]} joined by '+'; found {name!r}"
+            )
+    return [name for name in [*known, PRETRAINING] if name in wanted]
+
+
+def rounds_of_epoch(passes: dict[str, int], which: str) -> int:
+    """Rounds of an epoch.
+
+    Args:
+      passes: {task: batches that hold each of its examples once}.
+      which: "max", "median" or "min" of them.
+    """
+    of = {"max": max, "median": statistics.median_low, "min": min}[which]
+    return int(of(passes.values()))
+
+
+def _single(name: str, args) -> ConfigDict:
+    """The config of a task by itself."""
+    if name == PRETRAINING:
+        module = vilbert_pretrain if args.model == "vilbert" else vlbert_pretrain
+        return module.get_config(f"size={args.size}" + ",data=jsonl" * (args.data != "scenes"))
+    task = TASKS[args.data][name]
+    return task.config.get_config(f"model={args.model},size={args.size},{task.arguments}")
+
+
+def _part(name: str, single: ConfigDict, args) -> dict:
+    """{"streams", "objectives", "evals"} of a task, under names of its own."""
+    old = "captions" if name == PRETRAINING else "examples"
+    stream = single.streams[old].to_dict()
+    data = stream.pop("data")
+    # A task's first objective has its name, and the heads those of the published model.
+    first = stream["objectives"][0]
+    named = {first: name} | {n: f"{name}_{n}" for n in stream["objectives"][1:]}
+    if name == PRETRAINING:
+        named = {n: n for n in stream["objectives"]}
+    objectives = {}
+    for one, new in named.items():
+        block = single.objectives[one].to_dict()
+        objectives[new] = block | dict(head=block["head"] or one)
+    stream.update(
+        data=dict(dataset=data["dataset"]),
+        objectives=tuple(named[one] for one in stream["objectives"]),
+    )
+    evals = {}
+    for evaluation, block in single.evals.items():
+        if block.stream != old or (name == PRETRAINING and evaluation != "validation"):
+            continue
+        block = block.to_dict() | dict(stream=name)
+        if "head" in block:
+            block["head"] = named[block["head"]]
+        evals[name if evaluation == "validation" else f"{name}_{evaluation}"] = block
+    return dict(streams={name: stream}, objectives=objectives, evals=evals)
+
+
+def _model(args, singles: dict[str, ConfigDict]) -> dict:
+    """The model block that all tasks can be read from."""
+    pooler = any(single.model.get("pooler", False) for single in singles.values())
+    made = models.block(args.model, args.size, pooler=pooler)
+    if args.model == "vilbert":
+        made.update(
+            tasks=TASK_ROWS if args.task_tokens else 0, dynamic_attention=args.dynamic_attention
+        )
+    return made
+
+
+def _dataset(single: ConfigDict) -> str:
+    return single.data.dataset
+
+
+def _own_data(block: ConfigDict, single: ConfigDict) -> None:
+    """Gives a stream's data what its own config says otherwise than the data set's defaults."""
+    usual = ConfigDict(datasets.of(single.data.dataset))
+    for field, value in single.data.items():
+        if not isinstance(value, ConfigDict) and value != usual[field]:
+            block[field] = value
+
+
+def _train_on_scenes(config: ConfigDict, args) -> None:
+    """A short run on a CPU, with evaluations of what the data has."""
+    cpu = args.size in models.CPU_SIZES
+    for name in config.evals:
+        if config.evals[name].evaluator == "ranking":
+            config.evals[name].first = 50
+    if cpu:
+        config.optimizer.update(lr=1e-3, b2=0.98, clip_norm=5.0)
+    else:
+        config.dtype = "bfloat16"
+    rounds = SCENES_ROUNDS * (len(config.streams) if args.schedule == "sampled" else 1)
+    every = SCENES_EVERY * (len(config.streams) if args.schedule == "sampled" else 1)
+    config.total_steps = rounds
+    config.log_every = every // 2
+    config.eval_every = config.checkpoint.every = every
+
+
+def _train_officially(config: ConfigDict, args, singles: dict[str, ConfigDict]) -> None:
+    """The published optimizer, rates as weights of losses, epochs, an evaluation a pass."""
+    known = TASKS["official"]
+    tasks = {name: known[name] for name in singles if name in known}
+    if not tasks or args.size in models.CPU_SIZES:
+        _train_on_scenes(config, args)
+        return
+    recipes = {name: presets.find(task.recipe, args.model, "") for name, task in tasks.items()}
+    first = next(iter(recipes.values()))
+    lr = min(recipe["lr"] for recipe in recipes.values())
+    config.dtype = "bfloat16"
+    config.optimizer.update(lr=lr, **first["optimizer"])
+    rated = {
+        config.objectives[name].head for name, recipe in recipes.items() if recipe["head_rate"]
+    }
+    if rated:
+        heads = "|".join(sorted(rated))
+        config.optimizer.multipliers = ((f"heads/({heads})/.*", presets.HEAD_RATE / lr),)
+    passes = {}
+    for name, recipe in recipes.items():
+        if args.model == "vilbert":  # VL-BERT's recipes are of different optimizers
+            config.objectives[name].weight = recipe["lr"] / lr
+        passes[name] = max(1, presets.EXAMPLES[tasks[name].examples] // recipe["batch"])
+    rounds = rounds_of_epoch(passes, args.epoch)
+    epochs = EPOCHS
+    if args.released:  # the last task's epochs for all, of the longest pass
+        epochs = list(recipes.values())[-1]["epochs"]
+        rounds = rounds_of_epoch(passes, "max")
+        config.stream_schedule.stop_and_go.resets = (6 * rounds, 8 * rounds)
+    if args.schedule == "sampled":  # one update a step
+        rounds = sum(passes.values())
+    config.total_steps = epochs * rounds
+    config.optimizer.warmup_steps = config.total_steps // 10
+    config.log_every = 100
+    config.eval_every = config.checkpoint.every = rounds
+    intervals = []
+    for name, block in config.evals.items():
+        if block.evaluator == "ranking":
+            intervals.append((name, config.total_steps))
+        elif args.schedule != "sampled" and block.stream in passes:
+            intervals.append((name, passes[block.stream]))
+    config.eval_intervals = tuple(intervals)
