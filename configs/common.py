@@ -165,8 +165,8 @@ def stream_schedule_block() -> dict:
     """Which streams take part in a step, and whether each has an update of its own."""
     return dict(
         # "all": one update with the losses of all streams; "round_robin": one of each (12-in-1);
-        # "stop_and_go": the same, but those that no longer get better
-        # rest; "sampled": one stream a step.
+        # "stop_and_go": the same, but those that no longer get better rest; "sampled": one stream
+        # a step.
         kind="all",
         order=(),  # of the streams in a step; those it does not name follow, by their names
         starts=(),  # ((stream, share of total_steps), ...): it takes part from there on

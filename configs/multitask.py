@@ -76,7 +76,7 @@ class Task(NamedTuple):
       recipe: entry of `presets`, of official data: batch, rate, lengths.
       examples: entry of `presets.EXAMPLES`.
       score: evaluation and metric that say how well it is done, {} its name.
-      changes: fields of its data.
+      changes: (field, value) of its data.
     """
 
     group: str
@@ -86,15 +86,13 @@ class Task(NamedTuple):
     score: str
     recipe: str = ""
     examples: str = ""
-    changes: dict[str, str] = {}
+    changes: tuple[tuple[str, str], ...] = ()
 
 
 _ANSWERS, _RIGHT = "{}_official/accuracy", "{}/{}_accuracy"
 SCENES = {
     "vqa": Task("vocab_vqa", vqa, "data=scenes", 1, _ANSWERS),
-    "retrieval": Task(
-        "retrieval", retrieval, "data=scenes", 8, "{}_ranking/image_retrieval_r1"
-    ),
+    "retrieval": Task("retrieval", retrieval, "data=scenes", 8, "{}_ranking/image_retrieval_r1"),
     "refcoco": Task("referring", refcoco, "data=scenes", 9, _RIGHT),
     "pointing": Task("referring", pointing, "data=scenes", 4, _RIGHT),
     "nlvr2": Task("verification", nlvr2, "data=scenes", 12, _RIGHT),
@@ -102,8 +100,8 @@ SCENES = {
     "answers": Task("reasoning", vcr, "data=scenes", 5, _RIGHT),
     "rationales": Task("reasoning", vcr, "data=scenes,task=rationales", 6, _RIGHT),
 }
-_PLUS = {"variant": "refcoco+"}
-_G = {"variant": "refcocog", "split_by": "umd"}
+_PLUS = (("variant", "refcoco+"),)
+_G = (("variant", "refcocog"), ("split_by", "umd"))
 OFFICIAL = {
     "vqa": Task("vocab_vqa", vqa, "data=vqa", 1, _ANSWERS, "vqa", "vqa"),
     "visual_genome_qa": Task(
@@ -119,7 +117,7 @@ OFFICIAL = {
     ),
     "refcoco": Task(
         "referring", refcoco, "data=refcoco", 9, _RIGHT, "refcoco", "refcoco",
-        {"variant": "refcoco"},
+        (("variant", "refcoco"),),
     ),
     "refcoco_plus": Task(
         "referring", refcoco, "data=refcoco", 10, _RIGHT, "refcoco", "refcoco", _PLUS
@@ -170,7 +168,7 @@ def get_config(arg: str | None = None):
     for name, single in singles.items():
         _own_data(config.streams[name].data, single)
         if name in known:
-            config.streams[name].data.update(known[name].changes)
+            config.streams[name].data.update(dict(known[name].changes))
             config.streams[name].score = "evals/" + known[name].score.format(name, name)
             config.streams[name].task = known[name].row if config.model.get("tasks") else 0
         else:
