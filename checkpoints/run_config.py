@@ -28,7 +28,7 @@ _ADDED_TO_SCHEDULE = {
     "starts": (),
     "shares": (),
     "temperature": 1.0,
-    "stop_and_go": dict(gain=0.001, patience=1, cooldown=1, drop=0.005, gap=4, resets=()),
+    "stop_and_go": dict(threshold=0.001, patience=1, cooldown=1, resume=0.005, gap=4, resets=()),
     "unused_heads": "untouched",
     "rate": "step",
 }

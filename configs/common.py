@@ -176,10 +176,10 @@ def stream_schedule_block() -> dict:
         temperature=1.0,
         # By `score` of the streams; 12-in-1's numbers, whose epochs are evaluations here.
         stop_and_go=dict(
-            gain=0.001,  # a better score is above (1 + gain) · the best one
+            threshold=0.001,  # a better score is above (1 + threshold) · the best one
             patience=1,  # evaluations in a row without one that do not stop a stream
             cooldown=1,  # evaluations after a stop or a go that count as no failure
-            drop=0.005,  # below (1 - drop) · the best, a stopped stream goes on
+            resume=0.005,  # below (1 - resume) · the best, a stopped stream goes on
             gap=4,  # a stopped stream takes part in every gap-th step
             resets=(),  # steps after which all begin anew (released: after epochs 5 and 7)
         ),

@@ -37,6 +37,7 @@ Arguments:
 """
 
 import statistics
+from collections.abc import Mapping
 from types import ModuleType
 from typing import NamedTuple
 
@@ -51,6 +52,7 @@ from configs import (
     refcoco,
     retrieval,
     snli_ve,
+    twelve_in_one,
     vcr,
     vilbert_pretrain,
     vlbert_pretrain,
@@ -58,7 +60,6 @@ from configs import (
 )
 from input_pipeline.datasets import options as datasets
 
-EPOCHS = 20
 TASK_ROWS = 20  # of ViLBERT's task table; a task has the row of its number in the release
 SCENES_ROUNDS = 800
 # Steps between evaluations on scenes, which the controllers hear.
@@ -66,73 +67,58 @@ SCENES_EVERY = 100
 
 
 class Task(NamedTuple):
-    """One task.
+    """One task of a run.
 
     Attributes:
-      group: that shares what it learns.
+      published: row of `twelve_in_one.RECIPES`, which has its number, its group, and of official
+        data its batch, rate and lengths.
       config: of the task by itself.
       arguments: of that config, beside model and size.
-      row: of the task table.
-      recipe: entry of `presets`, of official data: batch, rate, lengths.
-      examples: entry of `presets.EXAMPLES`.
-      score: evaluation and metric that say how well it is done, {} its name.
-      changes: (field, value) of its data.
+      score: evaluation and metric that say how well it is done; {} stands for its name.
     """
 
-    group: str
+    published: str
     config: ModuleType
     arguments: str
-    row: int
-    score: str
-    recipe: str = ""
-    examples: str = ""
-    changes: tuple[tuple[str, str], ...] = ()
+    score: str = "{0}/{0}_accuracy"
+
+    @property
+    def group(self) -> str:
+        return twelve_in_one.RECIPES[self.published].group or REASONING
 
 
-_ANSWERS, _RIGHT = "{}_official/accuracy", "{}/{}_accuracy"
+REASONING = "reasoning"  # VCR, none of the twelve
+_ANSWERS = "{0}_official/accuracy"
 SCENES = {
-    "vqa": Task("vocab_vqa", vqa, "data=scenes", 1, _ANSWERS),
-    "retrieval": Task("retrieval", retrieval, "data=scenes", 8, "{}_ranking/image_retrieval_r1"),
-    "refcoco": Task("referring", refcoco, "data=scenes", 9, _RIGHT),
-    "pointing": Task("referring", pointing, "data=scenes", 4, _RIGHT),
-    "nlvr2": Task("verification", nlvr2, "data=scenes", 12, _RIGHT),
-    "entailment": Task("verification", snli_ve, "data=scenes", 13, _RIGHT),
-    "answers": Task("reasoning", vcr, "data=scenes", 5, _RIGHT),
-    "rationales": Task("reasoning", vcr, "data=scenes,task=rationales", 6, _RIGHT),
+    "vqa": Task("vqa", vqa, "data=scenes", _ANSWERS),
+    "retrieval": Task("flickr30k", retrieval, "data=scenes", "{0}_ranking/image_retrieval_r1"),
+    "refcoco": Task("refcoco", refcoco, "data=scenes"),
+    "pointing": Task("visual7w", pointing, "data=scenes"),
+    "nlvr2": Task("nlvr2", nlvr2, "data=scenes"),
+    "entailment": Task("snli_ve", snli_ve, "data=scenes"),
+    "answers": Task("answers", vcr, "data=scenes"),
+    "rationales": Task("rationales", vcr, "data=scenes,task=rationales"),
 }
-_PLUS = (("variant", "refcoco+"),)
-_G = (("variant", "refcocog"), ("split_by", "umd"))
+# As in the release, the controllers of retrieval hear the four-way accuracy: ranking takes long.
 OFFICIAL = {
-    "vqa": Task("vocab_vqa", vqa, "data=vqa", 1, _ANSWERS, "vqa", "vqa"),
-    "visual_genome_qa": Task(
-        "vocab_vqa", vqa, "data=visual_genome_qa", 2, _ANSWERS, *["visual_genome_qa"] * 2
-    ),
-    "gqa": Task("vocab_vqa", vqa, "data=gqa", 15, _ANSWERS, "gqa", "gqa"),
-    # As in the release, the controllers hear the four-way accuracy: ranking takes too long.
-    "coco": Task(
-        "retrieval", retrieval, "data=coco_captions", 7, _RIGHT, "retrieval", "coco_captions"
-    ),
-    "flickr30k": Task(
-        "retrieval", retrieval, "data=flickr30k", 8, _RIGHT, "retrieval", "flickr30k"
-    ),
-    "refcoco": Task(
-        "referring", refcoco, "data=refcoco", 9, _RIGHT, "refcoco", "refcoco",
-        (("variant", "refcoco"),),
-    ),
-    "refcoco_plus": Task(
-        "referring", refcoco, "data=refcoco", 10, _RIGHT, "refcoco", "refcoco", _PLUS
-    ),
-    "refcocog": Task(
-        "referring", refcoco, "data=refcoco", 11, _RIGHT, "refcoco", "refcoco", _G
-    ),
-    "visual7w": Task("referring", pointing, "data=visual7w", 4, _RIGHT, *["visual7w"] * 2),
-    "guesswhat": Task("referring", pointing, "data=guesswhat", 17, _RIGHT, *["guesswhat"] * 2),
-    "nlvr2": Task("verification", nlvr2, "data=nlvr2", 12, _RIGHT, "nlvr2", "nlvr2"),
-    "snli_ve": Task("verification", snli_ve, "data=snli_ve", 13, _RIGHT, "snli_ve", "snli_ve"),
-    # Not of the twelve: by name.
-    "answers": Task("reasoning", vcr, "data=vcr", 5, _RIGHT, "vcr", "vcr"),
-    "rationales": Task("reasoning", vcr, "data=vcr,task=rationales", 6, _RIGHT, "vcr", "vcr"),
-}  # fmt: skip
+    name: Task(name, config, arguments, *more)
+    for name, config, arguments, *more in (
+        ("vqa", vqa, "data=vqa", _ANSWERS),
+        ("visual_genome_qa", vqa, "data=visual_genome_qa", _ANSWERS),
+        ("gqa", vqa, "data=gqa", _ANSWERS),
+        ("coco", retrieval, "data=coco_captions"),
+        ("flickr30k", retrieval, "data=flickr30k"),
+        ("refcoco", refcoco, "data=refcoco"),
+        ("refcoco_plus", refcoco, "data=refcoco"),
+        ("refcocog", refcoco, "data=refcoco"),
+        ("visual7w", pointing, "data=visual7w"),
+        ("guesswhat", pointing, "data=guesswhat"),
+        ("nlvr2", nlvr2, "data=nlvr2"),
+        ("snli_ve", snli_ve, "data=snli_ve"),
+        ("answers", vcr, "data=vcr"),
+        ("rationales", vcr, "data=vcr,task=rationales"),
+    )
+}
 TASKS = {"scenes": SCENES, "official": OFFICIAL}
 PRETRAINING = "pretraining"
 SCHEDULES = {"stop_and_go": "stop_and_go", "round_robin": "round_robin", "sampled": "sampled",
@@ -168,20 +154,24 @@ def get_config(arg: str | None = None):
     for name, single in singles.items():
         _own_data(config.streams[name].data, single)
         if name in known:
-            config.streams[name].data.update(dict(known[name].changes))
-            config.streams[name].score = "evals/" + known[name].score.format(name, name)
-            config.streams[name].task = known[name].row if config.model.get("tasks") else 0
+            if args.data == "official":
+                _published_data(config.streams[name].data, name)
+            config.streams[name].score = "evals/" + known[name].score.format(name)
+            row = twelve_in_one.RECIPES[known[name].published].number
+            config.streams[name].task = row if config.model.get("tasks") else 0
         else:
             config.streams[name].score = f"evals/{name}/mlm_accuracy"
     if {"vqa", "visual_genome_qa"} <= set(names):  # one head, one list
         answers = config.streams.vqa.data.get_oneway_ref("answers")
         config.streams.visual_genome_qa.data.answers = answers
+    if args.data == "official":
+        config.data.leaks = "drop"  # images that any task is evaluated on
     config.stream_schedule.update(kind=SCHEDULES[args.schedule], order=tuple(names))
     if args.released:
         config.stream_schedule.update(unused_heads="released", rate="released")
     config.checkpoint.best = "tasks/mean"
     if args.data == "official":
-        _train_officially(config, args, singles)
+        _train_officially(config, args, names)
     else:
         _train_on_scenes(config, args)
     return config
@@ -197,7 +187,7 @@ def chosen(tasks: str, data: str) -> list[str]:
     groups: dict[str, list[str]] = {}
     for name, task in known.items():
         groups.setdefault(task.group, []).append(name)
-    of_all = [n for n, task in known.items() if data == "scenes" or task.group != "reasoning"]
+    of_all = [n for n, task in known.items() if data == "scenes" or task.group != REASONING]
     wanted: set[str] = set()
     for name in tasks.split("+"):
         if name == "all":
@@ -214,7 +204,7 @@ def chosen(tasks: str, data: str) -> list[str]:
     return [name for name in [*known, PRETRAINING] if name in wanted]
 
 
-def rounds_of_epoch(passes: dict[str, int], which: str) -> int:
+def rounds_of_epoch(passes: Mapping[str, int], which: str) -> int:
     """Rounds of an epoch.
 
     Args:
@@ -286,6 +276,12 @@ def _own_data(block: ConfigDict, single: ConfigDict) -> None:
             block[field] = value
 
 
+def _published_data(block: ConfigDict, name: str) -> None:
+    """Gives a stream's data the splits and options of the published task."""
+    files = twelve_in_one.FILES[name]
+    block.update(train_split=files.train, eval_split=files.validation, **files.options)
+
+
 def _train_on_scenes(config: ConfigDict, args) -> None:
     """A short run on a CPU, with evaluations of what the data has."""
     cpu = args.size in models.CPU_SIZES
@@ -303,39 +299,33 @@ def _train_on_scenes(config: ConfigDict, args) -> None:
     config.eval_every = config.checkpoint.every = every
 
 
-def _train_officially(config: ConfigDict, args, singles: dict[str, ConfigDict]) -> None:
+def _train_officially(config: ConfigDict, args, names: list[str]) -> None:
     """The published optimizer, rates as weights of losses, epochs, an evaluation a pass."""
-    known = TASKS["official"]
-    tasks = {name: known[name] for name in singles if name in known}
+    tasks = [name for name in names if name in OFFICIAL]
     if not tasks or args.size in models.CPU_SIZES:
         _train_on_scenes(config, args)
         return
-    recipes = {name: presets.find(task.recipe, args.model, "") for name, task in tasks.items()}
-    first = next(iter(recipes.values()))
-    lr = min(recipe["lr"] for recipe in recipes.values())
+    table = {name: twelve_in_one.RECIPES[name] for name in tasks}
+    rate = twelve_in_one.rate(tasks)
     config.dtype = "bfloat16"
-    config.optimizer.update(lr=lr, **first["optimizer"])
-    rated = {
-        config.objectives[name].head for name, recipe in recipes.items() if recipe["head_rate"]
-    }
+    config.optimizer.update(lr=rate, **twelve_in_one.OPTIMIZER)
+    rated = {config.objectives[name].head for name in tasks if twelve_in_one.head_rate(name)}
     if rated:
-        heads = "|".join(sorted(rated))
-        config.optimizer.multipliers = ((f"heads/({heads})/.*", presets.HEAD_RATE / lr),)
+        pattern = f"heads/({'|'.join(sorted(rated))})/.*"
+        config.optimizer.multipliers = ((pattern, twelve_in_one.RATE_OF_HEADS / rate),)
     passes = {}
-    for name, recipe in recipes.items():
-        if args.model == "vilbert":  # VL-BERT's recipes are of different optimizers
-            config.objectives[name].weight = recipe["lr"] / lr
-        passes[name] = max(1, presets.EXAMPLES[tasks[name].examples] // recipe["batch"])
-    rounds = rounds_of_epoch(passes, args.epoch)
-    epochs = EPOCHS
-    if args.released:  # the last task's epochs for all, of the longest pass
-        epochs = list(recipes.values())[-1]["epochs"]
-        rounds = rounds_of_epoch(passes, "max")
+    for name, row in table.items():
+        config.streams[name].batch_size = row.batch
+        config.objectives[name].weight = twelve_in_one.loss_scale(name, tasks)
+        passes[name] = max(1, _examples(name) // row.batch)
+    epochs, rounds = twelve_in_one.EPOCHS, rounds_of_epoch(passes, args.epoch)
+    if args.released:  # the last task's epochs for all
+        epochs = table[tasks[-1]].epochs
         config.stream_schedule.stop_and_go.resets = (6 * rounds, 8 * rounds)
     if args.schedule == "sampled":  # one update a step
         rounds = sum(passes.values())
     config.total_steps = epochs * rounds
-    config.optimizer.warmup_steps = config.total_steps // 10
+    config.optimizer.warmup_steps = int(twelve_in_one.WARMUP * config.total_steps)
     config.log_every = 100
     config.eval_every = config.checkpoint.every = rounds
     intervals = []
@@ -345,3 +335,9 @@ def _train_officially(config: ConfigDict, args, singles: dict[str, ConfigDict]) 
         elif args.schedule != "sampled" and block.stream in passes:
             intervals.append((name, passes[block.stream]))
     config.eval_intervals = tuple(intervals)
+
+
+def _examples(name: str) -> int:
+    """Training examples of a published task."""
+    dataset = twelve_in_one.FILES[name].dataset
+    return presets.EXAMPLES[name if name in presets.EXAMPLES else dataset]

@@ -29,7 +29,7 @@ PASSES = [
     (r"streams\.(\w+\.(block|couples)|(text|truth)\.batch_size)", "zero"),
     (r"evals\.\w+\.first", "zero"),
     (r"streams\.\w+\.task", "zero"),
-    (r"stream_schedule\.stop_and_go\.(gain|drop|patience|cooldown)", "zero"),
+    (r"stream_schedule\.stop_and_go\.(threshold|resume|patience|cooldown)", "zero"),
     (r"objectives\.((?!phrase)\w+\.width|\w+\.(weight|dropout)|classification\.classes)", "zero"),
     (r"objectives\.\w+\.(rate|keep|iou|elsewhere|tagged)", "zero"),
     (r"model\.(dropout|init_range)", "zero"),

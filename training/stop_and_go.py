@@ -16,18 +16,18 @@ class Rule:
     """When a task stops and goes; the defaults are the paper's and the released code's.
 
     Attributes:
-      gain: a score counts as better above (1 + gain) · best.
+      threshold: a score counts as better above (1 + threshold) · best.
       patience: evaluations without one that are still borne.
       cooldown: evaluations after a stop or a go that count as no failure.
-      drop: a stopped task goes on below (1 - drop) · best.
+      resume: a stopped task goes on below (1 - resume) · best.
       gap: a stopped task learns in rounds whose number, from 0, is a multiple of it.
       resets: rounds after which all controllers begin anew.
     """
 
-    gain: float = 0.001
+    threshold: float = 0.001
     patience: int = 1
     cooldown: int = 1
-    drop: float = 0.005
+    resume: float = 0.005
     gap: int = 4
     resets: tuple[int, ...] = ()
 
@@ -53,13 +53,13 @@ class Controller:
     def hear(self, rule: Rule, score: float) -> None:
         """Takes the score of an evaluation; one that is no number counts as no gain."""
         finite = math.isfinite(score)
-        if finite and (self.best is None or score > self.best * (1 + rule.gain)):
+        if finite and (self.best is None or score > self.best * (1 + rule.threshold)):
             self.best, self.failures = score, 0
         else:
             self.failures += 1
         if self.waits > 0:
             self.waits, self.failures = self.waits - 1, 0
-        fallen = finite and self.best is not None and score < self.best * (1 - rule.drop)
+        fallen = finite and self.best is not None and score < self.best * (1 - rule.resume)
         if self.failures > rule.patience:
             self.stopped, self.waits, self.failures = True, rule.cooldown, 0
         elif self.stopped and fallen:

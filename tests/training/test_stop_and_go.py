@@ -32,7 +32,7 @@ def test_the_released_example():
     # 50, 50: two failures, stop. 50: cooldown. 49 < 49.5: go. 48: cooldown. 50: a failure.
     # 51, 52: gains. 52, 52: two failures, stop. 52: cooldown. 52: a failure, stopped anyway.
     stopped = [False] * 6 + [True] * 2 + [False] * 6 + [True] * 3
-    assert verdicts(scores, drop=0.01) == stopped
+    assert verdicts(scores, resume=0.01) == stopped
     # With the paper's half a percent 49 < 49.75, too, but not 49.8.
     assert verdicts([50, 50, 50, 50, 49.8, 49.8, 49.7]) == [False] * 2 + [True] * 4 + [False]
 
