@@ -236,7 +236,7 @@ def run_block() -> dict:
         ),
         wandb="",  # project on Weights & Biases that the metrics also go to
         predict=dict(
-            examples=24,  # shown in WORKDIR/report/index.html; 0: no report
+            examples=24,  # shown in WORKDIR/report/index.html; 0: no page, of predictions either
         ),
     )
 

@@ -131,5 +131,5 @@ def write_report(
         say("stopped by a signal before the report; the same command writes it")
         return
     if jax.process_index() == 0:
-        path = predict.write_report(workdir, found, shown, measured(), config, training=True)
+        path = predict.write_report(workdir, found, shown, measured(), config)
         say(f"report: {path}")

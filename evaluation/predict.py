@@ -2,18 +2,22 @@
 
 WORKDIR/predictions/<split>.jsonl   one {"id", ...} per line, as `Objective.describe` says
 WORKDIR/submissions/…               the same in the data set's official format, where it has one
-WORKDIR/report/predict-<split>.html a few examples with their pictures, spread over the split;
-                                    index.html beside it is the report of the training
+WORKDIR/report/predict-<split>.html all of them, to be searched and sorted (`evaluation.browser`);
+                                    index.html beside it is the report of the training, a few
+                                    examples with their pictures
 """
 
+import functools
 import itertools
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from core import remote
@@ -22,7 +26,8 @@ from core.errors import ConfigError
 from core.progress import Progress
 from core.spacing import evenly_spaced
 from evaluation import prediction_file
-from evaluation.prediction_file import Prediction
+from evaluation.browser import examples, page
+from evaluation.prediction_file import Answered, Prediction
 from evaluation.report import cards, details, report
 from evaluation.stream import EvaluationStream, Place
 from evaluation.submissions import formats
@@ -50,6 +55,22 @@ def logits_of(
     batch = objective.corrupt(dequantised(batch), keys)
     outputs = model.outputs(params, name, batch)
     return objective.logits(model.head(params, objective.head_name), outputs, batch), batch
+
+
+def losses_of(
+    objective: base.Objective, logits: jax.Array, batch: base.Arrays
+) -> Float[Array, " B"]:
+    """The loss of each example, [B]; NaN of those without a label.
+
+    Numerator and denominator of a loss are sums over examples with the weights `_weight`, so their
+    derivatives by the weights are the examples' parts.
+    """
+
+    def parts(total: Callable[[base.Arrays], base.Scalar]) -> Float[Array, " B"]:
+        return jax.grad(lambda weight: total({**batch, "_weight": weight}))(batch["_weight"])
+
+    loss, terms = parts(functools.partial(objective.loss, logits)), parts(objective.weight)
+    return jnp.where(terms > 0, loss / jnp.where(terms > 0, terms, 1), jnp.nan)
 
 
 def in_original(box: Sequence[float], size: np.ndarray, height: float, width: float) -> list[float]:
@@ -81,16 +102,20 @@ class Predictor:
         self.name, self.stream = name, stream
         self._objective, self._place = objective, place
 
-        @jax.jit
-        def step(params: PyTree, batch: base.Arrays) -> dict[str, Any]:
+        @functools.partial(jax.jit, static_argnames="measured")
+        def step(params: PyTree, batch: base.Arrays, *, measured: bool) -> dict[str, Any]:
             logits, batch = logits_of(model, params, name, batch)
-            return dict(
+            out = dict(
                 found=objective.predictions(logits, batch),
                 example=batch["example_index"],
                 real=batch["_weight"] > 0,
                 image=batch["image_key"][:, 0],
                 size=batch["image_size"][:, 0],
             )
+            if measured:
+                out["loss"] = losses_of(objective, logits, batch)
+                out["regions"] = (batch["region_mask"].sum(-1) - 1).sum(-1)
+            return out
 
         self._step = step
 
@@ -101,18 +126,31 @@ class Predictor:
           params: of the model.
           draws: numbers of the batches to predict; None: all.
         """
+        return (prediction for prediction, _ in self._run(params, draws, measured=False))
+
+    def measured(self, params: PyTree) -> Iterator[Answered]:
+        """The same of the whole split, with each example's loss and number of regions."""
+        for prediction, known in self._run(params, None, measured=True):
+            loss = float(known["loss"])
+            yield Answered(prediction, loss if math.isfinite(loss) else None, int(known["regions"]))
+
+    def _run(
+        self, params: PyTree, draws: Sequence[int] | None, *, measured: bool
+    ) -> Iterator[tuple[Prediction, dict[str, np.ndarray]]]:
+        """(prediction, what else the step says of its example)."""
         stream = self.stream
         total = stream.num_examples if draws is None else None
         progress = Progress(f"predict {stream.split}", total, unit="examples")
         for batch in stream.batches() if draws is None else stream.pick(draws):
-            out = sharding.gathered(self._step(params, self._place(batch)))
+            out = sharding.gathered(self._step(params, self._place(batch), measured=measured))
             rows = np.flatnonzero(out["real"]).tolist()
             for i in rows:
                 row = {key: array[i] for key, array in out["found"].items()}
                 found = self._objective.describe(row, stream.output_names)
                 if "box" in found:
                     found["box"] = self._original(found["box"], out["image"][i], out["size"][i])
-                yield {"id": stream.text_id(out["example"][i])} | found
+                known = {key: out[key][i] for key in ("loss", "regions") if key in out}
+                yield {"id": stream.text_id(out["example"][i])} | found, known
             if jax.process_index() == 0:
                 progress.add(len(rows))
 
@@ -130,26 +168,21 @@ def labelled(stream: EvaluationStream) -> bool:
 
 
 def write(
-    config: ConfigDict,
-    workdir: remote.Path,
-    predictors: Mapping[str, Predictor],
-    params: PyTree,
-) -> dict[str, list[Prediction]]:
+    workdir: remote.Path, predictors: Mapping[str, Predictor], params: PyTree
+) -> dict[str, list[Answered]]:
     """Writes predictions and submission files; on the first process alone.
 
     Returns:
-      {stream: some predictions, for the report}.
+      {stream: what was answered}, on the first process.
     """
-    shown = {}
+    answered = {}
     for name, predictor in predictors.items():
         split = predictor.stream.split
         stem = split if len(predictors) == 1 else f"{name}-{split}"
         path = workdir / "predictions" / f"{stem}.jsonl"
-        total, count = predictor.stream.num_examples, config.predict.examples
-        chosen = set(evenly_spaced(total, count).tolist())
-        rows = predictor.run(params)
+        rows = predictor.measured(params)
         if jax.process_index() == 0:
-            shown[name] = _save(path, rows, chosen)
+            answered[name] = _save(path, rows)
             made = formats.write(
                 predictor.stream.dataset,
                 path,
@@ -159,20 +192,18 @@ def write(
             )
             say("predictions: " + ", ".join(map(str, [path, *made])))
         else:
-            shown[name] = [row for i, row in enumerate(rows) if i in chosen]
-    return shown
+            for _ in rows:
+                pass
+    return answered
 
 
-def _save(
-    path: remote.Path, rows: Iterable[Prediction], chosen: Collection[int]
-) -> list[Prediction]:
-    """Writes predictions, one per line; returns those at the chosen places."""
+def _save(path: remote.Path, rows: Iterable[Answered]) -> list[Answered]:
+    """Writes predictions, one per line; returns what was answered."""
     kept = []
     with prediction_file.text_file(path) as file:
-        for i, row in enumerate(rows):
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            if i in chosen:
-                kept.append(row)
+        for row in rows:
+            file.write(json.dumps(row.prediction, ensure_ascii=False) + "\n")
+            kept.append(row)
     return kept
 
 
@@ -194,10 +225,8 @@ def write_report(
     shown: Mapping[str, Sequence[Prediction]],
     measured: details.Measured,
     config: ConfigDict,
-    *,
-    training: bool = False,
 ) -> remote.Path:
-    """Writes WORKDIR/report/predict-<split>.html, or index.html at the end of a training.
+    """Writes WORKDIR/report/index.html, at the end of a training.
 
     Args:
       workdir: folder of the run.
@@ -205,14 +234,54 @@ def write_report(
       shown: {stream: predictions}.
       measured: metrics to show above them.
       config: of the run.
-      training: whether this is the end of one.
     """
     made: list[report.Card] = []
     for name, predictor in predictors.items():
         made += cards.make(shown[name], predictor.stream)
-    splits = sorted({predictor.stream.split for predictor in predictors.values()})
-    name = "index" if training else "predict-" + "-".join(splits)
-    path = workdir / "report" / f"{name.replace('/', '-')}.html"
-    title = f"{remote.absolute(workdir).name}: examples of {', '.join(splits)}"
-    report.write(path, title, {}, made, details.of(measured, config))
+    path = workdir / "report" / "index.html"
+    report.write(path, title_of(workdir, predictors), {}, made, details.of(measured, config))
     return path
+
+
+def write_browser(
+    workdir: remote.Path,
+    predictors: Mapping[str, Predictor],
+    answered: Mapping[str, Sequence[Answered]],
+    measured: details.Measured,
+    config: ConfigDict,
+) -> remote.Path:
+    """Writes WORKDIR/report/predict-<split>.html, which has all predictions of a split.
+
+    Args:
+      workdir: folder of the run.
+      predictors: whose predictions they are.
+      answered: of `write`.
+      measured: metrics to show above them.
+      config: of the run.
+    """
+    streams = {name: predictor.stream for name, predictor in predictors.items()}
+    name = "-".join(["predict", *_splits(predictors)]).replace("/", "-")
+    path = workdir / "report" / f"{name}.html"
+    made = examples.of_streams(answered, streams)
+    pictures = examples.pictures(made, streams)
+    page.write(
+        path,
+        page.content(
+            title_of(workdir, predictors),
+            remote.absolute(workdir).name,
+            made,
+            pictures,
+            details.of(measured, config),
+            place=str(workdir),
+        ),
+    )
+    return path
+
+
+def title_of(workdir: remote.Path, predictors: Mapping[str, Predictor]) -> str:
+    """Such as "vqa: examples of validation"."""
+    return f"{remote.absolute(workdir).name}: examples of {', '.join(_splits(predictors))}"
+
+
+def _splits(predictors: Mapping[str, Predictor]) -> list[str]:
+    return sorted({predictor.stream.split for predictor in predictors.values()})

@@ -1,6 +1,7 @@
 """Files of predictions: JSON lines, each with the "id" of its example."""
 
 import contextlib
+import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +12,21 @@ from core.errors import DataError
 from core.progress import atomic_file
 
 Prediction = dict[str, Any]  # "id" and JSON values, as `Objective.describe` says
+
+
+@dataclasses.dataclass(frozen=True)
+class Answered:
+    """A prediction, and what is known of its example.
+
+    Attributes:
+      prediction: as it is in the file of predictions.
+      loss: of the example; None where its label is unknown.
+      regions: that the model read, over all images of the example, without the whole image.
+    """
+
+    prediction: Prediction
+    loss: float | None
+    regions: int
 
 
 @contextlib.contextmanager

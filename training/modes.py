@@ -63,7 +63,7 @@ def predict(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
     params, step, source = starts.trained(config, workdir, parts, mesh)
     params = sharding.gather_once(params, mesh)
     say(f"predicting with step {step} of {source}")
-    shown = predictions.write(config, workdir, predictors, params)
+    answered = predictions.write(workdir, predictors, params)
     values = {}
     if any(predictions.labelled(predictor.stream) for predictor in predictors.values()):
         values = evaluation.metrics_of(parts.evaluators, params, workdir)
@@ -75,6 +75,6 @@ def predict(config, workdir: remote.Path, parts: Parts, mesh) -> dict:
             splits=evaluation.splits_of(parts.evaluators),
             notes=[f"predictions of step {step} of {source}"],
         )
-        path = predictions.write_report(workdir, predictors, shown, measured, config)
+        path = predictions.write_browser(workdir, predictors, answered, measured, config)
         say(f"report: {path}")
     return dict(step=step, source=source) | values

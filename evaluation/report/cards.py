@@ -1,6 +1,6 @@
 """Predictions as cards of the report: each beside its record's texts, truth, pictures and boxes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from evaluation.report.report import Card, Picture
@@ -16,10 +16,27 @@ def make(predictions: Sequence[Mapping[str, Any]], stream: EvaluationStream) -> 
       predictions: of `Predictor.run`.
       stream: whose examples they are of.
     """
+    found = records_of(predictions, stream)
+    images = {image: None for record in found.values() for image in record.images}
+    pictures = stream.pictures(images)
+    return [
+        _card(row, found.get(row["id"]), stream.store, pictures, stream.record_kind)
+        for row in predictions
+    ]
+
+
+def records_of(
+    predictions: Iterable[Mapping[str, Any]], stream: EvaluationStream
+) -> dict[str, Record]:
+    """{id of a prediction: the record that it is of}, without those of no record.
+
+    Args:
+      predictions: of `Predictor.run`.
+      stream: whose examples they are of.
+    """
     # Rationales of one question come with each answer in turn, as predictions of their own.
-    kind = stream.record_kind
     names = {row["id"]: row["id"] for row in predictions}
-    if kind == "rationales":
+    if stream.record_kind == "rationales":
         names = {name: name.rpartition("/a")[0] or name for name in names}
     wanted, found = set(names.values()), {}
     for record in stream.records() if stream.records else ():
@@ -27,10 +44,7 @@ def make(predictions: Sequence[Mapping[str, Any]], stream: EvaluationStream) -> 
             found[record.text_id] = record
             if len(found) == len(wanted):
                 break
-    pictures = stream.pictures(image for record in found.values() for image in record.images)
-    return [
-        _card(row, found.get(names[row["id"]]), stream.store, pictures, kind) for row in predictions
-    ]
+    return {name: found[of] for name, of in names.items() if of in found}
 
 
 def _card(

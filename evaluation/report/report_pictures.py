@@ -39,7 +39,7 @@ KINDS: Mapping[str, Style] = {
     "predicted": Style("#d55e00", "#000000", "11 7", "predicted box"),
 }
 # Further objects of a picture that texts name; after these, from the start.
-_MENTIONED = (KINDS["mentioned"].colour, "#56b4e9", "#f0e442", "#009e73")
+MENTIONED = (KINDS["mentioned"].colour, "#56b4e9", "#f0e442", "#009e73")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _check(picture: Picture) -> None:
 
 def _colours(boxes: Sequence[Box]) -> Iterator[str]:
     """A colour for each box: of its kind, or of its own for an object that texts name."""
-    mentioned = itertools.cycle(_MENTIONED)
+    mentioned = itertools.cycle(MENTIONED)
     for _, _, kind in boxes:
         yield next(mentioned) if kind == "mentioned" else KINDS[kind].colour
 

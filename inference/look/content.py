@@ -4,7 +4,6 @@ Attention is kept as one byte per number, each row scaled by its largest: a valu
 1/510 of its row's largest.
 """
 
-import base64
 import dataclasses
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.report import thumbnails
+from evaluation.report import static_page, thumbnails
 from inference.look import attention
 from input_pipeline.doctor.sheet import names_by_column
 from input_pipeline.regions.memory import ImageRegions
@@ -155,12 +154,6 @@ def quantised(probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.rint(share * LEVELS).astype(np.uint8), largest
 
 
-def _compressed(data: bytes) -> bytes:
-    """Deflated with runs and letters' frequencies alone: attention repeats nothing longer."""
-    packer = zlib.compressobj(strategy=zlib.Z_RLE)
-    return packer.compress(data) + packer.flush()
-
-
 def _attention(example: attention.Example, tokens: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     packed = [quantised(one.probs) for one in example.maps] + [quantised(example.rollout)]
     scales = np.concatenate([largest.ravel() for _, largest in packed]).astype("<f4")
@@ -182,7 +175,8 @@ def _attention(example: attention.Example, tokens: Sequence[Mapping[str, Any]]) 
         ],
         # All scales as float32, then all bytes: maps in order, then the rollout of each level.
         scales=len(scales),
-        blob=base64.b64encode(_compressed(scales.tobytes() + values)).decode(),
+        # With runs and letters' frequencies alone: attention repeats nothing longer.
+        blob=static_page.packed(scales.tobytes() + values, zlib.Z_RLE),
         statistics=statistics(example, tokens),
         stages=[
             [

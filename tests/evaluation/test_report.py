@@ -234,10 +234,10 @@ def test_boxes_are_drawn_in_the_pictures_pixels():
 def test_named_objects_have_colours_of_their_own():
     boxes = [((i, 0, 50 + i, 50), f"object {i}", "mentioned") for i in range(4)]
     svg, _ = drawn(Picture((480, 480), None, boxes))
-    found = [rectangles(svg, colour) for colour in report_pictures._MENTIONED]
+    found = [rectangles(svg, colour) for colour in report_pictures.MENTIONED]
     assert [len(one) for one in found] == [1, 1, 1, 1]
     others = {s.colour for k, s in report_pictures.KINDS.items() if k != "mentioned"}
-    assert not others & set(report_pictures._MENTIONED)
+    assert not others & set(report_pictures.MENTIONED)
 
 
 def test_a_box_beyond_the_picture_stays_visible():

@@ -54,10 +54,7 @@ function mostTelling() {
 }
 
 async function start() {
-  document.title = content.title;
-  byId("title").textContent = content.title;
-  byId("lines").append(...content.lines.map((line) => make("p", { dir: "auto" }, line)));
-  byId("notes").append(...content.notes.map((note) => make("p", { class: "note", dir: "auto" }, note)));
+  introduce();
   await unpack();
   buildScene();
   buildSave();
@@ -66,7 +63,6 @@ async function start() {
     state.pinned = state.preview = null;
     drawTokens();
   });
-  for (const form of document.forms) form.addEventListener("submit", (event) => event.preventDefault());
   if (!attention) {
     drawTokens();
     return;
@@ -84,9 +80,4 @@ async function start() {
   drawAll();
 }
 
-// A browser from before 2023 has no DecompressionStream.
-start().catch((error) => {
-  const text = `This browser cannot draw the page: ${error.message}. Open it in a newer one.`;
-  byId("notes").append(make("p", { class: "note" }, text));
-  throw error;
-});
+begin(start);

@@ -1,12 +1,13 @@
 // Attention as numbers: unpacked maps, means over heads, values of a token, largest of a layer.
+const tokens = content.tokens;
+const quoted = (i) => (tokens[i].kind === "word" ? `“${tokens[i].text}”` : tokens[i].text);
+
 let attention = null; // what content.attention holds, with `values` and `scales` in each map
 
 async function unpack() {
   const found = content.attention;
   if (!found) return;
-  const packed = Uint8Array.from(atob(found.blob), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const buffer = await new Response(stream).arrayBuffer();
+  const buffer = await unpacked(found.blob);
   const size = tokens.length;
   const scales = new Float32Array(buffer, 0, found.scales);
   let scale = 0, byte = 4 * found.scales;

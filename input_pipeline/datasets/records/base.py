@@ -44,11 +44,23 @@ class Shown:
       lines: (what, text).
       boxes: (xyxy of the first image, label, "true", "predicted", "mentioned" or "other").
       right: whether the prediction is; None where the truth is unknown.
+      score: what the prediction counts in the accuracy, 0 to 1; None: 1 if right.
+      text: what was asked or said.
+      predicted: what was predicted, in a word or two.
+      true: the same of the truth; empty where it is unknown or has no name.
+      confidence: probability of the prediction, 0 to 1; None where the model gives none.
+      groups: {what it is a kind of: the kind}, such as {"type of answer": "yes/no"}.
     """
 
     lines: Sequence[tuple[str, str]]
     boxes: Sequence[tuple[Sequence[float], str, str]] = ()
     right: bool | None = None
+    score: float | None = None
+    text: str = ""
+    predicted: str = ""
+    true: str = ""
+    confidence: float | None = None
+    groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Record:
@@ -103,7 +115,13 @@ class Record:
         """
         del kind
         text = ", ".join(f"{key} {value}" for key, value in prediction.items() if key != "id")
-        return Shown([("predicted", text)])
+        return Shown([("predicted", text)], text=getattr(self, "text", ""))
+
+
+def first_word(text: str) -> dict[str, str]:
+    """{"type of question": its first word}, for questions that no data set sorts."""
+    word, *_ = (*text.casefold().split(), "")
+    return {"type of question": word} if word else {}
 
 
 def flat(boxes: Sequence[Box]) -> list[float]:

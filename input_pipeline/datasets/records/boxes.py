@@ -12,6 +12,7 @@ from input_pipeline.datasets.records.base import (
     Record,
     RowOptions,
     Shown,
+    first_word,
     flat,
     sigmoid,
 )
@@ -55,11 +56,19 @@ class Expression(Record):
         drawn: list[tuple[Sequence[float], str, str]] = [
             (prediction["box"], "predicted", "predicted")
         ]
+        shown = Shown(
+            lines,
+            drawn,
+            text=self.text,
+            predicted=f"region {prediction['region']}",
+            confidence=prediction["score"],
+        )
         if not self.labelled:
-            return Shown(lines, drawn)
+            return shown
         share = float(boxes.iou(prediction["box"], self.box, "plus_one"))
         lines.append(("overlap", f"{share:.2f}"))
-        return Shown(lines, [(self.box, "true", "true"), *drawn], share >= HIT)
+        drawn.insert(0, (self.box, "true", "true"))
+        return dataclasses.replace(shown, right=share >= HIT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,11 +121,20 @@ class Pointing(Record):
                 f"option {chosen + 1} of {len(offered)}, {sigmoid(prediction['score'])}",
             ),
         ]
+        shown = Shown(
+            lines,
+            drawn,
+            text=self.text,
+            predicted=f"option {chosen + 1}",
+            confidence=prediction["score"],
+            groups=first_word(self.text),
+        )
         if not self.labelled:
-            return Shown(lines, drawn)
+            return shown
         lines.append(("true", f"option {self.target + 1}"))
         # Options of one and the same box are one, whichever is named.
-        return Shown(lines, drawn, offered[chosen] == offered[self.target])
+        right = offered[chosen] == offered[self.target]
+        return dataclasses.replace(shown, right=right, true=lines[-1][1])
 
     def _chosen(self, prediction: Mapping[str, Any]) -> int:
         """Number of the option; in files of earlier versions that of the most overlap."""

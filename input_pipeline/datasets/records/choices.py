@@ -5,7 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from core.errors import DataError
-from input_pipeline.datasets.records.base import Record, RowOptions, Shown, flat, percent
+from input_pipeline.datasets.records.base import (
+    Record,
+    RowOptions,
+    Shown,
+    first_word,
+    flat,
+    percent,
+)
 from input_pipeline.datasets.records.mentions import Mention, ObjectBox, Token, in_words
 from input_pipeline.texts.table_writer import Row
 
@@ -117,7 +124,17 @@ class MultipleChoice(Record):
             texts.append(choice)
         mentioned = sorted({i for text in texts for token in text for i in token.objects})
         boxes = [self._mentioned(i) for i in mentioned]
-        return Shown(lines, boxes, None if label < 0 else prediction["choice"] == label)
+        chosen = prediction["choice"]
+        return Shown(
+            lines,
+            boxes,
+            None if label < 0 else chosen == label,
+            text=lines[0][1],
+            predicted=f"choice {chosen + 1}",
+            true="" if label < 0 else f"choice {label + 1}",
+            confidence=shares[chosen],
+            groups=first_word(lines[0][1]),
+        )
 
     def _words(self, text: Text) -> str:
         return in_words(text, self.objects, self.text_id)[0]

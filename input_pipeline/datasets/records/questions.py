@@ -7,7 +7,7 @@ from typing import Any
 
 from core.errors import DataError
 from input_pipeline.datasets.reading import answers
-from input_pipeline.datasets.records.base import Record, RowOptions, Shown, percent
+from input_pipeline.datasets.records.base import Record, RowOptions, Shown, first_word, percent
 
 RIGHT = 0.5  # official accuracy from which an answer is right
 
@@ -91,15 +91,25 @@ class Question(Record):
         top = ", ".join(f"{answer} {percent(share)}" for answer, share in prediction["top"])
         # Each answer by itself is right or wrong: these are no shares of one.
         lines = [("question", self.text), ("predicted, with sigmoid scores", top)]
+        groups = {"type of question": self.question_type} if self.question_type else {}
+        shown = Shown(
+            lines,
+            text=self.text,
+            predicted=prediction["answer"],
+            confidence=prediction["probability"],
+            groups=({"type of answer": self.answer_type} if self.answer_type else {})
+            | (groups or first_word(self.text)),
+        )
         given = self._given
         if not given:
-            return Shown(lines)
+            return shown
+        counts = collections.Counter(given).most_common()
         truth = given[0]
         if len(given) > 1:
-            counts = collections.Counter(given).most_common()
             truth = ", ".join(f"{answer} ×{count}" for answer, count in counts)
-        right = self.accuracy(prediction["answer"]) >= RIGHT
-        return Shown([*lines, ("true", truth)], right=right)
+        lines.append(("true", truth))
+        score = self.accuracy(prediction["answer"])
+        return dataclasses.replace(shown, right=score >= RIGHT, score=score, true=counts[0][0])
 
 
 @dataclasses.dataclass(frozen=True)

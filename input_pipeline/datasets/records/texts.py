@@ -57,7 +57,7 @@ class GroundedCaption(Record):
         phrases = [
             (self.boxes[m.object], self.text[m.start : m.end], "mentioned") for m in self.mentions
         ]
-        return Shown([("text", self.text), *found.lines], phrases)
+        return dataclasses.replace(found, lines=[("text", self.text), *found.lines], boxes=phrases)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,14 @@ class Statement(Record):
         share = prediction["probabilities"][prediction["class"]]
         shown = sigmoid(share) if prediction.get("activation") == "sigmoid" else percent(share)
         lines = [("statement", self.text), ("predicted", f"{name} {shown}")]
+        described = Shown(lines, text=self.text, predicted=str(name), confidence=share)
         if not self.labelled:
-            return Shown(lines)
+            return described
         truth = self.label_name or str(self.label)
-        return Shown([*lines, ("true", truth)], right=prediction["class"] == self.label)
+        lines.append(("true", truth))
+        return dataclasses.replace(
+            described,
+            right=prediction["class"] == self.label,
+            true=truth,
+            groups={"true label": truth},
+        )

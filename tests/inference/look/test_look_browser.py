@@ -1,60 +1,26 @@
-"""Pages in a real browser: Chromium, headless, driven by Playwright.
-
-Skipped where there is no Playwright (`pip install -e ".[look]"`) or no Chromium (Debian's, `apt
-install chromium`, or Playwright's own, `playwright install chromium`).
-"""
+"""The page in a real browser: pointing, clicking, typing, saving."""
 
 import io
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from inference.look import content, page
+from tests.in_chromium import DESK, PHONE, chromium, quiet  # noqa: F401  # fixtures
 from tests.inference.look import made_look
 
-sync_api = pytest.importorskip("playwright.sync_api", reason='needs pip install -e ".[look]"')
-PHONE, DESK = dict(width=390, height=844), dict(width=1200, height=900)
-
 
 @pytest.fixture(scope="module")
-def chromium():
-    with sync_api.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium") or shutil.which("chromium-browser"),
-                args=["--no-sandbox"],
-            )
-        except sync_api.Error as error:
-            pytest.skip(f"no Chromium: {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def opened(chromium, tmp_path_factory):
-    """opened(made, viewport) → a page in the browser; at the end each must have been quiet."""
-    told, asked = [], []
-    context = chromium.new_context(accept_downloads=True)
+def opened(quiet, tmp_path_factory):  # noqa: F811
+    """opened(made, viewport) → a page in the browser."""
 
     def open_page(made, viewport=DESK):
         path = tmp_path_factory.mktemp("pages") / "page.html"
         page.write(path, made)
-        shown = context.new_page()
-        shown.set_viewport_size(viewport)
-        shown.on("console", lambda message: told.append(message.text))
-        shown.on("pageerror", lambda error: told.append(str(error)))
-        shown.on("request", lambda request: asked.append(request.url))
-        shown.goto(path.as_uri())
-        shown.wait_for_selector(".token")
-        return shown
+        return quiet(path, ".token", viewport)
 
-    yield open_page
-    context.close()
-    assert told == []
-    assert asked
-    assert all(url.startswith(("file:", "data:", "blob:")) for url in asked), asked
+    return open_page
 
 
 @pytest.fixture
@@ -215,7 +181,7 @@ def test_a_store_without_a_model(opened):
     shown.close()
 
 
-def test_a_browser_that_is_too_old_is_told(chromium, tmp_path):
+def test_a_browser_that_is_too_old_is_told(chromium, tmp_path):  # noqa: F811
     page.write(tmp_path / "page.html", made_look.page_of(made_look.one_stream()))
     shown = chromium.new_page()
     shown.add_init_script("delete window.DecompressionStream")

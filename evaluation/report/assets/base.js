@@ -1,11 +1,10 @@
-// Elements, colours and keys that all parts share.
+// Elements, colours and keys that all pages share.
 const content = JSON.parse(document.getElementById("content").textContent);
-const tokens = content.tokens;
 const byId = (id) => document.getElementById(id);
 
 // Texts go into elements as text, never as markup.
 function make(tag, attributes = {}, text) {
-  const svg = ["svg", "rect", "circle", "image", "text", "g", "title"].includes(tag);
+  const svg = ["svg", "rect", "circle", "image", "text", "g", "title", "line"].includes(tag);
   const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag)
     : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
@@ -36,8 +35,6 @@ function percent(value) {
   return `${share > 0 && share < 9.95 ? share.toFixed(1) : Math.round(share)}%`;
 }
 
-const quoted = (i) => (tokens[i].kind === "word" ? `“${tokens[i].text}”` : tokens[i].text);
-
 // One tab stop for a group of buttons; arrows move within it. columns(): buttons in a row, for
 // groups that are tables.
 function roving(group, columns) {
@@ -56,4 +53,29 @@ function roving(group, columns) {
     if (all[to]) all[to].focus();
   });
   if (!buttons().some((b) => b.getAttribute("tabindex") === "0")) only(buttons()[0]);
+}
+
+// What `static_page.packed` made of bytes.
+async function unpacked(text) {
+  const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(stream).arrayBuffer();
+}
+
+// The title, lines and notes that every page has.
+function introduce() {
+  document.title = content.title;
+  byId("title").textContent = content.title;
+  byId("lines").append(...content.lines.map((line) => make("p", { dir: "auto" }, line)));
+  byId("notes").append(...content.notes.map((note) => make("p", { class: "note", dir: "auto" }, note)));
+  for (const form of document.forms) form.addEventListener("submit", (event) => event.preventDefault());
+}
+
+// A browser from before 2023 has no DecompressionStream.
+function begin(start) {
+  start().catch((error) => {
+    const text = `This browser cannot draw the page: ${error.message}. Open it in a newer one.`;
+    byId("notes").append(make("p", { class: "note" }, text));
+    throw error;
+  });
 }

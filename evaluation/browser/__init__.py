@@ -1,0 +1,1 @@
+"""All predictions of a split as one page: filtered, searched, sorted, and two runs compared."""
