@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from configs import common, vlbert_pretrain
 from evaluation import predict
 from evaluation.evaluators import answers
+from evaluation.prediction_file import Answered
 from evaluation.report import cards
 from input_pipeline.datasets.records import (
     Answer,
@@ -108,7 +109,7 @@ def config_of(examples=4):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, predictor):
     folder = tmp_path_factory.mktemp("run")
-    return folder, predict.write(config_of(), folder, {"examples": predictor}, 1.0)
+    return folder, predict.write(folder, {"examples": predictor}, 1.0)
 
 
 def test_files_of_predictions_and_submission(written, rows):
@@ -121,9 +122,9 @@ def test_files_of_predictions_and_submission(written, rows):
     assert not list(folder.rglob("*.tmp*"))
 
 
-def test_examples_of_the_report_are_spread(written, predictor):
-    _, shown = written
-    assert [row["id"] for row in shown["examples"]] == ["text0", "text6", "text13", "text20"]
+def test_everything_is_told_and_examples_of_the_report_are_spread(written, predictor, rows):
+    _, answered = written
+    assert [row.prediction for row in answered["examples"]] == rows
     few = predict.some(config_of(3), {"examples": predictor}, 1.0)["examples"]
     assert [row["id"] for row in few] == ["text0", "text10", "text20"]
 
@@ -133,11 +134,11 @@ def test_a_failure_leaves_the_old_file(tmp_path):
     path.write_text("old")
 
     def broken():
-        yield {"id": "a"}
+        yield Answered({"id": "a"}, None, 1)
         raise RuntimeError("device lost")
 
     with pytest.raises(RuntimeError):
-        predict._save(path, broken(), set())
+        predict._save(path, broken())
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["val.jsonl"]
 
