@@ -273,6 +273,7 @@ def write_browser(
             pictures,
             details.of(measured, config),
             place=str(workdir),
+            splits={name: stream.split for name, stream in streams.items()},
         ),
     )
     return path

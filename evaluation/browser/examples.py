@@ -105,7 +105,7 @@ def pictures(
     out: dict[str, str] = {}
     total = 0
     for name, stream in streams.items():
-        ordered = sorted((one for one in examples if one["stream"] == name), key=_badness)
+        ordered = sorted((one for one in examples if one["stream"] == name), key=badness)
         sizes = {image: (h, w) for one in ordered for image, h, w in one["images"]}
         wanted = list(sizes)[: MOST_PICTURES - len(out)]
         found = stream.pictures(wanted)
@@ -123,7 +123,7 @@ def pictures(
     return out
 
 
-def _badness(example: Example) -> tuple[bool, float]:
-    """Sorts wrong examples first, those of the largest loss before others."""
+def badness(example: Example) -> tuple[bool, float]:
+    """A key that sorts wrong examples first, those of the largest loss before others."""
     answer = example["answers"][0]
     return answer["right"] is not False, -(answer["loss"] or 0.0)

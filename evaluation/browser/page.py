@@ -34,6 +34,7 @@ def content(
     details: Details,
     *,
     place: str = "",
+    splits: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The content of a run's page.
 
@@ -44,6 +45,7 @@ def content(
       pictures: {image id: data: URI}.
       details: metrics, command and settings.
       place: of the run, for commands to copy; empty: none.
+      splits: {stream: split that its examples are of}.
     """
     images = {image for one in examples for image, *_ in one["images"]}
     notes = list(details.notes)
@@ -63,6 +65,7 @@ def content(
         notes=notes,
         runs=[name],
         place=place,
+        splits=dict(splits or {}),
         sections=[dataclasses.asdict(section) for section in details.sections],
         command=details.command,
         settings=details.settings,

@@ -7,7 +7,9 @@ if __name__ == "__main__":
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 import inference
 from core import arguments, remote
@@ -15,9 +17,11 @@ from core.console import command, say
 from core.errors import DataError
 from inference import look
 from inference.images import Image, ImageReader
-from inference.look import attention, content, inputs, page
+from inference.look import attention, content, examples, inputs, page, report
 from inference.named import NamedImages, Pictures
+from inference.tasks import TaskModel
 from input_pipeline.doctor.sheet import class_names
+from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.regions.store import RegionStore
 
 CAPTURE = ("attention", "hidden")
@@ -36,13 +40,28 @@ def parser() -> argparse.ArgumentParser:
         "the regions alone",
     )  # fmt: skip
     out.add_argument("text", nargs="?", help="what the model reads beside the image")
-    out.add_argument("--image", required=True, metavar="ID", help="an image of the region store")
+    what = out.add_mutually_exclusive_group(required=True)
+    what.add_argument("--image", default="", metavar="ID", help="an image of the region store")
+    what.add_argument(
+        "--example", default="", metavar="ID",
+        help="an example of the run's own data, as the model reads it when it predicts",
+    )  # fmt: skip
+    what.add_argument(
+        "--report", default="", metavar="page.html",
+        help="a page of --mode=predict, which gets links to pages of its worst examples",
+    )  # fmt: skip
+    out.add_argument("--examples", type=arguments.whole(1), default=20, help="of --report")
+    out.add_argument("--split", default="", help="of the run's data; default: what it evaluates")
+    out.add_argument(
+        "--pair", type=arguments.whole(1), default=1, metavar="N",
+        help="of --example: which choice of a question, or which image",
+    )  # fmt: skip
     out.add_argument(
         "--regions", default="", metavar="STORE",
         help="region store, several with commas; default: that of the run's data set, whose "
         "pictures are then shown, too",
     )  # fmt: skip
-    out.add_argument("--out", required=True, type=arguments.to_write, metavar="page.html")
+    out.add_argument("--out", type=arguments.to_write, metavar="page.html")
     picture = out.add_mutually_exclusive_group()
     picture.add_argument("--picture", default="", metavar="FILE", help="of the image")
     picture.add_argument("--pictures", default="", metavar="FOLDER", help="has the image's by id")
@@ -61,17 +80,69 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command line; exit status 1 where something is wrong."""
     parse = parser()
     args = parse.parse_args(argv)
+    _check(args, parse)
+    if args.report:
+        model = inference.load(args.run)
+        written, folder = report.add_attention(
+            args.report,
+            args.examples,
+            lambda stream, split: examples.Examples(model.checkpoint, stream, split),
+            lambda pair, name: _of_pair(args, model, pair, name),
+        )
+        say(f"{args.report}: {written} pages of attention in {folder}")
+        return
+    of_data = _of_model if args.run else _of_store
+    made = _of_example(args) if args.example else of_data(args)
+    size = page.write(args.out, made)
+    for note in made["notes"]:
+        say(f"note: {note}")
+    say(f"{args.out}: {size / 1e6:.2f} MB")
+
+
+def _check(args: argparse.Namespace, parse: argparse.ArgumentParser) -> None:
+    """Ends the program where arguments do not fit each other."""
+    if not args.report and not args.out:
+        parse.error("the following arguments are required: --out")
+    if args.example or args.report:
+        if not args.run:
+            parse.error("--example and --report are of a run's own data: name RUN")
+        if args.text is not None or args.regions or args.second or args.task_id is not None:
+            parse.error("texts and regions of --example and --report are those of the run's data")
+        return
     if args.run and args.text is None:
         parse.error('with RUN comes a text: python -m inference.look RUN "a red cube" ...')
     if not args.run and not args.regions:
         parse.error("without RUN, name the region store: --regions=STORE")
     if not args.run and (args.second or args.task or args.vocab or args.task_id is not None):
         parse.error("--second, --task, --task_id and --vocab are for a model: name RUN")
-    made = _of_model(args) if args.run else _of_store(args)
-    size = page.write(args.out, made)
-    for note in made["notes"]:
-        say(f"note: {note}")
-    say(f"{args.out}: {size / 1e6:.2f} MB")
+
+
+def _of_example(args: argparse.Namespace) -> dict:
+    model = inference.load(args.run)
+    pairs = examples.Examples(model.checkpoint, args.task, args.split).pairs(args.example)
+    if args.pair > len(pairs):
+        raise DataError(
+            "the example has no such pair of a text and an image",
+            where="--pair",
+            expected=f"1 to {len(pairs)}",
+            found=args.pair,
+        )
+    return _of_pair(args, model, pairs[args.pair - 1], args.example)
+
+
+def _of_pair(args: argparse.Namespace, model: TaskModel, pair: examples.Pair, name: str) -> dict:
+    shown = ", ".join(filter(None, [f"example {name}", pair.label, f"image {pair.image.key}"]))
+    return _page(
+        args,
+        model,
+        pair.text,
+        shown,
+        [],
+        pair.image,
+        model.checkpoint.spec,
+        pair.batch,
+        pair.pieces,
+    )
 
 
 def _of_store(args: argparse.Namespace) -> dict:
@@ -98,21 +169,40 @@ def _of_model(args: argparse.Namespace) -> dict:
     store = RegionStore.open(args.regions) if args.regions else None
     place = inputs.reader(model, args.task, store)
     made = inputs.make(place, args.image, args.text, second=args.second)
-    out = model(made.batch, capture=CAPTURE)
-    row = {name: made.batch[name][0, 0] for name in ("text_mask", "region_mask")}
+    title = " · ".join(filter(None, [args.text, args.second]))
+    shown = f"image {made.image.key}"
+    return _page(
+        args, model, title, shown, _notes(made), made.image, place.spec, made.batch, made.pieces
+    )
+
+
+def _page(
+    args: argparse.Namespace,
+    model: TaskModel,
+    title: str,
+    shown: str,
+    notes: Sequence[str],
+    image: Image,
+    spec: FeatureSpec,
+    batch: Mapping[str, np.ndarray],
+    pieces: Sequence[str],
+) -> dict:
+    """The page of a batch of one text and one image."""
+    out = model(batch, capture=CAPTURE)
+    row = {name: batch[name][0, 0] for name in ("text_mask", "region_mask")}
     example = attention.example_of(model.trunk, out, row)
     heads = sum(len(one.probs) for one in example.maps)
     return content.page(
-        " · ".join(filter(None, [args.text, args.second])),
+        title,
         [
-            f"image {made.image.key}, {example.words} word pieces, {example.regions} regions",
+            f"{shown}, {example.words} word pieces, {example.regions} regions",
             f"{model.config.model.name} of {args.run}: {len(example.maps)} maps of attention, "
             f"{heads} heads",
         ],
-        _notes(made),
-        content.regions_of(made.image, place.spec, _names(args), made.batch),
-        _picture(args, made.image),
-        made.pieces,
+        notes,
+        content.regions_of(image, spec, _names(args), batch),
+        _picture(args, image),
+        pieces,
         example,
     )
 

@@ -80,8 +80,8 @@ function drawAttention(one) {
     for (const [label, href] of pages) place.append(make("a", { href, target: "_blank", rel: "noopener" }, label), " ");
   } else if (content.place) {
     place.append(make("p", { class: "faint" }, "This writes a page of its attention:"));
-    const words = ["python", "-m", "inference.look", content.place, `--example=${one.id}`, `--stream=${one.stream}`,
-      "--out=attention.html"];
+    const words = ["python", "-m", "inference", content.place, "look", `--example=${one.id}`, `--task=${one.stream}`,
+      ...(content.splits[one.stream] ? [`--split=${content.splits[one.stream]}`] : []), "--out=attention.html"];
     place.append(make("code", {}, words.map(shell).join(" ")));
   }
 }

@@ -56,4 +56,12 @@ def content(examples, *, name="run", title="run: examples of validation", pictur
             place="runs/a"):  # fmt: skip
     rows = [Row("questions answered right", "accuracy", "", "61.0 %", "20.0 %")]
     details = Details([Section("validation", rows)], notes, None, "python main.py", '{"lr": 0.5}')
-    return page.content(title, name, examples, pictures or {}, details, place=place)
+    return page.content(
+        title,
+        name,
+        examples,
+        pictures or {},
+        details,
+        place=place,
+        splits=dict(examples="validation"),
+    )

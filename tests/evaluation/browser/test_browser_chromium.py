@@ -161,8 +161,8 @@ def test_one_click_opens_an_example_and_keys_move_on(shown):
     assert dialog.locator("#example-pictures rect").count() == 4  # two boxes with their edges
     assert "predicted box" in dialog.locator("#example-legend").inner_text()
     command = (
-        "python -m inference.look runs/a --example=question-3 --stream=examples "
-        "--out=attention.html"
+        "python -m inference runs/a look --example=question-3 --task=examples "
+        "--split=validation --out=attention.html"
     )
     assert dialog.locator("code").inner_text() == command
     shown.keyboard.press("ArrowRight")
@@ -276,8 +276,8 @@ def test_texts_of_others_are_shown_as_they_are(opened):
     words = shown.locator("#example code").inner_text()
     quoted = HOSTILE[2].replace("'", "'\\''")
     assert words == (
-        f"python -m inference.look '{quoted}' '--example={quoted}' --stream=examples "
-        "--out=attention.html"
+        f"python -m inference '{quoted}' look '--example={quoted}' --task=examples "
+        "--split=validation --out=attention.html"
     )
     assert shown.locator("script").count() == 2
     assert shown.locator("img").count() == 0
