@@ -73,9 +73,7 @@ def test_predictions_are_of_gathered_parameters(monkeypatch, tmp_path):
     mesh, _, params, _ = build(vlbert_pretrain, fsdp=8)
     given = []
     monkeypatch.setattr(starts, "trained", lambda *_: (params, 1, "a checkpoint"))
-    monkeypatch.setattr(
-        predict, "write", lambda config, workdir, found, params: given.append(params)
-    )
+    monkeypatch.setattr(predict, "write", lambda workdir, found, params: given.append(params))
     monkeypatch.setattr(predict, "labelled", lambda stream: False)
     one = types.SimpleNamespace(stream=None)
     parts = Parts(None, {}, None, {}, predictors=lambda: {"captions": one})
