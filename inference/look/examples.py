@@ -60,7 +60,7 @@ class Examples:
         Raises:
           DataError: no such stream or split, or whatever is wrong with the data.
         """
-        config = checkpoint.config
+        config = checkpoint.config.copy_and_resolve_references()
         with_images = [n for n, x in config.streams.items() if x.images and x.batch_size]
         if (stream or not with_images) and stream not in with_images:
             raise DataError(
