@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from checkpoints.sources import Source, SourceError
+from vl_models.vision import regions
 
 # What shapes do not tell, as both projects released it.
 _TEXT_HEAD = 64  # width of an attention head of the text (and of VL-BERT)
@@ -82,10 +83,22 @@ def block(source: Source, *, heads: int = 0, image_heads: int = 0) -> dict:
             region_visual_gain=0.0,
             geometry_dim=arrays["trunk/regions/projection/kernel"].shape[0] - features,
             pooler="trunk/pooler/dense/kernel" in arrays,
+            **_vision(arrays),
         )
     if name == "single_stream":
         return dict(name=name, **text)
     return dict(name=name, **text, **_two_streams(arrays, text["layers"], image_heads))
+
+
+def _vision(arrays: Mapping[str, np.ndarray]) -> dict:
+    """What an end-to-end model has beside; what shapes do not tell is as it was released."""
+    stem = arrays.get("trunk/vision/backbone/stem/kernel")
+    if stem is None:
+        return {}
+    stages = ("backbone/res2", "backbone/res3", "backbone/res4", "head/res5")
+    blocks = tuple(_count(arrays, f"vision/{stage}/block") for stage in stages)
+    vision = regions.PUBLISHED | dict(blocks=blocks, width=stem.shape[-1])
+    return dict(features="pixels", vision=vision)
 
 
 def _two_streams(arrays: Mapping[str, np.ndarray], text_layers: int, heads: int) -> dict:

@@ -201,6 +201,9 @@ def run_block() -> dict:
         # of VL-BERT, ViLBERT or BERT, or a hub name. resume > init > scratch.
         init="",
         init_vocab="",  # vocab.txt of a published file that has none beside it
+        # With model.features="pixels", convolutions from elsewhere than `init`: a ResNet in
+        # torchvision's names or an end-to-end checkpoint; "scratch": trained from nothing.
+        init_vision="",
         # Of a source that is deeper than the model: "all" its layers, which is an error, or the
         # "first" ones, as many as the model has.
         init_layers="all",

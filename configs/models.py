@@ -74,6 +74,21 @@ SPREAD = dict(
     vlbert=dict(offset=(0.5, 0.2), scale=(6.28, 20.0), base=30.0),
     vilbert=dict(offset=(0.5, 0.045), scale=(20.0, 120.0)),
 )
+# Convolutions of features="pixels". The published ones are a ResNet-101 that was trained as a
+# detector on Visual Genome; at CPU sizes a small one learns from scratch.
+RESNET_101 = dict(
+    blocks=(3, 4, 23, 3),  # of res2 to res5
+    width=64,  # channels of the stem; a region's features are 32 times as wide
+    stride_in_1x1=True,  # a stage is narrowed by its first 1x1 convolution; torchvision: by the 3x3
+    max_pool="torch",  # after the stem: rounded down at the border, or up as "caffe" does
+    dilated=True,  # res5 keeps its 14 x 14 cells, with dilated convolutions
+    frozen_stages=2,  # lowest ones that do not train: 1 is the stem, 2 res2, ..., 5 everything
+    frozen_norm=True,  # scale and bias of the norms do not train either
+    remat=False,  # the backward pass computes each block again, to save memory
+)
+RESNET_MINI = RESNET_101 | dict(
+    blocks=(1, 1, 1, 1), width=8, dilated=False, frozen_stages=0, frozen_norm=False
+)
 # Two streams and their connections in as many parameters as VL-BERT's mini has.
 NARROW = dict(hidden=48, intermediate=144)
 
@@ -97,6 +112,10 @@ def block(model: str, size: str, *, connections: int = 0, pooler: bool = False) 
             geometry=geometry,
             # Factor of the initial weights that read the features (original: 1).
             region_feature_gain=2.0 if cpu else 1.0,
+            # Where the features of regions come from: the region "store", or the "pixels" of
+            # pictures, by convolutions that are trained with the rest (docs/pixels.md)
+            features="store",
+            vision=dict(RESNET_MINI if cpu else RESNET_101),
         )
     for name in ("text_visual_gain", "region_visual_gain", "geometry_dim"):  # VL-BERT's
         del text[name]

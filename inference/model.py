@@ -101,8 +101,8 @@ class Model:
     def _apply(self):
         def run(params, batch, pairs, capture):
             length = batch["text_ids"].shape[-1]
-            if "regions" in batch:
-                length += batch["regions"].shape[2]
+            if "boxes" in batch:
+                length += batch["boxes"].shape[2]
             options = dict(pairs=pairs, capture=capture)
             return self.trunk.apply(
                 {"params": params}, batch, train=False, max_length=length, **options

@@ -73,6 +73,7 @@ class DataInfo:
       feature_dim: F.
       num_classes: C of the detector, 0 without distributions.
       stored_mean: whether row 0 of the regions is their mean (else the detector's own feature).
+      pixels: whether the trunk makes the features out of pictures, so that a batch has none.
       lists: answers and labels of the stream's data set.
       stream: its name, for messages.
       order: in which its regions come, "confidence" needing class distributions, too.
@@ -86,6 +87,7 @@ class DataInfo:
     lists: OutputLists = OutputLists()
     stream: str = ""
     order: str = "stored"
+    pixels: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +162,11 @@ class Objective:
         """assemble(table, rows, special, max_text) → text arrays, as the first objective has it."""
         del block
         return assemble.caption
+
+    @property
+    def appearance(self) -> str:
+        """Key of the batch that shows what images look like."""
+        return "images" if self.data_info.pixels else "regions"
 
     @property
     def where(self) -> str:

@@ -132,7 +132,7 @@ class Choice(classification.Classification):
         del keys  # nothing is hidden
         texts, images = (1 + max(numbers) for numbers in zip(*self.pairs, strict=True))
         self.need(batch, "text_ids", K=texts)
-        self.need(batch, "regions", M=images)
+        self.need(batch, self.appearance, M=images)
         out = dict(batch)
         if self.block.pairs == "retrieval":
             out["label"] = jnp.zeros((len(batch["_weight"]), 1), jnp.int32)  # the first pair

@@ -69,7 +69,7 @@ class Classification(base.Objective):
         del keys  # nothing is hidden
         self.need(batch, "label")
         self.need(batch, "text_ids", K=1)
-        self.need(batch, "regions", M=self.block.images)
+        self.need(batch, self.appearance, M=self.block.images)
         return dict(batch)
 
     def weight(self, batch: base.Arrays) -> base.Scalar:

@@ -65,7 +65,7 @@ class Contrast(base.Objective):
         """Only checks: nothing is hidden, and caption k belongs to image k."""
         del keys
         self.need(batch, "text_ids", K=self.block.couples)
-        self.need(batch, "regions", M=self.block.couples)
+        self.need(batch, self.appearance, M=self.block.couples)
         return dict(batch)
 
     def weight(self, batch: base.Arrays) -> base.Scalar:

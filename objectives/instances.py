@@ -55,6 +55,7 @@ def of_stream(
         lists=lists,
         stream=stream,
         order=config.streams[stream].order,
+        pixels=config.model.get("features") == "pixels",
     )
     found = []
     for name in config.streams[stream].objectives:

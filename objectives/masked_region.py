@@ -54,7 +54,15 @@ class MaskedRegion(base.Objective):
                 + f"; or import a store with classes, or take {self.name} out of the objectives of "
                 "the stream",
             )
-        if block.image_row != "stored" and not data_info.stored_mean:
+        if data_info.pixels and not self.classes:
+            raise ConfigError(
+                f"{self.name} learns stored features, and this model makes its own of pictures",
+                where=f"{self.where}.target",
+                expected="'cross_entropy' or 'kl' with config.model.features='pixels'",
+                found=repr(block.target),
+                fix=f"--{self.where}.target=cross_entropy, or --config.model.features=store",
+            )
+        if block.image_row != "stored" and not (data_info.stored_mean or data_info.pixels):
             raise DataError(
                 f"{self.name} hides regions from the whole-image row, which must be their mean",
                 where="region store",
@@ -102,10 +110,11 @@ class MaskedRegion(base.Objective):
             batch,
             region_masked=hidden,
             region_weight=selected * masking.example_weight(batch)[:, None, None],
-            regions=masking.whole_image_row(
-                batch["regions"], hidden, batch["num_detected"], marked, self.block.image_row
-            ),
         )
+        if not self.data_info.pixels:  # else the whole image is of the picture, with its holes
+            out["regions"] = masking.whole_image_row(
+                batch["regions"], hidden, batch["num_detected"], marked, self.block.image_row
+            )
         if not self.classes:
             out["region_target"] = batch["regions"]  # before masking
         if self.block.target == "contrastive":

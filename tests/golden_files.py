@@ -63,7 +63,7 @@ class Golden:
         """Compares a scalar with `out/<name>`."""
         np.testing.assert_allclose(found, self[f"out/{name}"], rtol=1e-5, atol=1e-6, err_msg=name)
 
-    def check_gradients(self, grads: dict[str, np.ndarray]) -> None:
+    def check_gradients(self, grads: dict[str, np.ndarray], within: float = 1e-3) -> None:
         """Compares norm and probe product of every gradient; `grads` by published name."""
         expected = {k.removeprefix("grad/"): v for k, v in self.arrays.items() if k[:5] == "grad/"}
         assert expected, "the golden file has no gradients"
@@ -71,7 +71,7 @@ class Golden:
             grad = np.asarray(grads[name], np.float64)
             rs = np.random.RandomState(zlib.crc32(f"probe:{name}".encode()) & 0xFFFFFFFF)
             got = [np.linalg.norm(grad), np.sum(grad * rs.standard_normal(grad.shape))]
-            tolerance = 1e-3 * norm + 1e-6
+            tolerance = within * norm + 1e-6
             np.testing.assert_allclose(got, [norm, probe], rtol=0, atol=tolerance, err_msg=name)
         zero = [n for n in grads if n in self.meta["state_dict"] and n not in expected]
         for name in zero:

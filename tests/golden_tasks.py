@@ -1,5 +1,6 @@
 """VL-BERT's published task models, as a user would configure them, and what they are held to."""
 
+import dataclasses
 import types
 
 import golden_files
@@ -12,7 +13,8 @@ from input_pipeline.schema import SpecialIds
 from objectives import base
 from objectives.model import MultiTaskModel
 from vl_models import loading
-from vl_models.published import translate
+from vl_models.published import translate, vision
+from vl_models.vision import resnet
 
 STREAM = "examples"
 
@@ -33,10 +35,25 @@ def task_of(golden, blocks: dict, *, pooler: bool = False, num_answers: int = 0)
         intermediate=meta["intermediate_size"],
         positions=meta["max_position_embeddings"],
     )
-    feature_dim = golden["in/boxes"].shape[-1] - 4
+    see(config, meta)
+    feature_dim = max(1, golden["in/boxes"].shape[-1] - 4)
     spec = types.SimpleNamespace(feature_dim=feature_dim, num_classes=0, global_feature="mean")
     lists = base.OutputLists(answers=tuple(map(str, range(num_answers))))
     return MultiTaskModel(config, special_of(golden), spec, {STREAM: lists})
+
+
+def see(config, meta: dict) -> None:
+    """Has the model of a golden file's `meta` look at pictures, where the file's does."""
+    if "image_layers" not in meta:
+        return
+    config.model.features = "pixels"
+    config.model.vision.update(
+        blocks=resnet.BLOCKS[meta["image_layers"]],
+        stride_in_1x1=meta["stride_in_1x1"],
+        dilated=meta["c5_dilated"],
+        frozen_stages=max(meta["frozen_stages"]),
+        frozen_norm=meta["frozen_batch_norm"],
+    )
 
 
 def special_of(golden) -> SpecialIds:
@@ -50,8 +67,13 @@ def special_of(golden) -> SpecialIds:
 def image_arrays(golden, padding: float) -> dict:
     """The image keys of a stream batch; padded regions have `padding` in every column."""
     boxes = golden["in/boxes"]
-    return dict(
-        regions=jnp.asarray(boxes[:, None, :, 4:]),
+    appearance = dict(regions=jnp.asarray(boxes[:, None, :, 4:]))
+    if "in/image" in golden:
+        appearance = dict(images=jnp.asarray(golden["in/image"].transpose(0, 2, 3, 1)[:, None]))
+    if "in/masks" in golden:
+        mask = np.where(boxes[..., 3:4, None] != padding, golden["in/masks"], 0)
+        appearance["region_instance_mask"] = jnp.asarray(mask[:, None], bool)
+    return appearance | dict(
         boxes=jnp.asarray(boxes[:, None, :, :4]),
         image_size=jnp.asarray(golden["in/im_info"][:, None, 1::-1]),
         region_mask=jnp.asarray(boxes[:, None, :, 3] != padding),
@@ -92,6 +114,37 @@ class Texts:
         return f"text {row}"
 
 
+def check_gradients(golden, kind, task, params, grads, again) -> None:
+    """Holds gradients to a golden file; where they are of convolutions, in float64 if need be.
+
+    A unit whose input is zero but for rounding is on or off by chance, and so is what it passes
+    back: of some hundred layers of rectified units, float32 leaves a thousandth of a gradient open.
+
+    Args:
+      golden, kind, task, params: see `check_published`.
+      grads: of all parameters, float32.
+      again: again(params) → the same of these.
+    """
+
+    def published(grads):
+        flat = {k: np.asarray(v) for k, v in loading.flatten(grads).items()}
+        return translate.to_torch(kind, flat)
+
+    if getattr(task.trunk, "vision_sizes", None) is None:
+        return golden.check_gradients(published(grads))
+    golden.check_gradients(published(grads), within=2e-2)
+    try:
+        golden.check_gradients(published(grads))
+    except AssertionError:
+        single, sizes = task.trunk, task.trunk.vision_sizes
+        with jax.enable_x64(True):
+            double = dataclasses.replace(sizes, dtype=jnp.float64)
+            task.trunk = single.clone(vision_sizes=double)
+            grads = again(jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params))
+        task.trunk = single
+        golden.check_gradients(published(grads))
+
+
 def check_published(golden, kind: str, task: MultiTaskModel, batch: dict) -> tuple[dict, dict]:
     """Holds total loss and gradients to the file, and the name table to a round trip.
 
@@ -109,16 +162,21 @@ def check_published(golden, kind: str, task: MultiTaskModel, batch: dict) -> tup
         for one in task.streams[STREAM]:
             logits[one.name] = one.logits(task.head(params, one.head_name), outputs, batch)
             sums[f"{STREAM}/{one.name}"] = one.loss(logits[one.name], batch)
+        if "region_features" in outputs:
+            logits["region_features"] = outputs["region_features"]
         weights = task.weights(STREAM, batch)
         means = {one.name: sums[f"{STREAM}/{one.name}"] / weights[f"{STREAM}/{one.name}"]
                  for one in task.streams[STREAM]}  # fmt: skip
         return task.total(sums, weights), (logits, means)
 
-    (loss, (logits, means)), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(params)
+    def run(params):
+        return jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(params)
+
+    (loss, (logits, means)), grads = run(params)
     golden.check_loss("loss", loss)
-    flat = {k: np.asarray(v) for k, v in loading.flatten(grads).items()}
-    golden.check_gradients(translate.to_torch(kind, flat))
+    check_gradients(golden, kind, task, params, grads, lambda params: run(params)[1])
     back = translate.to_torch(kind, translate.translate(kind, state).arrays)
+    back = {name: value for name, value in back.items() if not name.endswith(vision.COUNTER)}
     assert sorted(back) == sorted(state)
     assert all(np.array_equal(back[name], value) for name, value in state.items())
     return logits, means

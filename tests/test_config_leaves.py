@@ -38,6 +38,7 @@ PASSES = [
     # Initial gains of norms: any number has a meaning.
     (r"model\.(text|region)_visual_gain", "zero negative"),
     (r"model\.region_feature_gain", "zero"),
+    (r"model\.vision\.frozen_stages", "zero"),
     (r"model\.geometry\.(offset|scale)", "zero negative"),
 ]
 LEAVES = {

@@ -37,6 +37,7 @@ RUN = {
     "total_steps": whole(1),
     "init": text(),
     "init_vocab": text(),
+    "init_vision": text(),
     "init_layers": one_of(*depth.CHOICES),
     "dtype": one_of(*sorted(models.DTYPES)),
     "remat": one_of(*sorted(layers.REMAT)),
@@ -208,6 +209,14 @@ def _require_whole(where: str, block, wanted: Mapping[str, checks.Check]) -> Non
 
 
 def _check_run(config) -> None:
+    if config.init_vision and config.model.get("features") != "pixels":
+        raise ConfigError(
+            "convolutions are named, and the model has none",
+            where="config.init_vision",
+            expected="'' with a model that reads stored features",
+            found=repr(config.init_vision),
+            fix="--config.model.features=pixels (VL-BERT's), or --config.init_vision=",
+        )
     schedules.build(config.optimizer, config.total_steps)
     if config.dry_run.topology:
         topology.parse(config.dry_run.topology)

@@ -1,5 +1,6 @@
 """Where a run's parameters come from: scratch, another's checkpoint, or the run's own."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Mapping
@@ -14,10 +15,13 @@ from core.console import say
 from training.parts import Parts
 from training.state import StateMaker
 
+SCRATCH = "scratch"  # value of config.init_vision
+VISION = "trunk/vision/"
+
 
 def _fit(config, maker, parts, *, begin: bool):
     """`config.init` fitted into the model, to begin a run or as it is; its report and source."""
-    source = sources.open_source(config.init, vocab=config.init_vocab)
+    source = _source(config)
     parts.check_data(source.data_metadata, str(config.init), vocabulary=False)
     if any(path.startswith("trunk/regions/") for path in source.arrays):  # BERT has none
         saved = source.config.get("model", {"name": config.model.name})
@@ -34,8 +38,56 @@ def _fit(config, maker, parts, *, begin: bool):
     if begin:
         fitted = initial_values.add(fitted, source, maker.params, parts.model.initial_values)
     step = "" if source.step is None else f" at step {source.step}"
-    lines = [f"parameters from {config.init} ({source.kind}{step}):", *fitted.layers]
+    places = " and ".join(filter(None, (config.init, _convolutions(config))))
+    lines = [f"parameters from {places} ({source.kind}{step}):", *fitted.layers]
     return fitted, "\n".join([*lines, transfer.table(fitted.report)]), source
+
+
+def _convolutions(config) -> str:
+    """Where the convolutions come from, if from a place of their own."""
+    return config.init_vision if config.init_vision != SCRATCH else ""
+
+
+def _source(config) -> sources.Source:
+    """`config.init` with the convolutions of `config.init_vision`.
+
+    Raises:
+      SourceError: a model that sees pixels would begin without convolutions, and the config does
+        not say so; or a place without any.
+    """
+    source = None
+    if config.init:
+        source = sources.open_source(config.init, vocab=config.init_vocab)
+    if place := _convolutions(config):
+        found = sources.open_source(place)
+        arrays = {path: x for path, x in found.arrays.items() if path.startswith(VISION)}
+        if not arrays:
+            raise sources.SourceError(
+                "there are no convolutions to start from",
+                where=f"--config.init_vision={place}",
+                expected="a ResNet in torchvision's names, or an end-to-end checkpoint of VL-BERT",
+                found=f"a {found.kind} without them",
+            )
+        names = {path: found.names[path] for path in arrays}
+        if source is None:
+            return dataclasses.replace(found, arrays=arrays, names=names)
+        rest = {path: x for path, x in source.arrays.items() if not path.startswith(VISION)}
+        return dataclasses.replace(
+            source, arrays={**rest, **arrays}, names={**source.names, **names}
+        )
+    sees = config.model.get("features") == "pixels"
+    if sees and not config.init_vision and not any(p.startswith(VISION) for p in source.arrays):
+        raise sources.SourceError(
+            "a model that sees pixels would begin without convolutions",
+            where=f"--config.init={config.init}",
+            expected="an end-to-end checkpoint",
+            found=f"a {source.kind} that read stored features"
+            if any(path.startswith("trunk/regions/") for path in source.arrays)
+            else f"a {source.kind}",
+            fix="name trained convolutions: --config.init_vision=resnet101-pt-vgbua-0000.model, or "
+            f"let them begin anew: --config.init_vision={SCRATCH}",
+        )
+    return source
 
 
 def _require_geometry(config, saved: Mapping[str, Any], place: str) -> None:
@@ -64,8 +116,8 @@ def _require_geometry(config, saved: Mapping[str, Any], place: str) -> None:
 
 def require_init(config) -> None:
     """Raises SourceError where `config.init` names nothing that is there; opens nothing."""
-    if config.init:
-        sources.locate(config.init)
+    for place in filter(None, (config.init, _convolutions(config))):
+        sources.locate(place)
     if config.init and config.init_vocab:
         remote.require(config.init_vocab, "--config.init_vocab")
         if not remote.path(config.init_vocab).is_file():
@@ -92,7 +144,7 @@ def require_trained(config, workdir: remote.Path) -> None:
 def begin(config, workdir: remote.Path, maker: StateMaker, parts: Parts):
     """A state that is not resumed, and its meta; what became of each array is in init.txt."""
     meta = dict(step=0, draws=dict.fromkeys(parts.example, 0), elapsed=0.0, best=None, window={})
-    if config.init:
+    if config.init or _convolutions(config):
         fitted, text, _ = _fit(config, maker, parts, begin=True)
         say(text)
         if jax.process_index() == 0:

@@ -13,10 +13,11 @@ from jax import Array
 from jaxtyping import Bool, Float, Int, Shaped
 from ml_collections import ConfigDict
 
-from core.checks import Check, flag, number, whole
+from core.checks import Check, flag, number, one_of, whole
 from vl_models import embeddings, layers
 from vl_models.dropout import Dropout
 from vl_models.trunk import TrunkSpec, check_capture, run_layers
+from vl_models.vision import regions, resnet
 
 REGION_SEGMENT = 2  # segments 0 and 1 are BERT's A and B
 
@@ -27,22 +28,30 @@ CHECKS = dict(
     pooler=flag(),
     region_feature_gain=number(0),
     **{f"geometry.{name}": one for name, one in embeddings.GEOMETRY.items()},
+    features=one_of(*regions.SOURCES),
+    **{f"vision.{name}": one for name, one in regions.CHECKS.items()},
 )
 
 # Fields that configs of earlier versions lack, as these had them: the published values.
 LATER = dict(
-    geometry=dict(offset=(0.0, 0.0), scale=(100.0, 100.0), base=1000.0), region_feature_gain=1.0
+    geometry=dict(offset=(0.0, 0.0), scale=(100.0, 100.0), base=1000.0),
+    region_feature_gain=1.0,
+    features="store",
+    vision=regions.PUBLISHED,
 )
 
 
 def build(model: ConfigDict, spec: TrunkSpec) -> "VLBert":
     """The trunk of a config (`config.model`)."""
+    vision = None
+    if model.features == "pixels":
+        vision = regions.sizes_of(model.vision, spec.dtype)
     return VLBert(
         sizes=spec.layer_sizes(model, model),
         num_layers=model.layers,
         vocab_size=spec.vocab_size,
         positions=model.positions,
-        feature_dim=spec.feature_dim,
+        feature_dim=vision.c5 if vision else spec.feature_dim,
         geometry_dim=model.geometry_dim,
         text_visual_gain=model.text_visual_gain,
         region_visual_gain=model.region_visual_gain,
@@ -51,6 +60,7 @@ def build(model: ConfigDict, spec: TrunkSpec) -> "VLBert":
         region_feature_gain=model.region_feature_gain,
         text_only=spec.text_only,
         masked_regions=spec.masked_regions,
+        vision_sizes=vision,
     )
 
 
@@ -87,7 +97,12 @@ class TextTables(nn.Module):
 
 
 class VLBert(nn.Module):
-    """The trunk. See `build` for the attributes; fills text, regions, pooled, word_embedding."""
+    """The trunk. See `build` for the attributes; fills text, regions, pooled, word_embedding.
+
+    Attributes:
+      vision_sizes: of the network that makes the features of regions out of pictures; None: they
+        come with the batch.
+    """
 
     sizes: layers.LayerSizes
     num_layers: int
@@ -102,11 +117,18 @@ class VLBert(nn.Module):
     masked_regions: bool
     geometry: embeddings.Geometry = embeddings.VLBERT
     region_feature_gain: float = 1.0
+    vision_sizes: resnet.ResNetSizes | None = None
 
     packs = True  # whether rows are text | regions | [END] without gaps
     grounds_words = True  # token_region
     image_margin = 1  # "image as a box" (released code)
-    fixed = ()  # every parameter trains
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Regexes of the parameters of convolutions that must not train, not even decay."""
+        if self.vision_sizes is None:
+            return ()
+        return resnet.fixed(self.vision_sizes, "trunk/vision/backbone", "trunk/vision/head")
 
     @property
     def pooled_width(self) -> int:
@@ -139,6 +161,8 @@ class VLBert(nn.Module):
         if self.with_pooler:
             self.pooler = layers.Pooler(self.sizes)
         self.embedding_dropout = Dropout(self.sizes.dropout)
+        if self.vision_sizes is not None:
+            self.vision = regions.RegionVision(self.vision_sizes)
 
     def __call__(
         self,
@@ -153,7 +177,7 @@ class VLBert(nn.Module):
         """Runs the trunk on B·P rows (N).
 
         Args:
-          batch: stream batch (see input_pipeline.schema); without `regions` its rows are text only.
+          batch: stream batch (see input_pipeline.schema); without regions its rows are text only.
           train: whether dropout is on.
           max_length: most text tokens + regions of a row of `batch`, at least T; L is one more,
             for [END]. None: T + R.
@@ -164,7 +188,8 @@ class VLBert(nn.Module):
 
         Returns:
           dict: text [N, T, D]; regions [N, R, D], zero at padded rows (not for text-only rows);
-          lower_text, lower_regions: the same after the first layer;
+          lower_text, lower_regions: the same after the first layer; from pictures,
+          region_features [B, M, R, F];
           word_embedding [V, D]; pooled [N, D] with the pooler; attention: tuple of
           [N, heads, L, L] and hidden: tuple of [N, L, D] by capture, in packed positions.
 
@@ -172,6 +197,8 @@ class VLBert(nn.Module):
           ValueError: unknown capture name.
         """
         check_capture(capture)
+        if self.vision_sizes is not None and "boxes" in batch:
+            batch = self._seen(batch)
         rows = layers.expand_pairs(batch, pairs)
         text_mask = rows["text_mask"]
         text_length = text_mask.sum(-1, dtype=jnp.int32)
@@ -195,7 +222,23 @@ class VLBert(nn.Module):
             out["lower_regions"] = layers.gather_rows(lower, index)
         if self.with_pooler:
             out["pooled"] = self.pooler(x)
+        if self.vision_sizes is not None and "regions" in batch:
+            out["region_features"] = batch["regions"]
         return out | {name: seen[name] for name in capture}
+
+    def _seen(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """The batch with `regions` made of its pictures, once per picture and not per pair."""
+        if "images" not in batch:
+            raise ValueError("features='pixels' needs a batch with images")
+        rows = layers.flatten_entries(batch, ("images", "region_instance_mask", *layers.BY_IMAGE))
+        seen = self.vision(
+            rows["images"],
+            rows["boxes"],
+            rows["image_size"],
+            rows.get("region_masked"),
+            rows.get("region_instance_mask"),
+        )
+        return {**batch, "regions": seen.reshape(*batch["boxes"].shape[:3], -1)}
 
     def _embed_pair(
         self,
@@ -212,7 +255,8 @@ class VLBert(nn.Module):
             rows["boxes"],
             rows["image_size"],
             rows["region_mask"],
-            region_masked,
+            # What is hidden is missing from the picture already.
+            region_masked if self.vision_sizes is None else None,
             train=train,
         )
         if "token_region" in rows:

@@ -163,6 +163,14 @@ def test_sizes_are_read_off_the_arrays():
     found = published_model.block(shaped("vlbert_vcr", **projection, **{
         "pooler/dense/kernel": (128, 128)}))  # fmt: skip
     assert (found["name"], found["geometry_dim"], found["pooler"]) == ("vlbert", 20, True)
+    assert "features" not in found
+    found = published_model.block(shaped("vlbert_refcoco", **projection, **{
+        "vision/backbone/stem/kernel": (7, 7, 3, 16),
+        **{f"vision/backbone/res{n}/block_{i}/conv1/bias": (1,)
+           for n in (2, 3, 4) for i in range(n)},
+        "vision/head/res5/block_0/conv1/bias": (1,)}))  # fmt: skip
+    assert (found["features"], found["vision"]["blocks"]) == ("pixels", (2, 3, 4, 1))
+    assert (found["vision"]["width"], found["vision"]["frozen_stages"]) == (16, 2)
     located = shaped("vilbert_beta", **{
         "regions/projection/kernel": (30, 256), "regions/location/kernel": (5, 256),
         "image_pooler/dense/kernel": (256, 384), "image_layer_0/mlp/intermediate/kernel": (256, 64),

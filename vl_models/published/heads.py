@@ -71,6 +71,7 @@ _WEIGHT_NORM = {"vqa": Published("weight_norm", "pooled", named_by="answers")}
 HEADS: Mapping[str, Mapping[str, Published]] = {
     "bert": _WORDS,
     "roberta": _WORDS,
+    "resnet": {},
     "vlbert": _VLBERT,
     "vlbert_vqa": _VLBERT | {"vqa": Published("classifier", "text", _NORM, "answers")},
     "vlbert_vqa_1fc": _VLBERT | {"vqa": Published("linear", "text", named_by="answers")},

@@ -8,39 +8,8 @@ each has a table of its own.
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """One parameter under both names.
-
-    Attributes:
-      torch: name in the published checkpoint.
-      ours: path in our tree.
-      kind: "same"; "linear" (out, in) ↔ (in, out); "row" (1, n) ↔ (n); "match" and "match_linear"
-        also reverse the two classes, since in ViLBERT's files class 0 is the match.
-    """
-
-    torch: str
-    ours: str
-    kind: str = "same"
-
-    def convert(self, x: np.ndarray) -> np.ndarray:
-        """PyTorch layout → ours."""
-        if self.kind.startswith("match"):
-            x = x[::-1]
-        if self.kind.endswith("linear"):
-            return x.T
-        return x[0] if self.kind == "row" else x
-
-    def restore(self, x: np.ndarray) -> np.ndarray:
-        """Our layout → PyTorch's."""
-        if self.kind.endswith("linear"):
-            x = x.T
-        if self.kind.startswith("match"):
-            return x[::-1]
-        return x[None] if self.kind == "row" else x
+from vl_models.published import vision
+from vl_models.published.rule import Rule
 
 
 def _linear(torch: str, ours: str) -> list[Rule]:
@@ -139,7 +108,9 @@ _REGION_HEAD = [
     *_linear("imagePredictions.decoder", "heads/masked_region/classifier"),
 ]
 
+
 _VLBERT = (
+    *vision.VLBERT,
     *_linear("image_feature_extractor.obj_downsample.1", "trunk/regions/projection"),
     Rule("object_mask_visual_embedding.weight", "trunk/regions/mask", "row"),
     Rule("object_linguistic_embeddings.weight", "trunk/embeddings/image_token", "row"),
@@ -245,6 +216,7 @@ _ROBERTA = (
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "bert": _BERT,
     "roberta": _ROBERTA,
+    "resnet": vision.RESNET,  # torchvision's, and VL-BERT's of Visual Genome
     "vlbert": _VLBERT,
     "vlbert_vqa": (*_VLBERT, *_VQA_MLM),
     "vlbert_vqa_1fc": (*_VLBERT, *_VQA_1FC),
@@ -296,7 +268,8 @@ _TIES = {
     ),
 }
 ALIASES: Mapping[str, tuple[tuple[str, str], ...]] = {
-    kind: _TIES.get(kind) or (_TIES["vlbert"] if kind.startswith("vlbert") else _BERT_TIES[:1])
+    kind: (_TIES.get(kind) or (_TIES["vlbert"] if kind.startswith("vlbert") else _BERT_TIES[:1]))
+    + (vision.HEAD_TIES if kind.startswith("vlbert") else ())
     for kind in RULES
 }
 
@@ -307,16 +280,8 @@ WAIVED: Mapping[str, tuple[tuple[str, str], ...]] = {
     kind: (
         _INDICES,
         *([_NEXT_SENTENCE] if kind == "bert" else []),
-        *(
-            [
-                (
-                    r"image_feature_extractor\.(?!obj_downsample\.).*",
-                    "the CNN of an end-to-end model; features are computed beforehand here",
-                )
-            ]
-            if kind.startswith("vlbert")
-            else []
-        ),
+        *([vision.COUNTERS] if kind.startswith("vlbert") or kind == "resnet" else []),
+        *([vision.IMAGE_CLASSES] if kind == "resnet" else []),
     )
     for kind in RULES
 }

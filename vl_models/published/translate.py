@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from vl_models.published.names import ALIASES, DEAD, RULES, WAIVED, Rule
+from vl_models.published import vision
+from vl_models.published.names import ALIASES, DEAD, RULES, WAIVED
+from vl_models.published.rule import Rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,7 @@ _SIGNS = (
     ("vilbert", r"bert\.v_embeddings\..*"),
     ("roberta", r"roberta\..*"),
     ("bert", r"bert\.embeddings\..*"),
+    ("resnet", r"layer4\.0\.conv1\.weight"),
 )
 
 
@@ -177,7 +180,7 @@ def _nearest(rules: Iterable[Rule], name: str) -> str:
 
 
 def to_torch(kind: str, flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """{our path: array} → published names and layout, with aliases and dead parameters.
+    """{our path: array} → published names and layout, with aliases, counters, dead parameters.
 
     Raises:
       KeyError: paths that no rule covers; lists them all.
@@ -189,8 +192,12 @@ def to_torch(kind: str, flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
         raise KeyError(f"no published {kind} name for {', '.join(unknown)}")
     out = {rule.torch: rule.restore(np.asarray(flat[path])) for path, rule in found.items() if rule}
     for alias, name in ALIASES[kind]:
-        if name in out and any(key.startswith(alias.rsplit(".", 2)[0]) for key in out):
+        whole = alias.startswith(vision.ALIAS)  # a module of aliases alone; else one of a module
+        if name in out and (whole or any(x.startswith(alias.rsplit(".", 2)[0]) for x in out)):
             out[alias] = out[name]
+    for name in [name for name in out if name.endswith(vision.VARIANCE)]:
+        counter = name.removesuffix(vision.VARIANCE) + vision.COUNTER
+        out[counter] = np.zeros((), np.int64)
     for dead in DEAD[kind]:
         for name in list(out):
             layer = _match_layer(dead.like, name)
