@@ -45,7 +45,7 @@ def vlbert(tmp_path_factory):
     golden, state = published("vlbert_pretrain_multitask", translate.ALIASES["vlbert"])
     folder = tmp_path_factory.mktemp("published")
     prefixed = {f"module.{name}": array for name, array in state.items()}
-    extra = {"module.image_feature_extractor.backbone.conv1.weight": np.zeros((2, 3), np.float32)}
+    extra = {"module.image_feature_extractor.backbone.bn1.num_batches_tracked": np.int64([7])}
     save_file(prefixed | extra, folder / "vl-bert-base-prec.safetensors")
     pieces = [f"piece{i}" for i in range(golden.meta["vocab_size"])]
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces))
@@ -59,7 +59,7 @@ def test_published_file_to_folder_to_published_file(vlbert, tmp_path, capsys):
     assert convert.main([str(file), f"--out={out}", f"--heads={heads}"]) == 0
     printed = capsys.readouterr().out
     assert "dropped" in printed
-    assert "the CNN of an end-to-end model; features are computed beforehand here" in printed
+    assert "a count of batches, no parameter" in printed
     assert {p.name for p in out.iterdir()} == {
         "config.json", "model.safetensors", "vocab.txt", "README.md", "SHA256SUMS"
     }  # fmt: skip

@@ -28,6 +28,8 @@ class Rule:
         if self.kind.endswith("linear"):
             return x.T
         if self.kind == "conv":
+            if x.ndim != 4:
+                raise TypeError(f"{self.torch} has {x.ndim} axes, a convolution has 4")
             return x.transpose(2, 3, 1, 0)
         return x[0] if self.kind == "row" else x
 
