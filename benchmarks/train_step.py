@@ -21,9 +21,9 @@ kinds are timed:
 Tokens are word pieces and regions; "real" leaves the padding out ([END] counts as padding). MFU is
 model operations (see training/run/throughput.py) over time · peak. The peak is the data sheet's for
 bfloat16 on devices that throughput.py knows; elsewhere, CPUs among them, it is the best rate of a
-square matrix product of the same type in the same run. Memory is what the device reports as its
-peak; on a CPU the program's own arguments, outputs and temporaries by XLA's `memory_analysis`, with
-the peak of the process's memory beside it.
+square matrix product of the same type in the same run, which is in each row of JSON, too. Memory is
+what the device reports as its peak; on a CPU the program's own arguments, outputs and temporaries
+by XLA's `memory_analysis`, with the peak of the process's memory beside it.
 
 `--peer` (pip install torch transformers) takes turns with a PyTorch model, see benchmarks/peer.py,
 in the same process: ours, peer, ours, peer. It is timed on rows padded as ours are (full), and with
@@ -56,6 +56,7 @@ from input_pipeline.streams import limits
 from objectives.model import DTYPES
 from runtime import sharding
 from training.run import throughput
+from vl_models import layers
 
 CONFIGS = {"vlbert": vlbert_pretrain, "vilbert": vilbert_pretrain}
 BUCKETS = "24x17x26,24x22x32,24x28x38,24x33x43,24x37x48,28x37x56"
@@ -76,7 +77,7 @@ def make_config(args, model: str, size: str):
     elif args.text_batch:
         raise ValueError(f"--text_batch: {model} has no stream of plain text")
     config.model.dropout = 0.1  # of the narrow sizes, too
-    config.dtype = args.dtype
+    config.dtype, config.remat = args.dtype, args.remat
     config.optimizer.accumulate = args.accumulate
     config.mesh = dict(zip(sharding.AXES, args.mesh, strict=True))
     for name, block in config.streams.items():
@@ -162,7 +163,8 @@ def measure(args, model: str, size: str) -> list[dict]:
         memory["peer"] = (sides["peer"].peak_bytes(), None)
     device = jax.devices()[0]
     known = throughput.peak(jax.devices()) if args.dtype == "bfloat16" else None
-    peak = known or measured_peak(args.dtype, args.matmul)
+    product = measured_peak(args.dtype, args.matmul)
+    peak = known or product
     common = dict(
         model=model,
         size=size,
@@ -174,6 +176,8 @@ def measure(args, model: str, size: str) -> list[dict]:
         cores=os.cpu_count(),
         peak_teraflops=peak / 1e12,
         peak_from="data sheet" if known else f"{args.matmul}² matrix product in this run",
+        product_teraflops=product / 1e12,
+        remat=args.remat,
         process_peak_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
     )
     rows = []
@@ -230,6 +234,7 @@ def main(argv=None) -> None:
     parser.add_argument("--dtype", default="float32", choices=sorted(DTYPES))
     parser.add_argument("--regions", default="10-36", help="of an image: a number, or LOW-HIGH")
     parser.add_argument("--buckets", default=BUCKETS, help="TxR or TxRxL, ...; '': none")
+    parser.add_argument("--remat", default="none", choices=sorted(layers.REMAT))
     parser.add_argument("--accumulate", type=arguments.whole(1), default=1)
     parser.add_argument(
         "--mesh", type=arguments.wholes(3), default="-1,1,1", help="devices along data,fsdp,tensor"

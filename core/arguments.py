@@ -86,8 +86,12 @@ def to_write(text: str) -> pathlib.Path:
     return path
 
 
+def missing_packages(*names: str) -> list[str]:
+    """Those that are not installed."""
+    return [name for name in names if importlib.util.find_spec(name) is None]
+
+
 def require_packages(parser: argparse.ArgumentParser, what: str, *names: str) -> None:
     """Ends the program where packages that an option needs are not installed."""
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing := missing_packages(*names):
         parser.error(f"{what} needs {', '.join(missing)}: pip install {' '.join(missing)}")

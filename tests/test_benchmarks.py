@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from benchmarks import input_pipeline, storage, synthetic_stream, train_step
+from benchmarks import accelerator, input_pipeline, storage, synthetic_stream, train_step
 
 FOLDER = pathlib.Path(train_step.__file__).parent
 STEP = ("--sizes=mini", "--batch=8", "--rounds=1", "--steps=1", "--matmul=64", "--buckets=20x20")
@@ -99,6 +99,43 @@ def _run(name: str, *options: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     assert not done.returncode, done.stderr
     return done.stdout
+
+
+@pytest.mark.slow
+def test_accelerator(tmp_path, capsys, monkeypatch):
+    bad = accelerator.Cell("bad", "train_step.py", ("--models=vlbert", "--mesh=1,8,1"))
+    dear = accelerator.Cell("dear", "train_step.py", needs=("no_such_package",))
+    monkeypatch.setattr(accelerator, "TOY", (bad, dear, *accelerator.TOY))
+    arguments = ["--toy", "--minutes=9", f"--out={tmp_path}"]
+    assert accelerator.main(arguments) == 1
+    results = {one["name"]: one for one in json.loads((tmp_path / "results.json").read_text())}
+    assert results.pop("bad")["state"].startswith("failed: ")
+    assert {one["state"] for one in results.values()} == {"done"}
+    assert all(one["rows"] for one in results.values())
+    correct = results["correctness"]["rows"]
+    assert [row["outside"] == "" for row in correct] == [True, True, False]
+    assert correct[0]["gradient_error_worst"] < 1e-4 < correct[2]["gradient_error_median"] < 0.05
+    ways = {row["way"]: row for row in results["attention"]["rows"]}
+    assert ways["xla"]["largest_difference"] < 1e-5
+    table = (tmp_path / "table.md").read_text()
+    assert "**dear**: not run, needs no_such_package" in table
+    assert "| step vlbert mini 8, ours | full |" in table
+    # What is done is not done again; no time is told.
+    monkeypatch.setattr(accelerator, "ENOUGH", 1e6)
+    capsys.readouterr()
+    assert accelerator.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "**bad**: not run, no time left" in printed
+    assert "| step vlbert mini 8, ours | full |" in printed
+
+
+def test_a_cell_of_the_accelerator_that_takes_too_long_is_cut_off(tmp_path):
+    cell = accelerator.TOY[0]
+    found = accelerator.run(cell, tmp_path, 0.5)
+    assert found["state"] == "cut off: no time left"
+    assert found["rows"] == []
+    memory = "E0000 RESOURCE_EXHAUSTED: Out of memory"
+    assert accelerator._state(1, False, memory) == "does not fit the device's memory"
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ residual sums before a norm are float32; matrix products run in `dtype`.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -159,6 +160,29 @@ def expand_pairs(batch: Mapping[str, Array], pairs: Pairs) -> dict[str, Array]:
     return out
 
 
+def attend(
+    query: Float[Array, "N L heads width"],
+    key: Float[Array, "N S heads width"],
+    value: Float[Array, "N S heads width"],
+    mask: Bool[Array, "N S"],
+    drop: Callable[[Array], Array],
+) -> tuple[Float[Array, "N L heads width"], Float[Array, "N heads L S"]]:
+    """Scaled dot-product attention; scores and probabilities are float32.
+
+    Args:
+      query, key, value: of each head.
+      mask: True where a key may be seen.
+      drop: dropout of the probabilities.
+
+    Returns:
+      Mixed values, and the probabilities before dropout.
+    """
+    scores = jnp.einsum("nlhd,nshd->nhls", query, key, preferred_element_type=jnp.float32)
+    bias = jnp.where(mask, 0.0, MASKED_SCORE)[:, None, None, :]
+    probs = jax.nn.softmax(scores / query.shape[-1] ** 0.5 + bias, axis=-1)
+    return jnp.einsum("nhls,nshd->nlhd", drop(probs).astype(value.dtype), value), probs
+
+
 class Attention(nn.Module):
     """Multi-head attention with its output projection, residual and norm.
 
@@ -205,12 +229,9 @@ class Attention(nn.Module):
             return projected.reshape(*states.shape[:2], sizes.heads, width)
 
         query, key, value = split("query", x), split("key", context), split("value", context)
-        scores = jnp.einsum("nlhd,nshd->nhls", query, key, preferred_element_type=jnp.float32)
-        bias = jnp.where(context_mask, 0.0, MASKED_SCORE)[:, None, None, :]
-        probs = jax.nn.softmax(scores / width**0.5 + bias, axis=-1)
-        dropped = Dropout(sizes.dropout)(probs, train=train).astype(sizes.dtype)
-        mixed = jnp.einsum("nhls,nshd->nlhd", dropped, value).reshape(*x.shape[:2], inner)
-        out = dense(sizes.hidden, sizes, "output")(mixed)
+        drop = functools.partial(Dropout(sizes.dropout), train=train)
+        mixed, probs = attend(query, key, value, context_mask, drop)
+        out = dense(sizes.hidden, sizes, "output")(mixed.reshape(*x.shape[:2], inner))
         out = Dropout(sizes.dropout)(out, train=train)
         return layer_norm("norm")(out.astype(jnp.float32) + x).astype(sizes.dtype), probs
 
