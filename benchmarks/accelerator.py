@@ -12,9 +12,13 @@ is printed and written to OUT/results.json and OUT/table.md at once; a cell that
 device's memory, dies, or does not fit the time says so, and the others go on. A second run with the
 same OUT goes on with what is not there yet. The compiled programs are kept in OUT/compiled.
 
-Needed are jax, flax, optax, ml_collections and jaxtyping; no TensorFlow. Where a machine has no
-network: `pip download --no-deps ml_collections jaxtyping wadler_lindig -d wheels`, take the folder
-along, and there `pip install --no-deps wheels/*.whl`.
+Needed are jax, flax, optax, ml_collections, jaxtyping and xxhash (ranking: tokenizers); no
+TensorFlow. For a machine without a network:
+
+  pip download --no-deps --only-binary=:all: --python-version=3.12 -d wheels \
+    ml_collections jaxtyping wadler_lindig xxhash tokenizers
+
+take the folder along, and there `pip install --no-deps wheels/*.whl`.
 
 MFU is operations of the model (training/run/throughput.py) over time · the device's peak by its
 data sheet, and beside it over the best rate of a matrix product in the same run.
@@ -40,7 +44,7 @@ from core.console import say
 from core.progress import atomic_file
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-PACKAGES = ("jax", "flax", "optax", "ml_collections", "jaxtyping")
+PACKAGES = ("jax", "flax", "optax", "ml_collections", "jaxtyping", "xxhash")
 ENOUGH = 20  # seconds left below which nothing is started
 BUCKET = "24x25x36"  # of text, regions, both: about half of the examples fit
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
@@ -91,7 +95,8 @@ CELLS = (
     _peer("vilbert", "base", 256),
     _step("vlbert", "large", 256, "--remat=full"),
     Cell("ranking vilbert base", "ranking.py",
-         ("--model=vilbert", "--size=base", "--dtype=bfloat16", "--texts=64", "--images=128")),
+         ("--model=vilbert", "--size=base", "--dtype=bfloat16", "--texts=64", "--images=128"),
+         ("tokenizers",)),
     _step("vilbert", "base", 512),
     _step("vlbert", "base", 128),
     _step("vilbert", "base", 64),
@@ -103,12 +108,12 @@ TOY = (
     Cell("correctness", "correctness.py", ("--files", "vilbert_pretrain_kl.npz")),
     Cell("step vlbert mini 8", "train_step.py",
          ("--models=vlbert", "--sizes=mini", "--batch=8", "--buckets=", "--rounds=1", "--steps=1",
-          "--matmul=64")),
+          "--matmul=256")),
     Cell("attention", "attention.py",
          ("--batch=2", "--lengths", "8", "--heads=2", "--width=8", "--dtype=float32",
           "--rounds=1")),
     Cell("ranking", "ranking.py", ("--texts=4", "--images=4", "--text=6", "--regions=5",
-                                   "--features=16", "--rounds=1")),
+                                   "--features=16", "--rounds=1"), ("tokenizers",)),
 )  # fmt: skip
 
 
