@@ -25,15 +25,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from core.console import command, say
-from core.errors import DataError
 from core.ids import split_namespace
 from core.progress import atomic_folder
-from input_pipeline import datasets
-from input_pipeline.datasets import options
-from input_pipeline.datasets.reading import files, official
+from input_pipeline.datasets.reading import named
 from input_pipeline.streams import held_out, leaks
 from input_pipeline.texts.rows import Skipped
 
@@ -98,17 +94,11 @@ class _Part:
     """A data set of the command line.
 
     Attributes:
-      name: as it was given, without its splits.
-      block: of its options, as a run's `data`.
-      reader: of its files.
-      trained: its training split.
+      named: its files, and its training split.
       evaluated: names over data sets of the images of its evaluated splits, each with its source.
     """
 
-    name: str
-    block: ConfigDict
-    reader: official.Reader
-    trained: str
+    named: named.Named
     evaluated: Sequence[leaks.HeldOut]
 
 
@@ -118,51 +108,33 @@ def _part(text: str, shared: Mapping[str, str]) -> _Part:
     Raises:
       DataError: it is none, or what is wrong with its files.
     """
-    name, *splits = text.split(":")
-    dataset, *settings = name.split(",")
-    if not 1 <= len(splits) <= 2 or dataset not in datasets.known():
-        raise DataError(
-            "no training split of a data set",
-            where=text,
-            expected="DATASET[,OPTION=VALUE...]:TRAINED[:EVALUATED], a data set of "
-            + ", ".join(datasets.known()),
-            found=text,
-        )
-    block = ConfigDict(options.of(dataset))
-    block.update(shared)
-    own = sorted(set(block) - {*options.SHARED, "dataset"})
-    for setting in settings:
-        option, _, value = setting.partition("=")
-        if option not in own or not options.checks(dataset)[option].holds(value):
-            known = [f"{o}: {options.checks(dataset)[o].expected}" for o in own]
-            raise files.unknown("option of a data set", known, setting, text)
-        block[option] = value
-    reader = held_out.reader_of(dataset, block, text)
+    found = named.parse(text, shared, most=2)
     evaluated = [
-        leaks.HeldOut(held_out.of_split(dataset, split, block), f"{name}:{split}")
-        for split in (splits[1].split("+") if len(splits) == 2 else ())
+        leaks.HeldOut(
+            held_out.of_split(found.block.dataset, split, found.block), f"{found.name}:{split}"
+        )
+        for split in (found.splits[1].split("+") if len(found.splits) == 2 else ())
     ]
-    return _Part(name, block, reader, splits[0], evaluated)
+    return _Part(found, evaluated)
 
 
 def _clean(
     part: _Part, held: Sequence[leaks.HeldOut], same: Mapping[str, str] | None
 ) -> tuple[Cleaned, list[str]]:
     """What becomes of a part's texts, and names over data sets of its images."""
+    reader, trained = part.named.reader, part.named.splits[0]
     examples = [
-        record.images
-        for _, record in part.reader.records(part.trained)
-        if not isinstance(record, Skipped)
+        record.images for _, record in reader.records(trained) if not isinstance(record, Skipped)
     ]
     images = list(dict.fromkeys(image for own in examples for image in own))
-    sources = leaks.find(images, part.reader.image_name, held, same)
+    sources = leaks.find(images, reader.image_name, held, same)
     held_images = {images[i]: source for i, source in sources.items()}
     reasons: Counter[str] = Counter()
     for own in examples:
         if found := [held_images[image] for image in own if image in held_images]:
             reasons[found[0]] += 1
     kept = len(examples) - sum(reasons.values())
-    return Cleaned(part.trained, kept, reasons), [*map(part.reader.image_name, images)]
+    return Cleaned(trained, kept, reasons), [*map(reader.image_name, images)]
 
 
 def write_lists(folder: str, names: Iterable[str], same: Mapping[str, str] | None) -> list[str]:
@@ -210,7 +182,7 @@ def main(argv: Sequence[str]) -> None:
     same = leaks.coco_names(args.image_data) if args.image_data else None
     shared = dict(manual_dir=args.manual_dir, held_out=args.held_out)
     parts = [_part(text, shared) for text in args.data]
-    lists = held_out.read(parts[0].block) if args.held_out else []
+    lists = held_out.read(parts[0].named.block) if args.held_out else []
     evaluated = [item for part in parts for item in part.evaluated]
     found = [_clean(part, [*lists, *evaluated], same) for part in parts]
     known = [
@@ -219,7 +191,7 @@ def main(argv: Sequence[str]) -> None:
     ]
     held_out.require_sure(known)
     held_out.require_known(known)
-    say(table([(part.name, made) for part, (made, _) in zip(parts, found, strict=True)]))
+    say(table([(part.named.name, made) for part, (made, _) in zip(parts, found, strict=True)]))
     if args.out:
         names = {name for item in (*lists, *evaluated) for name in item.names}
         say(f"wrote {args.out}: {', '.join(write_lists(args.out, names, same))}")

@@ -18,15 +18,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from core import npy
 from core.console import warn
 from core.errors import DataError
 from core.ids import split_namespace
 from input_pipeline import datasets
-from input_pipeline.datasets import options
-from input_pipeline.datasets.reading import files, official
+from input_pipeline.datasets.reading import files, named
 from input_pipeline.regions.store import split_paths
 from input_pipeline.streams import leaks
 from input_pipeline.streams.leaks import HeldOut
@@ -132,31 +130,13 @@ def of_split(dataset: str, split: str, data_config) -> frozenset[str]:
     Raises:
       DataError: no data set of official files, or what is wrong with them.
     """
-    reader = reader_of(dataset, data_config, f"{dataset}:{split}")
+    reader = named.reader(dataset, data_config, f"{_WHERE}, {dataset}:{split}")
     return frozenset(
         reader.image_name(image_id)
         for _, record in reader.records(split)
         if not isinstance(record, Skipped)
         for image_id in record.images
     )
-
-
-def reader_of(dataset: str, data_config, entry: str) -> official.Reader:
-    """The official files of a data set, see `of_split`; `entry` is how they were asked for."""
-    module = importlib.import_module(f"{datasets.__name__}.{dataset}")
-    if not hasattr(module, "records"):
-        raise DataError(
-            "a data set without official files is held out",
-            where=_WHERE,
-            expected="DATASET:SPLIT of a data set under data.manual_dir",
-            found=entry,
-            fix="name a text file of image ids instead",
-        )
-    block = data_config
-    if dataset != data_config.dataset:  # its own options are not in this block
-        block = ConfigDict(options.of(dataset))
-        block.update({name: data_config[name] for name in options.SHARED})
-    return official.Reader(module, block)
 
 
 @dataclasses.dataclass(frozen=True)

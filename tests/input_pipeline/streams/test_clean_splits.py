@@ -99,8 +99,8 @@ def test_what_is_wrong_is_told(files, capsys):
     ids = files / "ids.npy"
     np.save(ids, [1, 2])
     for args, message in (
-        (["coco_captions"], "no training split"),
-        (["nothing:train"], "no training split"),
+        (["coco_captions"], "no split of a data set"),
+        (["nothing:train"], "no split of a data set"),
         (["snli_ve:train:dev"], "snli_ve_dev.jsonl"),
         (["refcoco,variant=refcoco-:train"], "unknown option of a data set"),
         (["refcoco,colour=red:train"], "unknown option of a data set"),
