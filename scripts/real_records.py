@@ -168,6 +168,11 @@ LAYOUTS = (vqa, gqa, nlvr2, snli_ve, refcoco, vcr, coco_captions)
 STREAMS = dict(vqa="vqa", gqa="gqa", coco="coco_captions", refcoco="refcoco", nlvr2="nlvr2",
                snli_ve="snli_ve", answers="vcr", rationales="vcr")  # fmt: skip
 
+LISTS = dict(vqa="trainval_label2ans.json", gqa="gqa_label2ans.json")
+BATCH = dict(gqa=1, answers=1, rationales=1)  # of which there is one record a split
+REGIONS = 24  # of an image, the whole image included
+RANKED = 16  # images
+
 
 def flags(folder: pathlib.Path, data: pathlib.Path) -> list[str]:
     """What main.py is told of the folder, for a run with all of STREAMS."""
@@ -184,12 +189,10 @@ def flags(folder: pathlib.Path, data: pathlib.Path) -> list[str]:
         if dataset in ("vqa", "gqa"):
             own["answers"] = data / "vqa_vocab" / LISTS[dataset]
         out += [f"--config.streams.{stream}.data.{name}={value}" for name, value in own.items()]
-    # VCR brings one question a split.
-    out += [f"--config.streams.{name}.batch_size=1" for name in ("answers", "rationales", "gqa")]
-    return out
-
-
-LISTS = dict(vqa="trainval_label2ans.json", gqa="gqa_label2ans.json")
+    # So few records and regions need no more: every padded position costs time.
+    out += [f"--config.streams.{name}.batch_size={BATCH.get(name, 8)}" for name in STREAMS]
+    out += [f"--config.streams.{name}.max_regions={REGIONS}" for name in STREAMS]
+    return [*out, f"--config.evals.coco_ranking.first={RANKED}"]
 
 
 @command
