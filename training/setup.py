@@ -90,10 +90,7 @@ class _Setup:
         )
         self._predicted = predict.streams_of(self._model)
         # Checked now, so that a missing folder does not fail only after training.
-        self._pictures = {
-            name: pictures.open_pictures(self._catalog.block(name), self._catalog.of(name).prepared)
-            for name in self._predicted
-        }
+        self._pictures = {name: self._lookup(name) for name in self._predicted}
         self.digests = {f"streams.{n}": stream.fingerprint for n, stream in self._streams.items()}
 
     def parts(self) -> Parts:
@@ -148,6 +145,10 @@ class _Setup:
             prefetch=self._config.data.prefetch,
         )
 
+    def _lookup(self, name: str) -> pictures.Lookup:
+        """The pictures of a stream's images."""
+        return pictures.open_pictures(self._catalog.block(name), self._catalog.of(name).prepared)
+
     def _place(self, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
         watchdog.beat()  # evaluation moves on
         signals.check()
@@ -195,6 +196,7 @@ class _Setup:
             batch_size=block.batch_size,
             other_image=kind.other_image,
             distractors=kind.distractors,
+            lookup=self._lookup(block.stream) if kind.files else no_pictures,
         )
         self.digests[f"evals.{name}"] = stream.fingerprint
         made = kind(block, self._model, stream, self._place, self._config.seed)

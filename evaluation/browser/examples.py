@@ -44,29 +44,30 @@ def of_streams(
 
 def _of_stream(rows: Sequence[Answered], stream: EvaluationStream) -> Iterator[Example]:
     records = cards.records_of((row.prediction for row in rows), stream)
-    images = list({image: None for record in records.values() for image in record.images})
+    shown = []
+    for one in rows:
+        record = records.get(one.prediction["id"], Record())
+        own = record.images if one.prediction["id"] in records else ()
+        found = record.shown(one.prediction, stream.record_kind)
+        shown.append((one, found, [*own, *found.images]))
+    images = list({image: None for _, _, names in shown for image in names})
     store, places = stream.store, stream.store.rows_of(images)
     sizes = {
         image: [int(store.heights[row]), int(store.widths[row])]
         for image, row in zip(images, places, strict=True)
     }
-    for one in rows:
-        record = records.get(one.prediction["id"], Record())
-        yield _example(one, record, stream.record_kind, sizes)
+    for one, found, names in shown:
+        yield _example(one, found, [[image, *sizes[image]] for image in names])
 
 
-def _example(
-    one: Answered, record: Record, kind: str, sizes: Mapping[str, Sequence[int]]
-) -> Example:
-    shown = record.shown(one.prediction, kind)
-    images = record.images if hasattr(record, "text_id") else ()
+def _example(one: Answered, shown: Shown, images: Sequence[Sequence[Any]]) -> Example:
     return dict(
         id=one.prediction["id"],
         text=shown.text,
         true=shown.true,
         groups=dict(shown.groups),
         regions=one.regions,
-        images=[[image, *sizes[image]] for image in images],
+        images=list(images),
         answers=[
             dict(
                 predicted=shown.predicted,

@@ -9,6 +9,7 @@ to the devices once.
 Where there is a run folder to write to (--mode=eval):
 
   WORKDIR/rankings/<name>/<split>.jsonl         the best images of each text, and its own one's rank
+  WORKDIR/rankings/<name>/<split>.html          the same as a page (`evaluation.browser`)
   WORKDIR/rankings/<name>/<split>.scores.npy    all scores; an interrupted ranking resumes from them
 """
 
@@ -32,7 +33,9 @@ from core.errors import ConfigError, DataError
 from core.headings import Heading
 from core.progress import Progress
 from evaluation import evaluators, pair_scores, prediction_file, ranks, score_file
+from evaluation.browser import examples, page
 from evaluation.pair_scores import IMAGE_KEYS, TEXT_KEYS
+from evaluation.report.details import Details
 from evaluation.stream import EvaluationStream, Place
 from input_pipeline.streams import sampling
 from objectives import base
@@ -291,6 +294,7 @@ class Evaluator(evaluators.Evaluator):
         for _, images in folds:
             names |= {i: stream.store.keys[split.keys[i]] for i in images.tolist()}
         path = self.folder / f"{self._block.split}.jsonl"
+        ranked = []
         fold_of = {text: images for texts, images in folds for text in texts.tolist()}
         with prediction_file.text_file(path) as file:
             for text, example in enumerate(split.examples.tolist()):
@@ -304,7 +308,27 @@ class Evaluator(evaluators.Evaluator):
                     top=[[names[int(images[i])], round(float(row[i]), 5)] for i in best],
                 )
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        say(f"rankings: {path}")
+                regions = int(split.images[split.own[text]]["region_mask"].sum()) - 1
+                ranked.append(prediction_file.Answered(line, None, regions))
+        say(f"rankings: {path}, {self._write_page(ranked)}")
+
+    def _write_page(self, ranked: Sequence[prediction_file.Answered]) -> remote.Path:
+        """Writes the page of all texts, each with its own image and the one ranked first."""
+        name, path = self._block.stream, self.folder / f"{self._block.split}.html"
+        streams, workdir = {name: self._stream}, self.folder.parent.parent
+        made = examples.of_streams({name: ranked}, streams)
+        title = f"{remote.absolute(workdir).name}: {self.folder.name} of {self._stream.split}"
+        content = page.content(
+            title,
+            remote.absolute(workdir).name,
+            made,
+            examples.pictures(made, streams),
+            Details(),
+            place=str(workdir),
+            splits={name: self._stream.split},
+        )
+        page.write(path, content)
+        return path
 
 
 def _scorer(block: ConfigDict, model: MultiTaskModel) -> base.Objective:

@@ -12,7 +12,9 @@ from ml_collections import ConfigDict
 
 from configs import vilbert_pretrain
 from evaluation import ranks, score_file
+from evaluation.browser import page
 from evaluation.evaluators import ranking
+from input_pipeline.datasets.records import Caption
 from input_pipeline.schema import SpecialIds
 from objectives.model import MultiTaskModel
 from runtime import sharding
@@ -61,11 +63,25 @@ def image(number, int8=False):
 class Stream:
     """Batches of 4 as an evaluation stream brings them, the last one padded; K = M = 2."""
 
+    split, record_kind, fingerprint = "validation", "", "data"
+
     def __init__(self, own=OWN, int8=False):
         self.own, self.int8 = own, int8
         # Images lie in the store in another order than their first texts.
-        self.store = types.SimpleNamespace(keys=[f"image{i}" for i in range(9)])
-        self.fingerprint = "data"
+        keys = [f"image{i}" for i in range(9)]
+        self.store = types.SimpleNamespace(
+            keys=keys,
+            rows_of=lambda names: np.array([keys.index(name) for name in names]),
+            heights=np.arange(50, 59),
+            widths=np.arange(60, 69),
+        )
+        self.records = lambda: (
+            Caption(self.text_id(n), f"image{self.key(own)}", f"caption {n}")
+            for n, own in enumerate(self.own)
+        )
+
+    def pictures(self, ids):
+        return {}
 
     def text_id(self, example):
         return f"text{example}"
@@ -348,6 +364,18 @@ def test_an_interrupted_ranking_goes_on_and_ends_alike(fine_tuned, tmp_path, cap
         assert [name for name, _ in line["top"]] == [f"image{8 - m}" for m in order[:3]]
         np.testing.assert_allclose([x for _, x in line["top"]], want[n, order[:3]], atol=1e-4)
         assert line["rank"] == 1 + np.flatnonzero(order == OWN[n])[0]
+    # The page: each text with its own image and, where that is another, the first one.
+    content = page.read(folder / "eval.html")
+    assert content["splits"] == {"captions": "validation"}
+    for line, one in zip(lines, page.examples_of(content), strict=True):
+        (answer,) = one["answers"]
+        assert (one["id"], one["text"]) == (line["id"], line["id"].replace("text", "caption "))
+        assert answer["right"] is (line["rank"] == 1)
+        assert answer["predicted"] == f"rank {line['rank']}"
+        names = [line["image"]] + [line["top"][0][0]] * (line["rank"] > 1)
+        assert [name for name, *_ in one["images"]] == names
+        assert one["images"][0][1:] == [50 + int(names[0][5:]), 60 + int(names[0][5:])]
+    assert {one["regions"] for one in page.examples_of(content)} <= set(range(1, R))
     assert np.load(folder / "eval.scores.npy").shape == (17, 7)
     facts = json.loads((folder / "eval.scores.json").read_text())
     assert facts["images"] == [f"image{8 - m}" for m in range(7)]

@@ -50,6 +50,7 @@ class Shown:
       true: the same of the truth; empty where it is unknown or has no name.
       confidence: probability of the prediction, 0 to 1; None where the model gives none.
       groups: {what it is a kind of: the kind}, such as {"type of answer": "yes/no"}.
+      images: ids of further images to show beside the record's own.
     """
 
     lines: Sequence[tuple[str, str]]
@@ -61,6 +62,7 @@ class Shown:
     true: str = ""
     confidence: float | None = None
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    images: Sequence[str] = ()
 
 
 class Record:
@@ -110,12 +112,32 @@ class Record:
         """What a report shows of it.
 
         Args:
-          prediction: of `Objective.describe`, with its "id".
+          prediction: of `Objective.describe`, with its "id", or a line of a ranking.
           kind: as of RowOptions.
         """
         del kind
+        if "rank" in prediction:
+            return _ranked(getattr(self, "text", ""), prediction)
         text = ", ".join(f"{key} {value}" for key, value in prediction.items() if key != "id")
         return Shown([("predicted", text)], text=getattr(self, "text", ""))
+
+
+def _ranked(text: str, prediction: Mapping[str, Any]) -> Shown:
+    """A text for which images were ranked: right where its own one is the first."""
+    rank, top = prediction["rank"], prediction["top"]
+    bounds = ((1, "1"), (5, "2–5"), (10, "6–10"))
+    return Shown(
+        [
+            ("text", text),
+            ("its image", f"{prediction['image']}, rank {rank}"),
+            ("first images, with scores", ", ".join(f"{name} {score:.2f}" for name, score in top)),
+        ],
+        right=rank == 1,
+        text=text,
+        predicted=f"rank {rank}",
+        groups={"rank": next((name for most, name in bounds if rank <= most), "above 10")},
+        images=[top[0][0]] if rank > 1 else [],
+    )
 
 
 def first_word(text: str) -> dict[str, str]:
