@@ -65,7 +65,7 @@ class MultiTaskModel:
             raise ConfigError(f"config.dtype must be one of {sorted(DTYPES)}, found {config.dtype}")
         self.dtype = DTYPES[config.dtype]
         self._blocks = {n: s for n, s in config.streams.items() if s.batch_size > 0}
-        _check_lengths(config.model, self._blocks)
+        _check_lengths(config.model, self._blocks, config.stream_schedule.kind == "all")
         self._positions = config.model.positions
         # {stream: {(T, R): max_length}} of its buckets and of itself.
         self._lengths = {
@@ -318,8 +318,14 @@ def dequantised(batch: base.Arrays) -> base.Arrays:
     return batch | dict(regions=batch["regions"].astype(jnp.float32) * scale[..., None])
 
 
-def _check_lengths(model: ConfigDict, blocks: Mapping[str, ConfigDict]) -> None:
-    """Rejects lengths that would be truncated silently on the device, and too many buckets."""
+def _check_lengths(model: ConfigDict, blocks: Mapping[str, ConfigDict], together: bool) -> None:
+    """Rejects lengths that would be truncated silently on the device, and too many buckets.
+
+    Args:
+      model: `config.model`.
+      blocks: of the streams.
+      together: whether one update is of all streams.
+    """
     if not blocks:
         raise ConfigError("every stream of config.streams has batch_size 0: nothing to train on")
     for stream, block in blocks.items():
@@ -334,7 +340,8 @@ def _check_lengths(model: ConfigDict, blocks: Mapping[str, ConfigDict]) -> None:
                 f"config.streams.{stream}: max_text {block.max_text} needs {block.max_text + 2} "
                 f"positions, config.model.positions is {model.positions}"
             )
-    programs = math.prod(len(block.buckets) + 1 for block in blocks.values())
+    sizes = [len(block.buckets) + 1 for block in blocks.values()]
+    programs = math.prod(sizes) if together else max(sizes)
     if programs > PROGRAMS:
         raise ConfigError(
             f"config.streams.*.buckets: a step is compiled for every combination of the streams' "

@@ -169,6 +169,22 @@ def test_padding():
     assert sum(map(int, batches)) == 2 * 8 * len(re.findall("examples; percentiles", printed))
 
 
+@pytest.mark.slow
+def test_multitask(tmp_path):
+    sizes = "scenes.train=24", "scenes.validation=4", "scenes.test=4", "vocab_size=600"
+    data = [f"--config.data.{one}" for one in (*sizes, f"dir={tmp_path / 'data'}")]
+    out = tmp_path / "out.json"
+    options = "--tasks=entailment+refcoco", "--rounds=2", "--repeats=2", f"--json={out}"
+    printed = _run("multitask.py", *options, *data)
+    found = json.loads(out.read_text())
+    assert list(found["tasks"]) == ["refcoco", "entailment"]
+    alone = sum(row["update_ms"] for row in found["tasks"].values())
+    assert found["share"] == pytest.approx(alone / found["round_ms"])
+    assert found["programs"] == 2
+    assert not found["recompiled"]
+    assert f"{found['share']:.1%} of the mean of single-task runs" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

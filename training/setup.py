@@ -88,6 +88,8 @@ class _Setup:
             catalog=self._catalog,
             image_margin=self._model.trunk.image_margin,
         )
+        shard = process_shard()
+        self._examples = {name: stream.example(shard) for name, stream in self._streams.items()}
         self._predicted = predict.streams_of(self._model)
         # Checked now, so that a missing folder does not fail only after training.
         self._pictures = {name: self._lookup(name) for name in self._predicted}
@@ -100,9 +102,7 @@ class _Setup:
         self.digests["vocabulary and answers"] = data_metadata.digest(metadata)
         return Parts(
             model=self._model,
-            example={
-                name: stream.example(process_shard()) for name, stream in self._streams.items()
-            },
+            example=self._examples,
             batches=self._batches,
             passes={name: stream.steps_per_epoch for name, stream in self._streams.items()},
             fingerprints={name: stream.fingerprint for name, stream in self._streams.items()},
@@ -143,6 +143,7 @@ class _Setup:
             shard=process_shard(),
             threads=self._config.data.threads,
             prefetch=self._config.data.prefetch,
+            examples=self._examples,
         )
 
     def _lookup(self, name: str) -> pictures.Lookup:

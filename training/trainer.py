@@ -16,7 +16,7 @@ from core.console import say
 from evaluation import evaluate
 from evaluation.report.details import Measured
 from runtime import signals, tracing
-from training import stream_schedule
+from training import stream_schedule, used_heads
 from training.parts import Parts
 from training.run import (
     ahead,
@@ -30,6 +30,7 @@ from training.run import (
     runfolder,
     scores,
     steps,
+    task_report,
     throughput,
 )
 from training.run import summary as summaries
@@ -114,6 +115,11 @@ class Trainer:
             f"{count:,} parameters, {len(maker.optimizer.frozen)} arrays frozen; mesh "
             f"{dict(run.mesh.shape)} of {run.mesh.devices.ravel()[0].device_kind}; batch {sizes}"
         )
+        if self._schedule.separate:
+            heads = used_heads.sizes(maker.state)
+            whole = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(maker.state))
+            costs = ", ".join(f"{name} {size / 2**20:.1f}" for name, size in sorted(heads.items()))
+            say(f"MiB of the state, of {whole / 2**20:.1f}, that heads cost: {costs}")
 
     def train(self, state: TrainState) -> TrainState:
         """Trains to the last step or the stop signal."""
@@ -326,8 +332,12 @@ class Trainer:
             path = run.workdir / "summary.json"
             path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
             say(summaries.table(summary, evaluate.headings_of(run.parts.evaluators)))
+            drawn = [plot.draw(run.workdir)]
+            if tasks := summary.get("tasks"):
+                say(task_report.table(tasks, evaluate.headings_of(run.parts.evaluators)))
+                drawn.append(task_report.draw(run.workdir, tasks))
             say(run.ledger.line())
-            say(f"done: {path}, {plot.draw(run.workdir)}")
+            say(f"done: {', '.join(map(str, [path, *drawn]))}")
         evaluate.write_report(
             run.config,
             run.workdir,
@@ -364,15 +374,21 @@ class Trainer:
         run = self._run
         lines = metrics.read(run.workdir / metrics.FILE)
         names = {name.split("/")[1] for name in run.parts.model.loss_scale}
-        return summaries.collect(lines, sorted(names), run.parts.priors) | dict(
-            step=self.step,
-            total_steps=run.config.total_steps,
-            elapsed_seconds=round(self._elapsed(), 1),
-            goodput=run.ledger.summary(),
-            devices=f"{run.mesh.devices.size} × {run.mesh.devices.ravel()[0].device_kind}",
-            mesh=dict(run.mesh.shape),
-            best=self._best.record,
-            splits=evaluate.splits_of(run.parts.evaluators),
+        course = task_report.collect(lines, scores.of_config(run.config))
+        tasks = dict(tasks=course) if course else {}
+        return (
+            summaries.collect(lines, sorted(names), run.parts.priors)
+            | tasks
+            | dict(
+                step=self.step,
+                total_steps=run.config.total_steps,
+                elapsed_seconds=round(self._elapsed(), 1),
+                goodput=run.ledger.summary(),
+                devices=f"{run.mesh.devices.size} × {run.mesh.devices.ravel()[0].device_kind}",
+                mesh=dict(run.mesh.shape),
+                best=self._best.record,
+                splits=evaluate.splits_of(run.parts.evaluators),
+            )
         )
 
     def _elapsed(self) -> float:

@@ -6,6 +6,8 @@ out costs no work: it has no gradient, and the optimizer does not see it.
 """
 
 import functools
+import math
+import re
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -13,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from runtime import paths
 from training.optimizer import Moments
 
 
@@ -45,6 +48,15 @@ def begun(new: PyTree, old: PyTree, opt_state: PyTree, names: Collection[str]) -
         }
 
     return _map(chosen, old, new)
+
+
+def sizes(state: PyTree) -> dict[str, int]:
+    """Bytes of each head in a state, with what the optimizer keeps of it: {head: bytes}."""
+    found: dict[str, int] = {}
+    for path, x in paths.flatten(state).items():
+        if head := re.search(r"(?:^|/)heads/([^/]+)/", path):
+            found[head[1]] = found.get(head[1], 0) + math.prod(x.shape) * x.dtype.itemsize
+    return found
 
 
 def count_of(opt_state: PyTree) -> Any:

@@ -200,8 +200,12 @@ def read_ahead(
     shard: tuple[int, int] = (0, 1),
     threads: int = 4,
     prefetch: int = 4,
+    examples: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> Iterator[tuple[dict[str, int], dict[str, dict[str, np.ndarray]]]]:
     """Reads the batches of a plan ahead, in threads of tf.data, in order.
+
+    In memory are as many as are read at the same time and wait ready, whatever the number of
+    streams that take turns.
 
     Args:
       streams: {name: Stream}.
@@ -209,6 +213,7 @@ def read_ahead(
       shard: (index, count) of hosts.
       threads: batches read at the same time.
       prefetch: batches that wait ready.
+      examples: {name: a batch of the stream}, where there are some already.
 
     Yields:
       ({name: draw}, {name: stream batch}) of each step; the arrays are read-only, features in the
@@ -229,7 +234,8 @@ def read_ahead(
     tf = _tensorflow()
     first = {name: streams[name].batch(draw, shard) for name, draw in draws.items()}
     # The arrays of every stream in one list; of a stream that takes no part, empty ones.
-    samples = {name: first.get(name) or streams[name].example(shard) for name in streams}
+    known = dict(examples or {}) | first
+    samples = {name: known.get(name) or streams[name].example(shard) for name in streams}
     keys = [(name, key) for name, batch in samples.items() for key in batch]
     nothing = {
         (name, key): np.empty((0,) * array.ndim, array.dtype)

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from core.console import say
 from objectives.model import MultiTaskModel
 from runtime import sharding
+from training import stream_schedule
 from training.parts import Flops
 from training.planning import assumed, collectives, dry_run_table, step_program, topology
 from training.run import throughput
@@ -99,8 +100,9 @@ def report(
       flops: see `parts.Parts`.
 
     Returns:
-      JSON values: topology, devices, hosts, mesh, batch_sizes; "memory" of one device, see
-      `step_program.memory_of`; "flops" of an update, of all devices; "collectives"
+      JSON values: topology, devices, hosts, mesh, batch_sizes; "updates_per_step", more than one
+      where each stream has its own; "memory" of one device in the largest of them, see
+      `step_program.memory_of`; "flops" of a step, of all devices; "collectives"
       as `collectives.totals`, of one device, None where nothing could be compiled; "step" and
       "input", None where the devices' peak is not known.
     """
@@ -110,9 +112,20 @@ def report(
     with jax.set_mesh(mesh):
         maker = StateMaker(model, config, batch, mesh)
         batch = sharding.shapes_of(batch, mesh)
-        compiled, refused = step_program.compile_step(config, model, maker, mesh, batch)
+        alone = stream_schedule.is_separate(config)
+        updates = [{name: arrays} for name, arrays in batch.items()] if alone else [batch]
+        made = [
+            step_program.compile_step(config, model, maker, mesh, update, alone=alone)
+            for update in updates
+        ]
+    memory = [
+        step_program.memory_of(*one, maker, update, found.memory)
+        for one, update in zip(made, updates, strict=True)
+    ]
+    programs = [compiled for compiled, _ in made if compiled is not None]
     device = mesh.devices.ravel()[0]
-    operations = flops(maker.params)(batch)
+    flops_of = flops(maker.params)
+    operations = sum(flops_of(update) for update in updates)
     hosts = config.dry_run.hosts or found.hosts
     result = dict(
         topology=found.name,
@@ -127,16 +140,19 @@ def report(
         batch_sizes=sizes,
         accumulate=config.optimizer.accumulate,
         buckets=any(config.streams[name].buckets for name in sizes),
-        memory=step_program.memory_of(compiled, refused, maker, batch, found.memory),
+        updates_per_step=len(updates),
+        memory=max(memory, key=lambda one: one["total"]),
         flops=dict(model=operations, xla=None),
         collectives=None,
         compile_seconds=round(time.perf_counter() - began, 1),
     )
-    if compiled is not None:
-        analysis = compiled.cost_analysis() or {}
-        if "flops" in analysis:
-            result["flops"]["xla"] = analysis["flops"] * mesh.devices.size
-        result["collectives"] = collectives.totals(collectives.find(compiled.as_text(), mesh))
+    if len(programs) == len(updates):
+        counted = [(compiled.cost_analysis() or {}).get("flops") for compiled in programs]
+        if None not in counted:
+            result["flops"]["xla"] = sum(counted) * mesh.devices.size
+        result["collectives"] = collectives.totals(
+            [one for program in programs for one in collectives.find(program.as_text(), mesh)]
+        )
     result |= _speed(config.dry_run.mfu, operations, mesh, sizes, batch, hosts)
     return result
 

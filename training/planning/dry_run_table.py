@@ -15,6 +15,8 @@ def table(result: Mapping[str, Any]) -> str:
     batch = " + ".join(f"{size} {name}" for name, size in result["batch_sizes"].items())
     if result["accumulate"] > 1:
         batch += f", in {result['accumulate']} microbatches"
+    if result["updates_per_step"] > 1:
+        batch += f"; an update of each, {result['updates_per_step']} per step"
     devices = f"{result['devices']} x {result['device_kind']} on {result['hosts']} host(s); {mesh}"
     model = f"{result['model']}, {result['parameters']:,} parameters, {result['dtype']}"
     rows = [("devices", devices), ("model", model), ("batch", batch)]

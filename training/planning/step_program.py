@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from objectives.model import MultiTaskModel
 from training.state import StateMaker
-from training.step import make_train_step
+from training.step import Turn, make_train_step
 
 _NO_MACHINE_CODE = {
     "xla_backend_optimization_level": 0,
@@ -27,8 +27,10 @@ def compile_step(
     maker: StateMaker,
     mesh: jax.sharding.Mesh,
     batch: PyTree,
+    *,
+    alone: bool = False,
 ) -> tuple[jax.stages.Compiled | None, int | None]:
-    """Compiles the train step.
+    """Compiles an update of the train step.
 
     Args:
       config: of the run.
@@ -36,6 +38,7 @@ def compile_step(
       maker: of its state's shapes and shardings.
       mesh: of the devices to compile for.
       batch: {stream: {key: shape with its sharding}} of a global batch.
+      alone: whether it is of one stream by itself, one of several of a step.
 
     Returns:
       (the compiled step, None), or (None, bytes it would use) where XLA refuses its size.
@@ -47,9 +50,11 @@ def compile_step(
         jax.tree.map(lambda x: x.sharding, maker.state),
         seed=config.seed,
         accumulate=config.optimizer.accumulate,
+        unused_heads=config.stream_schedule.unused_heads,
     )
-    draws = {name: jax.ShapeDtypeStruct((), np.int32) for name in batch}
-    lowered = train_step.lower(maker.state, batch, draws)
+    number = jax.ShapeDtypeStruct((), np.int32)
+    turn = (Turn(number, number),) if alone else ()
+    lowered = train_step.lower(maker.state, batch, dict.fromkeys(batch, number), *turn)
     # For CPUs the machine code, which nobody will run, takes most of the time.
     cpu = mesh.devices.ravel()[0].platform == "cpu"
     try:
