@@ -170,6 +170,7 @@ def table(found: dict) -> str:
 
 
 def main(argv=None) -> None:
+    """Measures and prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
