@@ -1,9 +1,14 @@
 """configs/multitask.py: each task as its own config has it, under one model."""
 
+import types
+
 import pytest
 
 from configs import multitask, nlvr2, presets, refcoco, vqa
 from core.errors import ConfigError
+from input_pipeline.schema import SpecialIds
+from objectives import base
+from objectives.model import MultiTaskModel
 from training import config_checks
 
 TWELVE = [name for name, task in multitask.OFFICIAL.items() if task.group != "reasoning"]
@@ -140,3 +145,22 @@ def test_what_does_not_fit_is_refused_before_any_data_is_opened(changes, told):
     config.update_from_flattened_dict(changes)
     with pytest.raises(ConfigError, match=f"(?s){told}"):
         config_checks.check(config)
+
+
+def test_a_head_whose_answer_lists_differ_is_refused_by_what_differs():
+    config = multitask.get_config("model=vilbert,tasks=vocab_vqa+nlvr2")
+    with config.unlocked():
+        config.streams.more = config.streams.vqa.copy_and_resolve_references()
+        config.streams.more.objectives = ("more",)
+        config.objectives.more = config.objectives.vqa
+    spec = types.SimpleNamespace(feature_dim=32, num_classes=11, global_feature="mean")
+    lists = dict.fromkeys(config.streams, base.OutputLists(("yes", "no", "red"), labels=("a", "b")))
+    assert MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 100), spec, lists).head_specs
+    for other, told in ((("yes", "red"), "2 answers, number 1 is 'red'"), (("yes",), "1 answers")):
+        lists["vqa"] = base.OutputLists(other)
+        with pytest.raises(ConfigError, match=r"(?s)'more' and 'vqa' share head 'vqa'") as caught:
+            MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 100), spec, lists)
+        text = str(caught.value)
+        assert "3 answers, number 1 is 'no'" in text
+        assert f"found: {told}" in text
+        assert "--config.streams.more.data.answers=FILE" in text
