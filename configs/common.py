@@ -97,6 +97,9 @@ def stream_block(
         max_length=64,  # text + regions are cut to this together, [END] not counted
         order="confidence",  # which regions are cut first: the least sure ("stored": the last)
         resize=(),  # (short, long) side the boxes are scaled to before the geometry embedding
+        # With model.features="pixels", (height, width) of what pictures are padded to, each a
+        # program of its own; (): by `resize`, lying, standing and square, or what the largest needs
+        canvases=(),
         # "boxes": half of the pictures are mirrored, geometry only; "boxes_and_words": and whole
         # words left and right exchanged; "boxes_and_pieces": in longer words, too (VL-BERT's code)
         flip="off",

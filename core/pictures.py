@@ -1,10 +1,11 @@
-"""Opens pictures of others: of known formats and bounded size, turned upright."""
+"""Opens pictures of others: of known formats and bounded size, turned upright, as 8-bit RGB."""
 
 import contextlib
 import io
 import os
 from collections.abc import Iterator
 
+import numpy as np
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -29,6 +30,8 @@ FORMATS = (
     TiffImagePlugin.TiffImageFile.format,
 )
 MAX_PIXELS = 2**26  # an unpacked pixel takes some 10 bytes; cameras of phones go to 50 million
+# Kinds of pixels of at most 8 bits a channel.
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 _ORIENTATION = 0x0112  # of EXIF
 _FIX = "copy or convert the picture, or leave it out"
 _TURNS = {
@@ -102,3 +105,38 @@ def size(image: Image.Image) -> tuple[int, int]:
     """(height, width) of the picture as viewers show it, without reading its pixels."""
     is_turned = orientation(image) >= 5
     return (image.width, image.height) if is_turned else (image.height, image.width)
+
+
+def decoded(
+    source: str | os.PathLike | bytes,
+    where: str = "",
+    fix: str = _FIX,
+    *,
+    resize: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """A picture as uint8 RGB [H, W, 3], upright.
+
+    Grey, palette and CMYK pictures are converted, transparency is dropped. Of a moving picture the
+    first one is taken.
+
+    Args:
+      source, where, fix: see `opened`.
+      resize: (height, width) to scale it to, bilinear with antialiasing; None: as it is.
+
+    Raises:
+      DataError: no picture, a damaged one, one cut short, or more than 8 bits a channel.
+    """
+    with opened(source, where, fix) as image:
+        if image.mode not in MODES:
+            raise DataError(
+                "a picture has an unusual kind of pixels",
+                where=where or str(source if not isinstance(source, bytes) else "a picture"),
+                expected=f"one of {MODES}",
+                found=repr(image.mode),
+                fix=fix,
+            )
+        turned = upright(image)
+        turned = turned if turned.mode == "RGB" else turned.convert("RGB")
+        if resize and turned.size != resize[::-1]:
+            turned = turned.resize(resize[::-1], Image.Resampling.BILINEAR)
+        return np.array(turned)

@@ -5,7 +5,7 @@ Axis letters, used in all docstrings of the project:
   B batch · K texts an example · M images an example · P pairs an example · T text tokens
   R regions (row 0 is the whole image) · L packed length · D hidden · F region feature size
   C region classes · k stored top classes · V vocabulary · G gathered (masked) positions
-  A answers of an example
+  A answers of an example · H, W pixels of a canvas · S cells of a region, each way
 
 A *stream batch* is a flat dict of numpy arrays with the keys of `FIELDS`; a *batch* is
 `{stream name: stream batch}`. A key that a stream does not need is absent, never zeros.
@@ -52,6 +52,8 @@ FIELDS: Mapping[str, Field] = {
     "region_scale": Field("float32", "B M R", "what int8 features are multiplied by; int8 alone"),
     "boxes": Field("float32", "B M R 4", "xyxy in pixels; row 0 is the whole image's"),
     "region_mask": Field("bool", "B M R", "True at real regions and at row 0"),
+    "images": Field("uint8", "B M H W 3", "pictures, RGB, 0 beyond them; in place of `regions`"),
+    "region_instance_mask": Field("bool", "B M R S S", "cells that show the region's object"),
     "image_size": Field("float32", "B M 2", "(height, width) in pixels"),
     "num_detected": Field("int32", "B M", "detected regions before truncation, row 0 excluded"),
     "region_class_ids": Field("int32", "B M R k", "classes of the stored probabilities"),

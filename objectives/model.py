@@ -373,7 +373,10 @@ def _check_lengths(model: ConfigDict, blocks: Mapping[str, ConfigDict], together
                 f"config.streams.{stream}: max_text {block.max_text} needs {block.max_text + 2} "
                 f"positions, config.model.positions is {model.positions}"
             )
-    sizes = [len(block.buckets) + 1 for block in blocks.values()]
+    sizes = [
+        (len(block.buckets) + 1) * max(1, len(block.get("canvases", ())))
+        for block in blocks.values()
+    ]
     programs = math.prod(sizes) if together else max(sizes)
     if programs > PROGRAMS:
         raise ConfigError(

@@ -36,10 +36,11 @@ DECLARATIONS = ("objectives.options", "input_pipeline.datasets.options")
 ROOMS = {
     "regions": set(),
     "texts": set(),
-    "datasets": {"regions", "texts"},
-    "streams": {"regions", "texts", "datasets"},
+    "pictures": {"regions"},
+    "datasets": {"regions", "texts", "pictures"},
+    "streams": {"regions", "texts", "pictures", "datasets"},
     "importers": {"regions", "texts", "datasets"},
-    "doctor": {"regions", "texts", "datasets", "importers", "streams"},
+    "doctor": {"regions", "texts", "pictures", "datasets", "importers", "streams"},
 }
 
 

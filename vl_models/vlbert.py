@@ -128,7 +128,7 @@ class VLBert(nn.Module):
         """Regexes of the parameters of convolutions that must not train, not even decay."""
         if self.vision_sizes is None:
             return ()
-        return resnet.fixed(self.vision_sizes, "trunk/vision/backbone", "trunk/vision/head")
+        return resnet.fixed(self.vision_sizes, *regions.MODULES)
 
     @property
     def pooled_width(self) -> int:

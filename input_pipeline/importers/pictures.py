@@ -33,8 +33,6 @@ from input_pipeline.importers.formats import inputs
 from input_pipeline.importers.formats.members import list_files, read_file
 from input_pipeline.regions import extract, extractors
 
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-
 
 def decode(data: bytes, where: str) -> np.ndarray:
     """A picture as uint8 [H, W, 3], see the module.
@@ -42,19 +40,8 @@ def decode(data: bytes, where: str) -> np.ndarray:
     Raises:
       DataError: no picture, a damaged one, one cut short, or more than 8 bits a channel.
     """
-
     fix = "copy or convert the picture, or leave it out with --on_bad skip"
-    with core_pictures.opened(data, where, fix) as image:
-        if image.mode not in MODES:
-            raise DataError(
-                "a picture has an unusual kind of pixels",
-                where=where,
-                expected=f"one of {MODES}",
-                found=repr(image.mode),
-                fix=fix,
-            )
-        turned = core_pictures.upright(image)
-        return np.array(turned if turned.mode == "RGB" else turned.convert("RGB"))
+    return core_pictures.decoded(data, where, fix)
 
 
 def _pictures(folder: str) -> list[tuple[str, int]]:

@@ -1,17 +1,16 @@
 """What batches are filled from: the records of many images by row, wherever they are kept."""
 
-import collections
-import functools
 import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from core.errors import DataError
-from core.ids import without_suffix
+from input_pipeline.regions.image_index import ImageIndex
 from input_pipeline.regions.spec import FeatureSpec
 
 ORDERS = ("stored", "confidence")
+FEATURES = ("regions", "region_scale")  # what a batch lacks whose model sees pictures
 # See `RegionSource.read_into`.
 Rank = Callable[[tuple[int, ...], np.ndarray, int], np.ndarray]
 
@@ -36,7 +35,7 @@ def layout(spec: FeatureSpec, batch: int, images: int, regions: int) -> dict[str
     return out
 
 
-class RegionSource:
+class RegionSource(ImageIndex):
     """Region features of many images, read by row; a subclass says where from.
 
     Attributes:
@@ -53,9 +52,8 @@ class RegionSource:
     def __init__(
         self, keys: Sequence[str], counts: np.ndarray, heights: np.ndarray, widths: np.ndarray
     ):
-        self.keys = list(keys)
+        super().__init__(keys)
         self.counts, self.heights, self.widths = counts, heights, widths
-        self._row = {key: row for row, key in enumerate(self.keys)}
         self._lock = threading.Lock()
 
     def read(self, row: int) -> dict[str, np.ndarray]:
@@ -75,43 +73,23 @@ class RegionSource:
         """As `read`, of bytes that `_prefetch` gave."""
         raise NotImplementedError
 
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def rows_of(self, ids: Sequence[str]) -> np.ndarray:
-        """int64 [len(ids)] rows of image ids, -1 where the store has no such image.
-
-        An id that is not there as it is written is looked up without a picture's suffix, on both
-        sides: "still.jpg" finds "still", unless another of `ids` or of the store's would, too.
-        """
-        get = self._row.get
-        rows = np.fromiter((get(image_id, -1) for image_id in ids), np.int64, len(ids))
-        if (rows < 0).any():
-            there, asked = self._without_suffix, collections.Counter(map(without_suffix, set(ids)))
-            for i in np.flatnonzero(rows < 0).tolist():
-                name = without_suffix(ids[i])
-                if asked[name] == 1:
-                    rows[i] = there.get(name, -1)
-        return rows
-
-    @functools.cached_property
-    def _without_suffix(self) -> dict[str, int]:
-        """{id without a picture's suffix: row}, of the ids that this names alone."""
-        rows: dict[str, int] = {}
-        for row, key in enumerate(self.keys):
-            name = without_suffix(key)
-            rows[name] = -1 if name in rows else row
-        return rows
-
     def features_of(self, record: dict[str, np.ndarray]) -> np.ndarray:
         """float32 [n + 1, F] features of a record that `read` gave, whatever the store's dtype."""
         return self.spec.decode(record)
 
-    def allocate(self, batch: int, images: int, regions: int) -> dict[str, np.ndarray]:
-        """Arrays for `read_into`: [B, M, R, ...] with the keys of the batch contract."""
+    def allocate(
+        self, batch: int, images: int, regions: int, *, features: bool = True
+    ) -> dict[str, np.ndarray]:
+        """Arrays for `read_into`: [B, M, R, ...] with the keys of the batch contract.
+
+        Args:
+          batch, images, regions: B, M and R.
+          features: whether features are to be read, too, or boxes and classes alone.
+        """
         return {
             key: aligned(shape, dtype) if key == "regions" else np.empty(shape, dtype)
             for key, (shape, dtype) in layout(self.spec, batch, images, regions).items()
+            if features or key not in FEATURES
         }
 
     def read_into(
@@ -138,7 +116,7 @@ class RegionSource:
           DataError: an unknown order, an order the spec cannot give, a damaged record.
         """
         check_order(order, self.spec)
-        limit = out["regions"].shape[2]
+        limit = out["boxes"].shape[2]
         fetched = self._prefetch(rows)
         counts = self.counts[rows]
         sizes = np.minimum(counts + 1, limit if keep is None else np.minimum(keep, limit))
@@ -167,9 +145,6 @@ class RegionSource:
         rank: Rank | None,
     ) -> None:
         """Copies one record into the first `size` rows at out[...][place]."""
-        # numpy moves 16-bit integers faster than it moves bfloat16.
-        integers = f"u{self.spec.np_dtype.itemsize}"
-        features, target = record["features"].view(integers), out["regions"].view(integers)[place]
         targets = {"boxes": "boxes"}
         if self.spec.kept_classes:
             targets.update(
@@ -184,6 +159,27 @@ class RegionSource:
             chosen = chosen[np.sort(np.argsort(ranks, kind="stable")[: size - 1])]
         if chosen is not None:
             chosen = chosen[: size - 1]
+        if "regions" in out:
+            self._fill_features(out, place, record, size, chosen)
+        for name, source in targets.items():
+            to, values = out[name][place], record[source]
+            to[0] = 0
+            to[1:size] = values[: size - 1] if chosen is None else values[chosen]
+            to[size:] = 0
+
+    def _fill_features(
+        self,
+        out: dict[str, np.ndarray],
+        place: tuple[int, int],
+        record: dict[str, np.ndarray],
+        size: int,
+        chosen: np.ndarray | None,
+    ) -> None:
+        """Copies the features of row 0 and of the regions `chosen`; None: of the first ones."""
+        # numpy moves 16-bit integers faster than it moves bfloat16.
+        integers = f"u{self.spec.np_dtype.itemsize}"
+        features, target = record["features"].view(integers), out["regions"].view(integers)[place]
+        if chosen is not None:
             target[0] = features[0]
             np.take(features, chosen + 1, axis=0, out=target[1:size], mode="clip")
         else:
@@ -193,11 +189,6 @@ class RegionSource:
             to, scales = out["region_scale"][place], record["scales"]
             to[0] = scales[0]
             to[1:size] = scales[1:size] if chosen is None else scales[chosen + 1]
-            to[size:] = 0
-        for name, source in targets.items():
-            to, values = out[name][place], record[source]
-            to[0] = 0
-            to[1:size] = values[: size - 1] if chosen is None else values[chosen]
             to[size:] = 0
 
 

@@ -23,12 +23,14 @@ class DataCatalog:
         """Opens nothing.
 
         Args:
-          config: of the run; read are streams, their `data`, and what they lack of it, `data`.
+          config: of the run; read are streams, their `data`, what they lack of it, `data`, and
+            whether the model sees pictures.
           evaluated: {stream: splits whose images no stream may train on}; "eval" where absent.
         """
         streams = config.streams.items()
         self._blocks = {name: block.get("data") or config.data for name, block in streams}
         self._keys = {name: _key(block) for name, block in self._blocks.items()}
+        self._pixels = config.get("model", {}).get("features") == "pixels"
         self._evaluated = evaluated or {}
         self._active = [name for name, block in streams if block.batch_size]
         self._with_images = [name for name in self._active if config.streams[name].images]
@@ -57,6 +59,7 @@ class DataCatalog:
                 splits,
                 open_store=self._store,
                 elsewhere=lambda: self._evaluated_elsewhere(key),
+                pixels=self._pixels,
             )
             if self._opened:
                 self._require_alike(stream, data)

@@ -19,13 +19,15 @@ from core.progress import atomic_file
 from input_pipeline import datasets
 from input_pipeline.datasets.options.shared import ON_MISSING
 from input_pipeline.datasets.reading import coverage, text_corpus
+from input_pipeline.pictures.store import PictureStore
 from input_pipeline.regions.store import RegionStore
-from input_pipeline.streams import clean_splits, held_out, leaks
+from input_pipeline.streams import clean_splits, held_out, leaks, pixels
 from input_pipeline.streams.source import Source
 from input_pipeline.texts.rows import EMPTY
 from input_pipeline.texts.tables import Skipped, TextTable, cached_table
 from input_pipeline.texts.tokenizer import Tokenizer
 
+SHOWN = 10  # images without pictures that are named
 HELD_OUT = "image held out"  # reason of a text left out, data.leaks=drop
 
 
@@ -37,6 +39,7 @@ class Data:
       tokenizer: Tokenizer.
       store: RegionStore.
       special, spec: SpecialIds of the vocabulary, FeatureSpec of the regions.
+      pictures: PictureStore, None where the model reads stored features.
       cleaned: what became of the training split's texts, once it is read.
     """
 
@@ -47,6 +50,7 @@ class Data:
         *,
         open_store: Callable[[Collection[str]], RegionStore] = RegionStore.open,
         elsewhere: Callable[[], list[leaks.HeldOut]] = list,
+        pixels: bool = False,
     ):
         """Opens what a `data` block names.
 
@@ -55,6 +59,7 @@ class Data:
           evaluated: splits whose images must not be trained on, beside data.held_out.
           open_store: open_store(folders) → their regions.
           elsewhere: elsewhere() → more images that must not be trained on.
+          pixels: whether the model sees the pictures themselves.
 
         Raises:
           DataError: an unknown option, or whatever the data set, store or vocabulary finds.
@@ -74,8 +79,21 @@ class Data:
         self.store = open_store(self.prepared.stores)
         self._held_out_elsewhere = elsewhere
         self.special, self.spec = self.tokenizer.special, self.store.spec
+        self.pictures = self._open_pictures() if pixels else None
         self._sources: dict[str, Source] = {}
         self.cleaned: clean_splits.Cleaned | None = None
+
+    def _open_pictures(self) -> PictureStore:
+        """The pictures that a model sees itself: data.pictures, else the data set's own."""
+        named = self._config.pictures
+        if not named and self.prepared.picture_store:
+            named = self.prepared.picture_store()
+        return PictureStore.open(named)
+
+    @functools.cached_property
+    def _picture_rows(self) -> np.ndarray | None:
+        """int64 [images of the region store]: row of each one's picture, -1 = none."""
+        return None if self.pictures is None else self.pictures.rows_of(self.store.keys)
 
     def _table(self, name: str, rows, source: str, origin: str) -> TextTable:
         config = self._config
@@ -149,6 +167,7 @@ class Data:
             for row in without.tolist():
                 image = table.images[images[row][absent[row]][0]]
                 skipped.append(Skipped(table.text_id(row), f"no regions of {image!r}"))
+            absent |= self._unseen(own, table, store_rows, images, examples & ~leaves_out, skipped)
             reasons: collections.Counter[str] = collections.Counter()
             for row in np.flatnonzero(leaves_out).tolist():
                 image = int(images[row][held[row]][0])
@@ -163,8 +182,62 @@ class Data:
             if self.prepared.review:
                 self.prepared.review(own, table, kept)
             kinds = tuple(self.prepared.sources)
-            self._sources[own] = Source(table, kept, self.store, store_rows, kinds)
+            source = Source(
+                table, kept, self.store, store_rows, kinds, self.pictures, self._picture_rows
+            )
+            if self.pictures is not None:
+                pixels.require_sizes(
+                    source, np.unique(source.images_of(kept)), self._config.pictures or own
+                )
+            self._sources[own] = source
         return self._sources[own]
+
+    def _unseen(
+        self,
+        own: str,
+        table: TextTable,
+        store_rows: np.ndarray,
+        images: np.ndarray,
+        wanted: np.ndarray,
+        skipped: list[Skipped],
+    ) -> np.ndarray:
+        """Which images of examples have regions and no picture.
+
+        Args:
+          own: name of the split.
+          table: its texts.
+          store_rows: row in the region store of each image of the table.
+          images: int [rows, M] images of each row.
+          wanted: bool [rows], examples that are not left out for other reasons.
+          skipped: what is left out, to which texts are added.
+
+        Returns:
+          bool [rows, M].
+
+        Raises:
+          DataError: some have none, and data.on_missing says that this is an error.
+        """
+        rows = store_rows[images]
+        if self._picture_rows is None:
+            return np.zeros(rows.shape, bool)
+        unseen = (rows >= 0) & (self._picture_rows[rows] < 0)
+        texts = np.flatnonzero(unseen.any(1) & wanted)
+        names = sorted({table.images[i] for i in np.unique(images[texts][unseen[texts]])})
+        if names and (self._config.on_missing != "skip" or len(texts) == wanted.sum()):
+            raise DataError(
+                "images have no picture",
+                where=f"split {own!r} of {table.origin}",
+                expected=f"a picture of each in {self._config.pictures or 'the picture store'} "
+                f"({len(self.pictures)} pictures, such as {self.pictures.keys[0]!r})",
+                found=f"none of {len(names):,} of {len(table.images):,}: "
+                f"{', '.join(map(repr, names[:SHOWN]))}{', ...' * (len(names) > SHOWN)}",
+                fix="build a store of all of them, under the ids that their regions have "
+                "(--ids=number), or leave these out: --config.data.on_missing=skip",
+            )
+        for row in texts.tolist():
+            image = table.images[images[row][unseen[row]][0]]
+            skipped.append(Skipped(table.text_id(row), f"no picture of {image!r}"))
+        return unseen
 
     def _captions_table(self, own: str) -> TextTable:
         if own not in self.prepared.splits:

@@ -41,6 +41,10 @@ CHECKS = dict(
         holds=lambda value: checks.whole(0).holds(value) and value != 1,
     ),
     iou=checks.one_of(*EDGES),
+    canvases=dataclasses.replace(
+        checks.each(checks.each(checks.whole(1), lengths=(2,))),
+        expected="pairs ((height, width), ...) in pixels, or ()",
+    ),
     task=checks.whole(0),
     rate=checks.number(above=0),
     score=checks.pattern(r"(evals/[^/]+/.+)?", "evals/<name>/<metric>, or empty"),

@@ -14,8 +14,8 @@ from input_pipeline.streams.source import Source
 
 _CHUNK = 4096  # examples whose lengths are found at a time
 
-# lengths(rows [B], counters [B]) -> (tokens int [B], regions int [B]) that examples keep.
-Lengths = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+# group_of(rows [B], counters [B]) -> int [B], number of each example's group.
+GroupOf = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class EvaluationPlan:
 
 
 class TrainingPlan:
-    """Endless epochs, each in an order of its own; with buckets, batches of similar lengths."""
+    """Endless epochs, each in an order of its own; with several groups, batches of one each."""
 
     def __init__(
         self,
@@ -83,8 +83,8 @@ class TrainingPlan:
         settings: DrawSettings,
         parts: list[np.ndarray],
         block: int,
-        buckets: tuple[limits.Bucket, ...],
-        lengths: Lengths,
+        groups: tuple[limits.Bucket, ...],
+        group_of: GroupOf,
     ):
         """Plans a stream.
 
@@ -93,20 +93,21 @@ class TrainingPlan:
           settings: how it goes through its examples.
           parts: int64 [n] rows of the table, one array per source of a mixture.
           block: neighbours that stay together when an epoch is shuffled.
-          buckets: from small to large, the stream's own sizes last.
-          lengths: of examples, to choose their buckets.
+          groups: sizes of kinds of batches, the stream's own last; a group's leftovers go into the
+            next one.
+          group_of: says which group an example belongs to.
         """
         self._name, self._settings, self._parts = name, settings, parts
-        self._block, self._buckets, self._lengths = block, buckets, lengths
+        self._block, self._groups, self._group_of = block, groups, group_of
         self._lock = threading.Lock()
         # Two, since reading threads may be on both sides of a window's end.
         self._window = functools.lru_cache(maxsize=2)(self._plan_window)
 
     def draw(self, number: int, shard: tuple[int, int]) -> Draw:
         """The part of draw `number` that host shard[0] of shard[1] reads."""
-        batch_size, bucket = self._settings.batch_size, self._buckets[-1]
+        batch_size, bucket = self._settings.batch_size, self._groups[-1]
         part = sampling.host_slice(batch_size, *shard)
-        if len(self._buckets) == 1:
+        if len(self._groups) == 1:
             positions = sampling.positions_of(number, batch_size)[part]
         else:
             # The sources of a mixture have epochs of their own.
@@ -114,9 +115,9 @@ class TrainingPlan:
             epoch = sampling.WINDOW * batch_size if mixed else len(self._parts[0])
             first, draws = sampling.window_of(number, batch_size, epoch)
             with self._lock:  # else each reading thread would plan the same window
-                positions, buckets = self._window(first, draws)
+                positions, groups = self._window(first, draws)
             positions = positions[number - first, part]
-            bucket = self._buckets[buckets[number - first]]
+            bucket = self._groups[groups[number - first]]
         weight = np.ones(len(positions), np.float32)
         return Draw(self._rows_at(positions), positions, weight, bucket)
 
@@ -135,18 +136,17 @@ class TrainingPlan:
         return out
 
     def _plan_window(self, first: int, draws: int) -> tuple[np.ndarray, np.ndarray]:
-        """(positions int64 [draws, batch], bucket's index int64 [draws]) of a window."""
+        """(positions int64 [draws, batch], group's index int64 [draws]) of a window."""
         batch_size = self._settings.batch_size
         positions = np.arange(first * batch_size, (first + draws) * batch_size)
-        bucket = np.empty_like(positions)
+        group = np.empty_like(positions)
         for start in range(0, len(positions), _CHUNK):
             counters = positions[start : start + _CHUNK]
-            text, regions = self._lengths(self._rows_at(counters), counters)
-            bucket[start : start + _CHUNK] = limits.smallest(self._buckets, text, regions)
-        places, buckets = sampling.batches_by_bucket(
-            self._settings.seed, self._name, first, batch_size, bucket
+            group[start : start + _CHUNK] = self._group_of(self._rows_at(counters), counters)
+        places, groups = sampling.batches_by_bucket(
+            self._settings.seed, self._name, first, batch_size, group
         )
-        return positions[places], buckets
+        return positions[places], groups
 
 
 def split_by_source(

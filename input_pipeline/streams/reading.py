@@ -92,7 +92,9 @@ class RegionReader:
           ConfigError: an example names more regions than are kept.
         """
         rank = self._rank(rows, texts or {})
-        out = self._store.allocate(len(rows), images.shape[1], width)
+        out = self._store.allocate(
+            len(rows), images.shape[1], width, features=self._source.pictures is None
+        )
         try:
             self._store.read_into(out, images, self._options.order, keep, rank)
         except (DataError, OSError) as error:
@@ -164,8 +166,12 @@ class BoxTransform:
             )
         self._left_right = (vocab["left"], vocab["right"])
 
-    def apply(self, batch: Batch, counters: np.ndarray) -> None:
-        """Transforms a batch with its regions in place; counters [B] as in `plan.Draw`."""
+    def apply(self, batch: Batch, counters: np.ndarray) -> np.ndarray | None:
+        """Transforms a batch with its regions in place; counters [B] as in `plan.Draw`.
+
+        Returns:
+          bool [B], the examples that are mirrored; None: none.
+        """
         flip = None
         if self._mirrors:
             flip = sampling.random_bits(self._settings.seed, self._name, counters) % 2 == 1
@@ -173,3 +179,4 @@ class BoxTransform:
             limits.transform_boxes(batch, self._resize, flip, self._settings.image_margin)
         if self._left_right and flip is not None:
             limits.swap_words(batch, flip, *self._left_right, inside_words=self._inside_words)
+        return flip

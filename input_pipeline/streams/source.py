@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from input_pipeline.pictures.store import PictureStore
 from input_pipeline.regions.source import RegionSource
 from input_pipeline.texts.tables import TextTable
 
@@ -18,6 +19,8 @@ class Source:
       rows: int64 [n] usable rows of the table.
       store: regions, None for plain text.
       store_rows: int64 [images of the table], row in the store, -1 = none; None for plain text.
+      pictures: of the images, None where the model reads stored features.
+      picture_rows: int64 [images of the region store], row in `pictures`, -1 = none.
       kinds: names of the table's sources where the data set makes them, see `Prepared.sources`.
     """
 
@@ -26,6 +29,8 @@ class Source:
     store: RegionSource | None = None
     store_rows: np.ndarray | None = None
     kinds: Sequence[str] = ()
+    pictures: PictureStore | None = None
+    picture_rows: np.ndarray | None = None
 
     def images_of(self, rows: np.ndarray) -> np.ndarray:
         """int64 [B, M] rows of the store that the images of rows [B] of the table have."""

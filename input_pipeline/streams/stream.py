@@ -12,7 +12,7 @@ from core.errors import DataError
 from input_pipeline.regions.source import RegionSource, check_order
 from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.schema import check_batch
-from input_pipeline.streams import grounding, limits, named, sampling
+from input_pipeline.streams import grounding, limits, named, pixels, sampling
 from input_pipeline.streams.companions import CompanionPicker, Companions
 from input_pipeline.streams.plan import (
     Draw,
@@ -105,6 +105,8 @@ class Stream:
         if source.store is not None:
             self._regions = RegionReader(name, source, options, settings.image_margin)
             self._boxes = BoxTransform(name, options, tokenizer.vocab, settings)
+            if source.pictures is not None:
+                self._pictures = pixels.PictureReader(name, source, options, rows)
             if settings.training and options.block > 1:
                 # Blocks are of neighbours on disk; texts may come in another order than images.
                 rows = rows[np.argsort(source.images_of(rows)[:, 0], kind="stable")]
@@ -115,7 +117,7 @@ class Stream:
             parts, weights = split_by_source(source, rows, settings.weights, self._where)
             settings = self._settings = dataclasses.replace(settings, weights=weights)
             self._plan = TrainingPlan(
-                name, settings, parts, options.block, self._buckets, self._lengths
+                name, settings, parts, options.block, self._groups(), self._group_of
             )
         else:
             self._plan = EvaluationPlan(rows, settings.batch_size, self._buckets[-1])
@@ -196,6 +198,10 @@ class Stream:
 
     def _fingerprint(self, rows: np.ndarray) -> str:
         options = {key: getattr(self._options, key) for key in CONTENT}
+        if self._has_pictures:
+            options |= dict(
+                pictures=self.source.pictures.fingerprint, canvases=self._pictures.canvases
+            )
         if self._options.couples:
             options |= dict(couples=self._options.couples)
         if self._options.buckets:
@@ -240,11 +246,42 @@ class Stream:
                 expected=f"0 <= draw < {self.steps_per_epoch}",
                 found=draw,
             )
-        return self._read(self._plan.draw(draw, shard))
+        return self._read(self._plan.draw(draw, shard), self._canvas(draw))
 
     def example(self, shard: tuple[int, int] = (0, 1)) -> Batch:
         """A batch at the stream's full size, whatever its buckets: for shapes."""
-        return self._read(dataclasses.replace(self._plan.draw(0, shard), bucket=self._buckets[-1]))
+        first = dataclasses.replace(self._plan.draw(0, shard), bucket=self._buckets[-1])
+        return self._read(first, self._canvas(0))
+
+    def _groups(self) -> tuple[limits.Bucket, ...]:
+        """Sizes of the batches of each group: a bucket's examples of one canvas."""
+        canvases = len(self._pictures.canvases) if self._has_pictures else 1
+        return tuple(bucket for bucket in self._buckets for _ in range(canvases))
+
+    @property
+    def _has_pictures(self) -> bool:
+        return self.source.pictures is not None
+
+    def _group_of(self, rows: np.ndarray, counters: np.ndarray) -> np.ndarray:
+        """int64 [B]: number of the group of each example, among `_groups`."""
+        group = np.zeros(len(rows), np.int64)
+        if len(self._buckets) > 1:
+            group = limits.smallest(self._buckets, *self._lengths(rows, counters))
+        if self._has_pictures:
+            canvas = self._pictures.canvas_of(self._images(rows, counters))
+            group = group * len(self._pictures.canvases) + canvas
+        return group
+
+    def _images(self, rows: np.ndarray, counters: np.ndarray) -> np.ndarray:
+        """int64 [B, M] rows of the store: all images of examples."""
+        return self._regions.images(rows, self._companions.pick(rows, counters).images)
+
+    def _canvas(self, number: int) -> pixels.Canvas | None:
+        """The canvas of a draw, which all hosts that read parts of it find; None: no pictures."""
+        if not self._has_pictures:
+            return None
+        whole = self._plan.draw(number, (0, 1))
+        return self._pictures.canvas_for(self._images(whole.rows, whole.counters))
 
     def _lengths(self, rows: np.ndarray, counters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(tokens of the longest text, regions of the image with most) that examples keep, [B]."""
@@ -254,12 +291,12 @@ class Stream:
         tokens, regions = self._regions.kept(images, text_mask)
         return tokens, regions.max(1)
 
-    def _read(self, draw: Draw) -> Batch:
+    def _read(self, draw: Draw, canvas: pixels.Canvas | None = None) -> Batch:
         companions = self._companions.pick(draw.rows, draw.counters)
         batch = self._texts.read(draw.rows, companions.texts)
         batch |= self.source.table.values_of(draw.rows)
         if self.store is not None:
-            self._add_regions(batch, draw, companions)
+            self._add_regions(batch, draw, companions, canvas)
         batch["example_index"] = draw.rows.astype(np.int32)
         batch["_weight"] = draw.weight
         if not self._checked:
@@ -267,7 +304,9 @@ class Stream:
             self._checked = True
         return batch
 
-    def _add_regions(self, batch: Batch, draw: Draw, companions: Companions) -> None:
+    def _add_regions(
+        self, batch: Batch, draw: Draw, companions: Companions, canvas: pixels.Canvas | None
+    ) -> None:
         """Adds regions to texts, which are cut to what fits beside them."""
         images = self._regions.images(draw.rows, companions.images)
         tokens, keep = self._regions.kept(images, batch["text_mask"])
@@ -276,4 +315,6 @@ class Stream:
         width = draw.bucket.max_regions
         batch.update(self._regions.read(draw.rows, images, keep, width, batch))
         grounding.ground(batch, self._options.iou, lambda i: self.text_id(draw.rows[i]))
-        self._boxes.apply(batch, draw.counters)
+        flip = self._boxes.apply(batch, draw.counters)
+        if canvas is not None:
+            batch["images"] = self._pictures.read(images, batch["image_size"], flip, canvas)

@@ -9,17 +9,23 @@ Positions are those of the stream that the product reads: the packed row (L) in 
 T and R in ViLBERT's; the predicted positions for heads. Of masked words and regions these are
 the fewest that the head is compiled for: a batch with a row of more, and any batch on several
 devices, does more than is counted. The tied word table counts as part of the masked-language head.
-Table look-ups, norms and element-wise work count nothing; padding counts. Co-attention is
-12 · T · R · width per connection and direction.
+A convolution is a product at each place of its output, once per picture or, of res5, per region;
+of stages that do not train only the forward pass counts. Table look-ups, norms and element-wise
+work count nothing; padding counts. Co-attention is 12 · T · R · width per connection and
+direction.
 """
 
 import math
 import re
 from collections.abc import Callable, Mapping
 
-from input_pipeline.streams import limits
+from input_pipeline.streams import limits, pixels
 from objectives.model import MultiTaskModel
 from runtime import paths
+from vl_models.vision import resnet
+from vl_models.vision.regions import CELLS, MODULES
+
+VISION = "trunk/vision/"
 
 # Dense bfloat16 operations per second of one JAX device, by a part of `device_kind`, from the
 # makers' data sheets. Peaks of devices that are not listed are unknown: no MFU is logged.
@@ -81,6 +87,36 @@ def _positions_of(path: str, text: int, image: int) -> int:
     raise ValueError(f"no rule says at how many positions {path} is applied")
 
 
+# Pixels of a picture per place of a stage's output, each way.
+_STRIDES = {"stem": 2, "res2": 4, "res3": 8, "res4": 16}
+
+
+def _convolutions(
+    vision: resnet.ResNetSizes, kernels: Mapping[str, int], canvas: tuple[int, int], regions: int
+) -> float:
+    """Operations of an update's convolutions per picture.
+
+    Args:
+      vision: sizes of the network.
+      kernels: {path: size} of all kernels.
+      canvas: height and width of a padded picture.
+      regions: R.
+    """
+    frozen = [re.compile(one) for one in resnet.fixed(vision, *MODULES)]
+    cells = CELLS if vision.dilated else -(-CELLS // 2)
+    total = 0.0
+    for path, kernel in kernels.items():
+        if not path.startswith(VISION):
+            continue
+        stage = next((name for name in _STRIDES if f"/{name}/" in path), "")
+        places = regions * cells**2
+        if stage:
+            places = math.prod(-(-side // _STRIDES[stage]) for side in canvas)
+        passes = 2 if any(one.fullmatch(path) for one in frozen) else 6
+        total += passes * kernel * places
+    return total
+
+
 def _attention(model, text: int, image: int) -> int:
     """Operations of all attention maps of a row."""
     total = 12 * text**2 * model.hidden * model.layers
@@ -96,6 +132,7 @@ def flops_per_step(
     params,
     model: MultiTaskModel,
     sizes: Mapping[str, tuple[int, int, int]] | None = None,
+    canvases: Mapping[str, tuple[int, int]] | None = None,
 ) -> float:
     """Operations of one update of the whole global batch.
 
@@ -105,6 +142,7 @@ def flops_per_step(
       model: whose objectives say where their heads are applied. What ViLBERT runs once per text
         below its first connection counts once per pair all the same.
       sizes: {stream: (T, R, max_length)} of the streams that take part; None: all, at their own.
+      canvases: {stream: (height, width) of its padded pictures}; None: the largest of each.
     """
     kernels = {
         path: math.prod(x.shape)
@@ -121,7 +159,7 @@ def flops_per_step(
         image = size[1] if block.images else 0
         row = _attention(config.model, text, image)
         for path, kernel in kernels.items():
-            if path.startswith("trunk/"):
+            if path.startswith("trunk/") and not path.startswith(VISION):
                 row += 6 * kernel * _positions_of(path, text, image)
         by_head = {objective.head_name: objective for objective in model.streams[stream]}
         for name, objective in sorted(by_head.items()):
@@ -130,6 +168,11 @@ def flops_per_step(
                 kernel += table
             row += 6 * kernel * objective.head_positions(size[0], size[1])
         total += row * block.batch_size * len(model.pairs[stream])
+        vision = getattr(model.trunk, "vision_sizes", None)
+        if vision is not None and block.images:
+            canvas = (canvases or {}).get(stream) or pixels.planned(block)[-1]
+            images = 1 + max(image for _, image in model.pairs[stream])
+            total += images * block.batch_size * _convolutions(vision, kernels, canvas, image)
     return total
 
 
@@ -143,16 +186,25 @@ def flops_of(config, params, model: MultiTaskModel) -> Callable[[Mapping[str, Ma
     known: dict[tuple, float] = {}
 
     def flops(batch) -> float:
-        shapes = tuple((stream, *limits.shape_of(arrays)) for stream, arrays in batch.items())
+        shapes = tuple(
+            (stream, *limits.shape_of(arrays), *_canvas_of(arrays))
+            for stream, arrays in batch.items()
+        )
         if shapes not in known:
-            found = {stream: (text, regions) for stream, text, regions in shapes}
+            found = {stream: (text, regions) for stream, text, regions, *_ in shapes}
+            canvases = {stream: tuple(rest) for stream, _, _, *rest in shapes if rest}
             sizes = {
                 stream: size
                 for stream in found
                 for size in limits.sizes(config.streams[stream])
                 if (size[0], size[1] if config.streams[stream].images else 0) == found[stream]
             }
-            known[shapes] = flops_per_step(config, params, model, sizes)
+            known[shapes] = flops_per_step(config, params, model, sizes, canvases)
         return known[shapes]
 
     return flops
+
+
+def _canvas_of(batch) -> tuple[int, ...]:
+    """(height, width) of a stream batch's padded pictures; () without any."""
+    return tuple(batch["images"].shape[2:4]) if "images" in batch else ()

@@ -18,6 +18,7 @@ from vl_models.vision import resnet
 from vl_models.vision.roi_align import roi_align
 
 SOURCES = ("store", "pixels")
+MODULES = ("trunk/vision/backbone", "trunk/vision/head")  # paths of the two parts
 BGR_MEAN = (102.9801, 115.9465, 122.7717)  # of the 8-bit pictures that the detectors learned from
 CELLS = 14  # of a region, each way
 

@@ -1,4 +1,7 @@
-"""The pictures behind image ids, for reports and the doctor: training reads regions alone."""
+"""The pictures behind image ids, for reports and the doctor.
+
+Training reads regions; a model that sees pictures reads them from a picture store (`pictures`).
+"""
 
 import filecmp
 import os
@@ -10,6 +13,8 @@ from core import remote
 from core.errors import DataError
 from core.ids import COCO_DIGITS, PICTURES, coco_digits, without_suffix
 from input_pipeline.datasets.reading.prepared import Prepared
+from input_pipeline.pictures import store
+from input_pipeline.regions.store import split_paths
 
 SUFFIXES = PICTURES
 
@@ -21,7 +26,7 @@ def open_pictures(data_config, prepared: Prepared) -> Lookup:
     """Where the pictures of a data set are read from.
 
     Args:
-      data_config: the `data` block of a config; `pictures` names a folder.
+      data_config: the `data` block of a config; `pictures` names a folder or picture stores.
       prepared: the data set; its own pictures are read where no folder is named.
 
     Returns:
@@ -31,8 +36,24 @@ def open_pictures(data_config, prepared: Prepared) -> Lookup:
       DataError: the folder is not there.
     """
     if data_config.pictures:
+        folders = split_paths(data_config.pictures)
+        if all(map(store.is_store, folders)):
+            return of_store(store.PictureStore.open(folders))
         return of_folder(data_config.pictures, "the folder --config.data.pictures")
     return prepared.pictures or (lambda ids: {})
+
+
+def of_store(pictures: store.PictureStore) -> Lookup:
+    """The pictures of a picture store."""
+
+    def read(image_ids: Iterable[str]) -> dict[str, bytes]:
+        wanted = list(dict.fromkeys(image_ids))
+        rows = pictures.rows_of(wanted).tolist()
+        return {
+            name: pictures.read(row) for name, row in zip(wanted, rows, strict=True) if row >= 0
+        }
+
+    return read
 
 
 def of_folder(folder: str, what: str) -> Lookup:

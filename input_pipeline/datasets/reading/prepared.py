@@ -32,6 +32,8 @@ class Prepared:
         (`datasets.records`), each with the text_id of its row; None where there is no task.
       pictures: pictures(image ids) -> {image id: bytes of a picture}, of a data set that comes with
         them, else None; `pictures.open_pictures` reads them, or `data.pictures`.
+      picture_store: picture_store() -> folder of a picture store, which is built if need be, of a
+        data set that has its pictures; else None, and `data.pictures` names one.
       review: review(split, its TextTable, the rows that are used: int [N]) tells what is to be
         known of them, or raises DataError; None where there is nothing to tell.
       check_store: check_store(split, image ids of its texts, ids in the region store) raises
@@ -53,6 +55,7 @@ class Prepared:
     answers: Any = None
     records: Callable[[str], Iterator[Any]] | None = None
     pictures: Callable[[Iterable[str]], dict[str, bytes]] | None = None
+    picture_store: Callable[[], str] | None = None
     labels: Sequence[str] = ()
     review: Callable[..., None] | None = None
     check_store: Callable[[str, Sequence[str], Sequence[str]], None] | None = None

@@ -67,6 +67,7 @@ def prepare(data_config) -> Prepared:
         splits=tuple(options.splits),
         corpus=[str(folder / build.CORPUS)],
         pictures=lambda ids: build.read_pictures(folder, options.splits, ids),
+        picture_store=lambda: build.picture_store(folder, options.splits),
     )
     if data_config.records == "captions":
         return Prepared(

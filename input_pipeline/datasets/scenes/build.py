@@ -11,7 +11,7 @@ import xxhash
 
 from core import remote
 from core.console import warn
-from core.progress import Progress, atomic_folder
+from core.progress import Progress, alone, atomic_folder
 from input_pipeline.datasets.scenes import (
     builder,
     captions,
@@ -24,11 +24,13 @@ from input_pipeline.datasets.scenes import (
     settings,
     tasks,
 )
+from input_pipeline.pictures import writer as picture_writer
 from input_pipeline.regions import store as regions
 from input_pipeline.tensorflow_modules import tf, tfds
 from input_pipeline.texts import tokenizer
 from input_pipeline.texts.tables import Row
 
+PICTURES = "pictures"
 TABLE, REGIONS, VOCAB, CORPUS, BUILT = "tfds", "regions", "vocab.txt", "corpus.txt", "built.json"
 # Scenes that the text-only baseline learns from, and is measured on: the first ones of a split,
 # then as many of the same kind that have no picture. Fewer than this measure chance.
@@ -211,6 +213,20 @@ def read_scenes(folder: pathlib.Path, split: str) -> Iterator[graph.Scene]:
     """The scene graphs of a split: what further tasks are made from."""
     for example in _read(folder, split, {"scene": True}):
         yield graph.Scene.from_json(example["scene"].decode())
+
+
+def picture_store(folder: pathlib.Path, splits: Iterable[str]) -> str:
+    """The folder of a picture store of all scenes, which is built the first time."""
+    place = folder / PICTURES
+    if not (place / picture_writer.MANIFEST).is_file():
+        with alone(place), picture_writer.PictureWriter(place) as store:
+            shown = Progress("picture store", unit="images", every=5.0)
+            for split in splits:
+                for example in _read(folder, split, {"image_id": True, "picture": True}):
+                    name, data = example["image_id"].decode(), example["picture"]
+                    store.add(name, data, picture_writer.size_of(data, name), name)
+                    shown.add()
+    return str(place)
 
 
 def read_pictures(
