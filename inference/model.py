@@ -10,6 +10,7 @@ import numpy as np
 
 import vl_models
 from checkpoints import published_model, run_config, sources
+from core.errors import DataError
 from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.schema import SpecialIds
 from objectives import base, instances
@@ -120,10 +121,20 @@ class Model:
           pairs: ((text, image), …) of each example.
           capture: "attention", "hidden".
 
+        Raises:
+          DataError: a model that sees pixels, and a batch of stored features.
+
         Returns:
           text [B·P, T, D], regions [B·P, R, Dv], pooled where the model has it, and what
           `capture` names; numpy arrays.
         """
+        if getattr(self.trunk, "vision_sizes", None) and "regions" in batch:
+            raise DataError(
+                "this model makes its features of pictures, and was given those of a store",
+                expected="`images` and boxes of these pictures, see input_pipeline.schema",
+                found="`regions`",
+                fix="predict with the stream that it was trained on: main.py --mode=predict",
+            )
         out = self._apply(self.params["trunk"], dict(batch), tuple(pairs), tuple(capture))
         return jax.device_get(out)
 

@@ -85,6 +85,14 @@ class Evaluator(evaluators.Evaluator):
     @classmethod
     def check(cls, block: ConfigDict, model: MultiTaskModel) -> None:
         options = model.block(block.stream)
+        if getattr(model.trunk, "vision_sizes", None) is not None:
+            raise ConfigError(
+                "ranking reads every image with every text, and would see each picture as often",
+                where="config.evals.*.evaluator",
+                expected="a model that reads stored features",
+                found="config.model.features='pixels'",
+                fix="take the evaluation out, or --config.model.features=store",
+            )
         if options.max_length < options.max_text + options.max_regions:
             raise ConfigError(
                 f"ranking pairs every text with every image, so neither may be cut to make room "

@@ -7,8 +7,10 @@ from core.errors import DataError
 from core.progress import Progress
 from input_pipeline.datasets.reading import coverage as of_annotations
 from input_pipeline.doctor.checkpoints import saved_spec
+from input_pipeline.pictures import build as pictures
+from input_pipeline.pictures.store import PictureStore, is_store
 from input_pipeline.regions.image_checks import SUM_TOLERANCE
-from input_pipeline.regions.store import RegionStore
+from input_pipeline.regions.store import RegionStore, split_paths
 
 SHOWN = 20  # errors printed in full
 
@@ -63,16 +65,22 @@ def check_record(store: RegionStore, row: int) -> dict[str, np.ndarray]:
     return record
 
 
+def _of_pictures(folders: str) -> bool:
+    return all(map(is_store, split_paths(folders)))
+
+
 def verify(folders: str, checkpoint: str = "") -> int:
     """Checks every record of a store and prints a summary; returns the number of errors.
 
     Args:
-      folders: of the store, comma-separated.
+      folders: of the store, of regions or of pictures, comma-separated.
       checkpoint: of a model that is to read it; empty: none.
 
     Raises:
       DataError: the store cannot be opened, or the checkpoint is of other features.
     """
+    if _of_pictures(folders):
+        return pictures.verify(folders)
     store = RegionStore.open(folders)
     if checkpoint:
         saved, where = saved_spec(checkpoint)
@@ -119,11 +127,11 @@ def coverage(folders: str, annotations: str, image_id: str, manual_dir: str = ""
     """Prints which images of annotations a store lacks; returns their number.
 
     Args:
-      folders: of the store, comma-separated.
+      folders: of the store, of regions or of pictures, comma-separated.
       annotations: JSONL file, .txt file of ids, or DATASET:SPLIT.
       image_id: key of the image's id in a JSONL file.
       manual_dir: folder of the official files of DATASET:SPLIT.
     """
-    store = RegionStore.open(folders)
+    store = PictureStore.open(folders) if _of_pictures(folders) else RegionStore.open(folders)
     needed = of_annotations.needed(annotations, image_id, manual_dir)
     return of_annotations.report(store, needed, annotations)

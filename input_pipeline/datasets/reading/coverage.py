@@ -14,7 +14,7 @@ from core.errors import DataError
 from core.ids import number_of
 from input_pipeline import datasets
 from input_pipeline.datasets.reading import text_corpus
-from input_pipeline.regions.store import RegionStore
+from input_pipeline.regions.image_index import ImageIndex
 from input_pipeline.texts.rows import Skipped
 
 SHOWN = 20  # missing images printed
@@ -88,7 +88,7 @@ def _id_of(raw: str, key: str, where: str) -> str:
     return str(value)
 
 
-def report(store: RegionStore, images: dict[str, str], origin: str) -> int:
+def report(store: ImageIndex, images: dict[str, str], origin: str) -> int:
     """Prints how many images a store has of those needed; returns the number it lacks.
 
     Args:

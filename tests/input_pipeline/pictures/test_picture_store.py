@@ -9,6 +9,7 @@ from PIL import Image
 
 from core.errors import DataError
 from input_pipeline.datasets.reading import pictures as lookups
+from input_pipeline.doctor import __main__ as doctor
 from input_pipeline.pictures import __main__ as command
 from input_pipeline.pictures.store import PictureStore, is_store
 
@@ -56,6 +57,10 @@ def test_a_folder_and_an_archive(folder, tmp_path, capsys):
     assert is_store(tmp_path / "store")
     assert not is_store(folder)
     assert command.main(["verify", str(tmp_path / "store")]) == 0
+    assert doctor.main(["verify", str(tmp_path / "store")]) == 0
+    (tmp_path / "ids.txt").write_text("val/grey\ntrain/COCO_000000000007\n")
+    assert doctor.main(["coverage", str(tmp_path / "store"), str(tmp_path / "ids.txt")]) == 1
+    assert "missing: 'train/COCO_000000000007'" in capsys.readouterr().out
     found = lookups.of_store(store)(["val/grey.jpg", "nothing"])
     assert found == {"val/grey.jpg": data.getvalue()}
 
