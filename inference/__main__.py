@@ -4,7 +4,8 @@
   python -m inference RUN answer "what colour is the cube?" --image=ID
   python -m inference RUN fill_mask "a [MASK] cube" --image=ID --regions=STORE --json
   python -m inference RUN answer --jsonl=FILE  # {"question": ..., "image": ...}
-  python -m inference RUN look "a red cube" --image=ID --out=page.html   # see inference.look
+  python -m inference RUN look "a red cube" --image=ID --out=page.html   # see look --help
+  python -m inference RUN export --out=FOLDER                            # see export --help
 
 RUN is a run, a folder that was shared, a published file or a name on the hub. Images are named by
 their ids in the run's own data set, or in --regions. A line of FILE has the arguments of the verb:
@@ -20,6 +21,7 @@ if __name__ == "__main__":
 import argparse
 import ast
 import contextlib
+import importlib
 import inspect
 import json
 import sys
@@ -36,7 +38,7 @@ from inference.loading import load
 from inference.tasks import TaskModel
 from objectives.model import DTYPES
 
-LOOK = "look"  # has flags of its own
+OWN_FLAGS = ("look", "export")  # have flags of their own
 VERBS = (*abilities.VERBS, *abilities.OF_ALL)
 _SETTINGS = ("self", "top_k", "task", "hidden")  # of a verb, and not of what is asked
 _TEXTS = ("text", "question", "expression", "texts")
@@ -91,10 +93,9 @@ def parser() -> argparse.ArgumentParser:
 @command
 def main(argv: Sequence[str]) -> int:
     """Command line."""
-    if argv[1:2] == [LOOK]:
-        from inference.look import __main__ as look
-
-        return look.main([argv[0], *argv[2:]])
+    if argv[1:2] and argv[1] in OWN_FLAGS:
+        room = importlib.import_module(f"inference.{argv[1]}.__main__")
+        return room.main([argv[0], *argv[2:]])
     given = parser().parse_args(argv)
     asked = _asked(given) if given.verb else []
     with contextlib.redirect_stdout(sys.stderr):  # what is told of a data set that is opened

@@ -1,26 +1,25 @@
 """A trained model that can be asked: what it reads, who answers, how examples are laid out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
 from checkpoints import published_model, sources
 from core.errors import ConfigError, UserError
-from evaluation import predict
 from inference import abilities as known
 from inference import items
 from inference.abilities import Task
 from inference.checkpoint import Checkpoint, opened
 from inference.images import ImageReader
-from inference.layout import Batch, Layout
+from inference.layout import Layout
 from inference.model import Model
 from inference.named import NamedImages, OwnImages, Pictures
-from inference.programs import BATCH_SIZES, Programs, Told
+from inference.programs import BATCH_SIZES, Programs
 from inference.published import check_heads
 from input_pipeline.regions import RegionStore, extract
 from input_pipeline.texts.rows import Row
-from objectives import assemble, base
+from objectives import assemble
 from objectives.model import DTYPES
 from vl_models.published.names import RULES
 
@@ -218,26 +217,6 @@ class Asker(Model):
     ) -> items.Asked:
         """Checks what a stream is asked, see `items.gather`."""
         return items.gather(text, image, more, rows, self.reader(stream).read, per_text)
-
-    def _predictions(
-        self,
-        asked: items.Asked,
-        stream: str,
-        tell: Callable[[Any, base.Arrays], dict[str, Any]],
-    ) -> Iterator[Told]:
-        """What the first objective of a stream predicts, by the function of --mode=predict.
-
-        Args:
-          asked: of `_asked`.
-          stream: of the run.
-          tell: tell(logits, batch) → arrays [B, …].
-        """
-        model = self.checkpoint.model
-
-        def step(params: Any, batch: Batch) -> dict[str, Any]:
-            return tell(*predict.logits_of(model, params, stream, batch))
-
-        return self._programs.run(asked, self.layout(stream), ("predict", stream), step)
 
     def _single(self, stream: str) -> Layout:
         """The layout of a single text on an image, as near to the stream's as there is."""

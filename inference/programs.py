@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -34,6 +34,21 @@ class Told:
     batch: dict[str, np.ndarray]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """A function of a model on examples that are laid out in one way.
+
+    Attributes:
+      key: two programs of the same key are the same.
+      layout: of examples.
+      step: step(params, batch) → {name: arrays [B, …]}.
+    """
+
+    key: Hashable
+    layout: Layout
+    step: Callable[..., dict[str, Any]]
+
+
 class Programs:
     """Runs functions of parameters on a device; threads may share it.
 
@@ -59,26 +74,18 @@ class Programs:
             )
         self.sizes, self._device = sorted(set(sizes)), device_of(device)
         self.params = jax.device_put(params, self._device)
-        self._lock, self._compiled = threading.Lock(), dict[Any, Callable[..., Any]]()
+        self._lock, self._compiled = threading.Lock(), dict[Hashable, Callable[..., Any]]()
 
-    def run(
-        self, asked: Asked, layout: Layout, key: Any, step: Callable[..., Any]
-    ) -> Iterator[Told]:
-        """What `step` gives for each example, in order.
-
-        Args:
-          asked: the examples.
-          layout: of them.
-          key: two steps of the same key are one program.
-          step: step(params, batch) → {name: arrays [B, …]}.
-        """
+    def run(self, program: Program, asked: Asked) -> Iterator[Told]:
+        """What a program gives for each example, in order."""
+        layout = program.layout
         chunks = list(self._chunks(len(asked.examples)))
         # What is wrong in a later batch is found before any is answered; all are too large to keep.
         for at, size in chunks[1:]:
             layout.batch(asked.examples[at], size)
         for at, size in chunks:
             batch = layout.batch(asked.examples[at], size)
-            out = self.call(key, step, batch)
+            out = self.call(program, batch)
             for i, example in enumerate(asked.examples[at]):
                 yield Told(
                     asked.values[at.start + i],
@@ -87,12 +94,12 @@ class Programs:
                     {name: array[i] for name, array in batch.items()},
                 )
 
-    def call(self, key: Any, step: Callable[..., Any], batch: Batch) -> Any:
-        """step(params, batch) as numpy arrays."""
+    def call(self, program: Program, batch: Batch) -> dict[str, np.ndarray]:
+        """What a program gives for a batch."""
         with self._lock:
-            if key not in self._compiled:
-                self._compiled[key] = jax.jit(step)
-            compiled = self._compiled[key]
+            if program.key not in self._compiled:
+                self._compiled[program.key] = jax.jit(program.step)
+            compiled = self._compiled[program.key]
         return jax.device_get(compiled(self.params, jax.device_put(batch, self._device)))
 
     def _chunks(self, count: int) -> Iterator[tuple[slice, int]]:

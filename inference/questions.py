@@ -193,17 +193,21 @@ def masked(value: str, tokenizer: Tokenizer) -> tuple[Row, ...]:
         raise DataError(
             "there is no mask to fill", expected=f"{MASK} in the text", found=repr(value)
         )
-    # A word of one piece stands where the mask will: a tokenizer reads no special tokens.
-    word = next(
-        piece for piece in tokenizer.vocab if piece.isascii() and piece.isalpha() and
-        piece.islower()
-    )  # fmt: skip
+    word = plain_word(tokenizer)  # stands where the mask will: a tokenizer reads no special tokens
     out, spans = "", []
     for part in parts[:-1]:
         out += f"{part} "
         spans.append((len(out), len(out) + len(word), 0))
         out += f"{word} "
     return (Row(_IMAGE, out + parts[-1], _ID, probe=tuple(spans)),)
+
+
+def plain_word(tokenizer: Tokenizer) -> str:
+    """A word of one piece."""
+    return next(
+        piece for piece in tokenizer.vocab if piece.isascii() and piece.isalpha() and
+        piece.islower()
+    )  # fmt: skip
 
 
 def filled(value: str, pieces: Sequence[str]) -> str:

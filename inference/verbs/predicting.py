@@ -1,5 +1,6 @@
 """What --mode=predict predicts: answers, choices, regions, classes."""
 
+from collections.abc import Callable
 from typing import Any
 
 from core.errors import DataError
@@ -7,14 +8,37 @@ from evaluation import predict
 from inference import questions
 from inference.asking import Asker
 from inference.items import Asked
+from inference.layout import Batch
+from inference.programs import Program
 from inference.results import Answer, Choice, Class, Region
 from inference.verbs.options import top
 from input_pipeline.datasets.records import mentions
+from input_pipeline.texts.rows import Row
 from objectives import base
 
 
 class Predicting(Asker):
     """Verbs of objectives that predict, by the functions of --mode=predict."""
+
+    def predicting(self, stream: str) -> Program:
+        """What the first objective of a stream predicts."""
+        model = self.checkpoint.model
+        objective = model.streams[stream][0]
+
+        def step(params: Any, batch: Batch) -> dict[str, Any]:
+            return objective.predictions(*predict.logits_of(model, params, stream, batch))
+
+        return Program(("predict", stream), self.layout(stream), step)
+
+    def answering(self, stream: str, objective: base.Objective) -> Program:
+        """All answers to a question, the best one first."""
+        model, count = self.checkpoint.model, len(objective.output_names)
+
+        def step(params: Any, batch: Batch) -> dict[str, Any]:
+            logits, _ = predict.logits_of(model, params, stream, batch)
+            return objective.ranked(logits, count)
+
+        return Program(("answer", stream), self.layout(stream), step)
 
     def answer(self, question: Any, image: Any, top_k: int = 5, *, task: str = "") -> Any:
         """Answers to a question, from the model's list.
@@ -33,12 +57,8 @@ class Predicting(Asker):
         kept = top(top_k, len(names))
         asked = self._asked(stream, question, image, questions.question)
 
-        def tell(logits: Any, batch: base.Arrays) -> dict[str, Any]:
-            del batch
-            return objective.ranked(logits, len(names))
-
         results = []
-        for told in self._predictions(asked, stream, tell):
+        for told in self._programs.run(self.answering(stream, objective), asked):
             best = {key: array[:kept] for key, array in told.row.items()}
             row = objective.describe(best, names)
             ranked = tuple((name, share) for name, share in row["top"])
@@ -46,6 +66,36 @@ class Predicting(Asker):
                 Answer(told.value, row["answer"], row["probability"], ranked, images=told.images)
             )
         return asked.given(results)
+
+    def answered(self, stream: str) -> bool:
+        """Whether rationales of an answered question are chosen, and not answers."""
+        return self.checkpoint.config.streams[stream].data.get("records") == "rationales"
+
+    def choice_rows(self, stream: str, objective: base.Objective) -> Callable[..., tuple[Row, ...]]:
+        """rows(question, choices, objects, answer, key) → rows of a table, see `choose`."""
+        answered = self.answered(stream)
+        joined_by = mentions.joined_by(self.checkpoint.config.streams[stream].data)
+
+        def rows(asked: Any, texts: Any, found: Any, given: Any, name: Any) -> tuple[Row, ...]:
+            if answered != (given is not None):
+                raise DataError(
+                    "this model chooses rationales of an answered question"
+                    if answered
+                    else "this model chooses answers, not rationales",
+                    expected="answer=<the answer>" if answered else "answer=None",
+                    found=repr(given),
+                )
+            if not isinstance(texts, list | tuple) or len(texts) != objective.choices:
+                raise DataError(
+                    "a question has another number of choices than the model was trained with",
+                    expected=objective.choices,
+                    found=len(texts) if isinstance(texts, list | tuple) else repr(texts),
+                )
+            return questions.choice(
+                asked, texts, objects=found, answer=given, key=name or "", joined_by=joined_by
+            )
+
+        return rows
 
     def choose(
         self,
@@ -77,33 +127,11 @@ class Predicting(Asker):
           Choice, or a list.
         """
         stream, objective = self._task("choose", task)
-        block = self.checkpoint.config.streams[stream].data
-        answered = block.get("records") == "rationales"
-        joined_by = mentions.joined_by(block)
-
-        def rows(asked: Any, texts: Any, found: Any, given: Any, name: Any) -> Any:
-            if answered != (given is not None):
-                raise DataError(
-                    "this model chooses rationales of an answered question"
-                    if answered
-                    else "this model chooses answers, not rationales",
-                    expected="answer=<the answer>" if answered else "answer=None",
-                    found=repr(given),
-                )
-            if not isinstance(texts, list | tuple) or len(texts) != objective.choices:
-                raise DataError(
-                    "a question has another number of choices than the model was trained with",
-                    expected=objective.choices,
-                    found=len(texts) if isinstance(texts, list | tuple) else repr(texts),
-                )
-            return questions.choice(
-                asked, texts, objects=found, answer=given, key=name or "", joined_by=joined_by
-            )
-
+        rows = self.choice_rows(stream, objective)
         asked = self._asked(stream, question, image, rows, choices, objects, answer, key)
         results = []
         for told, example in zip(
-            self._predictions(asked, stream, objective.predictions), asked.examples, strict=True
+            self._programs.run(self.predicting(stream), asked), asked.examples, strict=True
         ):
             row = objective.describe(told.row)
             first, *others = (one.text for one in example.rows)
@@ -151,7 +179,7 @@ class Predicting(Asker):
 
     def _located(self, asked: Asked, stream: str, objective: base.Objective) -> Any:
         results = []
-        for told in self._predictions(asked, stream, objective.predictions):
+        for told in self._programs.run(self.predicting(stream), asked):
             row = objective.describe(told.row)
             box = predict.in_original(
                 row["box"],
@@ -185,7 +213,7 @@ class Predicting(Asker):
             stream, text, images, lambda one: questions.statement(one, count), per_text=count
         )
         results = []
-        for told in self._predictions(asked, stream, objective.predictions):
+        for told in self._programs.run(self.predicting(stream), asked):
             row = objective.describe(told.row, objective.output_names)
             shares = tuple(row["probabilities"])
             names = objective.output_names or tuple(map(str, range(len(shares))))

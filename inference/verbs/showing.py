@@ -9,13 +9,38 @@ from evaluation import predict
 from inference import questions, states
 from inference.asking import Asker
 from inference.layout import Batch
-from inference.programs import Told
+from inference.programs import Program, Told
 from inference.results import Attention, Embedding
 from vl_models.layers import FIRST_PAIR
 
 
 class Showing(Asker):
     """Verbs of any model that reads images."""
+
+    def embedding(self, stream: str) -> Program:
+        """States of the last layer."""
+        model = self.checkpoint.model
+
+        def step(params: Any, batch: Batch) -> dict[str, Any]:
+            outputs = model.outputs(params, stream, batch, pairs=FIRST_PAIR)
+            return {
+                name: outputs[name].astype(jnp.float32)
+                for name in ("text", "regions", "pooled")
+                if name in outputs
+            }
+
+        return Program(("embed", stream), self._captions(stream), step)
+
+    def attending(self, stream: str, hidden: bool) -> Program:
+        """Attention of all layers, and their states where these are wanted."""
+        model = self.checkpoint.model
+        capture = ("attention", "hidden") if hidden else ("attention",)
+
+        def step(params: Any, batch: Batch) -> dict[str, Any]:
+            outputs = model.outputs(params, stream, batch, pairs=FIRST_PAIR, capture=capture)
+            return {name: states.named(outputs[name], name) for name in capture}
+
+        return Program(("attention", stream, hidden), self._single(stream), step)
 
     def embed(self, text: Any, image: Any, *, task: str = "") -> Any:
         """States of the last layer: of the pair, of each word and of each region.
@@ -29,20 +54,11 @@ class Showing(Asker):
           Embedding, or a list.
         """
         stream, _ = self._task("embed", task)
-        model = self.checkpoint.model
         asked = self._asked(stream, text, image, questions.caption)
-
-        def step(params: Any, batch: Batch) -> dict[str, Any]:
-            outputs = model.outputs(params, stream, batch, pairs=FIRST_PAIR)
-            return {
-                name: outputs[name].astype(jnp.float32)
-                for name in ("text", "regions", "pooled")
-                if name in outputs
-            }
 
         names = list(self.checkpoint.tokenizer.vocab)
         results = []
-        for told in self._programs.run(asked, self._captions(stream), ("embed", stream), step):
+        for told in self._programs.run(self.embedding(stream), asked):
             words, word_states = states.of_words(told.row["text"], told.batch, names)
             results.append(
                 Embedding(
@@ -66,21 +82,12 @@ class Showing(Asker):
           Attention, or a list.
         """
         stream, _ = self._task("attention", task)
-        model = self.checkpoint.model
         asked = self._asked(stream, text, image, questions.caption)
-        capture = ("attention", "hidden") if hidden else ("attention",)
-
-        def step(params: Any, batch: Batch) -> dict[str, Any]:
-            outputs = model.outputs(params, stream, batch, pairs=FIRST_PAIR, capture=capture)
-            return {name: states.named(outputs[name], name) for name in capture}
-
         names = list(self.checkpoint.tokenizer.vocab)
         results = []
-        for told in self._programs.run(
-            asked, self._single(stream), ("attention", stream, hidden), step
-        ):
+        for told in self._programs.run(self.attending(stream, hidden), asked):
             tokens = told.batch["text_ids"][0][told.batch["text_mask"][0]]
-            real = states.real_positions(model.trunk, told.batch)
+            real = states.real_positions(self.trunk, told.batch)
             results.append(
                 Attention(
                     told.value, tuple(names[i] for i in tokens.tolist()), _boxes(told),
