@@ -75,6 +75,8 @@ def write(
         arrays |= {f"outputs/{name}": array for name, array in outputs.items()}
         save_file({name: plain(array) for name, array in arrays.items()}, temporary / EXAMPLE)
         save_file(made.weights, temporary / WEIGHTS)
+        for name in (EXAMPLE, WEIGHTS):  # else for their owner alone
+            (temporary / name).chmod(0o644)
         vocabulary.write(temporary / vocabulary.FILE, model.pieces)
         config = description.config(model, made, sizes, platforms, batch, outputs)
         _text(temporary / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
