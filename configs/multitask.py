@@ -27,8 +27,8 @@ Arguments:
   tasks: "all", a group ("vocab_vqa", "retrieval", "referring", "verification", "reasoning"), or
     names joined by "+"; also "pretraining", captions with the pre-training objectives.
   data: "scenes", or "official", the twelve data sets (and VCR, by name).
-  schedule: "stop_and_go" (12-in-1), "round_robin", "sampled", or "summed": one update with the
-    losses of all tasks.
+  schedule: "stop_and_go" (12-in-1; a single task never rests), "round_robin", "sampled", or
+    "summed": one update with the losses of all tasks.
   epoch: of official data, rounds of an epoch: the longest pass over a task ("max"), "median" or
     "min".
   task_tokens: whether ViLBERT has a token for each task.
@@ -166,7 +166,10 @@ def get_config(arg: str | None = None):
         config.streams.visual_genome_qa.data.answers = answers
     if args.data == "official":
         config.data.leaks = "drop"  # images that any task is evaluated on
-    config.stream_schedule.update(kind=SCHEDULES[args.schedule], order=tuple(names))
+    kind = SCHEDULES[args.schedule]
+    if len(names) == 1 and kind == "stop_and_go":
+        kind = "round_robin"  # there is nothing to make room for
+    config.stream_schedule.update(kind=kind, order=tuple(names))
     if args.released:
         config.stream_schedule.update(unused_heads="released", rate="released")
     config.checkpoint.best = "tasks/mean"
@@ -279,7 +282,12 @@ def _own_data(block: ConfigDict, single: ConfigDict) -> None:
 def _published_data(block: ConfigDict, name: str) -> None:
     """Gives a stream's data the splits and options of the published task."""
     files = twelve_in_one.FILES[name]
-    block.update(train_split=files.train, eval_split=files.validation, **files.options)
+    block.update(
+        train_split=files.train,
+        eval_split=files.validation,
+        test_split=files.test,  # no task trains on its images
+        **files.options,
+    )
 
 
 def _train_on_scenes(config: ConfigDict, args) -> None:

@@ -101,6 +101,14 @@ def test_the_published_numbers_of_the_twelve():
     assert config.optimizer.multipliers == (("heads/(entailment|gqa|nlvr2|ranking|vqa)/.*", 5),)
     assert not config.optimizer.correct_bias
     assert config.stream_schedule.order == tuple(TWELVE)
+    assert config.streams.gqa.data.train_split == "trainval"
+    assert config.streams.coco.data.test_split == "karpathy_test"
+    assert {block.data.leaks for block in config.streams.values()} == {"drop"}
+    kinds = [
+        multitask.get_config(f"tasks={tasks}").stream_schedule.kind
+        for tasks in ("vqa", "vqa+nlvr2")
+    ]
+    assert kinds == ["round_robin", "stop_and_go"]
 
 
 def test_rounds_of_an_epoch():

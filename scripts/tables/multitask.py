@@ -41,10 +41,9 @@ def trial(name: str, model: str, tasks: tuple[str, ...], column: str, **options)
 def trials(model: str) -> list[Trial]:
     """Those of a model, after its pre-training."""
     start, tasks = f"pretrain/{model}", tuple(multitask.SCENES)
-    alone = {"total_steps": ROUNDS + TUNED, "stream_schedule.kind": "round_robin"}
+    alone = {"total_steps": ROUNDS + TUNED}
     tuned = {
         "total_steps": TUNED,
-        "stream_schedule.kind": "round_robin",
         "eval_every": TUNED // 4,
         "checkpoint.every": TUNED // 4,
     }

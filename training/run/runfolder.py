@@ -15,6 +15,7 @@ from checkpoints import run_config
 from checkpoints.checkpoint import CheckpointError
 from core import lock, remote
 from runtime import cluster
+from training import stream_schedule
 
 ROOT = "runs"
 _UNSAFE = re.compile(r"[^A-Za-z0-9=._,+-]+")
@@ -96,6 +97,8 @@ def plain(config) -> dict:
 def identity(config, fingerprints: Mapping[str, str]) -> dict:
     """What decides which examples a step sees: a run only continues with the same."""
     out = {"seed": config.seed}
+    if stream_schedule.is_separate(config):
+        out["updates of a step"] = "one per stream"
     for stream, fingerprint in fingerprints.items():
         out[f"streams.{stream}.batch_size"] = config.streams[stream].batch_size
         out[f"streams.{stream} data fingerprint"] = fingerprint
