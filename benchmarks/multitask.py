@@ -25,7 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import jax
 import numpy as np
 
-from configs import models, multitask
+from configs import models, multitask, task_table
 from core import arguments
 from runtime import sharding
 from training import setup, stream_schedule
@@ -95,7 +95,7 @@ def measure(args, changes: dict) -> dict:
       "round_ms", "alone_ms", "share", "programs" and whether a switch "recompiled".
     """
     mesh = sharding.make_mesh(dict(data=-1, fsdp=1, tensor=1))
-    names = multitask.chosen(args.tasks, "scenes")
+    names = task_table.chosen(args.tasks, "scenes")
 
     def feed(tasks: str, schedule: str) -> Feed:
         config = multitask.get_config(

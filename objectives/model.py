@@ -7,7 +7,7 @@ streams add, each with its own weight. Nothing here touches files, devices or Te
 import functools
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ import vl_models
 from core.errors import ConfigError
 from input_pipeline.schema import SpecialIds
 from input_pipeline.streams import limits
-from objectives import base, instances, losses, masking
+from objectives import base, instances, losses, masking, shared_heads
 from vl_models import loading
 from vl_models.heads import HeadSpec
 
@@ -118,17 +118,8 @@ class MultiTaskModel:
         spec, name = objective.head(self.trunk), objective.head_name
         known = self.head_specs.setdefault(name, spec)
         first = self._first_with.setdefault(name, objective)
-        if known == spec:
-            return
-        if known.named_by and known.named_by == spec.named_by and known.names != spec.names:
-            raise _other_names(name, first, objective)
-        raise ConfigError(
-            f"two objectives have a head {name!r} that is not the same",
-            where=f"{objective.where}.head",
-            expected=f"{known}",
-            found=f"{spec}",
-            fix=f"--{objective.where}.head=<another name>",
-        )
+        if known != spec:
+            raise shared_heads.refused(name, (first, known), (objective, spec))
 
     def objectives(self) -> list[base.Objective]:
         """Those of all streams."""
@@ -310,33 +301,6 @@ class MultiTaskModel:
             if self.trunk.packs:
                 length = min(length, self._length(stream, batch) + end)
         return real.astype(jnp.float32), jnp.float32(rows * length)
-
-
-def _other_names(head: str, first: base.Objective, second: base.Objective) -> ConfigError:
-    """Two streams share a head, and their data sets name its outputs otherwise."""
-    ours, theirs = first.output_names, second.output_names
-    here = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
-    if here is None:
-        here = min(len(ours), len(theirs))
-    one, other = first.data_info.stream, second.data_info.stream
-
-    def said(names: Sequence[str]) -> str:
-        at = f", number {here} is {names[here]!r}" if here < len(names) else ""
-        return f"{len(names):,} {second.named_by}{at}"
-
-    fix = f"--{second.where}.head=<another name>"
-    if second.named_by == "answers":
-        fix = (
-            f"one list for both, --config.streams.{one}.data.answers=FILE and "
-            f"--config.streams.{other}.data.answers=FILE, or {fix}"
-        )
-    return ConfigError(
-        f"streams {one!r} and {other!r} share head {head!r}, and their {second.named_by} differ",
-        where=f"{second.where}.head",
-        expected=f"as of {one!r}: {said(ours)}",
-        found=said(theirs),
-        fix=fix,
-    )
 
 
 def dequantised(batch: base.Arrays) -> base.Arrays:

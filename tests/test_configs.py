@@ -17,7 +17,16 @@ from objectives import base
 from objectives.model import MultiTaskModel
 from training import config_checks, optimizer
 
-PARTS = ("__init__", "common", "finetuning", "models", "presets", "printed", "twelve_in_one")
+PARTS = (
+    "__init__",
+    "common",
+    "finetuning",
+    "models",
+    "presets",
+    "printed",
+    "task_table",
+    "twelve_in_one",
+)
 MIXTURES = ("multitask",)  # of the others: see test_multitask_config.py
 FILES = sorted(
     p.stem

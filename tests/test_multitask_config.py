@@ -4,14 +4,14 @@ import types
 
 import pytest
 
-from configs import multitask, nlvr2, presets, refcoco, vqa
+from configs import multitask, nlvr2, presets, refcoco, task_table, vqa
 from core.errors import ConfigError
 from input_pipeline.schema import SpecialIds
 from objectives import base
 from objectives.model import MultiTaskModel
 from training import config_checks
 
-TWELVE = [name for name, task in multitask.OFFICIAL.items() if task.group != "reasoning"]
+TWELVE = [name for name, task in task_table.OFFICIAL.items() if task.group != "reasoning"]
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ def test_every_argument_makes_a_config_that_holds_together(arg):
 
 
 def test_groups_and_names():
-    scenes = list(multitask.SCENES)
-    assert multitask.chosen("all", "scenes") == scenes
-    assert multitask.chosen("all", "official") == TWELVE
+    scenes = list(task_table.SCENES)
+    assert task_table.chosen("all", "scenes") == scenes
+    assert task_table.chosen("all", "official") == TWELVE
     assert len(TWELVE) == 12
-    assert multitask.chosen("verification", "scenes") == ["nlvr2", "entailment"]
-    assert multitask.chosen("nlvr2+vqa", "scenes") == ["vqa", "nlvr2"]  # the table's order
-    assert multitask.chosen("retrieval", "official") == ["coco", "flickr30k"]
+    assert task_table.chosen("verification", "scenes") == ["nlvr2", "entailment"]
+    assert task_table.chosen("nlvr2+vqa", "scenes") == ["vqa", "nlvr2"]  # the table's order
+    assert task_table.chosen("retrieval", "official") == ["coco", "flickr30k"]
     with pytest.raises(ValueError, match=r"'all', a group.*'gqa'"):
         multitask.get_config("tasks=vqa+gqa")
 
@@ -61,12 +61,12 @@ def test_a_task_is_laid_out_as_by_itself(model):
 
 def test_tasks_of_a_group_share_heads_and_have_rows_of_their_own():
     config = multitask.get_config("model=vilbert,size=base,data=official,tasks=all+reasoning")
-    heads = {name: config.objectives[name].head for name in multitask.OFFICIAL}
+    heads = {name: config.objectives[name].head for name in task_table.OFFICIAL}
     assert heads["vqa"] == heads["visual_genome_qa"] != heads["gqa"]
     assert len({heads[name] for name in ("coco", "flickr30k", "answers", "rationales")}) == 1
-    referring = [n for n, task in multitask.OFFICIAL.items() if task.group == "referring"]
+    referring = [n for n, task in task_table.OFFICIAL.items() if task.group == "referring"]
     assert len({heads[name] for name in referring}) == 1
-    rows = [config.streams[name].task for name in multitask.OFFICIAL]
+    rows = [config.streams[name].task for name in task_table.OFFICIAL]
     assert len(set(rows)) == len(rows)
     assert max(rows) < config.model.tasks == multitask.TASK_ROWS
     config.streams.vqa.data.answers = "answers.json"

@@ -19,10 +19,10 @@ from core.console import say
 from core.errors import ConfigError
 from runtime import compile_cache, sharding, signals, watchdog
 from training import config_checks, modes, starts
-from training.parts import Parts
+from training.parts import Parts, Run
 from training.run import disk, goodput, logs, run_checkpoints, runfolder
 from training.state import StateMaker
-from training.trainer import Run, Trainer
+from training.trainer import Trainer
 
 MODES = ("train", "eval", "predict", "dry_run")
 

@@ -1,11 +1,17 @@
-"""What the loop is given: the model with its objectives, batches and evaluators of a run."""
+"""What a run is made of: the model with its objectives, batches and evaluators, and its folder."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
+from ml_collections import ConfigDict
+
+from core import remote
 from evaluation.evaluators import Evaluator
 from evaluation.predict import Predictor
+from runtime import signals
+from training.run import goodput
 
 Draws = Mapping[str, int]  # {stream: draw} of the streams that take part in an update
 Batch = Mapping[str, Mapping[str, Any]]  # {stream: arrays}
@@ -47,3 +53,15 @@ class Parts:
     priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check_data: Callable[..., None] = lambda metadata, where, vocabulary=True: None
     flops: Flops = lambda params: None
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run is made of; see `loop.train`."""
+
+    config: ConfigDict
+    workdir: remote.Path
+    parts: Parts
+    mesh: jax.sharding.Mesh
+    stop: signals.StopSignal
+    ledger: goodput.Ledger

@@ -1,53 +1,33 @@
 """Steps, logging, evaluations and checkpoints of a run, from wherever it begins to its summary."""
 
 import contextlib
-import dataclasses
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from core import headings, remote
 from core.console import say
 from evaluation import evaluate
-from evaluation.report.details import Measured
 from runtime import signals, tracing
 from training import stream_schedule, used_heads
-from training.parts import Parts
+from training.parts import Run
 from training.run import (
     ahead,
     best,
     divergence,
-    goodput,
+    ending,
     logs,
     metrics,
-    plot,
     run_checkpoints,
     runfolder,
     scores,
     steps,
-    task_report,
     throughput,
 )
-from training.run import summary as summaries
 from training.state import StateMaker, TrainState
 from training.step import Turn, make_train_step
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """What a run is made of; see `train`."""
-
-    config: ConfigDict
-    workdir: remote.Path
-    parts: Parts
-    mesh: jax.sharding.Mesh
-    stop: signals.StopSignal
-    ledger: goodput.Ledger
 
 
 class Trainer:
@@ -116,10 +96,7 @@ class Trainer:
             f"{dict(run.mesh.shape)} of {run.mesh.devices.ravel()[0].device_kind}; batch {sizes}"
         )
         if self._schedule.separate:
-            heads = used_heads.sizes(maker.state)
-            whole = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(maker.state))
-            costs = ", ".join(f"{name} {size / 2**20:.1f}" for name, size in sorted(heads.items()))
-            say(f"MiB of the state, of {whole / 2**20:.1f}, that heads cost: {costs}")
+            say(used_heads.costs(maker.state))
 
     def train(self, state: TrainState) -> TrainState:
         """Trains to the last step or the stop signal."""
@@ -323,73 +300,21 @@ class Trainer:
             self._store.wait()
             self._log.flush()
         self.write_goodput(finished=not self._stopped)
-        summary = self._summary()
+        end = ending.Ending(run, self.step, self._elapsed(), self._best.record)
+        summary = end.summary()
         if self._stopped:
             say(f"stopped by a signal; step {self.step} is saved: the same command continues")
             say(run.ledger.line())
             return summary
-        if jax.process_index() == 0:
-            path = run.workdir / "summary.json"
-            path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-            say(summaries.table(summary, evaluate.headings_of(run.parts.evaluators)))
-            drawn = [plot.draw(run.workdir)]
-            if tasks := summary.get("tasks"):
-                say(task_report.table(tasks, evaluate.headings_of(run.parts.evaluators)))
-                drawn.append(task_report.draw(run.workdir, tasks))
-            say(run.ledger.line())
-            say(f"done: {', '.join(map(str, [path, *drawn]))}")
+        end.show(summary)
         evaluate.write_report(
             run.config,
             run.workdir,
             run.parts.predictors,
             params,
-            self._measured,
+            end.measured,
         )
         return summary
-
-    def _measured(self) -> Measured:
-        """The last evaluation and that before training, for the report."""
-        workdir, evaluators = self._run.workdir, self._run.parts.evaluators
-        found = metrics.evaluations(workdir) or [(self.step, {})]
-        curve = workdir / plot.FILE
-        notes = [f"predictions and metrics of step {self.step}, the last one"]
-        if best := self._best.record:
-            value = headings.of(best["metric"], evaluate.headings_of(evaluators)).shown(
-                best["value"]
-            )
-            notes.append(f"the best checkpoint is of step {best['step']}: {best['metric']} {value}")
-        return Measured(
-            values=found[-1][1],
-            before=found[0][1] if found[0][0] == 0 and len(found) > 1 else {},
-            known=evaluate.headings_of(evaluators),
-            splits=evaluate.splits_of(evaluators),
-            notes=notes,
-            curve=curve.read_bytes() if curve.is_file() else None,
-        )
-
-    def _summary(self) -> dict[str, Any]:
-        """Final figures; {} but on the first process."""
-        if jax.process_index() != 0:
-            return {}
-        run = self._run
-        lines = metrics.read(run.workdir / metrics.FILE)
-        names = {name.split("/")[1] for name in run.parts.model.loss_scale}
-        course = task_report.collect(lines, scores.of_config(run.config))
-        tasks = dict(tasks=course) if course else {}
-        return (
-            summaries.collect(lines, sorted(names), run.parts.priors)
-            | tasks
-            | dict(
-                step=self.step,
-                total_steps=run.config.total_steps,
-                elapsed_seconds=round(self._elapsed(), 1),
-                goodput=run.ledger.summary(),
-                devices=f"{run.mesh.devices.size} × {run.mesh.devices.ravel()[0].device_kind}",
-                mesh=dict(run.mesh.shape),
-                best=self._best.record,
-                splits=evaluate.splits_of(run.parts.evaluators),
-            )
-        )
 
     def _elapsed(self) -> float:
         """Seconds of the run so far, over all its attempts."""

@@ -50,13 +50,16 @@ def begun(new: PyTree, old: PyTree, opt_state: PyTree, names: Collection[str]) -
     return _map(chosen, old, new)
 
 
-def sizes(state: PyTree) -> dict[str, int]:
-    """Bytes of each head in a state, with what the optimizer keeps of it: {head: bytes}."""
-    found: dict[str, int] = {}
+def costs(state: PyTree) -> str:
+    """What heads cost of a state, with what the optimizer keeps of them, in words."""
+    heads, whole = dict[str, int](), 0
     for path, x in paths.flatten(state).items():
+        size = math.prod(x.shape) * x.dtype.itemsize
+        whole += size
         if head := re.search(r"(?:^|/)heads/([^/]+)/", path):
-            found[head[1]] = found.get(head[1], 0) + math.prod(x.shape) * x.dtype.itemsize
-    return found
+            heads[head[1]] = heads.get(head[1], 0) + size
+    parts = ", ".join(f"{name} {size / 2**20:.1f}" for name, size in sorted(heads.items()))
+    return f"MiB of the state, of {whole / 2**20:.1f}, that heads cost: {parts}"
 
 
 def count_of(opt_state: PyTree) -> Any:

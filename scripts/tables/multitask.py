@@ -4,7 +4,7 @@ All start from the same pre-trained run. A single task has as many updates as al
 then that task alone have of it, so that what many tasks bring is not what more updates bring.
 """
 
-from configs import multitask
+from configs import task_table
 from scripts.experimenting.declared import Cell, Table, Trial
 from scripts.tables import downstream
 
@@ -24,7 +24,7 @@ TITLES = dict(
 
 def metric_of(task: str) -> str:
     """ "<name in evals>/<metric>" that says how well a task is done."""
-    return multitask.SCENES[task].score.format(task)
+    return task_table.SCENES[task].score.format(task)
 
 
 def trial(name: str, model: str, tasks: tuple[str, ...], column: str, **options) -> Trial:
@@ -40,7 +40,7 @@ def trial(name: str, model: str, tasks: tuple[str, ...], column: str, **options)
 
 def trials(model: str) -> list[Trial]:
     """Those of a model, after its pre-training."""
-    start, tasks = f"pretrain/{model}", tuple(multitask.SCENES)
+    start, tasks = f"pretrain/{model}", tuple(task_table.SCENES)
     alone = {"total_steps": ROUNDS + TUNED}
     tuned = {
         "total_steps": TUNED,

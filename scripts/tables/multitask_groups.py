@@ -6,14 +6,14 @@ column it learns by itself. All start from the same pre-trained run and have the
 
 import itertools
 
-from configs import multitask
+from configs import task_table
 from scripts.experimenting.declared import Cell, Table, Trial
 from scripts.tables import downstream
 from scripts.tables.multitask import MODELS, TITLES, metric_of
 
 ROUNDS = 600
 GROUPS: dict[str, list[str]] = {}
-for _name, _task in multitask.SCENES.items():
+for _name, _task in task_table.SCENES.items():
     GROUPS.setdefault(_task.group, []).append(_name)
 
 
