@@ -25,6 +25,7 @@ import json
 import pathlib
 import shutil
 import sys
+import zlib
 from collections.abc import Callable, Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
@@ -67,7 +68,7 @@ def _write_lines(path: pathlib.Path, rows: Sequence[dict]) -> None:
 
 def _parts(rows: Sequence[dict], image: Callable[[dict], str], share: float) -> list[list[dict]]:
     """Rows of training and of validation, no image in both, at least one image in each."""
-    images = list(dict.fromkeys(map(image, rows)))
+    images = sorted(set(map(image, rows)), key=lambda one: zlib.crc32(str(one).encode()))
     first = set(images[: min(max(1, round(share * len(images))), len(images) - 1)])
     return [[r for r in rows if (image(r) in first) == is_first] for is_first in (True, False)]
 

@@ -295,7 +295,14 @@ class Data:
             raise self._unknown_split(split)
         rows = (row for row in self.prepared.rows(split) if not isinstance(row, Skipped))
         images = (image for row in rows for image in (row.image_id, *row.more_images))
-        return frozenset(image for image in images if image is not None)
+        try:
+            return frozenset(image for image in images if image is not None)
+        except DataError as error:
+            error.add_note(
+                "  It is read for its images, which are kept out of training; without the file, "
+                "go on with --config.streams.<name>.data.test_split=''"
+            )
+            raise
 
     @functools.cached_property
     def lists(self) -> list[leaks.HeldOut]:

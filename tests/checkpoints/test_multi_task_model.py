@@ -157,6 +157,10 @@ def test_a_single_task_takes_its_head_from_the_file(case, source, file):
     assert not [line for line in fitted.report if line.fate == "initial"]
     dropped = {line.name.split(".")[0] for line in fitted.report if line.fate == "dropped"}
     assert {"vil_prediction", "vil_logit", "vision_logit"} - {published} <= dropped
+    # So it does from a run of ours over all tasks.
+    again = transfer.fit(run_of(source), shapes, model="vilbert", heads=model.head_specs)
+    assert again.arrays.keys() == fitted.arrays.keys()
+    assert all(np.array_equal(again.arrays[path], x) for path, x in fitted.arrays.items())
 
 
 def run_of(source, heads=HEADS, **specs):

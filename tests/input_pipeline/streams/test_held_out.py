@@ -184,3 +184,6 @@ def test_further_splits_are_kept_out_without_being_evaluated(tmp_path):
     assert build(test_split="val2014") == 10
     with pytest.raises(DataError, match=r"(?s)unknown split.*'test'.*test_split"):
         build(test_split="test")
+    with pytest.raises(DataError, match=r"captions_train2017") as error:
+        build(test_split="train2017")
+    assert "test_split=''" in error.value.__notes__[0]
