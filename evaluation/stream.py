@@ -75,6 +75,7 @@ class EvaluationStream:
         self.answers = tuple(prepared.answers.labels) if prepared.answers else ()
         self.output_names = self.answers or tuple(prepared.labels)
         vocab = stream.tokenizer.vocab
+        self._pieces = list(vocab)
         self.kinds = {k: tuple(map(vocab.get, words)) for k, words in prepared.kinds.items()}
         self.pictures = pictures
 
@@ -92,6 +93,12 @@ class EvaluationStream:
     def text_id(self, example_index: int) -> str:
         """Name of an example, by its `example_index` in a batch."""
         return self._stream.text_id(example_index)
+
+    def words(self, text_ids: Iterable[int]) -> str:
+        """A text from its word pieces, without special tokens."""
+        special = {self.special.pad, self.special.cls, self.special.sep}
+        found = [self._pieces[i] for i in text_ids if i not in special]
+        return " ".join(found).replace(" ##", "")
 
     def batches(self, shard: tuple[int, int] | None = None) -> Iterator[HostBatch]:
         """Yields all batches in order; the last one is padded with rows of weight 0.

@@ -35,15 +35,24 @@ def of_streams(
     """
     made: list[Example] = []
     for name, rows in answered.items():
-        for example in _of_stream(rows, streams[name]):
+        records = cards.records_of((row.prediction for row in rows), streams[name])
+        for example in of_records(rows, records, streams[name]):
             if len(answered) > 1:
                 example["groups"] = {"stream": name} | example["groups"]
             made.append({"stream": name} | example)
     return made
 
 
-def _of_stream(rows: Sequence[Answered], stream: EvaluationStream) -> Iterator[Example]:
-    records = cards.records_of((row.prediction for row in rows), stream)
+def of_records(
+    rows: Sequence[Answered], records: Mapping[str, Record], stream: EvaluationStream
+) -> Iterator[Example]:
+    """An example for each prediction, without the name of its stream.
+
+    Args:
+      rows: predictions.
+      records: {id of a prediction: what it is of}, as far as that is known.
+      stream: of which they are.
+    """
     shown = []
     for one in rows:
         record = records.get(one.prediction["id"], Record())

@@ -37,6 +37,7 @@ from evaluation.browser import examples, page
 from evaluation.pair_scores import IMAGE_KEYS, TEXT_KEYS
 from evaluation.report.details import Details
 from evaluation.stream import EvaluationStream, Place
+from input_pipeline.datasets.records import Caption, Record
 from input_pipeline.streams import sampling
 from objectives import base
 from objectives.model import MultiTaskModel
@@ -302,7 +303,7 @@ class Evaluator(evaluators.Evaluator):
         for _, images in folds:
             names |= {i: stream.store.keys[split.keys[i]] for i in images.tolist()}
         path = self.folder / f"{self._block.split}.jsonl"
-        ranked = []
+        ranked, captions = [], {}
         fold_of = {text: images for texts, images in folds for text in texts.tolist()}
         with prediction_file.text_file(path) as file:
             for text, example in enumerate(split.examples.tolist()):
@@ -318,13 +319,19 @@ class Evaluator(evaluators.Evaluator):
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 regions = int(split.images[split.own[text]]["region_mask"].sum()) - 1
                 ranked.append(prediction_file.Answered(line, None, regions))
-        say(f"rankings: {path}, {self._write_page(ranked)}")
+                words = stream.words(split.texts["text_ids"][text].tolist())
+                captions[line["id"]] = Caption(line["id"], line["image"], words)
+        say(f"rankings: {path}, {self._write_page(ranked, captions)}")
 
-    def _write_page(self, ranked: Sequence[prediction_file.Answered]) -> remote.Path:
+    def _write_page(
+        self, ranked: Sequence[prediction_file.Answered], captions: Mapping[str, Record]
+    ) -> remote.Path:
         """Writes the page of all texts, each with its own image and the one ranked first."""
         name, path = self._block.stream, self.folder / f"{self._block.split}.html"
         streams, workdir = {name: self._stream}, self.folder.parent.parent
-        made = examples.of_streams({name: ranked}, streams)
+        made = [
+            {"stream": name} | one for one in examples.of_records(ranked, captions, self._stream)
+        ]
         title = f"{remote.absolute(workdir).name}: {self.folder.name} of {self._stream.split}"
         content = page.content(
             title,
