@@ -40,8 +40,9 @@ def made(unused_heads="untouched", rates=None, **changes):
 
 @pytest.fixture(scope="module")
 def rounds():
-    """`made` without decay and clipping, compiled once."""
-    return made(**{"optimizer.clip_norm": 0.0, "optimizer.weight_decay": 0.0})
+    """`made` without decay and clipping, the text at half the rate, compiled once."""
+    changes = {"optimizer.clip_norm": 0.0, "optimizer.weight_decay": 0.0}
+    return made(rates=dict(text=0.5), **changes)
 
 
 def update(train, state, mesh, stream, draw=0, number=0, rate_step=1):
@@ -94,14 +95,14 @@ def test_an_update_is_that_of_the_stream_alone(rounds):
 
 
 def test_a_head_that_is_used_late_is_corrected_by_its_own_updates(rounds):
-    """Adam's first step has the size of the rate, whatever the trunk has seen."""
+    """Adam's first step has the size of the stream's rate, whatever the trunk has seen."""
     train, state, mesh = rounds
     for draw in range(5):
         state, _ = update(train, state, mesh, "captions", draw, draw, draw + 1)
     after, _ = update(train, state, mesh, "text", 0, 5, 4)
     moved = after.params["heads"][OTHER]["kernel"] - state.params["heads"][OTHER]["kernel"]
-    # All but entries whose gradient is as small as epsilon, at the peak rate after 3 steps.
-    assert np.median(np.abs(moved)) == pytest.approx(0.02 * 8 / 9, rel=0.01)
+    # All but entries whose gradient is as small as epsilon; the rate's peak is after 3 of 12 steps.
+    assert np.median(np.abs(moved)) == pytest.approx(0.5 * 0.02 * 8 / 9, rel=0.01)
 
 
 def test_the_released_code_moves_a_head_on_once_it_was_used():
@@ -121,7 +122,7 @@ def test_the_released_code_moves_a_head_on_once_it_was_used():
     assert jax.tree.map(int, count["heads"]) == {"words": 3, OTHER: 2}
 
 
-def test_rates_of_steps_and_streams(rounds):
+def test_an_update_has_the_rate_of_its_step(rounds):
     train, state, mesh = rounds
     slow, _ = update(train, state, mesh, "captions", rate_step=1)
     fast, _ = update(train, state, mesh, "captions", rate_step=3)
@@ -130,11 +131,6 @@ def test_rates_of_steps_and_streams(rounds):
     for a, b, none in zip(*map(jax.tree.leaves, moved), strict=True):
         np.testing.assert_allclose(3 * (12 - 3) / 9 * a, b, rtol=1e-3, atol=1e-6)
         assert not none.any()
-    changes = {"optimizer.clip_norm": 0.0, "optimizer.weight_decay": 0.0}
-    halved = made(rates=dict(text=0.5), **changes)[0]
-    half, all_ = (update(t, state, mesh, "text", rate_step=3)[0].params for t in (halved, train))
-    for a, b, p in zip(*map(jax.tree.leaves, (half, all_, state.params)), strict=True):
-        np.testing.assert_allclose(2 * (a - p), b - p, rtol=1e-3, atol=1e-6)
 
 
 def test_a_switch_of_streams_compiles_nothing_after_the_first_round(rounds):
