@@ -62,7 +62,7 @@ def main(argv):
             say(f"run folder: {workdir}")
             loop.run(values.config, workdir, values.mode, LINE.command())
     except UserError as error:  # the message says it all; a traceback would hide it
-        sys.exit(f"error: {error}")
+        sys.exit("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]))
 
 
 if __name__ == "__main__":

@@ -183,7 +183,10 @@ def flags(folder: pathlib.Path, data: pathlib.Path) -> list[str]:
     for stream, dataset in STREAMS.items():
         train, validation = SPLITS[dataset]
         own = shared | dict(
-            regions=folder / "stores" / STORES[dataset], train_split=train, eval_split=validation
+            regions=folder / "stores" / STORES[dataset],
+            train_split=train,
+            eval_split=validation,
+            test_split="",  # DATA has no test splits
         )
         if dataset == "refcoco":
             own |= dict(variant="refcoco", candidates="listed", expression="tokens")

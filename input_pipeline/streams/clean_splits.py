@@ -20,6 +20,7 @@ if __name__ == "__main__":
 
 import argparse
 import dataclasses
+import pathlib
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,7 +68,7 @@ def table(parts: Sequence[tuple[str, Cleaned]]) -> str:
         own = sum(part.dropped.values())
         kept, dropped = kept + part.kept, dropped + own
         first, *more = [
-            f"{source} ({count:,})" for source, count in Counter(part.dropped).most_common()
+            f"{_short(source)} ({count:,})" for source, count in Counter(part.dropped).most_common()
         ] or [""]
         share = f"{100 * part.share:.1f} %"
         lines.append((name, part.split, f"{part.kept:,}", f"{own:,}", share, first))
@@ -87,6 +88,12 @@ def table(parts: Sequence[tuple[str, Cleaned]]) -> str:
     return "clean splits: texts whose images are evaluated on are left out of training\n" + (
         "\n".join(text)
     )
+
+
+def _short(source: str) -> str:
+    """A source with its files' names alone."""
+    split, of, paths = source.partition(" of ")
+    return split + of + ", ".join(pathlib.PurePath(path).name for path in paths.split(", "))
 
 
 @dataclasses.dataclass(frozen=True)
