@@ -9,24 +9,18 @@ from official_data import write_coco
 from input_pipeline.streams import clean_splits
 from input_pipeline.streams.clean_splits import Cleaned
 
-
-MINIVAL = "split 'minival' of /f/a.json, /f/b.json"
+VAL = "split 'val' of /f/a.json, /f/b.json"
 
 
 def test_table_against_numbers_by_hand():
     parts = [
-        (
-            "answers",
-            Cleaned(
-                "trainval", 750, {"split 'minival' of /f/a.json, /f/b.json": 200, "/f/x.txt": 50}
-            ),
-        ),
+        ("answers", Cleaned("trainval", 750, {VAL: 200, "/f/x.txt": 50})),
         ("pairs", Cleaned("train", 1000, {})),
     ]
     assert clean_splits.table(parts).splitlines() == [
         "clean splits: texts whose images are evaluated on are left out of training",
         "training texts  split      kept  left out   share  whose images are in",
-        "answers         trainval    750       250  25.0 %  split 'minival' of a.json, b.json (200)",
+        "answers         trainval    750       250  25.0 %  split 'val' of a.json, b.json (200)",
         "                                                   /f/x.txt (50)",
         "pairs           train     1,000         0   0.0 %",
         "together                  1,750       250  12.5 %",
