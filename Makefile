@@ -4,13 +4,18 @@ PYTHON ?= python3
 VENV ?= .venv
 MODEL ?= vlbert
 WORKDIR ?= runs/$(MODEL)_pretrain
+PIXELS ?= runs/from_pixels
 ARGS ?=
 RUN := $(VENV)/bin/python
 
-.PHONY: pretrain test test-all lint format clean
+.PHONY: pretrain from-pixels test test-all lint format clean
 
 pretrain: $(VENV)/ready
 	$(RUN) main.py --config=configs/$(MODEL)_pretrain.py --workdir=$(WORKDIR) $(ARGS)
+
+# A detector trained on pictures, its region features, VL-BERT on them.
+from-pixels: $(VENV)/ready
+	$(RUN) scripts/from_pixels.py --workdir=$(PIXELS) $(ARGS)
 
 test: $(VENV)/ready
 	$(RUN) -m pytest -m "not slow" -n auto --dist loadfile $(ARGS)

@@ -24,26 +24,12 @@ from core import remote, strict_json
 from core.errors import DataError
 from core.progress import atomic_folder
 from vl_models.published import faster_rcnn as published
+from vl_models.vision.canvas import Pixels
 from vl_models.vision.faster_rcnn import DetectorSizes, Selection
 from vl_models.vision.resnet import BLOCKS, ResNetSizes
 
 FORMAT = "vl-models detector 1"
 ABOUT, WEIGHTS, PUBLISHED_CONFIG = "detector.json", "model.safetensors", "config.yaml"
-
-
-@dataclasses.dataclass(frozen=True)
-class Pixels:
-    """How a picture becomes an input.
-
-    Attributes:
-      short: pixels of the shorter side it is resized to,
-      long: unless the longer one would have more than these.
-      mean: of blue, green and red, subtracted.
-    """
-
-    short: int = 600
-    long: int = 1000
-    mean: tuple[float, float, float] = (102.9801, 115.9465, 122.7717)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +48,7 @@ class Detector:
     sizes: DetectorSizes
     arrays: Mapping[str, np.ndarray]
     selection: Selection = Selection()  # noqa: RUF009 frozen
-    pixels: Pixels = Pixels()
+    pixels: Pixels = Pixels()  # noqa: RUF009 frozen
     objects: Sequence[str] = ()
     attributes: Sequence[str] = ()
     origin: str = ""

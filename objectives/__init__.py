@@ -18,7 +18,7 @@ from objectives import options
 if TYPE_CHECKING:
     from objectives import base
 
-_PARTS = {"assemble", "base", "instances", "losses", "masking", "model", "options"}
+_PARTS = {"assemble", "base", "detection", "instances", "losses", "masking", "model", "options"}
 
 
 def known() -> list[str]:

@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from benchmarks import accelerator, input_pipeline, storage, synthetic_stream, train_step
+from benchmarks import accelerator, input_pipeline, storage, synthetic_stream, train_step, vision
 
 FOLDER = pathlib.Path(train_step.__file__).parent
 STEP = ("--sizes=mini", "--batch=8", "--rounds=1", "--steps=1", "--matmul=64", "--buckets=20x20")
@@ -206,3 +206,27 @@ def test_train_step_checks_its_arguments_before_it_compiles(arguments, told, mon
         train_step.main(arguments.split())
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
+
+
+def test_vision(tmp_path, capsys, monkeypatch):
+    sizes = "--rows=5 --columns=7 --channels=4 --boxes=6 --bins=3 --candidates=40 --kept=9"
+    out = tmp_path / "out.json"
+    vision.main([*sizes.split(), "--rounds=2", "--json", str(out)])
+    rows = json.loads(out.read_text())
+    assert [row["operator"] for row in rows][2:] == ["RoIPool", "suppression"]
+    assert all(0 < row["ours_least_ms"] <= row["ours_ms"] for row in rows)
+    assert "suppression" in capsys.readouterr().out
+    monkeypatch.setattr(vision.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        vision.main(["--peer"])
+    assert "pip install torch torchvision" in capsys.readouterr().err
+
+
+def test_vision_beside_its_peer(tmp_path):
+    pytest.importorskip("torchvision", exc_type=(ImportError, RuntimeError))
+    sizes = "--rows=9 --columns=12 --channels=4 --boxes=20 --bins=3 --candidates=90 --kept=30"
+    out = tmp_path / "out.json"
+    vision.main([*sizes.split(), "--rounds=1", "--peer", "--json", str(out)])
+    found = {row["operator"]: row["difference"] for row in json.loads(out.read_text())}
+    assert found["RoIPool"] == found["suppression"] == 0
+    assert max(found.values()) < 1e-5

@@ -85,7 +85,7 @@ def make_train_step(
     """
 
     def corrupt(stream: str, arrays: Batch, draw: Draw) -> Batch:
-        keys = row_keys(seed, stream, draw, arrays["text_ids"].shape[0])
+        keys = row_keys(seed, stream, draw, len(arrays["_weight"]))
         keys = jax.lax.with_sharding_constraint(keys, sharding.over_batch(mesh))
         return model.corrupt(stream, arrays, keys)
 

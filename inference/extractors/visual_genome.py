@@ -17,8 +17,9 @@ import numpy as np
 from checkpoints import detector as detectors
 from core.errors import ConfigError, DataError
 from core.reading import reading
-from inference.detector import PictureDetector, canvas_of
+from inference.detector import PictureDetector
 from input_pipeline.regions.extract import Regions
+from vl_models.vision.canvas import canvas_of
 
 
 class Extractor:

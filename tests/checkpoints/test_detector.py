@@ -16,6 +16,7 @@ from checkpoints.state_files import SourceError
 from core.errors import DataError
 from vl_models.published import faster_rcnn as published
 from vl_models.vision import faster_rcnn
+from vl_models.vision.canvas import Pixels
 from vl_models.vision.faster_rcnn import Selection
 from vl_models.vision.resnet import BLOCKS
 
@@ -50,7 +51,7 @@ def test_published_folder_with_its_config(tmp_path):
     assert found.sizes.anchor_sizes == (16, 32, 64, 96)
     assert found.sizes.resnet.max_pool == "caffe"
     assert found.selection == Selection(200, 20, 0.7, (0.3, 0.5, 0.7), 4, 9)
-    assert found.pixels == detector.Pixels(mean=tuple(file.meta["config"]["MODEL"]["PIXEL_MEAN"]))
+    assert found.pixels == Pixels(mean=tuple(file.meta["config"]["MODEL"]["PIXEL_MEAN"]))
     kernel = state["backbone.res3.1.conv2.weight"]
     np.testing.assert_array_equal(
         found.arrays["backbone/res3/block_1/conv2/kernel"], kernel.transpose(2, 3, 1, 0)
@@ -86,7 +87,7 @@ def test_ours_comes_back_as_it_was(tmp_path):
         detector.load(write_published(tmp_path / "frcnn")),
         objects=[f"object {i}" for i in range(12)],
         attributes=list("abcdefg"),
-        pixels=detector.Pixels(128, 256),
+        pixels=Pixels(128, 256),
     )
     folder = tmp_path / "ours"
     detector.save(folder, made)

@@ -166,7 +166,7 @@ def test_a_run_that_is_refused_leaves_no_folder(tmp_path):
     [
         ("train", {"init": "no/such/run"}, "no/such/run: no such file or folder"),
         ("train", {"init": "main.py", "init_vocab": "no.txt"}, "init_vocab=no.txt: no such file"),
-        ("train", {"data.regions": "store"}, "--config=FILE:data=jsonl"),
+        ("train", {"data.vocab": "vocab.txt"}, "--config=FILE:data=jsonl"),
         ("train", {"wandb": "project"}, "needs the wandb package"),
         ("train", {"total_steps": -5}, "config.total_steps"),
         ("eval", {}, "no parameters to use"),

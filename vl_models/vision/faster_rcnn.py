@@ -131,9 +131,18 @@ class Predictor(nn.Module):
     sizes: DetectorSizes
 
     @nn.compact
-    def __call__(self, features: Float[Array, "*rows F"]) -> dict[str, Array]:
-        """Returns: `class_logits` [..., classes + 1], `deltas` [..., classes, 4] and, with
-        attributes, `attribute_logits` [..., attributes + 1].
+    def __call__(
+        self, features: Float[Array, "*rows F"], classes: Int[Array, "*rows"] | None = None
+    ) -> dict[str, Array]:
+        """Classes, boxes and attributes.
+
+        Args:
+          features: of regions.
+          classes: that the attribute head is told, in training; None: the most probable ones.
+
+        Returns:
+          `class_logits` [..., classes + 1], `deltas` [..., classes, 4] and, with attributes,
+          `attribute_logits` [..., attributes + 1].
         """
         sizes, width = self.sizes, features.shape[-1]
 
@@ -144,9 +153,9 @@ class Predictor(nn.Module):
         deltas = dense("boxes", 4 * sizes.classes, 0.001)(features)
         out = dict(class_logits=logits, deltas=deltas.reshape(*deltas.shape[:-1], sizes.classes, 4))
         if sizes.attributes:
-            # The attribute head is told the class, as the region's most probable one.
+            classes = logits.argmax(-1) if classes is None else classes
             table = nn.Embed(sizes.classes + 1, width // 8, name="class_embedding")
-            x = jnp.concatenate([features, table(logits.argmax(-1))], axis=-1)
+            x = jnp.concatenate([features, table(classes)], axis=-1)
             x = nn.relu(dense("attribute_hidden", width // 4)(x))
             out["attribute_logits"] = dense("attributes", sizes.attributes + 1)(x)
         return out
@@ -183,9 +192,11 @@ class FasterRCNN(nn.Module):
         """Features of pooled regions: the mean of their C5."""
         return self.head(cells).astype(jnp.float32).mean((1, 2))
 
-    def predict(self, features: Float[Array, "*rows F"]) -> dict[str, Array]:
+    def predict(
+        self, features: Float[Array, "*rows F"], classes: Int[Array, "*rows"] | None = None
+    ) -> dict[str, Array]:
         """See `Predictor`."""
-        return self.predictor(features)
+        return self.predictor(features, classes)
 
     def __call__(self, images: Float[Array, "B H W 3"]) -> dict[str, Array]:
         """Every stage once, on a region as large as the map: for the shapes of the parameters."""
@@ -279,6 +290,13 @@ def _wide(mask: Array, like: Array) -> Array:
     return mask.reshape(-1, *[1] * (like.ndim - 1))
 
 
+def pooled(
+    model: FasterRCNN, c4: Float[Array, "H W C"], boxes: Float[Array, "P 4"]
+) -> Float[Array, "P bins bins C"]:
+    """One picture's boxes, cut out of its feature map."""
+    return roi_pool(c4, boxes, model.sizes.bins, 1 / STRIDE)
+
+
 def describe_regions(
     model: FasterRCNN,
     params: Mapping[str, Any],
@@ -287,12 +305,13 @@ def describe_regions(
     at_once: int,
 ) -> Float[Array, "P F"]:
     """Features of one picture's boxes, `at_once` of them in memory at a time."""
-    cells = roi_pool(c4, boxes, model.sizes.bins, 1 / STRIDE)
+    cells = pooled(model, c4, boxes)
     describe = lambda one: model.apply(params, one[None], method="describe")[0]  # noqa: E731
     return jax.lax.map(describe, cells, batch_size=at_once)
 
 
-def _stage(model: FasterRCNN, params: Mapping[str, Any], method: str, *inputs: Array | None) -> Any:
+def stage(model: FasterRCNN, params: Mapping[str, Any], method: str, *inputs: Array | None) -> Any:
+    """One of the model's methods, by name, on arrays."""
     return model.apply(params, *inputs, method=method)
 
 
@@ -324,7 +343,7 @@ def detect(
         raise ValueError(f'padding must be "outside" or "inside", found {padding!r}')
 
     extents = sizes.astype(jnp.int32) if padding == "outside" else None
-    c4 = _stage(model, params, "c4", images, extents)
+    c4 = stage(model, params, "c4", images, extents)
     cells = c4_extents(extents, model.sizes.resnet.max_pool)
     return detect_in(model, params, c4, sizes, selection, at_once, cells)
 
@@ -339,7 +358,7 @@ def detect_in(
     extents: Int[Array, "B 2"] | None = None,
 ) -> dict[str, Array]:
     """`detect` from feature maps on, of which `extents` are the pictures'; None: all of them."""
-    scores, deltas = _stage(model, params, "propose", c4)
+    scores, deltas = stage(model, params, "propose", c4)
     anchors = jnp.asarray(model.sizes.anchors(*c4.shape[1:3]))
     if extents is not None:
         ones = jnp.ones((*c4.shape[:3], len(model.sizes.cell_anchors)))
@@ -350,7 +369,7 @@ def detect_in(
         c4, scores, deltas, size = one
         proposals, _, valid = select_proposals(scores, deltas, anchors, size, selection)
         features = describe_regions(model, params, c4, proposals, at_once)
-        predicted = _stage(model, params, "predict", features)
+        predicted = stage(model, params, "predict", features)
         return select_boxes(predicted, features, proposals, valid, size, selection)
 
     return jax.lax.map(picture, (c4, scores, deltas, sizes))

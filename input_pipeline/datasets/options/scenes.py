@@ -6,8 +6,8 @@ from core.checks import one_of, whole
 from core.errors import ConfigError
 from input_pipeline.datasets.options import shared
 
-# Shared options of files, which scenes bring themselves.
-_FILES = ("regions", "vocab", "manual_dir", "tfds_dir")
+# Shared options of files, which scenes bring themselves. Regions may be another detector's.
+_FILES = ("vocab", "manual_dir", "tfds_dir")
 RECORDS = (
     "captions",
     "cloze",

@@ -4,7 +4,26 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from input_pipeline.texts.rows import Row, Skipped
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureObjects:
+    """The true objects of a picture.
+
+    Attributes:
+      image_id: of the picture.
+      boxes: float32 [n, 4] xyxy in pixels.
+      class_ids: int [n].
+      attribute_ids: int [n], -1 where none is known.
+    """
+
+    image_id: str
+    boxes: np.ndarray
+    class_ids: np.ndarray
+    attribute_ids: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +58,9 @@ class Prepared:
       check_store: check_store(split, image ids of its texts, ids in the region store) raises
         DataError where the ids cannot mean the same images; None: nothing to check.
       labels: names of the classes by `Statement.label`; empty where there are none.
+      objects: objects(split) -> iterator over the true objects of each picture, of a data set that
+        a detector can be trained on, else None.
+      object_names: names of objects' classes and of their attributes, by number.
     """
 
     stores: Sequence[str]
@@ -57,5 +79,7 @@ class Prepared:
     pictures: Callable[[Iterable[str]], dict[str, bytes]] | None = None
     picture_store: Callable[[], str] | None = None
     labels: Sequence[str] = ()
+    objects: Callable[[str], Iterator[PictureObjects]] | None = None
+    object_names: tuple[Sequence[str], Sequence[str]] = ((), ())
     review: Callable[..., None] | None = None
     check_store: Callable[[str, Sequence[str], Sequence[str]], None] | None = None

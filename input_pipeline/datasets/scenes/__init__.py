@@ -17,8 +17,9 @@ from input_pipeline.datasets.options.scenes import RECORDS
 from input_pipeline.datasets.reading import answer_list
 from input_pipeline.datasets.reading.prepared import Prepared
 from input_pipeline.datasets.records import MultipleChoice, RowOptions
-from input_pipeline.datasets.scenes import captions, cloze, graph
+from input_pipeline.datasets.scenes import captions, cloze, detector, graph
 from input_pipeline.datasets.scenes.settings import Settings
+from input_pipeline.regions.store import split_paths
 from input_pipeline.texts.rows import Row
 
 
@@ -27,7 +28,8 @@ def prepare(data_config) -> Prepared:
 
     Args:
       data_config: the `data` block of a config; `dir`, `vocab_size`, `records` and `scenes` are
-        read, for questions also `answers` and `answer_count`.
+        read, for questions also `answers` and `answer_count`; `regions` names a store of another
+        detector's regions of the pictures, empty: those of the built-in one.
 
     Raises:
       DataError: settings that cannot be drawn, unknown records, or a folder that is not what its
@@ -62,12 +64,14 @@ def prepare(data_config) -> Prepared:
         return split
 
     common = dict(
-        stores=[str(place / build.REGIONS)],
+        stores=split_paths(data_config.regions) or [str(place / build.REGIONS)],
         vocab=str(folder / build.VOCAB),
         splits=tuple(options.splits),
         corpus=[str(folder / build.CORPUS)],
         pictures=lambda ids: build.read_pictures(folder, options.splits, ids),
         picture_store=lambda: build.picture_store(folder, options.splits),
+        objects=lambda split: build.read_objects(folder, known(split)),
+        object_names=(detector.CLASSES[1:], build.ATTRIBUTES),
     )
     if data_config.records == "captions":
         return Prepared(

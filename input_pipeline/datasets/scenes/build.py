@@ -7,11 +7,13 @@ import pathlib
 from collections.abc import Iterable, Iterator
 
 import absl.logging
+import numpy as np
 import xxhash
 
 from core import remote
 from core.console import warn
 from core.progress import Progress, alone, atomic_folder
+from input_pipeline.datasets.reading.prepared import PictureObjects
 from input_pipeline.datasets.scenes import (
     builder,
     captions,
@@ -227,6 +229,22 @@ def picture_store(folder: pathlib.Path, splits: Iterable[str]) -> str:
                     store.add(name, data, picture_writer.size_of(data, name), name)
                     shown.add()
     return str(place)
+
+
+# Attributes of objects beside the colour, which is a part of the class as in the store.
+ATTRIBUTES = tuple(f"{size} {material}" for size in graph.SIZES for material in graph.MATERIALS)
+
+
+def read_objects(folder: pathlib.Path, split: str) -> Iterator[PictureObjects]:
+    """The objects of each picture of a split, in the detector's classes without the background."""
+    for scene in read_scenes(folder, split):
+        kinds = [f"{o.size} {o.material}" for o in scene.objects]
+        yield PictureObjects(
+            image_id=scene.image_id,
+            boxes=render.true_boxes(scene),
+            class_ids=np.array([detector.class_of(o) - 1 for o in scene.objects]),
+            attribute_ids=np.array([ATTRIBUTES.index(kind) for kind in kinds]),
+        )
 
 
 def read_pictures(

@@ -10,17 +10,16 @@ from PIL import Image
 
 from checkpoints import detector as detectors
 from core.errors import DataError, UserError
-from inference import detector as running
 from inference.extractors import visual_genome
 from input_pipeline.importers import run
 from input_pipeline.importers.settings import ImportSettings
 from input_pipeline.regions import RegionStore, extractors, labels
 from vl_models import loading
-from vl_models.vision import faster_rcnn
+from vl_models.vision import canvas, faster_rcnn
 from vl_models.vision.faster_rcnn import DetectorSizes, FasterRCNN, Selection
 from vl_models.vision.resnet import ResNetSizes
 
-PIXELS = detectors.Pixels(64, 96)
+PIXELS = canvas.Pixels(64, 96)
 
 
 @functools.cache
@@ -67,29 +66,26 @@ def made(seed, height, width):
 
 
 def test_sizes_and_canvases():
-    pixels = detectors.Pixels(600, 1000)
-    assert running.resized(480, 640, pixels) == (600, 800)
-    assert running.resized(640, 427, pixels) == (899, 600)
-    assert running.resized(300, 900, pixels) == (333, 1000)
-    assert running.canvases(pixels) == [(600, 800), (800, 600), (600, 1000), (1000, 600)]
-    assert running.canvas_of(480, 640, pixels) == (600, 800)
-    assert running.canvas_of(900, 300, pixels) == (1000, 600)
+    pixels = canvas.Pixels(600, 1000)
+    assert canvas.resized(480, 640, pixels) == (600, 800)
+    assert canvas.resized(640, 427, pixels) == (899, 600)
+    assert canvas.resized(300, 900, pixels) == (333, 1000)
+    assert canvas.canvases(pixels) == [(600, 800), (800, 600), (600, 1000), (1000, 600)]
+    assert canvas.canvas_of(480, 640, pixels) == (600, 800)
+    assert canvas.canvas_of(900, 300, pixels) == (1000, 600)
     for height, width in ((1, 5000), (5000, 1), (7, 7), (3001, 2999)):
-        rows, columns = running.resized(height, width, pixels)
+        rows, columns = canvas.resized(height, width, pixels)
         assert min(rows, columns) >= 1
-        canvas = running.canvas_of(height, width, pixels)
-        assert rows <= canvas[0]
-        assert columns <= canvas[1]
 
 
 def test_interpolation_by_hand():
     picture = np.float32([[0, 10], [20, 30]])[..., None]
-    wide = running.interpolated(picture, 2, 4)[..., 0]
+    wide = canvas.interpolated(picture, 2, 4)[..., 0]
     np.testing.assert_allclose(wide, [[0, 2.5, 7.5, 10], [20, 22.5, 27.5, 30]])
-    narrow = running.interpolated(np.arange(6, dtype=np.float32).reshape(1, 6, 1), 1, 2)
+    narrow = canvas.interpolated(np.arange(6, dtype=np.float32).reshape(1, 6, 1), 1, 2)
     np.testing.assert_allclose(narrow.ravel(), [1, 4])  # two pixels, not the mean of three
     same = made(0, 5, 7)
-    np.testing.assert_array_equal(running.interpolated(same, 5, 7), same)
+    np.testing.assert_array_equal(canvas.interpolated(same, 5, 7), same)
 
 
 def test_pictures_to_a_store_and_back(tmp_path, weights):
@@ -116,7 +112,7 @@ def test_pictures_to_a_store_and_back(tmp_path, weights):
     # One picture by itself, without resizing, sharding or canvases of others.
     picture = made(0, 32, 40)
     image = np.zeros((1, 64, 80, 3), np.float32)
-    image[0] = running.interpolated(picture[..., ::-1], 64, 80) - np.float32(PIXELS.mean)
+    image[0] = canvas.interpolated(picture[..., ::-1], 64, 80) - np.float32(PIXELS.mean)
     params = {"params": loading.unflatten(dict(small().arrays))}
     model, selection = FasterRCNN(small().sizes), small().selection
     detect = jax.jit(lambda x, n: faster_rcnn.detect(model, params, x, n, selection))

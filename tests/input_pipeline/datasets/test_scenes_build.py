@@ -13,7 +13,7 @@ from configs import common
 from core.errors import DataError
 from input_pipeline import datasets
 from input_pipeline.datasets import scenes
-from input_pipeline.datasets.scenes import captions, detector, foreign, graph
+from input_pipeline.datasets.scenes import captions, detector, foreign, graph, render
 
 COUNTS = {"train": 40, "validation": 12, "test": 8}
 
@@ -52,6 +52,29 @@ def test_a_swapped_text_is_the_foreign_one_of_the_same_image(folder, prepared):
         assert own.text != false.text
     of_first = [row.source for row in rows[::2] if row.image_id == rows[0].image_id]
     assert len(of_first) == len(set(of_first))  # one of each kind
+
+
+def test_true_objects_are_those_of_the_scenes(prepared):
+    classes, attributes = prepared.object_names
+    assert (len(classes), len(attributes)) == (30, 4)
+    found = list(prepared.objects("validation"))
+    drawn = draw("validation", COUNTS["validation"])
+    assert [one.image_id for one in found] == [scene.image_id for scene in drawn]
+    for one, scene in zip(found, drawn, strict=True):
+        assert [classes[i] for i in one.class_ids] == [
+            f"{o.colour} {o.shape}" for o in scene.objects
+        ]
+        assert [attributes[i] for i in one.attribute_ids] == [
+            f"{o.size} {o.material}" for o in scene.objects
+        ]
+        np.testing.assert_array_equal(one.boxes, render.true_boxes(scene))
+
+
+def test_regions_may_be_another_detectors(folder, prepared):
+    config = data_config(folder)
+    config.regions = "one, two"
+    assert datasets.prepare(config).stores == ["one", "two"]
+    assert prepared.stores == [str(home(prepared) / "regions")]
 
 
 def test_store_and_texts_fit_together(prepared):

@@ -1,0 +1,1 @@
+"""Trains a detector of regions with the training loop of all runs."""
