@@ -125,6 +125,30 @@ def block(model: str, size: str, *, connections: int = 0, pooler: bool = False) 
     return _two_streams(size, connections, text | dict(geometry=geometry))
 
 
+def require_vlbert(args) -> None:
+    """Raises ValueError where another model than VL-BERT is to see pixels."""
+    if args.features == "pixels" and args.model != "vlbert":
+        raise ValueError(
+            "config argument 'features' must be 'store' but for model=vlbert, which alone makes "
+            f"features of pictures; found model={args.model}"
+        )
+
+
+def see(config, size: str, *, flip: str) -> None:
+    """Has a VL-BERT config make its features of pictures, as the paper trains it, in place.
+
+    Args:
+      config: of any task.
+      size: key of SIZES.
+      flip: of its streams of images, which may be mirrored now.
+    """
+    config.model.features = "pixels"
+    config.model.vision.remat = size not in CPU_SIZES
+    for stream in config.streams.values():
+        if stream.images:
+            stream.flip = flip
+
+
 def _two_streams(size: str, connections: int, text: dict) -> dict:
     """The model block of ViLBERT."""
     image = dict(IMAGE[size])

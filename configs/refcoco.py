@@ -29,6 +29,8 @@ Arguments:
   model: "vlbert" or "vilbert".
   data: "scenes", "refcoco", or "jsonl", one's own texts and boxes.
   preset: see configs/presets.py.
+  features: of VL-BERT, of the "store" or of the "pixels" of pictures (docs/pixels.md); its pictures
+    are mirrored, and the pieces left and right exchanged.
 """
 
 from configs import common, finetuning, models, presets
@@ -38,12 +40,14 @@ ARGUMENTS = dict(
     size=("mini", tuple(models.SIZES)),
     data=("scenes", ("scenes", "refcoco", "jsonl")),
     preset=("", presets.NAMES),
+    features=("store", ("store", "pixels")),
 )
 
 
 def get_config(arg: str | None = None):
     """The config for `arg`, the text after the colon of --config."""
     args = common.parse_arg(arg, **ARGUMENTS)
+    models.require_vlbert(args)
     recipe = presets.find("refcoco", args.model, args.preset)
     config = finetuning.grounding(args, recipe)
     if args.data == "scenes":
@@ -57,4 +61,7 @@ def get_config(arg: str | None = None):
             config.data.update(expression="raw", candidates="detected")
     if args.size not in models.CPU_SIZES:
         presets.schedule(config, recipe, examples=presets.EXAMPLES["refcoco"])
+    if args.features == "pixels":
+        flip = "off" if args.data == "scenes" else "boxes_and_pieces"
+        models.see(config, args.size, flip=flip)
     return config

@@ -23,14 +23,15 @@ Where the originals differ from the papers, or from what one expects:
   (data.objects_with_and).
 - 12-in-1 tokenises word pieces once more ("##ing" becomes "#", "#", "ing"): not here.
 - 12-in-1 joins question and answer with [SEP] before a rationale, VL-BERT with nothing: nothing.
-- VL-BERT mirrors half of the pictures; stored features cannot be: streams.examples.flip="off".
-- VL-BERT weighs features by the objects' masks: stored features come without.
+- VL-BERT mirrors half of the pictures, and weighs features by the objects' outlines: with
+  features=pixels; stored features cannot be mirrored and come without.
 
 Arguments:
   model: "vlbert" or "vilbert".
   task: "answers" or "rationales".
   data: "scenes", "vcr", or "jsonl", one's own questions with choices.
   preset: see configs/presets.py.
+  features: of VL-BERT, of the "store" or of the "pixels" of pictures (docs/pixels.md).
 """
 
 from configs import common, finetuning, models, presets
@@ -44,12 +45,14 @@ ARGUMENTS = dict(
     task=("answers", ("answers", "rationales")),
     data=("scenes", ("scenes", "vcr", "jsonl")),
     preset=("", presets.NAMES),
+    features=("store", ("store", "pixels")),
 )
 
 
 def get_config(arg: str | None = None):
     """The config for `arg`, the text after the colon of --config."""
     args = common.parse_arg(arg, **ARGUMENTS)
+    models.require_vlbert(args)
     if args.data == "jsonl" and args.task != "answers":
         raise ValueError("config argument 'task' must be 'answers' with data=jsonl")
     cpu, vlbert = args.size in models.CPU_SIZES, args.model == "vlbert"
@@ -82,6 +85,10 @@ def get_config(arg: str | None = None):
     elif args.data == "vcr":
         config.data.train_split, config.data.eval_split = "train", "val"
         config.data.objects_with_and = vlbert
+    if args.features == "pixels":
+        models.see(config, args.size, flip="off" if args.data == "scenes" else "boxes")
+        if args.data == "vcr":
+            config.data.outlines = config.model.vision.dilated
     if cpu:
         return config
     presets.schedule(config, recipe, examples=presets.EXAMPLES["vcr"], head=choice["head"])

@@ -5,9 +5,17 @@
       --config.data.annotations=train.jsonl --config.data.eval_annotations=validation.jsonl \
       --config.data.regions=store
   python main.py --config=configs/vlbert_pretrain.py:size=base,data=jsonl ...  # the paper's sizes
+  python main.py --config=configs/vlbert_pretrain.py:size=base,data=jsonl,features=pixels \
+      --config.data.pictures=PICTURES --config.init=bert-base-uncased \
+      --config.init_vision=resnet101-pt-vgbua-0000.model ...       # end to end, docs/pixels.md
 
 How the paper's learning rate is reached: the original writes 1e-7 in its file and multiplies by
 the 256 rows of a global batch (128 captions + 128 text rows): 2.56e-5, written out below.
+
+Arguments:
+  data: "scenes", or one's own ("jsonl"), or a data set of captions.
+  features: of regions, of the "store" or of the "pixels" of pictures, by convolutions that are
+    trained as well.
 """
 
 from configs import common, models
@@ -15,6 +23,7 @@ from configs import common, models
 ARGUMENTS = dict(
     size=("mini", tuple(models.SIZES)),
     data="scenes",
+    features=("store", ("store", "pixels")),
 )
 
 
@@ -42,4 +51,16 @@ def get_config(arg: str | None = None):
         config.optimizer.warmup_steps = 16000
         config.total_steps = 250_000
         config.streams.captions.update(resize=(600, 1000), flip="boxes")
+    if args.features == "pixels":
+        models.see(config, args.size, flip="off" if cpu else "boxes")
+        if cpu and args.data == "scenes":
+            _from_scratch(config)
     return config
+
+
+def _from_scratch(config) -> None:
+    """Small convolutions that learn with the words: captions alone, whose objects they point at."""
+    config.streams.cloze.batch_size = config.streams.truth.batch_size = 0
+    config.stream_schedule.starts = ()
+    config.streams.captions.batch_size = 32
+    config.total_steps = 3000

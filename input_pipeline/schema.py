@@ -67,6 +67,7 @@ FIELDS: Mapping[str, Field] = {
     "target_box": Field("float32", "B 4", "box a text means, xyxy; the stream makes region_iou"),
     "object_boxes": Field("float32", "B O·4", "boxes of objects, flat; the stream finds regions"),
     "object_classes": Field("int32", "B O", "their classes; the stream makes region_label"),
+    "object_masks": Field("int32", "B O·7", "cells of objects; the stream makes instance masks"),
     "candidate_boxes": Field("float32", "B O·4", "may be chosen, as may the whole image"),
     "option_boxes": Field("float32", "B O·4", "may be chosen, and nothing else"),
     "option_region": Field("int32", "B O", "row of `regions` that shows each option, 0 = none"),

@@ -38,7 +38,14 @@ EXTRA = {
     "classify": ("", "model=vilbert", "model=single_stream,classes=3"),
     "nlvr2": ("", "model=vlbert", "data=nlvr2"),
     "pointing": ("", "model=vlbert", "data=guesswhat"),
-    "refcoco": ("", "model=vilbert", "data=refcoco", "data=jsonl", "preset=paper"),
+    "refcoco": (
+        "",
+        "model=vilbert",
+        "data=refcoco",
+        "data=jsonl",
+        "preset=paper",
+        "data=refcoco,features=pixels",
+    ),
     "retrieval": (
         "",
         "model=vlbert",
@@ -56,6 +63,7 @@ EXTRA = {
         "preset=paper",
         "model=vilbert,task=rationales,preset=released",
         "data=jsonl",
+        "data=vcr,features=pixels",
     ),
     "vqa": (
         "",
@@ -66,6 +74,7 @@ EXTRA = {
         "data=jsonl",
         "model=vilbert,preset=released",
     ),
+    "vlbert_pretrain": ("", "features=pixels"),
     "vilbert_pretrain": (
         "",
         "model=single_stream",
@@ -105,6 +114,9 @@ def batch_of(config):
                 num_detected=jnp.ones((2, images), jnp.int32),
                 region_label=jnp.zeros((2, 1, r), jnp.int32),
             )  # fmt: skip
+            if config.model.get("features") == "pixels":
+                del out[name]["regions"]
+                out[name]["images"] = jnp.zeros((2, images, 64, 80, 3), jnp.uint8)
         marks = {"phrase_grounding": "phrase_region", "masked_word": "probe_kind"}
         out[name] |= {key: ids for one, key in marks.items() if one in block.objectives}
         if "vqa" in block.objectives:
@@ -170,6 +182,36 @@ def test_wrong_arguments_name_the_right_ones(arg, message):
     config = importlib.import_module("configs.vlbert_pretrain")
     with pytest.raises(ValueError, match=message):
         config.get_config(arg)
+
+
+def test_only_vlbert_makes_features_of_pictures():
+    for name in ("refcoco", "vcr"):
+        config = importlib.import_module(f"configs.{name}")
+        with pytest.raises(ValueError, match="'features' must be 'store' but for model=vlbert"):
+            config.get_config("model=vilbert,features=pixels")
+
+
+def test_from_pixels_as_the_paper_trains():
+    config = importlib.import_module("configs.vcr").get_config("size=base,data=vcr,features=pixels")
+    stream, block, vision = config.streams.examples, config.optimizer, config.model.vision
+    assert (tuple(stream.resize), stream.flip, config.data.outlines) == ((600, 1200), "boxes", True)
+    assert (block.name, block.b1, block.lr, block.clip_norm) == ("sgd", 0.9, 4.48e-3, 10.0)
+    assert (tuple(vision.blocks), vision.frozen_stages, vision.dilated) == ((3, 4, 23, 3), 2, True)
+    config = importlib.import_module("configs.refcoco").get_config(
+        "size=base,data=refcoco,features=pixels"
+    )
+    assert tuple(config.streams.examples.resize) == (600, 1000)
+    assert (config.optimizer.name, config.optimizer.lr) == ("adamw", 2.56e-5)
+    config = importlib.import_module("configs.vlbert_pretrain").get_config(
+        "size=base,data=jsonl,features=pixels"
+    )
+    captions = config.streams.captions
+    assert (tuple(captions.resize), captions.flip, captions.batch_size) == (
+        (600, 1000),
+        "boxes",
+        128,
+    )
+    assert config.model.vision.remat
 
 
 def test_misspelt_fields_are_errors():

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from core.errors import DataError
+from input_pipeline.datasets.records import outlines
 from input_pipeline.streams import overlap
 from input_pipeline.streams.named import MIN_CANDIDATE_IOU, MIN_OBJECT_IOU, boxes_of
 
@@ -23,10 +24,11 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of: NameOf) -> No
     """Replaces boxes of the data set by arrays over regions, in place.
 
     In pixels of the original image, so before boxes are scaled, mirrored or clamped. Takes
-    `target_box`, `object_boxes`, `object_classes`, `candidate_boxes` and `option_boxes`; gives
-    `region_iou` (0 where no box is known), `region_label`, `candidate_mask` and `option_region`,
-    and turns the object numbers in `token_region` and `phrase_region` into rows of the regions: 0,
-    the whole image, for an object that no region shows.
+    `target_box`, `object_boxes`, `object_classes`, `object_masks`, `candidate_boxes` and
+    `option_boxes`; gives `region_iou` (0 where no box is known), `region_label`,
+    `region_instance_mask`, `candidate_mask` and `option_region`, and turns the object numbers in
+    `token_region` and `phrase_region` into rows of the regions: 0, the whole image, for an object
+    that no region shows.
 
     Args:
       batch: stream batch with its regions; boxes are on the first image.
@@ -63,6 +65,8 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of: NameOf) -> No
         return
     rows = overlap.match(boxes[:, 0], mask[:, 0], boxes_of(batch, "object_boxes"), MIN_OBJECT_IOU)
     del batch["object_boxes"]
+    if "object_masks" in batch:
+        batch["region_instance_mask"] = _cells(mask, rows, batch.pop("object_masks"))
     # Number 0 stands for the whole image.
     of_number = np.concatenate([np.zeros_like(rows[:, :1]), rows], 1)
     for key in numbered:
@@ -110,4 +114,15 @@ def _labels(mask: np.ndarray, rows: np.ndarray, classes: np.ndarray) -> np.ndarr
     for n in range(rows.shape[1] - 1, -1, -1):
         np.put_along_axis(out[:, 0], rows[:, n : n + 1], classes[:, n : n + 1], axis=1)
     out[..., 0] = 0
+    return out
+
+
+def _cells(mask: np.ndarray, rows: np.ndarray, packed: np.ndarray) -> np.ndarray:
+    """bool [B, M, R, S, S]: cells of a region that show its object; all where it has none."""
+    objects = outlines.unpacked(packed)
+    out = np.ones((*mask.shape, outlines.CELLS, outlines.CELLS), bool)
+    # In descending order, so that the first of several objects of one region sets its cells.
+    for n in range(rows.shape[1] - 1, -1, -1):
+        at = np.flatnonzero(rows[:, n] > 0)
+        out[at, 0, rows[at, n]] = objects[at, n]
     return out

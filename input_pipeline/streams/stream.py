@@ -316,5 +316,10 @@ class Stream:
         batch.update(self._regions.read(draw.rows, images, keep, width, batch))
         grounding.ground(batch, self._options.iou, lambda i: self.text_id(draw.rows[i]))
         flip = self._boxes.apply(batch, draw.counters)
-        if canvas is not None:
+        if canvas is None:
+            batch.pop("region_instance_mask", None)  # of cells that stored features do not have
+        else:
+            if flip is not None and "region_instance_mask" in batch:
+                cells = batch["region_instance_mask"]
+                cells[flip] = cells[flip][..., ::-1]
             batch["images"] = self._pictures.read(images, batch["image_size"], flip, canvas)

@@ -9,5 +9,8 @@ OPTIONS = dict(
     # Several objects that a text mentions together are joined by "and" (VL-BERT), or by nothing
     # (ViLBERT).
     objects_with_and=True,
+    # Objects come with the cells of their boxes that their outlines cover, by which VL-BERT weighs
+    # the features that it makes of pictures.
+    outlines=False,
 )
-CHECKS = dict(records=one_of(*RECORDS), objects_with_and=flag())
+CHECKS = dict(records=one_of(*RECORDS), objects_with_and=flag(), outlines=flag())

@@ -178,6 +178,7 @@ class _Texts:
         self._all_regions = data_config.get("candidates", "") == "regions"
         self._form = data_config.get("answer_form", "normalized")
         self._joined_by = mentions.joined_by(data_config)
+        self._outlines = bool(data_config.get("outlines", False))
         self._answers, self._targets = None, None
         if issubclass(reader.module.BUILDER.record, Question):
             self._answers = answer_list.named_or_built(
@@ -231,6 +232,7 @@ class _Texts:
                         self._all_regions,
                         self._form,
                         self._joined_by,
+                        self._outlines,
                     )
                 )
 
@@ -243,6 +245,7 @@ class _Texts:
         version = self._reader.module.BUILDER.record.version_of_rows(self._kind)
         rows = f" rows {version}" * (version > 1)
         rows += f" joined by {self._joined_by!r}" * (self._joined_by != "and")
+        rows += " with outlines" * self._outlines
         return self._reader.fingerprint(split) + answers + self._kind + rows
 
 

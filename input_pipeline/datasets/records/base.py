@@ -25,6 +25,7 @@ class RowOptions:
       all_regions: whether an expression may mean any region of the store, and not just the
         record's candidates.
       joined_by: word between several objects that a text mentions together; empty: none.
+      outlines: whether objects come with the cells of their outlines (`outlines`).
     """
 
     source: int = 0
@@ -34,6 +35,7 @@ class RowOptions:
     all_regions: bool = False
     answer_form: str = "normalized"
     joined_by: str = "and"
+    outlines: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

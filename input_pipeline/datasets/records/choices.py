@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from core.errors import DataError
+from input_pipeline.datasets.records import outlines
 from input_pipeline.datasets.records.base import (
     Record,
     RowOptions,
@@ -58,6 +59,8 @@ class MultipleChoice(Record):
                 found=repr(options.kind),
             )
         values = self._objects(options.classes)
+        if options.outlines:
+            values["object_masks"] = outlines.packed(self.objects)
         if options.kind == "answers":
             given = [("", (self.question,), self.answers, self.answer_label)]
         elif self.labelled:
