@@ -8,7 +8,7 @@ PIXELS ?= runs/from_pixels
 ARGS ?=
 RUN := $(VENV)/bin/python
 
-.PHONY: pretrain from-pixels test test-all lint format clean
+.PHONY: pretrain end-to-end from-pixels test test-all lint format clean
 
 pretrain: $(VENV)/ready
 	$(RUN) main.py --config=configs/$(MODEL)_pretrain.py --workdir=$(WORKDIR) $(ARGS)
@@ -16,6 +16,10 @@ pretrain: $(VENV)/ready
 # A detector trained on pictures, its region features, VL-BERT on them.
 from-pixels: $(VENV)/ready
 	$(RUN) scripts/from_pixels.py --workdir=$(PIXELS) $(ARGS)
+
+# VL-BERT sees the pictures themselves, docs/pixels.md.
+end-to-end: $(VENV)/ready
+	$(RUN) main.py --config=configs/vlbert_pretrain.py:features=pixels --workdir=runs/vlbert_end_to_end $(ARGS)
 
 test: $(VENV)/ready
 	$(RUN) -m pytest -m "not slow" -n auto --dist loadfile $(ARGS)

@@ -72,6 +72,7 @@ class Layout(Protocol):
       class_names, attribute_names: of the columns of class_probs and attribute_probs, where known.
       least_part: bytes of input that a part has at least, where reading is not what takes time.
       most_workers: processes that may have the reader at once, where there is a limit.
+      boxes_alone: true where there are no features: theirs are 0 wide.
       last_resort: true where a layout reads much, as one that makes boxes itself: where the files
         are to tell their layout, it is meant only if no other can read them.
     """

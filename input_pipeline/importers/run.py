@@ -289,13 +289,14 @@ def _grouped(parts: Sequence[Part]) -> list[list[Part]]:
     return [list(parts[i : i + step]) for i in range(0, len(parts), step)]
 
 
-def _check_matrices(item: Item, where: str) -> None:
+def _check_matrices(item: Item, where: str, *, boxes_alone: bool) -> None:
     """Raises DataError if features or class distributions are no [n, ...]."""
     for name in ("features", "class_probs"):
         value = getattr(item, name)
         with reading(where, f"{name} are no array", fix="leave this image out"):
             shape = np.shape(value)
-        if value is not None and (len(shape) != 2 or not shape[1]):
+        none = name == "features" and boxes_alone
+        if value is not None and (len(shape) != 2 or not (shape[1] or none)):
             raise DataError(
                 f"{name} have the wrong shape", where=where, expected="[n, ...]", found=shape
             )
@@ -312,7 +313,8 @@ def _first_spec(reader: Layout, groups: list[list[Part]], settings: ImportSettin
     for where, raw in (e for group in groups for part in group for e in entries_of(reader, part)):
         try:
             item = read_item(reader, where, raw, settings.class_scores, settings.resized)
-            _check_matrices(item, where)
+            alone = getattr(reader, "boxes_alone", False)
+            _check_matrices(item, where, boxes_alone=alone)
         except DataError:
             if not skip:
                 raise

@@ -169,7 +169,7 @@ def checked(
         # The mean is of the features as given, before they are rounded to the store's dtype.
         top = features.mean(0) if global_feature is None else global_feature
         views["rows"] = np.concatenate([np.asarray(top, np.float32)[None], features])
-    if not features.any():
+    if spec.feature_dim and not features.any():
         raise fail(
             "all features of the image are zero",
             "features of a detector",

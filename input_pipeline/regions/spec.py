@@ -38,7 +38,7 @@ class FeatureSpec:
 
     Attributes:
       detector: free name of the detector and its weights.
-      feature_dim: F, width of a feature.
+      feature_dim: F, width of a feature; 0: a store of boxes alone.
       num_classes: C of the detector's class distributions, 0 where it gives none.
       background_class: column of the background class, None where there is none.
       box_convention: "xyxy_pixels".
@@ -70,7 +70,7 @@ class FeatureSpec:
                     expected=f"one of {list(options)}",
                     found=repr(getattr(self, field)),
                 )
-        least = {"feature_dim": 1, "num_classes": 0, "top_k": 0, "max_regions": 1}
+        least = {"feature_dim": 0, "num_classes": 0, "top_k": 0, "max_regions": 1}
         for field, low in least.items():
             value = getattr(self, field)
             if not _is_whole(value):

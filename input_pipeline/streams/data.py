@@ -79,6 +79,15 @@ class Data:
         self.store = open_store(self.prepared.stores)
         self._held_out_elsewhere = elsewhere
         self.special, self.spec = self.tokenizer.special, self.store.spec
+        if not pixels and not self.spec.feature_dim:
+            raise DataError(
+                "the region store has boxes alone, and the model reads stored features",
+                where=", ".join(map(str, self.prepared.stores)),
+                expected="a store with the features of a detector",
+                found=f"{self.spec.detector!r}, features 0 wide",
+                fix="import features (python -m input_pipeline.importers), or have VL-BERT make "
+                "its own of pictures: --config.model.features=pixels",
+            )
         self.pictures = self._open_pictures() if pixels else None
         self._sources: dict[str, Source] = {}
         self.cleaned: clean_splits.Cleaned | None = None

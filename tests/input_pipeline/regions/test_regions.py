@@ -145,7 +145,7 @@ def test_spec_matches_field_by_field():
     assert FeatureSpec.from_dict(SPEC.to_dict()) == SPEC
     assert SPEC.checksum() != dataclasses.replace(SPEC, top_k=4).checksum()
     SPEC.require_match(SPEC, "a", "b")
-    for options in ({"dtype": "int4"}, {"global_feature": "max"}, {"feature_dim": 0}):
+    for options in ({"dtype": "int4"}, {"global_feature": "max"}, {"feature_dim": -1}):
         with pytest.raises(DataError, match=next(iter(options))):
             dataclasses.replace(SPEC, **options)
     with pytest.raises(DataError, match=r"(?s)unknown dtype.*'bfloat16'.*'int8'.*'int4'"):
