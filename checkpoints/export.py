@@ -1,5 +1,6 @@
 """Writes a model in the original's layout; what the original cannot have is told."""
 
+import re
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -44,10 +45,10 @@ def to_torch(
         kind = translate.kind_for(model, arrays)
         state = translate.to_torch(kind, arrays)
     except KeyError as error:
-        raise sources.SourceError(
-            f"{source.place}: {error.args[0]}\n  fix: leave heads out that the original of one "
-            "task has not: --without=NAME,NAME"
-        ) from error
+        text = str(error.args[0])
+        heads = ",".join(sorted(set(re.findall(r"heads/(\w+)/", text))))
+        fix = f"\n  fix: leave out what the original of one task has not: --without={heads}"
+        raise sources.SourceError(f"{source.place}: {text}" + fix * bool(heads)) from error
     _tell(source, kind, arrays)
     with atomic_file(path) as temporary:
         write(temporary, {name: np.asarray(x, order="C") for name, x in state.items()})

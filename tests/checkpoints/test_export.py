@@ -1,8 +1,11 @@
 """Our own models in the original's layout: what it cannot have is folded in, or told."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
 from checkpoints import export, run_config, sources
@@ -70,3 +73,20 @@ def test_published_values_are_exported_as_they_are(tmp_path, capsys):
     kernel = source.arrays["trunk/regions/location/kernel"]
     assert any(x.shape == kernel.T.shape and np.array_equal(x, kernel.T) for x in state.values())
     assert "boxes" not in capsys.readouterr().err
+
+
+def test_heads_of_several_of_vlberts_originals_go_one_by_one(tmp_path):
+    source = source_of(vlbert_pretrain)
+    rest = {path: x for path, x in source.arrays.items() if path.startswith("trunk/")}
+    shapes = {"transform/kernel": (64, 64), "transform/bias": (64,), "classifier/kernel": (64, 1),
+              "classifier/bias": (1,)}  # fmt: skip
+    for head in ("grounding", "choice"):
+        rest |= {f"heads/{head}/{part}": np.ones(shape) for part, shape in shapes.items()}
+    source = dataclasses.replace(source, arrays=rest, heads={})
+    path = str(tmp_path / "model.safetensors")
+    with pytest.raises(
+        sources.SourceError, match=r"(?s)heads/(choice|ground).*fix:.*--without=\w+$"
+    ):
+        export.to_torch(source, path)
+    state = export.to_torch(source, path, without=["choice"])
+    assert "final_mlp.0.dense.weight" in state
