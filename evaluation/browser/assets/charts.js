@@ -98,6 +98,7 @@ function pairButton(pair, text, kind) {
 function drawCompared() {
   const found = content.mcnemar;
   if (runs.length > 1) {
+    document.querySelector("main").classList.add("two");
     byId("runs-legend").hidden = false;
     byId("runs-legend").append(...runs.flatMap((name, run) => [
       make("span", { class: run ? "fill second" : "fill" }), make("bdi", {}, name)]));

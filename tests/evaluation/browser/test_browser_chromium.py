@@ -233,15 +233,21 @@ def test_two_runs_are_compared(of_two, questions):
     of_two.keyboard.press("Escape")
 
 
-@pytest.mark.parametrize("viewport", [PHONE, DESK])
-def test_nothing_runs_off_the_screen(opened, viewport):
+@pytest.mark.parametrize("viewport", [PHONE, DESK, dict(width=1100, height=700)])
+@pytest.mark.parametrize("count", [1, 2])
+def test_nothing_runs_off_the_screen(opened, viewport, count):
     rows = made_pages.questions(40)
     rows[0]["text"] = "w" * 300
     rows[1]["answers"][0]["predicted"] = "p" * 300
     rows[2]["groups"]["type of answer"] = "k" * 300
     rows[3]["true"] = "t" * 300
-    made = page.compared(made_pages.content(rows), made_pages.content(rows), ["n" * 200, "b"])
+    made = made_pages.content(rows)
+    if count > 1:
+        made = page.compared(made, made, ["n" * 200, "b"])
     shown = opened(made, viewport)
+    for place in ("#list", "#figures", "#confusion"):
+        over = "(place) => place.scrollWidth - place.clientWidth"
+        assert shown.locator(place).evaluate(over) <= 0, place
     assert shown.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
     shown.locator("#rows tr").first.click()
     dialog = shown.locator("#example")
