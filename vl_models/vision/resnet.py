@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 EPSILON = 1e-5  # of BatchNorm
+PIXEL_SPREAD = 64.0  # standard deviation of 8-bit pixels, roughly
 STRIDE = 16  # pixels of a picture to a cell of C4
 # Blocks of res2 to res5, by the network's number of layers.
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -83,6 +84,7 @@ class ConvNorm(nn.Module):
       stride, dilation: see `nn.Conv`; the border is that of an output as large as the input.
       frozen_norm, dtype: see `ResNetSizes`.
       gain: initial scale of the norm.
+      spread: initial standard deviation of the norm, of what the convolution is expected to give.
     """
 
     features: int
@@ -92,6 +94,7 @@ class ConvNorm(nn.Module):
     frozen_norm: bool = True
     dtype: DTypeLike = jnp.float32
     gain: float = 1.0
+    spread: float = 1.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"]) -> Float[Array, "N h w features"]:
@@ -101,7 +104,9 @@ class ConvNorm(nn.Module):
         scale = self.param("scale", nn.initializers.constant(self.gain), one)
         bias = self.param("bias", nn.initializers.zeros, one)
         mean = lax.stop_gradient(self.param("mean", nn.initializers.zeros, one))
-        variance = lax.stop_gradient(self.param("variance", nn.initializers.ones, one))
+        variance = lax.stop_gradient(
+            self.param("variance", nn.initializers.constant(self.spread**2), one)
+        )
         if self.frozen_norm:
             scale, bias = lax.stop_gradient(scale), lax.stop_gradient(bias)
         # The norm is linear and does not change: the kernel takes its factor, no pass over x.
@@ -251,7 +256,14 @@ class Backbone(nn.Module):
 
     def setup(self) -> None:
         sizes = self.sizes
-        self.stem = ConvNorm(sizes.stem, 7, 2, frozen_norm=sizes.frozen_norm, dtype=sizes.dtype)
+        self.stem = ConvNorm(
+            sizes.stem,
+            7,
+            2,
+            frozen_norm=sizes.frozen_norm,
+            dtype=sizes.dtype,
+            spread=PIXEL_SPREAD,
+        )
         self.res2 = Stage(sizes, 2)
         self.res3 = Stage(sizes, 3, stride=2)
         self.res4 = Stage(sizes, 4, stride=2)
