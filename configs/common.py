@@ -289,10 +289,12 @@ def pretraining(model: dict, args, streams: dict) -> ConfigDict:
     """
     scenes, cpu = args.data == "scenes", args.size in models.CPU_SIZES
     objectives = objective_blocks()
-    if scenes and cpu:
+    # Each stream looks at pictures of its own, and convolutions that learn are most of a step.
+    several = scenes and cpu and args.get("features", "store") == "store"
+    if several:
         _add_cloze(streams, objectives, model["name"])
         model = model | ({"pooler": True} if "truth" in streams else {})
-    elif args.data in datasets.PHRASES:
+    elif args.data in datasets.PHRASES or (scenes and cpu):
         _add_pointing(streams["captions"], objectives, model["name"])
     config = experiment(
         model,
@@ -330,7 +332,7 @@ def pretraining(model: dict, args, streams: dict) -> ConfigDict:
         config.dtype = "bfloat16"
         config.log_every = 100
         config.eval_every = config.checkpoint.every = 5000
-    if scenes and cpu:
+    if several:
         config.streams.cloze.data.update(records="cloze", weights=CLOZE)
         config.stream_schedule.starts = (("captions", 0.25),)
         if "truth" in streams:

@@ -68,7 +68,7 @@ def wrong_values(value):
 
 
 # Scenes are no files.
-REFUSED_OF_SCENES = {f"data.{name}" for name in ("regions", "vocab", "manual_dir", "tfds_dir")}
+REFUSED_OF_SCENES = {f"data.{name}" for name in ("vocab", "manual_dir", "tfds_dir")}
 
 
 def passes(path, sort, config):
