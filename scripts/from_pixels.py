@@ -49,7 +49,7 @@ RECIPE = detection.Recipe(
         regions=16,
         proposals=Selection(candidates=100, proposals=24, least=1, most=24),
     ),
-    selection=Selection(candidates=100, proposals=24, overlaps=(0.3,), least=1, most=8),
+    selection=Selection(candidates=100, proposals=24, overlaps=(0.3,), least=1, most=8, score=0.3),
     pixels=Pixels(160, 160),
 )
 

@@ -29,6 +29,8 @@ class Extractor:
       weights: a detector's folder, or its name on the hub.
       boxes: "least,most" boxes of a picture, or one number; empty: as the weights' config says, and
         10 to 100 without one.
+      score: of its object, below which a box is left out unless it is one of the least; None: as
+        the weights' config says, and 0 without one.
       objects, attributes: files of the classes' and attributes' names, one a line, where the
         weights have none (genome_vocab of the original project).
       size: "short,long" sides in pixels that pictures are resized to; empty: as with boxes.
@@ -43,6 +45,7 @@ class Extractor:
         self,
         weights: str = "unc-nlp/frcnn-vg-finetuned",
         boxes: str = "",
+        score: float | None = None,
         objects: str = "",
         attributes: str = "",
         size: str = "",
@@ -60,6 +63,7 @@ class Extractor:
             found.selection,
             least=least,
             most=most,
+            score=found.selection.score if score is None else score,
             proposals=max(most, found.selection.proposals),
         )
         self._detector = PictureDetector(
@@ -81,6 +85,7 @@ class Extractor:
         depth = sum(sizes.resnet.blocks) * 3 + 2
         self.name = (
             f"faster-rcnn-{depth} {found.digest()} {short}/{long} {dtype} {least}-{most} boxes"
+            + f" of {selection.score:g}" * bool(selection.score)
         )
 
     def canvas(self, height: int, width: int) -> tuple[int, int]:

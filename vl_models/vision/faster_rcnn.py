@@ -74,6 +74,8 @@ class Selection:
       overlaps: the same of boxes: the first of them that leaves `least` boxes is taken, else the
         last.
       least, most: boxes of a picture; a fixed number where they are the same.
+      score: boxes below it are left out, unless they are among the `least` best ones. The original
+        has 0.2; the code published for PyTorch goes by overlaps alone: 0.
     """
 
     candidates: int = 6000
@@ -82,6 +84,7 @@ class Selection:
     overlaps: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
     least: int = 10
     most: int = 100
+    score: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most <= self.proposals or not self.overlaps:
@@ -272,6 +275,8 @@ def select_boxes(
         enough = kept.sum() >= selection.least
         again = nms(boxes, scores, overlap, selection.most, valid & ~enough)
         index, kept = jnp.where(enough, index, again[0]), jnp.where(enough, kept, again[1])
+    # They stand by falling score: those that are sure enough are the first ones.
+    kept &= (scores[index] >= selection.score) | (jnp.arange(len(kept)) < selection.least)
     found = dict(
         boxes=boxes[index],
         features=features[index],

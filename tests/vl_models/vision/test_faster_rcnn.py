@@ -182,6 +182,27 @@ def test_boxes_from_the_published_predictions():
     check_boxes(select(predicted, features, proposals, valid, jnp.asarray(sizes())))
 
 
+def test_sure_boxes_and_the_least_number():
+    """Boxes apart from each other, of scores .9 to .1: those above a score, or the best."""
+    probs = np.float32([[0.1, 0.9], [0.9, 0.1], [0.4, 0.6], [0.6, 0.4]])[:, [1, 0]]
+    corners = np.arange(4, dtype=np.float32)[:, None] * [20, 0, 20, 0] + [0, 0, 10, 10]
+    predicted = dict(
+        class_logits=jnp.log(probs), deltas=jnp.zeros((4, 1, 4)), attribute_logits=jnp.zeros((4, 3))
+    )
+
+    def chosen(score, least):
+        selection = Selection(proposals=4, least=least, most=4, score=score)
+        found = faster_rcnn.select_boxes(
+            predicted, jnp.ones((4, 2)), jnp.float32(corners), jnp.ones(4, bool),
+            jnp.float32([100, 100]), selection,
+        )  # fmt: skip
+        return np.asarray(found["class_scores"][found["valid"]]).round(3).tolist()
+
+    everything = np.float32([0.9, 0.6, 0.4, 0.1]).tolist()
+    for score, least, count in ((0.0, 1, 4), (0.5, 1, 2), (0.5, 3, 3), (0.95, 1, 1)):
+        np.testing.assert_allclose(chosen(score, least), everything[:count], atol=1e-3)
+
+
 def test_from_pixels_to_boxes():
     model, params, selection = made()
     detect = jax.jit(lambda x, n: faster_rcnn.detect_in(model, params, x, n, selection, at_once=20))
