@@ -48,7 +48,7 @@ def canvases(pixels: Pixels) -> list[tuple[int, int]]:
     return [size for long in longs for size in ((short, long), (long, short))]
 
 
-def _up(side: float) -> int:
+def _up(side: int | float) -> int:
     return math.ceil(side / _ROUNDED) * _ROUNDED
 
 

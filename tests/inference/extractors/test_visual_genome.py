@@ -76,6 +76,9 @@ def test_sizes_and_canvases():
     for height, width in ((1, 5000), (5000, 1), (7, 7), (3001, 2999)):
         rows, columns = canvas.resized(height, width, pixels)
         assert min(rows, columns) >= 1
+        found = canvas.canvas_of(height, width, pixels)
+        assert rows <= found[0]
+        assert columns <= found[1]
 
 
 def test_interpolation_by_hand():
