@@ -9,7 +9,15 @@ import types
 
 import pytest
 
-from benchmarks import accelerator, input_pipeline, storage, synthetic_stream, train_step, vision
+from benchmarks import (
+    accelerator,
+    inference,
+    input_pipeline,
+    storage,
+    synthetic_stream,
+    train_step,
+    vision,
+)
 
 FOLDER = pathlib.Path(train_step.__file__).parent
 STEP = ("--sizes=mini", "--batch=8", "--rounds=1", "--steps=1", "--matmul=64", "--buckets=20x20")
@@ -230,3 +238,32 @@ def test_vision_beside_its_peer(tmp_path):
     found = {row["operator"]: row["difference"] for row in json.loads(out.read_text())}
     assert found["RoIPool"] == found["suppression"] == 0
     assert max(found.values()) < 1e-5
+
+
+def test_inference(tmp_path, capsys):
+    out = tmp_path / "out.json"
+    small = "--models=vilbert --size=mini --batches=2 --regions=3 --features=16 --rounds=2"
+    inference.main([*small.split(), "--json", str(out)])
+    rows = json.loads(out.read_text())
+    assert [(row["way"], row["batch"]) for row in rows] == [("api", 2), ("loop", 2)]
+    for row in rows:
+        assert row["questions_per_second"] * row["ms_p50"] == pytest.approx(2000, rel=0.1)
+        assert row["ms_p50"] <= row["ms_p95"]
+    assert f"| vilbert mini | 2 | api | {rows[0]['ms_p50']:,} |" in capsys.readouterr().out
+
+
+def test_inference_without_its_peer(monkeypatch, capsys):
+    monkeypatch.setattr(inference.inference_peer, "missing", lambda: ["torch"])
+    monkeypatch.setattr(inference, "measure", lambda *_: pytest.fail("it began"))
+    with pytest.raises(SystemExit):
+        inference.main(["--peer"])
+    assert "--peer needs torch" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_inference_beside_its_peer(capsys):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    small = "--size=mini --batches=2 --regions=3 --features=16 --rounds=1 --peer"
+    inference.main(small.split())
+    assert capsys.readouterr().out.count("| peer |") == 2
