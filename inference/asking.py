@@ -1,6 +1,6 @@
 """A trained model that can be asked: what it reads, who answers, how examples are laid out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -80,6 +80,7 @@ class Asker(Model):
             self._tasks = known.tasks_of(self._opened.model)
         except UserError as error:  # its trunk and heads can be used all the same
             self._failure = error
+        self._layouts = dict[Hashable, Layout]()
         self._pictures = Pictures.of_folder(pictures) if pictures else None
         self._extractor, self._named = extractor, None
         if self._failure is None:
@@ -174,17 +175,21 @@ class Asker(Model):
           cut: whether texts that are too long are cut; None: as the model was loaded.
         """
         found = self.checkpoint
-        return Layout(
-            stream,
-            found.config.streams[stream],
-            assembler or found.assembler(stream),
-            found.tokenizer,
-            found.spec,
-            image_margin=found.model.trunk.image_margin,
-            positions=found.config.model.positions,
-            cut=self._cut if cut is None else cut,
-            task_id=self.task_id,
-        )
+        assembler, cut = assembler or found.assembler(stream), self._cut if cut is None else cut
+        key = (stream, assembler, cut)
+        if key not in self._layouts:
+            self._layouts[key] = Layout(
+                stream,
+                found.config.streams[stream],
+                assembler,
+                found.tokenizer,
+                found.spec,
+                image_margin=found.model.trunk.image_margin,
+                positions=found.config.model.positions,
+                cut=cut,
+                task_id=self.task_id,
+            )
+        return self._layouts[key]
 
     def reader(self, stream: str) -> ImageReader:
         """Finds the regions of images.

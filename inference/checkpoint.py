@@ -34,12 +34,15 @@ class Checkpoint:
     tokenizer: Tokenizer
     spec: FeatureSpec
     place: str
+    _assemblers: dict[str, Callable[..., dict]] = dataclasses.field(default_factory=dict)
 
     def assembler(self, stream: str) -> Callable[..., dict]:
         """How the texts of a stream are laid out: as its first objective says."""
-        first = self.config.streams[stream].objectives[0]
-        block = self.config.objectives[first]
-        return objectives.of_block(first, block).assembler(block)
+        if stream not in self._assemblers:
+            first = self.config.streams[stream].objectives[0]
+            block = self.config.objectives[first]
+            self._assemblers[stream] = objectives.of_block(first, block).assembler(block)
+        return self._assemblers[stream]
 
     def plain_assembler(self, stream: str) -> Callable[..., dict]:
         """The same for a single text, where an example of the stream has several."""

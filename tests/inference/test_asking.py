@@ -115,6 +115,7 @@ BAD = {
     "a picture": (QUESTION, np.zeros((4, 4, 3), np.uint8), "no extractor"),
     "something else": (QUESTION, 0.5, "this is no image.*expected: the id"),
     "empty text": ("  ", IMAGE, "a question is empty"),
+    "nothing that is seen": ("\u200b\u00ad", IMAGE, "a text is empty"),
     "no text": (None, IMAGE, "a question is no text"),
     "too long": ("is it red " * 30, IMAGE, "too long for this model"),
 }  # fmt: skip
@@ -266,6 +267,8 @@ def test_pictures_with_an_extractor(run, tmp_path):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DataError, match="picture cannot be read"):
         model.answer(QUESTION, path)
+    with pytest.raises(DataError, match=r"(?s)item 1 of 2.*picture cannot be read"):
+        model.answer([QUESTION, QUESTION], [pixels, path])
     other = Extractor(made_models.SPEC)
     other.name = "another"
     with pytest.raises(DataError, match="two kinds: detector differ"):

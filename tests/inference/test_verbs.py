@@ -28,6 +28,8 @@ def test_masks_are_filled(captions):
     assert found.to_dict()["masks"][0][0] == list(found.masks[0][0])
     with pytest.raises(DataError, match="there is no mask to fill"):
         captions.fill_mask("a red cube", IMAGE)
+    with pytest.raises(DataError, match=r"(?s)item 1 of 2.*there is no mask to fill"):
+        captions.fill_mask(["a [MASK]", "a red cube"], IMAGE)
     # The same as a word that is hidden where it stands.
     with_word, _ = captions.fill_mask(["a [MASK] cube", "[MASK] [MASK]"], IMAGE, 3)
     model, objective = captions.checkpoint.model, captions._task("fill_mask", "")[1]
