@@ -150,8 +150,8 @@ def measure(name: str, args: argparse.Namespace) -> list[dict]:
 def table(rows: list[dict]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| model | batch | way | p50, ms | p95, ms | questions/s |",
-        "|---|---|---|---|---|---|",
+        "| model | batch | way | p50, ms | p95, ms | CPU, ms | questions/s |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         lines.append(
