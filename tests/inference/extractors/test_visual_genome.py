@@ -112,17 +112,18 @@ def test_pictures_to_a_store_and_back(tmp_path, weights):
     assert names.classes == (*small().objects, "__background__")
     assert names.attributes == ("red", "tall", "wet")
 
-    # One picture by itself, without resizing, sharding or canvases of others.
-    picture = made(0, 32, 40)
-    image = np.zeros((1, 64, 80, 3), np.float32)
-    image[0] = canvas.interpolated(picture[..., ::-1], 64, 80) - np.float32(PIXELS.mean)
+    # One picture by itself, without a canvas around it, neighbours or sharding.
+    picture = made(2, 32, 39)
+    image = canvas.interpolated(picture[..., ::-1], 64, 78)[None] - np.float32(PIXELS.mean)
     params = {"params": loading.unflatten(dict(small().arrays))}
     model, selection = FasterRCNN(small().sizes), small().selection
-    detect = jax.jit(lambda x, n: faster_rcnn.detect(model, params, x, n, selection))
-    found = jax.device_get(detect(jnp.asarray(image), jnp.float32([[64, 80]])))
+    detect = jax.jit(
+        lambda x, n: faster_rcnn.detect(model, params, x, n, selection, padding="inside")
+    )
+    found = jax.device_get(detect(jnp.asarray(image), jnp.float32([[64, 78]])))
     valid = found["valid"][0]
     assert 3 <= valid.sum() <= 6
-    row = int(store.rows_of(["0"])[0])
+    row = int(store.rows_of(["2"])[0])
     record = store.read(row)
     np.testing.assert_allclose(record["boxes"], found["boxes"][0][valid] / 2, atol=1e-3)
     np.testing.assert_allclose(record["features"][1:], found["features"][0][valid], rtol=1e-4)

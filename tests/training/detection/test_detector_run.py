@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import io
-import re
 
 import jax
 import jax.numpy as jnp
@@ -149,8 +148,9 @@ def test_trained_saved_and_repeated(tmp_path):
     )
     assert all(np.array_equal(found[path], x) for path, x in expected.items())
     moved = [path for path, x in expected.items() if not np.array_equal(x, flat[path])]
-    assert moved
     assert not any(path.endswith(("/mean", "/variance")) for path in moved)
+    trained = {path.split("/")[0] for path in moved if path.endswith("kernel")}
+    assert trained == {"backbone", "proposals", "head", "predictor"}
     # Written after two steps, and again at the end.
     assert "step 4" in detectors.load(str(tmp_path / "parts" / detection.FOLDER)).origin
 
@@ -167,29 +167,21 @@ def test_a_pictures_losses_are_its_own():
         sums, metrics = task.sums(params, STREAM, batch, train=True)
         return task.total(sums, task.weights(STREAM, batch)), (sums, metrics)
 
-    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    run = jax.jit(loss)
 
     def of(rows):
         batch = {k: jnp.asarray(x) for k, x in pictures.batch(rows).items()}
         return run(params, task.corrupt(STREAM, batch, keys[jnp.asarray(rows)]))
 
-    (both, (sums, metrics)), grads = of([0, 1])
+    both, (sums, metrics) = of([0, 1])
     assert np.isfinite(both)
     assert set(sums) == set(task.loss_scale)
     for value in sums.values():
         assert value > 0
     assert metrics[f"{STREAM}/object_accuracy"][1] >= 2
-    alone = [of([row, -1])[0][1][0] for row in (0, 1)]
+    alone = [of([row, -1])[1][0] for row in (0, 1)]
     for name, value in sums.items():
         np.testing.assert_allclose(value, alone[0][name] + alone[1][name], rtol=1e-4)
-    flat = loading.flatten(grads)
-    still = {path for path, x in flat.items() if not np.any(x)}
-    fixed = {path for path in flat if any(re.fullmatch(p, path) for p in task.fixed)}
-    assert fixed <= still
-    moving = ("backbone/stem/kernel", "backbone/res4/block_0/shortcut/kernel",
-              "head/res5/block_0/conv3/scale", "proposals/deltas/kernel", "predictor/boxes/kernel",
-              "predictor/attributes/kernel", "predictor/class_embedding/embedding")  # fmt: skip
-    assert not still & set(moving)
 
 
 def test_the_networks_classes_are_the_data_sets():
