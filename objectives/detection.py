@@ -214,6 +214,11 @@ class DetectorTask:
         del arrays, known
         return {}
 
+    def heads_of(self, stream: str) -> tuple[str, ...]:
+        """None: its parts are no heads of a trunk."""
+        del stream
+        return ()
+
     def init(self, rng: Key[Array, ""], batch: Mapping[str, Any]) -> PyTree:
         """Parameters to train from nothing: the stem is given the variance of pixels."""
         del batch

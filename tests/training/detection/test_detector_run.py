@@ -17,6 +17,7 @@ from configs import common
 from core.errors import DataError
 from input_pipeline.datasets.reading.prepared import PictureObjects, Prepared
 from objectives.detection import STREAM, DetectorTask, Sampling
+from training import state
 from training.detection import run as detection
 from training.detection.data import PictureSet
 from vl_models import loading
@@ -188,6 +189,7 @@ def test_the_networks_classes_are_the_data_sets():
     task = detection.build(config(), prepared(), dataclasses.replace(
         RECIPE, sizes=dataclasses.replace(RECIPE.sizes, classes=2, attributes=0)
     )).model  # fmt: skip
+    assert isinstance(task, state.Model)
     assert set(task.loss_scale) == {
         f"{STREAM}/{n}" for n in ("anchors", "anchor_boxes", "classes", "boxes")
     }
