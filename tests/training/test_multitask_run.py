@@ -114,16 +114,10 @@ def test_one_task_of_several_by_itself(whole, folder):
 
 @pytest.mark.slow
 def test_a_dry_run_plans_an_update_of_each_task(folder):
-    changes = of(*TASKS, **{"dry_run.assume": True, "dry_run.topology": "cpu:8"})
+    changes = of(*TASKS, **{"dry_run.assume": True, "dry_run.topology": "cpu:1"})
     found = here(CONFIG + "+".join(TASKS), changes, folder / "planned", folder, "dry_run")
     assert found["updates_per_step"] == 2
-    alone = [
-        here(CONFIG + task, of(task, **{"dry_run.assume": True, "dry_run.topology": "cpu:8"}),
-             folder / f"planned_{task}", folder, "dry_run")
-        for task in TASKS
-    ]  # fmt: skip
-    assert found["flops"]["model"] == pytest.approx(sum(x["flops"]["model"] for x in alone))
-    # All heads are held, and no two updates at a time.
-    least = max(x["memory"]["temporaries"] for x in alone)
-    assert found["memory"]["temporaries"] < 1.5 * least
-    assert found["memory"]["parameters"] > max(x["memory"]["parameters"] for x in alone)
+    assert found["batch_sizes"] == dict.fromkeys(TASKS, 16)
+    # XLA counts both programs, as the model's operations are of both updates.
+    assert found["flops"]["xla"] == pytest.approx(found["flops"]["model"], rel=0.3)
+    assert found["memory"]["temporaries"] > found["memory"]["batch"] > 0
