@@ -9,6 +9,8 @@ import pytest
 from configs import vilbert_pretrain, vlbert_pretrain
 from input_pipeline.schema import SpecialIds
 from objectives.model import MultiTaskModel
+from training import setup
+from training.planning import assumed
 from training.run import throughput
 
 
@@ -65,3 +67,33 @@ def test_vilbert_base():
 def test_a_parameter_without_a_rule_is_refused():
     with pytest.raises(ValueError, match="trunk/new_part"):
         throughput._positions_of("trunk/new_part/kernel", 1, 1)
+
+
+def test_convolutions_of_pictures():
+    """Of a picture, not of its pairs; of what does not train, the forward pass alone."""
+    config = vlbert_pretrain.get_config("size=mini,features=pixels")
+    config.streams.captions.update(batch_size=3, canvases=((30, 64), (64, 64)), resize=())
+    config.model.vision.update(width=2, blocks=(1, 1, 1, 1), frozen_stages=0)
+    spec = types.SimpleNamespace(feature_dim=0, num_classes=5, global_feature="mean")
+    task = MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 50), spec)
+    batch = assumed.batch(config, task, setup.assemblers(config))
+    assert batch["captions"]["images"].shape == (3, 1, 64, 64, 3)
+    params = jax.eval_shape(task.init, jax.random.key(0), batch)
+    # Kernels of a block: 1x1 in, 3x3, 1x1 out and the shortcut.
+    stem, res2, res3 = (
+        7 * 7 * 3 * 2,
+        2 * 2 + 9 * 4 + 2 * 8 + 2 * 8,
+        8 * 4 + 9 * 16 + 4 * 16 + 8 * 16,
+    )
+    res4, res5 = 16 * 8 + 9 * 64 + 8 * 32 + 16 * 32, 32 * 16 + 9 * 256 + 16 * 64 + 32 * 64
+    regions = config.streams.captions.max_regions
+    picture = stem * 32**2 + res2 * 16**2 + res3 * 8**2 + res4 * 4**2 + res5 * regions * 7**2
+    every = throughput.flops_per_step(config, params, task)
+    lying = throughput.flops_per_step(config, params, task, canvases={"captions": (30, 64)})
+    assert every - lying == 3 * 6 * sum(
+        kernel * (across**2 - across * -(-30 // (64 // across)))
+        for kernel, across in ((stem, 32), (res2, 16), (res3, 8), (res4, 4))
+    )
+    config.model.vision.frozen_stages = 5
+    still = MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 50), spec)
+    assert every - throughput.flops_per_step(config, params, still) == 3 * 4 * picture
