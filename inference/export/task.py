@@ -121,7 +121,7 @@ class Task:
             list(read.values()),
             model_name=self.verb,
             input_names=list(read),
-            output_names=outputs,
+            output_names=[f"output_{name}" for name in outputs],  # none may be called as an input
         )
         return made.SerializeToString()
 
