@@ -187,9 +187,14 @@ class Asker(Model):
                 image_margin=found.model.trunk.image_margin,
                 positions=found.config.model.positions,
                 cut=cut,
-                task_id=self.task_id,
+                task_id=self._task_of(stream),
             )
         return self._layouts[key]
+
+    def _task_of(self, stream: str) -> int | None:
+        """Number of the task that a stream's texts are read as: the one given, or its own."""
+        own = self.config.streams[stream].get("task", 0)
+        return own if own and self._task_id is None else self.task_id
 
     def reader(self, stream: str) -> ImageReader:
         """Finds the regions of images.

@@ -208,8 +208,11 @@ class MultiTaskModel:
         )
 
     def _with_task(self, stream: str, batch: base.Arrays) -> base.Arrays:
-        """The batch with the stream's row of the task table, where the trunk has one."""
-        if not getattr(self.trunk, "tasks", 0):
+        """The batch with the stream's row of the task table, where the trunk has one.
+
+        A batch that names a row itself keeps it: another task is asked for.
+        """
+        if not getattr(self.trunk, "tasks", 0) or "task_id" in batch:
             return batch
         task = jnp.full(len(batch["text_ids"]), self._blocks[stream].task, jnp.int32)
         return dict(batch, task_id=task)

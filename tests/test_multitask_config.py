@@ -2,6 +2,7 @@
 
 import types
 
+import numpy as np
 import pytest
 
 from configs import multitask, nlvr2, presets, refcoco, task_table, vqa
@@ -172,3 +173,14 @@ def test_a_head_whose_answer_lists_differ_is_refused_by_what_differs():
         assert "3 answers, number 1 is 'no'" in text
         assert f"found: {told}" in text
         assert "--config.streams.more.data.answers=FILE" in text
+
+
+def test_a_batch_keeps_a_row_of_the_task_table_that_it_names():
+    config = multitask.get_config("model=vilbert,tasks=nlvr2+refcoco")
+    spec = types.SimpleNamespace(feature_dim=32, num_classes=11, global_feature="mean")
+    lists = dict.fromkeys(config.streams, base.OutputLists(labels=("a", "b")))
+    model = MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 100), spec, lists)
+    batch = dict(text_ids=np.zeros((3, 1, 4), np.int32))
+    assert model._with_task("nlvr2", batch)["task_id"].tolist() == [12] * 3
+    named = batch | dict(task_id=np.full(3, 5, np.int32))
+    assert model._with_task("nlvr2", named)["task_id"].tolist() == [5] * 3
