@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from checkpoints import convert
+from checkpoints import convert, export
 from core.errors import ConfigError, DataError, UserError
 from inference import load
 from inference.__main__ import parser
@@ -52,7 +52,7 @@ def published(request, tmp_path_factory):
     if name == "vlbert":  # of masked regions: the published files all have one
         arrays["trunk/regions/mask"] = np.zeros(made_models.SPEC.feature_dim, np.float32)
     whole = dataclasses.replace(made.source, arrays=arrays)
-    convert.to_torch(whole, str(folder / "model.safetensors"))
+    export.to_torch(whole, str(folder / "model.safetensors"))
     vocabulary.write(folder / "vocab.txt", made.source.pieces)
     answers = folder / "answers.txt"
     answers.write_text("".join(f"{one}\n" for one in made.source.answers))
