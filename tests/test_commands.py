@@ -17,6 +17,7 @@ PROGRAMS = sorted(
     for path in (ROOT / room).rglob("*.py")
     if '\nif __name__ == "__main__":\n' in path.read_text()
     and "scenes" not in path.parts  # tools of the embedded data's authors: slow to load as packages
+    and path.name != "loader.py"  # goes into the folder of an export, where it is run
 )
 INTERRUPTED_IMPORT = """
 import os, runpy, signal, sys
