@@ -18,7 +18,10 @@ from objectives import options
 if TYPE_CHECKING:
     from objectives import base
 
-_PARTS = {"assemble", "base", "detection", "instances", "losses", "masking", "model", "options"}
+_PARTS = {
+    "assemble", "base", "detection", "instances", "losses", "masking", "model", "options",
+    "shared_heads",
+}  # fmt: skip
 
 
 def known() -> list[str]:

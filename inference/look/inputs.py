@@ -107,10 +107,14 @@ def _of_published(model: TaskModel, store: RegionStore | None) -> Reader:
             max_length=text + regions,
             order="stored",
             resize=(),
+            canvases=(),
             flip="off",
             block=0,
             buckets=(),
             iou=next(iter(EDGES)),
+            task=0,
+            rate=1.0,
+            score="",
         )
     )
     layout = Layout(

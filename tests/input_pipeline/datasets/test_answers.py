@@ -130,7 +130,7 @@ def test_annotators_of_several_writings_count_together():
 def test_half_of_an_accuracy_is_shown_as_right():
     question = Question("7", "1", "q", raw_answers=("dog", "dog", "cat", "cow"))
     assert question.accuracy("dog") == 0.5
-    prediction = dict(answer="dog", top=[("dog", 0.9)])
+    prediction = dict(answer="dog", probability=0.9, top=[("dog", 0.9)])
     assert question.shown(prediction).right
     assert not question.shown(prediction | dict(answer="cat")).right
 
