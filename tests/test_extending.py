@@ -101,6 +101,7 @@ def test_a_new_objective_trains(added, scenes, tmp_path):
     assert 0 <= summary["how_long_accuracy"] <= 1
 
 
+@pytest.mark.slow
 def test_a_new_model_trains(added, scenes, tmp_path):
     summary = loop.run(small_scenes(config_of("bag_pretrain"), scenes), tmp_path)
     assert summary["train"]["step"] == 3

@@ -49,7 +49,7 @@ def build(module, **sizes):
 
 @pytest.mark.parametrize(
     "module",
-    [vlbert_pretrain, pytest.param(vilbert_pretrain, marks=pytest.mark.slow)],
+    [pytest.param(m, marks=pytest.mark.slow) for m in (vlbert_pretrain, vilbert_pretrain)],
     ids=["vlbert", "vilbert"],
 )
 def test_a_batch_of_an_evaluation_moves_no_parameters(module):

@@ -87,7 +87,7 @@ TASKS = {
     "candidates": ("refcoco", "data=jsonl,", chosen),
     "pointing": ("pointing", "", pointed),
 }  # fmt: skip
-QUICK = {("own questions", "vilbert"), ("candidates", "vlbert")}
+QUICK = {("candidates", "vlbert")}
 
 
 @pytest.mark.parametrize(

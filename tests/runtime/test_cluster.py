@@ -169,6 +169,7 @@ def text_of(path):
     return path.read_text() if path.exists() else ""
 
 
+@pytest.mark.slow
 def test_two_agree_to_pass_over_a_checkpoint_that_one_of_them_cannot_read(stopped, alone, tmp_path):
     workdir = copy_of(stopped, tmp_path)
     older, newest = steps_of(workdir)[-2:]

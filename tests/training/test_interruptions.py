@@ -48,7 +48,7 @@ def test_kill_and_restart_repeats_the_unbroken_run_to_the_last_bit(unbroken, tmp
     "held",
     [
         pytest.param("params.orbax-checkpoint-tmp", marks=pytest.mark.slow),
-        "8.orbax-checkpoint-tmp",
+        pytest.param("8.orbax-checkpoint-tmp", marks=pytest.mark.slow),
     ],
 )
 def test_a_kill_during_a_save_leaves_the_checkpoint_before(unbroken, tmp_path, held):
@@ -97,6 +97,7 @@ def test_ctrl_c_ends_even_a_compilation_in_two_lines(tmp_path):
     assert not (tmp_path / runfolder.LOCK).exists()
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_in_a_save_ends_at_once_in_two_lines(tmp_path):
     process = launch(tmp_path, held="8.orbax-checkpoint-tmp")
     wait_for(process, (tmp_path / "held").exists)

@@ -142,6 +142,7 @@ def test_bfloat16_products_keep_float32_parameters():
     assert all(x.dtype == np.float32 for x in jax.tree.leaves(params))
 
 
+@pytest.mark.slow
 def test_an_empty_batch_of_targets_has_a_finite_loss():
     """No word and no region drawn: the original's loss is NaN here."""
     config = CONFIGS["vlbert"]()

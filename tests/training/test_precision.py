@@ -38,7 +38,7 @@ def dtypes(tree):
     return collections.Counter(x.dtype for x in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("name", ["vlbert", "vilbert"])
+@pytest.mark.parametrize("name", ["vlbert", pytest.param("vilbert", marks=pytest.mark.slow)])
 def test_what_stays_float32(name):
     config = test_meshes.CONFIGS[name]()
     config.dtype = "bfloat16"

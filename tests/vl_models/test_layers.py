@@ -28,6 +28,7 @@ def test_gelu_has_its_gradient_and_keeps_bfloat16_to_its_last_digit():
     np.testing.assert_array_equal(narrow, exact.astype(jnp.bfloat16))
 
 
+@pytest.mark.slow
 def test_remat_keeps_values_and_gradients_and_saves_memory():
     depth = 3
     x = jax.random.normal(jax.random.key(0), (8, 24, 32))

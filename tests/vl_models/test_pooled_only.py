@@ -37,7 +37,10 @@ def made(model, **changes):
     return trunk, batch, params
 
 
-@pytest.mark.parametrize("model", ["vlbert", "vilbert", "single_stream"])
+@pytest.mark.parametrize(
+    "model",
+    ["vilbert", *(pytest.param(m, marks=pytest.mark.slow) for m in ("vlbert", "single_stream"))],
+)
 def test_the_last_layer_may_leave_all_but_the_first_position_out(model):
     trunk, batch, params = made(model)
 

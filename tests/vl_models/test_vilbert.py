@@ -131,7 +131,7 @@ def test_location_numbers():
     np.testing.assert_allclose(found[0, 0], [0.05, 0.2, 0.55, 0.7, 0.25], atol=1e-6)
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("dynamic", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_one_text_against_many_images_equals_single_pairs(dynamic):
     """The text-once path: shared below the first connection, the same numbers as repeating."""
     trunk = small_trunk(dynamic_attention=dynamic)

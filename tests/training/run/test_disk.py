@@ -46,6 +46,7 @@ def test_a_read_only_disk_is_refused(mounted):
         loop.run(vlbert_pretrain.get_config(), folder / "run")
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_which_continues_when_there_is_space(mounted, tmp_path):
     config = fakes.config(total_steps=24)
     run_fake.run(tmp_path / "whole", config)
