@@ -21,6 +21,7 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
@@ -77,10 +78,11 @@ def _errors(case: golden_pretraining.Case, run) -> dict[str, float]:
     )
 
 
-def measure(path: pathlib.Path) -> list[dict]:
+def measure(path: pathlib.Path, precisions: Sequence[str]) -> list[dict]:
     """A row for each precision."""
     rows = []
-    for name, (dtype, precision) in PRECISIONS.items():
+    for name in precisions:
+        dtype, precision = PRECISIONS[name]
         asked = time.perf_counter()
         with jax.default_matmul_precision(precision):
             case = golden_pretraining.case(path, dtype)
@@ -124,13 +126,16 @@ def main(argv=None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--files", nargs="+", default=FILES, help="patterns of golden files")
+    parser.add_argument(
+        "--precisions", type=arguments.some_of(list(PRECISIONS)), default=list(PRECISIONS)
+    )
     parser.add_argument("--json", type=arguments.to_write, help="also write all rows to this file")
     args = parser.parse_args(argv)
     try:
         paths = [path for pattern in args.files for path in golden_files.files(pattern)]
     except FileNotFoundError as error:
         parser.error(str(error))
-    rows = [row for path in paths for row in measure(path)]
+    rows = [row for path in paths for row in measure(path, args.precisions)]
     print(table(rows))
     for row in rows:
         print(json.dumps(row))
