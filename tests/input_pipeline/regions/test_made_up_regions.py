@@ -106,7 +106,7 @@ def test_real_records_are_laid_out_as_official_files(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "198 with real regions" in told
     flags = (tmp_path / "real" / "flags.txt").read_text().split()
-    assert all(flag.startswith("--config.streams.") for flag in flags)
+    assert all(flag.startswith(("--config.streams.", "--config.evals.")) for flag in flags)
     spec = {
         str(RegionStore.open(str(folder)).spec) for folder in (tmp_path / "real/stores").iterdir()
     }
