@@ -59,6 +59,20 @@ class Case:
         flat = {path: np.asarray(x) for path, x in loading.flatten(grads).items()}
         return total, logits, means, translate.to_torch(self.model, flat)
 
+    def check(self, run: tuple) -> None:
+        """Compares what `run` returns with the file.
+
+        Raises:
+          AssertionError: losses, logits or gradients beyond the tolerances.
+        """
+        total, logits, means, grads = run
+        self.golden.check_loss("loss", total)
+        for name, found in self.losses(means).items():
+            self.golden.check_loss(name, found)
+        for name, (expected, found) in self.outputs(logits).items():
+            np.testing.assert_allclose(found, expected, atol=2e-5, rtol=2e-4, err_msg=name)
+        self.golden.check_gradients(grads)
+
     def outputs(self, logits) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """{name of a golden output: (expected, found)}, at the positions that compare."""
         named = _vlbert_outputs if self.model == "vlbert" else _vilbert_outputs

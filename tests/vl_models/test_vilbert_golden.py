@@ -85,13 +85,7 @@ def probe_loss(outputs):
 )
 def test_pretraining_losses_and_gradients(path):
     case = golden_pretraining.case(path)
-    total, logits, means, grads = case.run()
-    case.golden.check_loss("loss", total)
-    for name, found in case.losses(means).items():
-        case.golden.check_loss(name, found)
-    for name, (expected, found) in case.outputs(logits).items():
-        np.testing.assert_allclose(found, expected, atol=2e-5, rtol=2e-4, err_msg=name)
-    case.golden.check_gradients(grads)
+    case.check(case.run())
 
 
 @pytest.mark.parametrize(
