@@ -145,13 +145,12 @@ def run(cell: Cell, out: pathlib.Path, seconds: float) -> dict:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    found = json.loads(rows.read_text()) if rows.is_file() else []
     return dict(
         name=cell.name,
         command=" ".join(cell.command(rows)[1:]),
         state=_state(process.returncode, timed_out, log.read_text(errors="replace")),
         seconds=round(time.monotonic() - began, 1),
-        rows=found if isinstance(found, list) else [found],
+        rows=json.loads(rows.read_text()) if rows.is_file() else [],
     )
 
 
@@ -203,6 +202,14 @@ def table(results: Sequence[dict], waiting: Sequence[tuple[Cell, str]]) -> str:
         lines += [f"- {_words(row)}" for row in result["rows"] if "mfu" not in row]
     lines += [f"\n**{cell.name}**: not run, {why}" for cell, why in waiting]
     return "\n".join(lines).strip() + "\n"
+
+
+def _write_table(out: pathlib.Path, results: Sequence[dict], waiting: Sequence) -> str:
+    """Writes OUT/table.md; its text."""
+    text = table(results, waiting)
+    with atomic_file(out / "table.md") as temporary:
+        temporary.write_text(text)
+    return text
 
 
 def _words(row: dict) -> str:
@@ -260,14 +267,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         results.append(run(cell, out, left))
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(results, indent=2) + "\n")
-        shown = table(results[-1:], ())
-        print(shown, flush=True)
-        with atomic_file(out / "table.md") as temporary:
-            temporary.write_text(table(results, waiting))
-    whole = table(results, waiting)
-    with atomic_file(out / "table.md") as temporary:
-        temporary.write_text(whole)
-    print(f"\n{whole}\n{path}")
+        print(table(results[-1:], ()), flush=True)
+        _write_table(out, results, waiting)
+    print(f"\n{_write_table(out, results, waiting)}\n{path}")
     return 0 if all(result["state"] == "done" for result in results) else 1
 
 

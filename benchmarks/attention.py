@@ -31,15 +31,11 @@ from vl_models import dropout, layers
 RATE = 0.1
 
 
-def _dropped(probs, key):
-    """As `dropout.Dropout` does, of a key."""
-    keep = dropout.random_words(key, probs.shape) < jnp.uint32(round((1 - RATE) * 2**32))
-    return jnp.where(keep, probs / (1 - RATE), 0.0)
+def _plain(query, key, value, mask, seed, *, rate: float):
+    def drop(probs):
+        return dropout.Dropout(rate).apply({}, probs, train=True, rngs={"dropout": seed})
 
-
-def _plain(query, key, value, mask, seed, *, drop: bool):
-    dropped = functools.partial(_dropped, key=seed) if drop else lambda probs: probs
-    return layers.attend(query, key, value, mask, dropped)[0]
+    return layers.attend(query, key, value, mask, drop)[0]
 
 
 def _offered(query, key, value, mask, seed, *, implementation: str):
@@ -50,8 +46,8 @@ def _offered(query, key, value, mask, seed, *, implementation: str):
 
 
 WAYS = {
-    "plain": functools.partial(_plain, drop=True),
-    "no dropout": functools.partial(_plain, drop=False),
+    "plain": functools.partial(_plain, rate=RATE),
+    "no dropout": functools.partial(_plain, rate=0.0),
     "xla": functools.partial(_offered, implementation="xla"),
     "cudnn": functools.partial(_offered, implementation="cudnn"),
 }

@@ -121,7 +121,7 @@ def main():
     parser.add_argument("--features", type=arguments.whole(1), default=2048)
     parser.add_argument("--dtype", default="", choices=("", "float32", "bfloat16"))
     parser.add_argument("--rounds", type=arguments.whole(1), default=5)
-    parser.add_argument("--json", type=arguments.to_write, help="also write it to this file")
+    parser.add_argument("--json", type=arguments.to_write, help="write it to a file, too, as a row")
     args = parser.parse_args()
     config = ConfigDict(retrieval.get_config(f"model={args.model},size={args.size}"))
     config.dtype = args.dtype or config.dtype
@@ -130,10 +130,10 @@ def main():
     stream.update(max_text=args.text, max_regions=args.regions)
     stream.max_length = args.text + args.regions
     config.evals.ranking.update(batch_size=args.texts, images=args.images)
-    found = json.dumps(measure(config, args.features, args.rounds), indent=2)
-    print(found)
+    found = measure(config, args.features, args.rounds)
+    print(json.dumps(found, indent=2))
     if args.json:
-        args.json.write_text(found + "\n")
+        args.json.write_text(json.dumps([found], indent=2) + "\n")
 
 
 if __name__ == "__main__":

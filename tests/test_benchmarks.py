@@ -133,8 +133,20 @@ def test_accelerator(tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     assert accelerator.main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "**bad**: not run, no time left" in printed
+    assert re.findall(r"\*\*(.*)\*\*: not run", printed) == ["bad", "dear"]
     assert "| step vlbert mini 8, ours | full |" in printed
+
+
+def test_cells_of_the_accelerator_are_named(capsys):
+    assert accelerator.main(["--list", "--only=step vilbert*,corr*"]) == 0
+    names = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == [
+        "correctness",
+        *(f"step vilbert base {n}" for n in ("256", "256 peer", "512", "64")),
+    ]
+    with pytest.raises(SystemExit):
+        accelerator.main(["--only=nothing"])
+    assert "no cell is named 'nothing'" in capsys.readouterr().err
 
 
 def test_a_cell_of_the_accelerator_that_takes_too_long_is_cut_off(tmp_path):
