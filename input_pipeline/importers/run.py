@@ -43,7 +43,7 @@ from input_pipeline.importers.parts import (
 from input_pipeline.importers.plan import claimed, stamp
 from input_pipeline.importers.settings import ImportSettings
 from input_pipeline.importers.workers import in_processes
-from input_pipeline.regions.region_writer import MANIFEST
+from input_pipeline.regions.shard_writer import MANIFEST
 from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.regions.store import split_paths
 

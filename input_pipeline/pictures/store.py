@@ -20,6 +20,7 @@ from core.reading import reading, unreadable
 from core.strings import unpack_strings
 from input_pipeline.pictures import writer
 from input_pipeline.regions.image_index import ImageIndex
+from input_pipeline.regions.shard_writer import MANIFEST
 from input_pipeline.regions.store import split_paths
 
 _FIX = "copy the store again, or build it again (python -m input_pipeline.pictures build)"
@@ -28,7 +29,7 @@ _FIX = "copy the store again, or build it again (python -m input_pipeline.pictur
 def is_store(folder: str | os.PathLike) -> bool:
     """Whether a folder is a picture store, complete or damaged."""
     try:
-        found = json.loads((remote.path(folder) / writer.MANIFEST).read_text(encoding="utf-8"))
+        found = json.loads((remote.path(folder) / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and found.get("kind") == writer.KIND
@@ -58,9 +59,9 @@ class _Folder:
             self._open()
 
     def _open(self) -> None:
-        manifest = json.loads((self.path / writer.MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != writer.FORMAT:
-            raise self._broken(writer.MANIFEST, f"format {writer.FORMAT}", manifest["format"])
+            raise self._broken(MANIFEST, f"format {writer.FORMAT}", manifest["format"])
         data = remote.local(self.path / writer.INDEX).read_bytes()
         if (found := xxhash.xxh3_64_hexdigest(data)) != manifest["index_xxh3"]:
             raise self._broken(writer.INDEX, f"hash {manifest['index_xxh3']}", found)

@@ -2,18 +2,16 @@
 
 import json
 import os
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import xxhash
 
-from core import pictures, progress
+from core import pictures
 from core.errors import DataError
-from core.strings import pack_strings
+from input_pipeline.regions.shard_writer import MANIFEST, ShardWriter
 
 FORMAT, KIND = 1, "pictures"
-MANIFEST, INDEX = "manifest.json", "index.npz"  # the manifest is written last
+INDEX = "index.npz"
 FIELDS = {
     "shard": np.int32,
     "offset": np.int64,
@@ -42,7 +40,7 @@ def size_of(data: bytes, where: str) -> tuple[int, int]:
     return pictures.decoded(data, where, FIX).shape[:2]
 
 
-class PictureWriter:
+class PictureWriter(ShardWriter):
     """Context manager that writes a new picture store, whole or not at all.
 
     Raises:
@@ -50,32 +48,7 @@ class PictureWriter:
     """
 
     def __init__(self, folder: str | os.PathLike, shard_bytes: int = 2**30):
-        self.folder, self._shard_bytes = str(folder), shard_bytes
-        self._columns: dict[str, list[int]] = {name: [] for name in FIELDS}
-        self._keys: dict[str, str] = {}
-        self._shards: list[dict] = []
-        self._file = None
-
-    def __enter__(self) -> Self:
-        self._stack = progress.atomic_folder(self.folder, last=MANIFEST)
-        self._temporary = self._stack.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        try:
-            if self._file:
-                self._file.close()
-            if kind is None:
-                self._finish()
-        except BaseException as late:
-            self._stack.__exit__(type(late), late, late.__traceback__)
-            raise
-        return self._stack.__exit__(kind, error, trace)
+        super().__init__(folder, FIELDS, shard_bytes)
 
     def add(self, image_id: str, data: bytes, size: tuple[int, int], where: str) -> None:
         """Appends one picture.
@@ -97,19 +70,7 @@ class PictureWriter:
                 found=f"{image_id!r}, also of {self._keys[image_id]}",
                 fix="name folders whose paths differ, or leave one out",
             )
-        if not self._shards or self._shards[-1]["bytes"] + len(data) > self._shard_bytes:
-            if self._file:
-                self._file.close()
-            name = f"shard-{len(self._shards):05d}.bin"
-            self._shards.append({"file": name, "records": 0, "bytes": 0})
-            self._file = (self._temporary / name).open("wb")
-        shard = self._shards[-1]
-        row = (len(self._shards) - 1, shard["bytes"], len(data), *size)
-        for name, value in zip(FIELDS, (*row, xxhash.xxh3_64_intdigest(data)), strict=True):
-            self._columns[name].append(value)
-        self._file.write(data)
-        shard["bytes"] += len(data)
-        shard["records"] += 1
+        self._append(data, height=size[0], width=size[1])
         self._keys[image_id] = where
 
     def _finish(self) -> None:
@@ -121,8 +82,7 @@ class PictureWriter:
                 found="none",
                 fix="check what it is built from",
             )
-        index = {name: np.asarray(self._columns[name], t) for name, t in FIELDS.items()}
-        index["keys"], index["key_ends"] = pack_strings(list(self._keys))
+        index = self._index()
         np.savez(self._temporary / INDEX, **index)
         manifest = {
             "format": FORMAT,

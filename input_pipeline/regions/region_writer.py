@@ -3,21 +3,17 @@
 import json
 import os
 import pathlib
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import xxhash
 
-from core import progress
 from core.errors import DataError
 from core.reading import reading
-from core.strings import pack_strings
 from input_pipeline.regions import image_checks
+from input_pipeline.regions.shard_writer import MANIFEST, ShardWriter
 from input_pipeline.regions.spec import FeatureSpec
 
 FORMAT = 1
-MANIFEST = "manifest.json"  # written last: a folder with it is a whole store
 INDEX_FIELDS = {
     "shard": np.int32,
     "offset": np.int64,
@@ -105,11 +101,9 @@ def packed(
     return record, seen
 
 
-class RegionWriter:
-    """Context manager that writes a new region store.
+class RegionWriter(ShardWriter):
+    """Context manager that writes a new region store, whole or not at all.
 
-    Everything goes to a temporary folder beside `folder`, which is renamed at the end: after an
-    error nothing is left. A store on gs:// is written to this machine first (`remote.cache()`).
     Every `add` checks its image in full.
 
     Raises:
@@ -124,33 +118,9 @@ class RegionWriter:
         *,
         allow_empty: bool = False,
     ):
-        self.folder, self.spec, self.shard_bytes = str(folder), spec, shard_bytes
+        super().__init__(folder, INDEX_FIELDS, shard_bytes)
+        self.spec = spec
         self.allow_empty = allow_empty  # for a part of a store, joined with others later
-        self._columns = {name: [] for name in INDEX_FIELDS}
-        self._keys: dict[str, int] = {}
-        self._shards: list[dict] = []
-        self._file = None
-
-    def __enter__(self) -> Self:
-        self._stack = progress.atomic_folder(self.folder, last=MANIFEST)
-        self._temporary = self._stack.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        try:
-            if self._file:
-                self._file.close()
-            if kind is None:
-                self._finish()
-        except BaseException as late:
-            self._stack.__exit__(type(late), late, late.__traceback__)
-            raise
-        return self._stack.__exit__(kind, error, trace)
 
     def add(
         self,
@@ -234,30 +204,11 @@ class RegionWriter:
                 )
             record, seen = packed(self.spec, arrays, fail)
             n = len(arrays["boxes"])
-        self._append(record.tobytes())
-        row = (len(record), n, height, width, xxhash.xxh3_64_intdigest(record))
-        for name, value in zip(("nbytes", "n", "height", "width", "xxh3"), row, strict=True):
-            self._columns[name].append(value)
+        self._append(record.tobytes(), n=n, height=height, width=width)
         self._keys[image_id] = len(self._keys)
         return seen
-
-    def _append(self, record: bytes) -> None:
-        full = self._shards and self._shards[-1]["bytes"] + len(record) > self.shard_bytes
-        if not self._shards or full:
-            if self._file:
-                self._file.close()
-            name = f"shard-{len(self._shards):05d}.bin"
-            self._shards.append({"file": name, "records": 0, "bytes": 0})
-            self._file = (self._temporary / name).open("wb")
-        self._columns["shard"].append(len(self._shards) - 1)
-        self._columns["offset"].append(self._shards[-1]["bytes"])
-        self._file.write(record)
-        self._shards[-1]["bytes"] += len(record)
-        self._shards[-1]["records"] += 1
 
     def _finish(self) -> None:
         if not self._keys and not self.allow_empty:
             raise empty_store(self.folder)
-        index = {name: np.asarray(self._columns[name], t) for name, t in INDEX_FIELDS.items()}
-        index["keys"], index["key_ends"] = pack_strings(list(self._keys))
-        seal(self._temporary, self.spec, index, self._shards)
+        seal(self._temporary, self.spec, self._index(), self._shards)

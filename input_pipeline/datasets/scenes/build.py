@@ -28,6 +28,7 @@ from input_pipeline.datasets.scenes import (
 )
 from input_pipeline.pictures import writer as picture_writer
 from input_pipeline.regions import store as regions
+from input_pipeline.regions.shard_writer import MANIFEST
 from input_pipeline.tensorflow_modules import tf, tfds
 from input_pipeline.texts import tokenizer
 from input_pipeline.texts.tables import Row
@@ -220,7 +221,7 @@ def read_scenes(folder: pathlib.Path, split: str) -> Iterator[graph.Scene]:
 def picture_store(folder: pathlib.Path, splits: Iterable[str]) -> str:
     """The folder of a picture store of all scenes, which is built the first time."""
     place = folder / PICTURES
-    if not (place / picture_writer.MANIFEST).is_file():
+    if not (place / MANIFEST).is_file():
         with alone(place), picture_writer.PictureWriter(place) as store:
             shown = Progress("picture store", unit="images", every=5.0)
             for split in splits:
