@@ -84,7 +84,8 @@ def described(source: sources.Source, given: Description) -> sources.Source:
             + "), on the command line --" + " --".join(f"{n.split(' ')[0]}=..." for n in missing),
         )  # fmt: skip
     config.model = ConfigDict(_model_block(config, source))
-    listed = list(AnswerVocabulary.load(answers).labels) if isinstance(answers, str) else answers
+    if answers and isinstance(answers, str):
+        answers = AnswerVocabulary.load(answers).labels
     spec = _spec(given.spec)
     size = published_model.feature_dim(source.arrays)
     if size != spec.feature_dim:
@@ -98,7 +99,7 @@ def described(source: sources.Source, given: Description) -> sources.Source:
     return dataclasses.replace(
         source,
         config=run_config.plain(config),
-        answers=list(listed) or source.answers,
+        answers=list(answers) or source.answers,
         data_metadata=metadata,
     )
 

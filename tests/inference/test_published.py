@@ -6,10 +6,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from checkpoints import convert, export
+from checkpoints import convert, export, sources
 from core.errors import ConfigError, DataError, UserError
 from inference import load
 from inference.__main__ import parser
+from inference.published import Description, described
 from input_pipeline.texts import vocabulary
 from tests.inference import made_models
 
@@ -110,6 +111,19 @@ def test_what_does_not_fit_the_file_is_told(published, changes, message):
     changes["fields"] = {} if fields is None else FIELDS[published[0]] | fields
     with pytest.raises(UserError, match=message):
         opened(published, **changes).answer(QUESTION, IMAGE)
+
+
+def test_a_task_without_answers_needs_no_list_of_them(published):
+    name, _, folder, _ = published
+    source = sources.open_source(str(folder / "model.safetensors"))
+    (head,) = source.heads.values()
+    source = dataclasses.replace(
+        source, heads={"grounding": dataclasses.replace(head, named_by="")}
+    )
+    config = f"{CONFIGS / 'refcoco.py'}:data=jsonl,model={name}"
+    found = described(source, Description(config, spec=made_models.SPEC))
+    assert found.answers is None
+    assert found.config["streams"]["examples"]["objectives"] == ["grounding"]
 
 
 def test_a_run_needs_no_config(published, tmp_path):
