@@ -23,6 +23,7 @@ import configs
 from configs import common, models
 from input_pipeline.datasets import options as datasets
 from input_pipeline.datasets.options import shared
+from input_pipeline.streams import options as streams
 from objectives import options as objectives
 
 WIDTH = 100
@@ -31,7 +32,7 @@ DECLARED = {
     "": "configs/common.py: steps, checkpoints, mesh, seed, init",
     "model.": "configs/models.py, by model and size",
     "data.": "input_pipeline/datasets/options/: shared.py, and a file of the data set's name",
-    "streams.<name>.": "configs/common.py: batch, lengths, order of the regions",
+    "streams.<name>.": "input_pipeline/streams/options.py: batch, lengths, order of the regions",
     "objectives.<name>.": "objectives/options/, a file of the kind's name",
     "optimizer.": "configs/common.py",
     "evals.<name>.": "the config's own file",
@@ -177,7 +178,7 @@ def _declarations(
         case ("streams", name, "data", _, *_):
             return _data(config["streams"][name]["data"]["dataset"]), 3
         case ("streams", _, _, *_):
-            return (common.stream_block,), 2
+            return (streams,), 2
         case ("objectives", name, _, *_):
             kind = objectives.kind_of(name, config["objectives"][name])
             return (objectives, importlib.import_module(f"{objectives.__name__}.{kind}")), 2

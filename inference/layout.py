@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from core.errors import DataError
 from input_pipeline.regions.memory import ImageRegions, MemoryRegions
 from input_pipeline.regions.spec import FeatureSpec
+from input_pipeline.streams.options import ALONE
 from input_pipeline.streams.plan import DrawSettings
 from input_pipeline.streams.reading import Assemble
 from input_pipeline.streams.source import Source
@@ -72,8 +73,7 @@ class Layout:
           task_id: number of the task, of a model with task tokens.
         """
         options = block.copy_and_resolve_references()
-        # What training adds to an example of other examples.
-        options.update(negatives=False, distractors="", couples=0)
+        options.update(ALONE)
         self._name, self._options, self.assemble = name, options, assemble
         self.tokenizer, self._spec, self._cut = tokenizer, spec, cut
         self._task_id = task_id

@@ -12,7 +12,7 @@ from inference.images import Image, ImageReader
 from inference.named import NamedImages, Pictures
 from input_pipeline.datasets.reading import pictures
 from input_pipeline.schema import FIELDS
-from input_pipeline.streams import pipeline
+from input_pipeline.streams import options, pipeline
 from objectives import masking
 from objectives.model import dequantised
 
@@ -72,8 +72,8 @@ class Examples:
         self.stream = name = stream or with_images[0]
         self._tokenizer = checkpoint.tokenizer
         self._objective = checkpoint.model.streams[name][0]
-        with config.unlocked():  # what training puts beside an example
-            config.streams[name].update(negatives=False, distractors="", couples=0)
+        with config.unlocked():
+            config.streams[name].update(options.ALONE)
         catalog = pipeline.DataCatalog(config)
         self._stream = pipeline.build_evaluation(
             config,

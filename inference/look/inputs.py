@@ -13,9 +13,9 @@ from inference.images import Image, ImageReader
 from inference.layout import Example, Layout
 from inference.named import NamedImages
 from inference.tasks import TaskModel
-from input_pipeline.regions.boxes import EDGES
 from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.regions.store import RegionStore
+from input_pipeline.streams.options import OPTIONS
 from input_pipeline.texts.rows import Row
 from input_pipeline.texts.tokenizer import Tokenizer
 from objectives import assemble
@@ -98,24 +98,8 @@ def _of_published(model: TaskModel, store: RegionStore | None) -> Reader:
     positions = model.config.model.positions
     text, regions = positions - 2, 2**10
     block = ConfigDict(
-        dict(
-            images=True,
-            objectives=("none",),
-            batch_size=1,
-            max_text=text,
-            max_regions=regions,
-            max_length=text + regions,
-            order="stored",
-            resize=(),
-            canvases=(),
-            flip="off",
-            block=0,
-            buckets=(),
-            iou=next(iter(EDGES)),
-            task=0,
-            rate=1.0,
-            score="",
-        )
+        OPTIONS
+        | dict(max_text=text, max_regions=regions, max_length=text + regions, order="stored")
     )
     layout = Layout(
         _NAME,
