@@ -39,7 +39,7 @@ def _match_layer(pattern: str, name: str) -> str | None:
     return None if match is None else "".join(match.groups())
 
 
-def _find(rules: Iterable[Rule], side: str, name: str) -> Rule | None:
+def find(rules: Iterable[Rule], side: str, name: str) -> Rule | None:
     """The rule whose `side` pattern matches `name`, its layer number filled in."""
     for rule in rules:
         layer = _match_layer(getattr(rule, side), name)
@@ -114,7 +114,7 @@ def kind_for(model: str, paths: Iterable[str]) -> str:
     """
     paths = list(paths)
     lacking = {
-        kind: [p for p in paths if _find(RULES[kind], "ours", p) is None]
+        kind: [p for p in paths if find(RULES[kind], "ours", p) is None]
         for kind in RULES
         if kind == model or kind.startswith(f"{model}_")
     }
@@ -158,7 +158,7 @@ def translate(kind: str, state: Mapping[str, np.ndarray]) -> Translated:
             out.dropped[name] = "never used in the published model either"
         elif waived:
             out.dropped[name] = waived[0]
-        elif (rule := _find(rules, "torch", name)) is None:
+        elif (rule := find(rules, "torch", name)) is None:
             unknown.append(name)
         else:
             out.arrays[rule.ours] = rule.convert(np.asarray(array))
@@ -186,7 +186,7 @@ def to_torch(kind: str, flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
       KeyError: paths that no rule covers; lists them all.
     """
     rules = _rules(kind)
-    found = {path: _find(rules, "ours", path) for path in flat}
+    found = {path: find(rules, "ours", path) for path in flat}
     unknown = sorted(path for path, rule in found.items() if rule is None)
     if unknown:
         raise KeyError(f"no published {kind} name for {', '.join(unknown)}")

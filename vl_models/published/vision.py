@@ -3,7 +3,8 @@
 from vl_models.published.rule import Rule
 
 
-def _conv_norm(conv: str, norm: str, ours: str) -> list[Rule]:
+def conv_norm(conv: str, norm: str, ours: str) -> list[Rule]:
+    """A `resnet.ConvNorm`, by the published names of its convolution and of its norm."""
     return [
         Rule(f"{conv}.weight", f"{ours}/kernel", "conv"),
         Rule(f"{norm}.weight", f"{ours}/scale"),
@@ -20,16 +21,16 @@ def _bottlenecks(torch: str, ours: str) -> list[Rule]:
         *(
             rule
             for n in (1, 2, 3)
-            for rule in _conv_norm(f"{torch}.conv{n}", f"{torch}.bn{n}", f"{ours}/conv{n}")
+            for rule in conv_norm(f"{torch}.conv{n}", f"{torch}.bn{n}", f"{ours}/conv{n}")
         ),
-        *_conv_norm(f"{torch}.downsample.0", f"{torch}.downsample.1", f"{ours}/shortcut"),
+        *conv_norm(f"{torch}.downsample.0", f"{torch}.downsample.1", f"{ours}/shortcut"),
     ]
 
 
 def _resnet(torch: str, head: str) -> tuple[Rule, ...]:
     """The Fast R-CNN branch: `torch` is its prefix up to C4, `head` is C5."""
     return (
-        *_conv_norm(f"{torch}conv1", f"{torch}bn1", "trunk/vision/backbone/stem"),
+        *conv_norm(f"{torch}conv1", f"{torch}bn1", "trunk/vision/backbone/stem"),
         *(
             rule
             for n in (1, 2, 3)

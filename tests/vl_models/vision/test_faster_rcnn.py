@@ -209,7 +209,7 @@ def test_from_pixels_to_boxes():
     check_boxes(detect(c4(), jnp.asarray(sizes())))
 
 
-def test_names_go_both_ways():
+def test_names():
     state = golden().state_dict({})
     flat = published.translate(
         {
@@ -219,12 +219,6 @@ def test_names_go_both_ways():
         }
     )
     assert len(flat) == len(state)
-    back = published.to_torch(flat)
-    assert set(back) == set(state)
-    for name, array in state.items():
-        np.testing.assert_array_equal(back[name], array, err_msg=name)
+    assert loading.flatten(made()[1]["params"]).keys() == flat.keys()
     with pytest.raises(KeyError, match=r"backbone\.res2\.0\.conv9"):
         published.translate({"backbone.res2.0.conv9.weight": np.zeros(1)})
-    with pytest.raises(KeyError, match="trunk/x"):
-        published.to_torch({"trunk/x": np.zeros(1)})
-    assert loading.flatten(made()[1]["params"]).keys() == flat.keys()
