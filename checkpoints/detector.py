@@ -87,12 +87,11 @@ def save(folder: str | os.PathLike, detector: Detector) -> None:
         (temporary / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
 
 
-def load(place: str, *, anchor_sizes: Sequence[float] = ()) -> Detector:
+def load(place: str) -> Detector:
     """Opens a detector by what is at a place.
 
     Args:
       place: a folder of ours, a published folder or file of weights, or a name on the hub.
-      anchor_sizes: of a published file without a config.yaml whose anchors are not the usual ones.
 
     Raises:
       SourceError: nothing there, or something that is not understood.
@@ -100,11 +99,11 @@ def load(place: str, *, anchor_sizes: Sequence[float] = ()) -> Detector:
     """
     path = sources.locate(place)
     if not path.is_dir():
-        return _published(place, read_state(remote.local(path)), {}, anchor_sizes)
+        return _published(place, read_state(remote.local(path)), {})
     folder = remote.mirror(path)
     if (folder / ABOUT).is_file():
         return _ours(folder)
-    return _published(place, read_folder(folder), _config(folder), anchor_sizes)
+    return _published(place, read_folder(folder), _config(folder))
 
 
 def _sha256(path: pathlib.Path) -> str:
@@ -187,16 +186,11 @@ def _config(folder: pathlib.Path) -> dict[str, Any]:
     return flat
 
 
-def _published(
-    place: str,
-    state: Mapping[str, np.ndarray],
-    config: Mapping[str, Any],
-    anchor_sizes: Sequence[float],
-) -> Detector:
+def _published(place: str, state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Detector:
     """A published state dict with what its config says."""
     try:
         arrays = published.translate(state)
-        sizes = _sizes(arrays, state.get(published.ANCHORS), config, anchor_sizes)
+        sizes = _sizes(arrays, state.get(published.ANCHORS), config)
         return Detector(
             sizes=sizes,
             arrays={path: np.asarray(x, np.float32) for path, x in arrays.items()},
@@ -217,7 +211,6 @@ def _sizes(
     arrays: Mapping[str, np.ndarray],
     anchors: np.ndarray | None,
     config: Mapping[str, Any],
-    anchor_sizes: Sequence[float],
 ) -> DetectorSizes:
     """Read off the shapes of arrays, and off the config what they do not tell."""
     blocks = tuple(
@@ -243,14 +236,13 @@ def _sizes(
         attributes=0 if attributes is None else len(attributes) - 1,
         hidden=len(arrays["proposals/conv/bias"]),
         bins=config.get("roi_box_head.pooler_resolution", DetectorSizes.bins),
-        **_anchors(config, anchor_sizes),
+        **_anchors(config),
     )
     count = len(arrays["proposals/objectness/bias"])
     if len(given.cell_anchors) != count:
         raise ValueError(
             f"{count} anchors a cell, and {given.anchor_sizes} by {given.anchor_ratios} are "
-            f"{len(given.cell_anchors)}: put {PUBLISHED_CONFIG} beside the weights, or give the "
-            "sizes of its anchors"
+            f"{len(given.cell_anchors)}: put {PUBLISHED_CONFIG} beside the weights"
         )
     if anchors is not None and not np.allclose(anchors, given.cell_anchors, atol=0.01):
         raise ValueError(
@@ -259,12 +251,12 @@ def _sizes(
     return given
 
 
-def _anchors(config: Mapping[str, Any], sizes: Sequence[float]) -> dict[str, tuple[float, ...]]:
+def _anchors(config: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
     out = {}
     for field, name in (("anchor_sizes", "sizes"), ("anchor_ratios", "aspect_ratios")):
         if values := config.get(f"anchor_generator.{name}"):
             out[field] = tuple(map(float, values[0]))
-    return {**out, "anchor_sizes": tuple(map(float, sizes))} if sizes else out
+    return out
 
 
 def _selection(config: Mapping[str, Any]) -> Selection:
