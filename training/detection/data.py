@@ -48,22 +48,20 @@ class PictureSet:
                 found=", ".join(missing[:5]),
             )
         self.ids = [one.image_id for one in objects]
-        self.sizes = np.zeros((len(objects), 2), np.float32)
         self._pictures, self.objects, digest = [], [], hashlib.sha256()
-        for row, one in enumerate(objects):
+        for one in objects:
             data = files[one.image_id]
-            with pictures.opened(data, one.image_id) as image:
-                upright = pictures.upright(image).convert("RGB")
-                rows, columns = resized(upright.height, upright.width, pixels)
-                scale = [columns / upright.width, rows / upright.height] * 2
-                small = interpolated(np.asarray(upright), rows, columns)
+            picture = pictures.decoded(data, one.image_id)
+            height, width = picture.shape[:2]
+            rows, columns = resized(height, width, pixels)
+            scale = [columns / width, rows / height] * 2
+            small = interpolated(picture, rows, columns)
             self._pictures.append(np.rint(small).astype(np.uint8))
-            self.sizes[row] = rows, columns
             self.objects.append(_scaled(one, np.float32(scale)))
             digest.update(data + np.ascontiguousarray(one.boxes).tobytes())
             digest.update(np.stack([one.class_ids, one.attribute_ids]).astype(np.int64).tobytes())
         self.fingerprint = f"{split} {pixels.short}/{pixels.long} {digest.hexdigest()[:16]}"
-        self._canvas = tuple(int(side) for side in self.sizes.max(0))
+        self._canvas = tuple(np.max([picture.shape[:2] for picture in self._pictures], 0).tolist())
         self._most = max(len(one.boxes) for one in objects)
 
     def __len__(self) -> int:
@@ -106,17 +104,25 @@ class PictureSet:
             out["present"][place, :number] = True
         return out
 
-    def draw(self, seed: int, draw: int, size: int) -> dict:
-        """Batch number `draw` of training: every picture once an epoch, half of them mirrored."""
+    def draw(self, seed: int, draw: int, size: int, part: int = 0, parts: int = 1) -> dict:
+        """Batch number `draw` of training: every picture once an epoch, half of them mirrored.
+
+        Args:
+          seed: of the run.
+          draw: number of the batch.
+          size: pictures of the whole batch.
+          part, parts: which of so many equal parts of its rows is made.
+        """
         first = draw * size
         numbers = np.arange(first, first + size)
         orders = {
             epoch: np.random.default_rng([seed, epoch]).permutation(len(self))
             for epoch in np.unique(numbers // len(self))
         }
-        rows = [int(orders[n // len(self)][n % len(self)]) for n in numbers]
+        rows = np.asarray([orders[n // len(self)][n % len(self)] for n in numbers])
         mirrored = np.random.default_rng([seed, draw, 1]).random(size) < 0.5
-        return self.batch(rows, mirrored)
+        rows, mirrored = (np.split(x, parts)[part] for x in (rows, mirrored))
+        return self.batch(rows.tolist(), mirrored.tolist())
 
     def batches(
         self, seed: int, size: int, plan: Iterator[Mapping[str, int]]
@@ -124,9 +130,7 @@ class PictureSet:
         """(draws, {stream: this process's rows}) of each step, see `training.parts.Parts`."""
         process, processes = jax.process_index(), jax.process_count()
         for draws in plan:
-            whole = self.draw(seed, draws[STREAM], size)
-            own = {name: np.split(x, processes)[process] for name, x in whole.items()}
-            yield dict(draws), {STREAM: own}
+            yield dict(draws), {STREAM: self.draw(seed, draws[STREAM], size, process, processes)}
 
 
 def _scaled(one: PictureObjects, scale: np.ndarray) -> PictureObjects:

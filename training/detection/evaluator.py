@@ -1,6 +1,5 @@
 """Mean average precision of a detector in training."""
 
-import functools
 from collections.abc import Mapping
 
 import jax
@@ -60,8 +59,7 @@ class Detections(evaluators.Evaluator):
             batch = pictures.batch(rows + [-1] * (self._size - len(rows)))
             used = {k: jnp.asarray(batch[k]) for k in ("images", "sizes")}
             out = jax.device_get(self._detect(params, used))
-            take = functools.partial(_taken, out)
-            found += [take(row) for row in range(len(rows))]
+            found += [_taken(out, row) for row in range(len(rows))]
             watchdog.beat()
             signals.check()
         truth = [dict(boxes=one.boxes, class_ids=one.class_ids) for one in pictures.objects]

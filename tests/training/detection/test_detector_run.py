@@ -102,6 +102,8 @@ def test_batches():
     for draw in range(3):
         found, again = (pictures.draw(5, draw, 4) for _ in range(2))
         assert all(np.array_equal(found[k], again[k]) for k in found)
+        halves = [pictures.draw(5, draw, 4, part, 2) for part in range(2)]  # of two processes
+        assert all(np.array_equal(np.concatenate([h[k] for h in halves]), found[k]) for k in found)
     # Boxes are where the colours are, mirrored or not.
     mirrored = 0
     for draw in range(6):
