@@ -166,12 +166,12 @@ def _asked(given: argparse.Namespace) -> list[dict[str, Any]]:
     Raises:
       UserError: neither or both, or a line that is wrong.
     """
-    names = parameters(given.verb)
+    names, beside = parameters(given.verb), _beside(given)
     if given.jsonl:
-        if given.text or given.image:
+        if given.text or given.image or beside:
             raise UserError(
                 "what is asked is named twice",
-                expected="--jsonl=FILE, or a text and --image",
+                expected="--jsonl=FILE, whose lines have all of it, or a text and --image",
                 found="both",
             )
         return _lines(given.jsonl, names)
@@ -186,22 +186,24 @@ def _asked(given: argparse.Namespace) -> list[dict[str, Any]]:
         )
     images = given.image if several or len(given.image) > 1 else (given.image or [None])[0]
     found: dict[str, Any] = {text: given.text if several else given.text[0], image: images}
+    for flag, (value, known) in beside.items():
+        taken = {name: value for name in known if name in names}
+        if not taken:
+            raise UserError(f"{given.verb} does not take {flag}")
+        found |= taken
+    return [found]
+
+
+def _beside(given: argparse.Namespace) -> dict[str, tuple[Any, tuple[str, ...]]]:
+    """{flag: (what it says, names that verbs have for it)}, of those that are given."""
     boxes = [_numbers(box, "--box") for box in given.box]
-    more = dict(
-        choices=given.choice,
-        answer=given.answer,
-        objects=[_object(one) for one in given.object],
-        boxes=boxes,
-        candidates=boxes,
-    )
-    flags = dict(
-        choices="--choice", answer="--answer", objects="--object", boxes="--box", candidates="--box"
-    )
-    used = {name: value for name, value in more.items() if value}
-    without = {flags[name] for name in used} - {flags[name] for name in used if name in names}
-    if without:
-        raise UserError(f"{given.verb} does not take {sorted(without)[0]}")
-    return [found | {name: value for name, value in used.items() if name in names}]
+    found: dict[str, tuple[Any, tuple[str, ...]]] = {
+        "--choice": (given.choice, ("choices",)),
+        "--answer": (given.answer, ("answer",)),
+        "--object": ([_object(one) for one in given.object], ("objects",)),
+        "--box": (boxes, ("boxes", "candidates")),
+    }
+    return {flag: pair for flag, pair in found.items() if pair[0]}
 
 
 def _numbers(value: str, flag: str) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from core.errors import UserError
 from inference import __main__ as command
 from inference import abilities, loading
 from tests.inference import made_models
@@ -119,3 +120,6 @@ def test_flags_become_what_verbs_take():
     ]
     for verb in abilities.VERBS:
         assert command.parameters(verb)
+    for flag in ("--image=a", "--choice=p", "--answer=q", "--object=cat,1,2,3,4", "--box=1,2,3,4"):
+        with pytest.raises(UserError, match="named twice"):
+            of("choose", "--jsonl=asked.jsonl", flag)
