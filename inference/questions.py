@@ -205,7 +205,7 @@ def masked(value: str, tokenizer: Tokenizer) -> tuple[Row, ...]:
 def plain_word(tokenizer: Tokenizer) -> str:
     """A word of one piece."""
     return next(
-        piece for piece in tokenizer.vocab if piece.isascii() and piece.isalpha() and
+        piece for piece in tokenizer.pieces if piece.isascii() and piece.isalpha() and
         piece.islower()
     )  # fmt: skip
 

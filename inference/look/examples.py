@@ -119,7 +119,7 @@ class Examples:
         return list(self._each(batch, wanted))
 
     def _each(self, batch: Batch, pairs: Iterable[tuple[int, int]]) -> Iterator[Pair]:
-        names, pairs = list(self._tokenizer.vocab), list(pairs)
+        names, pairs = self._tokenizer.pieces, list(pairs)
         texts, images = (len({pair[axis] for pair in pairs}) for axis in (0, 1))
         for text, image in pairs:
             one = _only(batch, {"K": text, "M": image})

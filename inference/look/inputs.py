@@ -180,7 +180,7 @@ def _read(
     batch: dict[str, np.ndarray], tokenizer: Tokenizer, text: str, second: str
 ) -> tuple[list[str], tuple[int, int]]:
     """The pieces of a batch, and (pieces, regions) that are not in it."""
-    names = list(tokenizer.vocab)
+    names = tokenizer.pieces
     ids = batch["text_ids"][0, 0][batch["text_mask"][0, 0]].tolist()
     special = {getattr(tokenizer.special, name) for name in ("cls", "sep", "mask")}
     whole = sum(len(one.ids) for one in tokenizer.encode_batch([text, second]))

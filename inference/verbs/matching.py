@@ -74,7 +74,7 @@ class Matching(Asker):
         asked = self._asked(stream, text, image, lambda one: questions.masked(one, tokenizer))
         most = max(len(row.probe) for example in asked.examples for row in example.rows)
         count = 2 ** (most - 1).bit_length()  # few programs
-        names = list(tokenizer.vocab)
+        names = tokenizer.pieces
         program = self.filling(stream, objective, count, top(top_k, len(names)))
         results = []
         for told in self._programs.run(program, asked):

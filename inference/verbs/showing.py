@@ -56,7 +56,7 @@ class Showing(Asker):
         stream, _ = self._task("embed", task)
         asked = self._asked(stream, text, image, questions.caption)
 
-        names = list(self.checkpoint.tokenizer.vocab)
+        names = self.checkpoint.tokenizer.pieces
         results = []
         for told in self._programs.run(self.embedding(stream), asked):
             words, word_states = states.of_words(told.row["text"], told.batch, names)
@@ -83,7 +83,7 @@ class Showing(Asker):
         """
         stream, _ = self._task("attention", task)
         asked = self._asked(stream, text, image, questions.caption)
-        names = list(self.checkpoint.tokenizer.vocab)
+        names = self.checkpoint.tokenizer.pieces
         results = []
         for told in self._programs.run(self.attending(stream, hidden), asked):
             tokens = told.batch["text_ids"][0][told.batch["text_mask"][0]]

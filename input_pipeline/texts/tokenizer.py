@@ -41,11 +41,13 @@ class Tokenizer:
 
     Attributes:
       special: SpecialIds, with the size of the vocabulary.
+      pieces: of the vocabulary, by id.
       vocab: {piece: id}.
       fingerprint: hex digest of the vocabulary.
     """
 
     def __init__(self, pieces: list[str], where: str):
+        self.pieces = pieces
         self.vocab = {piece: i for i, piece in enumerate(pieces)}
         if len(self.vocab) != len(pieces):
             twice = next(piece for i, piece in enumerate(pieces) if self.vocab[piece] != i)
@@ -106,8 +108,8 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Pieces joined to words, for people to read."""
-        names = list(self.vocab)
-        return " ".join(names[i] for i in ids if i != self.special.pad).replace(" ##", "")
+        kept = (self.pieces[i] for i in ids if i != self.special.pad)
+        return " ".join(kept).replace(" ##", "")
 
 
 def _normalizer() -> normalizers.BertNormalizer:

@@ -205,7 +205,7 @@ def _read_vocabulary(folder: pathlib.Path, number: int) -> Values:
     from input_pipeline.texts.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(folder / "vocab.txt")
-    return {"pieces": digest(list(tokenizer.vocab)), "ids": digest(tokenizer.encode_batch(WORDS))}
+    return {"pieces": digest(tokenizer.pieces), "ids": digest(tokenizer.encode_batch(WORDS))}
 
 
 def _made_run(parent: pathlib.Path) -> pathlib.Path:

@@ -45,7 +45,7 @@ def test_masks_are_filled(captions):
         return jax.nn.softmax(head(outputs["text"][:, 2:3], outputs["word_embedding"])[0, 0])
 
     shares = np.asarray(of_hidden(captions.params, batch))
-    names = list(captions.checkpoint.tokenizer.vocab)
+    names = captions.checkpoint.tokenizer.pieces
     assert with_word.masks[0][0][0] == names[int(shares.argmax())]
     assert with_word.masks[0][0][1] == pytest.approx(float(shares.max()), abs=1e-5)
 
