@@ -7,10 +7,11 @@ Where streams have updates of their own, a step is a round over those that take 
 batch-level round robin); learning rates, evaluations and checkpoints count rounds.
 """
 
+import abc
 import dataclasses
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,8 +46,10 @@ class Setting:
     scores: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-class StreamSchedule(Protocol):
+class StreamSchedule(abc.ABC):
     """What a schedule has; `make` builds one from `config.stream_schedule`.
+
+    One that hears no evaluation has no state, and nothing to override but `streams`.
 
     Attributes:
       separate: whether each stream of a step has an update of its own; else one update has the
@@ -54,20 +57,25 @@ class StreamSchedule(Protocol):
       stops: whether evaluations stop streams.
     """
 
-    separate: ClassVar[bool]
-    stops: ClassVar[bool]
+    separate: ClassVar[bool] = False
+    stops: ClassVar[bool] = False
 
+    @abc.abstractmethod
+    def __init__(self, setting: Setting, saved: Mapping[str, Any]):
+        """Arguments as of `make`; raises ConfigError where the streams do not fit."""
+
+    @abc.abstractmethod
     def streams(self, step: int) -> Sequence[str]:
         """Streams that take part in a step.
 
         Args:
           step: number of steps before it.
         """
-        ...
 
     def stopped(self, step: int) -> set[str]:
         """Streams that evaluations have stopped, after so many steps."""
-        ...
+        del step
+        return set()
 
     def evaluated(self, step: int, metrics: Mapping[str, float | None]) -> None:
         """Receives the result of an evaluation, which may change the state.
@@ -77,30 +85,28 @@ class StreamSchedule(Protocol):
           metrics: {"evals/<name>/<metric>": value}; of some evaluations, where they have intervals
             of their own.
         """
-        ...
+        del step, metrics
 
     def state(self) -> dict[str, Any]:
         """JSON for a checkpoint's meta; `make` takes it back."""
-        ...
+        return {}
 
 
-class AllStreams:
-    """Every stream takes part in every step from its start on; there is no state."""
-
-    separate: ClassVar[bool] = False
-    stops: ClassVar[bool] = False
+class AllStreams(StreamSchedule):
+    """Every stream takes part in every step from its start on."""
 
     def __init__(self, setting: Setting, saved: Mapping[str, Any]):
         del saved
         starts = dict(setting.block.get("starts", ()))  # configs of earlier versions lack it
         total = setting.total_steps
         self._starts = {name: round(starts.get(name, 0) * total) for name in setting.names}
-        if min(self._starts.values()) > 0:
+        if all(self._starts.values()):
             raise ConfigError(
                 "no stream takes part in the first step",
                 where=f"{WHERE}.starts",
                 expected="at least one stream that starts at 0",
                 found=f"{starts}",
+                fix=f'--{WHERE}.starts="()", or turn another stream on (its batch_size)',
             )
         if late := [name for name, start in self._starts.items() if start >= total]:
             raise ConfigError(
@@ -113,15 +119,6 @@ class AllStreams:
 
     def streams(self, step: int) -> Sequence[str]:
         return tuple(name for name, start in self._starts.items() if step >= start)
-
-    def stopped(self, step: int) -> set[str]:
-        return set()
-
-    def evaluated(self, step: int, metrics: Mapping[str, float | None]) -> None:
-        pass
-
-    def state(self) -> dict[str, Any]:
-        return {}
 
 
 class RoundRobin(AllStreams):
@@ -165,18 +162,25 @@ class StopAndGo(RoundRobin):
         return self._controllers.state()
 
 
-class Sampled:
+class Sampled(StreamSchedule):
     """One stream a step, drawn by (seed, step) in proportion to batches^(1 / temperature).
 
     `batches` are those of a pass over the stream: at temperature 1 all streams are gone through
     equally often, at a high one all have as many updates. `shares` say otherwise.
     """
 
-    separate: ClassVar[bool] = True
-    stops: ClassVar[bool] = False
+    separate = True
 
     def __init__(self, setting: Setting, saved: Mapping[str, Any]):
         del saved
+        if starts := dict(setting.block["starts"]):
+            raise ConfigError(
+                "streams that are drawn have no starts",
+                where=f"{WHERE}.starts",
+                expected=f"() with {WHERE}.kind={setting.block['kind']!r}",
+                found=f"{starts}",
+                fix=f'--{WHERE}.starts="()", or --{WHERE}.kind=round_robin',
+            )
         self._names, self._seed = tuple(setting.names), setting.seed
         given = dict(setting.block["shares"])
         if unknown := sorted(set(given) - set(setting.names)):
@@ -216,15 +220,6 @@ class Sampled:
         drawn = np.random.default_rng([self._seed, zlib.crc32(b"streams"), step]).random()
         number = int(np.searchsorted(self._bounds, drawn, side="right"))
         return (self._names[min(number, len(self._names) - 1)],)
-
-    def stopped(self, step: int) -> set[str]:
-        return set()
-
-    def evaluated(self, step: int, metrics: Mapping[str, float | None]) -> None:
-        pass
-
-    def state(self) -> dict[str, Any]:
-        return {}
 
 
 KINDS: dict[str, type[StreamSchedule]] = {

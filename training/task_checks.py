@@ -58,19 +58,6 @@ def _check_schedule(config) -> None:
                 expected=f"names of {sorted(config.streams)}",
                 found=repr(unknown[0]),
             )
-    on = [name for name, block in config.streams.items() if block.batch_size]
-    starts = dict(schedule.starts)
-    if all(round(starts.get(name, 0) * config.total_steps) for name in on):
-        off = ", ".join(
-            f"config.streams.{name}.batch_size" for name in config.streams if name not in on
-        )
-        raise ConfigError(
-            "no stream takes part in the first step",
-            where=f"config.stream_schedule.starts, {off}",
-            expected="at least one stream that is on and starts at 0",
-            found=f"{starts}",
-            fix='--config.stream_schedule.starts="()", or turn another stream on',
-        )
     stream_schedule.of_config(config)
 
 

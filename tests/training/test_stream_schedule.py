@@ -175,6 +175,7 @@ def test_what_is_drawn_is_a_function_of_seed_and_step():
         (dict(shares=(("a", 1), ("b", 0), ("c", 1))), r"never drawn.*none for 'b'"),
         (dict(shares=(("a", 1), ("d", 1))), r"not on.*'d'"),
         (dict(total_steps=10), r"hardly ever drawn.*temperature.*'a'"),
+        (dict(starts=(("c", 0.5),)), r"no starts.*stream_schedule\.starts.*'c': 0\.5"),
     ],
 )
 def test_a_stream_that_is_never_drawn_is_refused(changes, told):
