@@ -157,7 +157,7 @@ def stream_schedule_block() -> dict:
             cooldown=1,  # evaluations after a stop or a go that count as no failure
             resume=0.005,  # below (1 - resume) · the best, a stopped stream goes on
             gap=4,  # a stopped stream takes part in every gap-th step
-            resets=(),  # steps after which all begin anew (released: after epochs 5 and 7)
+            resets=(),  # steps after which all begin anew (released: those of epochs six and eight)
         ),
         # Heads of other streams in the update of one: "untouched"; "released": moved by decaying
         # moments, with gradients of zero.
