@@ -80,7 +80,7 @@ def get_config(arg: str | None = None):
     parts = [_part(name, single, args) for name, single in singles.items()]
     config = common.experiment(
         _model(args, singles),
-        _dataset(singles[names[0]]),
+        singles[names[0]].data.dataset,
         {name: stream for part in parts for name, stream in part["streams"].items()},
         {name: block for part in parts for name, block in part["objectives"].items()},
         {name: block for part in parts for name, block in part["evals"].items()},
@@ -175,10 +175,6 @@ def _model(args, singles: dict[str, ConfigDict]) -> dict:
     return made
 
 
-def _dataset(single: ConfigDict) -> str:
-    return single.data.dataset
-
-
 def _own_data(block: ConfigDict, single: ConfigDict) -> None:
     """Gives a stream's data what its own config says otherwise than the data set's defaults."""
     usual = ConfigDict(datasets.of(single.data.dataset))
@@ -208,9 +204,9 @@ def _train_on_scenes(config: ConfigDict, args) -> None:
         config.optimizer.update(lr=1e-3, b2=0.98, clip_norm=5.0)
     else:
         config.dtype = "bfloat16"
-    rounds = SCENES_ROUNDS * (len(config.streams) if args.schedule == "sampled" else 1)
-    every = SCENES_EVERY * (len(config.streams) if args.schedule == "sampled" else 1)
-    config.total_steps = rounds
+    steps = len(config.streams) if args.schedule == "sampled" else 1  # of a round
+    every = SCENES_EVERY * steps
+    config.total_steps = SCENES_ROUNDS * steps
     config.log_every = every // 2
     config.eval_every = config.checkpoint.every = every
 

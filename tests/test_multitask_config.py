@@ -124,7 +124,18 @@ def test_rounds_of_an_epoch():
     assert shorter.total_steps < config.total_steps
     # The released code takes the last task's epochs for all, VCR's ten.
     released = multitask.get_config("size=base,data=official,tasks=vqa+answers,released=true")
-    assert released.total_steps == 10 * (presets.EXAMPLES["vqa"] // 128)
+    epoch = presets.EXAMPLES["vqa"] // 128
+    assert released.total_steps == 10 * epoch
+    schedule = released.stream_schedule
+    assert schedule.stop_and_go.resets == (6 * epoch, 8 * epoch)
+    assert (schedule.unused_heads, schedule.rate) == ("released", "released")
+    assert not config.stream_schedule.stop_and_go.resets
+    # Where a step is one update, an epoch has those of all passes.
+    sampled = multitask.get_config("size=base,data=official,tasks=vqa+nlvr2,schedule=sampled")
+    assert sampled.total_steps == 20 * (epoch + presets.EXAMPLES["nlvr2"] // 64)
+    assert config.optimizer.warmup_steps == config.total_steps // 10
+    # Ranking takes long: at the end alone.
+    assert dict(config.eval_intervals)["coco_ranking"] == config.total_steps
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Updates of single streams: heads of others, learning rates, programs, and runs that resume."""
 
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,8 @@ from core import remote
 from evaluation import evaluators
 from runtime import paths, sharding, signals
 from tests.training import fakes, run_fake
-from training import loop, step, used_heads
-from training.run import goodput, metrics
+from training import loop, step, stream_schedule, used_heads
+from training.run import goodput, metrics, runfolder
 from training.state import StateMaker
 
 OTHER = "answers"  # head of the text stream
@@ -162,16 +163,18 @@ def train(folder, steps, **changes):
     settings = {
         "stream_schedule.kind": "stop_and_go", "log_every": 1, "eval_every": 2,
         "checkpoint.every": 3, "checkpoint.best": "tasks/mean", "optimizer.schedule": "step",
+        "eval_intervals": (("seldom", 7),),
     }  # fmt: skip
     config = fakes.config(total_steps=steps, **settings | changes)
     with config.unlocked():
         for stream, metric in names.items():
             config.streams[stream].score = f"evals/tasks/{metric}"
+        config.streams.text.rate = 0.0
     mesh, evaluator = sharding.make_mesh(config.mesh, jax.devices()[:1]), Falling()
     with jax.set_mesh(mesh), signals.StopSignal() as stop:
         parts = run_fake.parts(config, text_head=OTHER)
         parts.evaluators.clear()
-        parts.evaluators["tasks"] = evaluator
+        parts.evaluators |= {"tasks": evaluator, "seldom": Falling()}
         original = loop.Trainer.evaluate
 
         def evaluate(trainer, params, names=None):
@@ -196,13 +199,25 @@ def test_a_run_stops_goes_and_resumes_in_the_middle_of_a_stop(tmp_path):
     assert [step for step, rests in resting.items() if rests] == [6, 8, 10, 12]
     assert meta["best"]["metric"] == "tasks/mean"
     assert meta["best"]["step"] == 16
-    for steps in (8, 16):  # a run that ends is evaluated, as the whole one is there
-        again, parts_meta = train(tmp_path / "parts", steps)
+    # One with an interval of its own also comes first and last, and is of no task.
+    seldom = [line["step"] for line in lines if "evals/seldom/accuracy" in line]
+    assert seldom == [0, 7, 14, 16]
+    # A head's norm is that of its newest update, while its stream rests, too.
+    norm = f"train/gradient_norm/heads/{OTHER}"
+    norms = {line["step"]: line[norm] for line in lines if "train/loss" in line}
+    assert norms[6] == norms[7] == norms[8] != norms[9]
+    train(tmp_path / "parts", 8)  # a run that ends is evaluated, as the whole one is there
+    halfway = _params(tmp_path / "parts")["heads"]
+    again, parts_meta = train(tmp_path / "parts", 16)
     assert parts_meta["stream_schedule"] == meta["stream_schedule"]
     losses = [
         [metrics.untimed(line) for line in run if "train/loss" in line] for run in (lines, again)
     ]
     assert losses[0] == losses[1]
+    heads = _params(tmp_path / "whole")["heads"]
+    # Each stream has the rate of its own, the text none.
+    np.testing.assert_array_equal(heads[OTHER]["kernel"], halfway[OTHER]["kernel"])
+    assert not np.array_equal(heads["words"]["kernel"], halfway["words"]["kernel"])
     for path, x in paths.flatten(_params(tmp_path / "whole")).items():
         np.testing.assert_array_equal(x, paths.flatten(_params(tmp_path / "parts"))[path])
 
@@ -211,3 +226,22 @@ def _params(folder):
     from checkpoints import checkpoint
 
     return checkpoint.load_params(folder, prefer_best=False)[0]
+
+
+def test_the_released_code_gives_the_first_update_of_a_step_the_rate_before():
+    found = {}
+    for rate in stream_schedule.RATES:
+        run = types.SimpleNamespace(config=fakes.config(**{"stream_schedule.rate": rate}))
+        trainer = types.SimpleNamespace(step=5, _run=run)
+        turns = [loop.Trainer._turn(trainer, number) for number in (0, 1)]
+        assert [int(turn.step) for turn in turns] == [5, 5]
+        found[rate] = [int(turn.rate_step) for turn in turns]
+    assert found == dict(step=[6, 6], released=[5, 6])
+
+
+def test_a_run_of_rounds_goes_on_as_no_other():
+    kinds = ("all", "round_robin", "stop_and_go")
+    one, *others = (
+        runfolder.identity(fakes.config(**{"stream_schedule.kind": kind}), {}) for kind in kinds
+    )
+    assert one != others[0] == others[1]

@@ -66,9 +66,12 @@ class Expression(Record):
         if not self.labelled:
             return shown
         share = float(boxes.iou(prediction["box"], self.box, "plus_one"))
-        lines.append(("overlap", f"{share:.2f}"))
-        drawn.insert(0, (self.box, "true", "true"))
-        return dataclasses.replace(shown, right=share >= HIT)
+        return dataclasses.replace(
+            shown,
+            lines=[*lines, ("overlap", f"{share:.2f}")],
+            boxes=[(self.box, "true", "true"), *drawn],
+            right=share >= HIT,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,10 +134,10 @@ class Pointing(Record):
         )
         if not self.labelled:
             return shown
-        lines.append(("true", f"option {self.target + 1}"))
+        truth = f"option {self.target + 1}"
         # Options of one and the same box are one, whichever is named.
         right = offered[chosen] == offered[self.target]
-        return dataclasses.replace(shown, right=right, true=lines[-1][1])
+        return dataclasses.replace(shown, lines=[*lines, ("true", truth)], right=right, true=truth)
 
     def _chosen(self, prediction: Mapping[str, Any]) -> int:
         """Number of the option; in files of earlier versions that of the most overlap."""

@@ -107,9 +107,14 @@ class Question(Record):
         truth = given[0]
         if len(given) > 1:
             truth = ", ".join(f"{answer} ×{count}" for answer, count in counts)
-        lines.append(("true", truth))
         score = self.accuracy(prediction["answer"])
-        return dataclasses.replace(shown, right=score >= RIGHT, score=score, true=counts[0][0])
+        return dataclasses.replace(
+            shown,
+            lines=[*lines, ("true", truth)],
+            right=score >= RIGHT,
+            score=score,
+            true=counts[0][0],
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -90,9 +90,9 @@ class Statement(Record):
         if not self.labelled:
             return described
         truth = self.label_name or str(self.label)
-        lines.append(("true", truth))
         return dataclasses.replace(
             described,
+            lines=[*lines, ("true", truth)],
             right=prediction["class"] == self.label,
             true=truth,
             groups={"true label": truth},
