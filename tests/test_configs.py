@@ -94,6 +94,11 @@ CASES = [
     )
     if size in ("mini", "base") or not (data or extra)
 ]
+# Of the deep ones the quick tests build the plain base of each file.
+DEPTHS = [
+    case if "mini" in case[1] or case[1] == "size=base" else pytest.param(*case, marks=pytest.mark.slow)
+    for case in CASES
+]
 
 
 def batch_of(config):
@@ -152,7 +157,7 @@ def check_decay_and_rates(config, made):
         assert set(other.values()) == {0.1 * block.lr}
 
 
-@pytest.mark.parametrize(("name", "arg"), CASES)
+@pytest.mark.parametrize(("name", "arg"), DEPTHS)
 def test_config_builds(name, arg):
     config = importlib.import_module(f"configs.{name}").get_config(arg)
     assert config.is_locked

@@ -94,6 +94,7 @@ def test_every_kind_of_addition_has_an_example():
     }
 
 
+@pytest.mark.slow
 def test_a_new_objective_trains(added, scenes, tmp_path):
     config = small_scenes(config_of("caption_length"), scenes)
     config.model.layers = 1

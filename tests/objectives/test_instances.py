@@ -1,5 +1,6 @@
 """Objectives are instances: two of a kind in one run, their heads, losses and metrics by name."""
 
+import functools
 import json
 import types
 
@@ -59,7 +60,7 @@ def test_two_objectives_of_one_kind_in_one_run():
     lists = dict(sentences=base.OutputLists(labels=("no", "maybe", "yes")))
     model = MultiTaskModel(config, SPECIAL, SPEC, lists)
     batch = dict(sentences=batch_of(1), pairs=batch_of(2))
-    params = model.init(jax.random.key(0), batch)
+    params = jax.jit(model.init)(jax.random.key(0), batch)
     assert sorted(params["heads"]) == ["entailment", "nlvr2"]
     assert params["heads"]["entailment"]["classifier"]["bias"].shape == (3,)
     assert params["heads"]["nlvr2"]["classifier"]["bias"].shape == (2,)
@@ -69,7 +70,8 @@ def test_two_objectives_of_one_kind_in_one_run():
     metrics = {}
     for stream, arrays in batch.items():
         corrupted = model.corrupt(stream, arrays, jax.random.split(jax.random.key(0), 2))
-        sums, found = model.sums(params, stream, corrupted, train=False)
+        of_stream = functools.partial(model.sums, stream=stream, train=False)
+        sums, found = jax.jit(of_stream)(params, batch=corrupted)
         metrics |= found
         assert all(np.isfinite(float(value)) for value in sums.values())
     assert {"sentences/entailment_accuracy", "pairs/nlvr2_accuracy"} <= set(metrics)

@@ -75,6 +75,7 @@ def copy_of(stopped, tmp_path):
     return workdir
 
 
+@pytest.mark.slow
 def test_sigterm_ends_two_processes_with_one_checkpoint_and_one_continues(stopped, alone, tmp_path):
     workdir, out, seconds = stopped
     assert seconds < 20

@@ -174,7 +174,7 @@ def train(folder, steps, **changes):
     with jax.set_mesh(mesh), signals.StopSignal() as stop:
         parts = run_fake.parts(config, text_head=OTHER)
         parts.evaluators.clear()
-        parts.evaluators |= {"tasks": evaluator, "seldom": Falling()}
+        parts.evaluators.update(tasks=evaluator, seldom=Falling())
         original = loop.Trainer.evaluate
 
         def evaluate(trainer, params, names=None):

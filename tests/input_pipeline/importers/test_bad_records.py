@@ -319,7 +319,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 def test_a_full_disk_is_no_bad_record(tmp_path, monkeypatch):
     path = vlbert_zip(tmp_path / "a.zip", lambda i: json.dumps(vlbert_record(i)))
 
-    def full(self, record):
+    def full(self, record, **values):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(RegionWriter, "_append", full)
