@@ -96,8 +96,9 @@ CASES = [
 ]
 # Of the deep ones the quick tests build the plain base of each file.
 DEPTHS = [
-    case if "mini" in case[1] or case[1] == "size=base" else pytest.param(*case, marks=pytest.mark.slow)
+    case if "mini" in arg or arg == "size=base" else pytest.param(*case, marks=pytest.mark.slow)
     for case in CASES
+    for arg in case[1:]
 ]
 
 
