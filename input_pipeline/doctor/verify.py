@@ -9,6 +9,7 @@ from input_pipeline.datasets.reading import coverage as of_annotations
 from input_pipeline.doctor.checkpoints import saved_spec
 from input_pipeline.pictures import build as pictures
 from input_pipeline.pictures.store import PictureStore, is_store
+from input_pipeline.regions import index_file
 from input_pipeline.regions.image_checks import SUM_TOLERANCE
 from input_pipeline.regions.store import RegionStore, split_paths
 
@@ -85,7 +86,8 @@ def verify(folders: str, checkpoint: str = "") -> int:
     if checkpoint:
         saved, where = saved_spec(checkpoint)
         store.spec.require_match(saved, folders, where)
-    errors, kept, classes = [], [], np.zeros(max(store.spec.num_classes, 1), np.int64)
+    errors = [_misled(split_paths(folders)[number]) for number in store.misled()]
+    kept, classes = [], np.zeros(max(store.spec.num_classes, 1), np.int64)
     progress = Progress("verify", len(store), unit="images")
     for row in range(len(store)):
         try:
@@ -121,6 +123,16 @@ def verify(folders: str, checkpoint: str = "") -> int:
     else:
         say("classes    none: masked regions cannot be trained, masked words and alignment can")
     return len(errors)
+
+
+def _misled(folder: str) -> DataError:
+    return DataError(
+        "the index of a store does not find its images",
+        where=f"{folder}/{index_file.FILE}",
+        expected="the hashes of its ids, in order",
+        found="others",
+        fix="import the features again, or copy the store from where it is sound",
+    )
 
 
 def coverage(folders: str, annotations: str, image_id: str, manual_dir: str = "") -> int:

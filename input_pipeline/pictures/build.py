@@ -171,7 +171,8 @@ def describe(store: PictureStore, where: str) -> None:
 
 def verify(where: str) -> int:
     """Reads and decodes every picture of a store; tells, and returns the number of bad ones."""
-    store, bad = PictureStore.open(where), []
+    store = PictureStore.open(where)
+    bad = [store.misleading(number) for number in store.misled()]
     shown = progress.Progress("verify", len(store), unit="pictures")
     for row in range(len(store)):
         try:

@@ -4,7 +4,6 @@ A store is a folder: `manifest.json`, `index.npz` (id, place, bytes, upright hei
 of each picture) and flat shards, as a region store's. On gs:// the shards stay where they are.
 """
 
-import io
 import json
 import os
 import weakref
@@ -15,11 +14,10 @@ import xxhash
 
 from core import pictures, remote
 from core.errors import DataError
-from core.messages import brief
 from core.reading import reading, unreadable
-from core.strings import unpack_strings
 from input_pipeline.pictures import writer
-from input_pipeline.regions.image_index import ImageIndex
+from input_pipeline.regions import id_lookup, index_file
+from input_pipeline.regions.image_index import ImageIndex, joined
 from input_pipeline.regions.shard_writer import MANIFEST
 from input_pipeline.regions.store import split_paths
 
@@ -61,19 +59,16 @@ class _Folder:
     def _open(self) -> None:
         manifest = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != writer.FORMAT:
-            raise self._broken(MANIFEST, f"format {writer.FORMAT}", manifest["format"])
-        data = remote.local(self.path / writer.INDEX).read_bytes()
-        if (found := xxhash.xxh3_64_hexdigest(data)) != manifest["index_xxh3"]:
-            raise self._broken(writer.INDEX, f"hash {manifest['index_xxh3']}", found)
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            self.index = {name: arrays[name] for name in (*writer.FIELDS, "keys", "key_ends")}
+            raise self.broken(MANIFEST, f"format {writer.FORMAT}", manifest["format"])
+        self.index, self.lookup = index_file.opened(
+            self.path, manifest["index_xxh3"], writer.FIELDS, self.broken
+        )
         self.fingerprint = writer.fingerprint(self.index)
-        self.keys = unpack_strings(self.index["keys"], self.index["key_ends"])
         sizes = remote.sizes(self.path)
         names = [str(shard["file"]) for shard in manifest["shards"]]
         for name, shard in zip(names, manifest["shards"], strict=True):
             if sizes.get(name) != shard["bytes"]:
-                raise self._broken(name, f"{shard['bytes']} bytes", sizes.get(name, "no such file"))
+                raise self.broken(name, f"{shard['bytes']} bytes", sizes.get(name, "no such file"))
         self._check_index(np.asarray([shard["bytes"] for shard in manifest["shards"]], np.int64))
         self.shards = None
         if remote.is_remote(self.path):
@@ -86,18 +81,15 @@ class _Folder:
 
     def _check_index(self, sizes: np.ndarray) -> None:
         """Raises DataError unless every picture lies within its shard."""
-        index, count = self.index, len(self.keys)
-        if any(index[name].shape != (count,) for name in writer.FIELDS) or not count:
-            raise self._broken(writer.INDEX, "as many entries of all kinds", brief(count))
-        shard, offset, nbytes = (index[name] for name in ("shard", "offset", "nbytes"))
-        held = (shard >= 0) & (shard < len(sizes)) & (offset >= 0) & (nbytes >= 0)
-        held &= (index["height"] >= 1) & (index["width"] >= 1)
-        held &= offset + nbytes <= sizes[np.where(held, shard, 0)]
-        if not held.all():
-            row = int(np.flatnonzero(~held)[0])
-            raise self._broken(writer.INDEX, "pictures that lie within their shards", f"row {row}")
+        for part in index_file.parts(len(self.lookup.keys)):
+            held = index_file.within(self.index, part, sizes)
+            if not held.all():
+                row = part.start + int(np.flatnonzero(~held)[0])
+                raise self.broken(
+                    index_file.FILE, "pictures that lie within their shards", f"row {row}"
+                )
 
-    def _broken(self, file: str, expected: object, found: object) -> DataError:
+    def broken(self, file: str, expected: object, found: object) -> DataError:
         return DataError(
             "a picture store is damaged",
             where=str(self.path / file),
@@ -118,12 +110,12 @@ class PictureStore(ImageIndex):
     """
 
     def __init__(self, folders: Sequence[_Folder]):
-        super().__init__([key for folder in folders for key in folder.keys])
-        joined = {n: np.concatenate([f.index[n] for f in folders]) for n in writer.FIELDS}
-        self._folders, self._index = folders, joined
-        self._folder_of = np.repeat(np.arange(len(folders)), [len(f.keys) for f in folders])
-        self.heights, self.widths = joined["height"], joined["width"]
-        self.nbytes = int(joined["nbytes"].sum())
+        super().__init__([folder.lookup for folder in folders])
+        self._folders = folders
+        self.heights, self.widths = (
+            joined([folder.index[name] for folder in folders]) for name in ("height", "width")
+        )
+        self.nbytes = sum(int(folder.index["nbytes"].sum()) for folder in folders)
         text = "".join(folder.fingerprint for folder in folders)
         self.fingerprint = text if len(folders) == 1 else xxhash.xxh3_128_hexdigest(text.encode())
 
@@ -147,23 +139,28 @@ class PictureStore(ImageIndex):
                 "--config.data.pictures=STORE",
             )
         opened = [_Folder(path) for path in paths]
-        store, first = cls(opened), {}
-        if len(store._row) != len(store.keys):
-            for path, folder in zip(paths, opened, strict=True):
-                for key in folder.keys:
-                    if first.setdefault(key, path) != path:
-                        raise DataError(
-                            "an image id is in two picture stores",
-                            where=f"{first[key]} and {path}, image {key!r}",
-                            expected="ids that occur once",
-                            found="two pictures",
-                            fix="name the stores once, or build them of different pictures",
-                        )
+        store = cls(opened)
+        if twice := id_lookup.repeated(store.lookups):
+            key, one, other = twice
+            raise DataError(
+                "an image id is in two picture stores"
+                if one != other
+                else "an image id is twice in a picture store",
+                where=f"{paths[one]} and {paths[other]}, image {key!r}",
+                expected="ids that occur once",
+                found="two pictures",
+                fix="name the stores once, or build them of different pictures",
+            )
         return store
+
+    def misleading(self, number: int) -> DataError:
+        """The error of a folder, by its number, whose index does not find its pictures."""
+        found = "hashes of other ids"
+        return self._folders[number].broken(index_file.FILE, "the hashes of its ids", found)
 
     def where(self, row: int) -> str:
         """The place of a picture, for messages."""
-        folder = self._folders[int(self._folder_of[row])]
+        folder = self._folders[self.place_of(row)[0]]
         return f"{folder.path}, image {self.keys[row]!r} (row {row})"
 
     def read(self, row: int) -> bytes:
@@ -172,9 +169,10 @@ class PictureStore(ImageIndex):
         Raises:
           DataError: it cannot be read, is cut short, or its hash differs.
         """
-        folder = self._folders[int(self._folder_of[row])]
-        shard, offset, nbytes = (
-            int(self._index[name][row]) for name in ("shard", "offset", "nbytes")
+        number, at = self.place_of(row)
+        folder = self._folders[number]
+        shard, offset, nbytes, wanted = (
+            folder.index[name].item(at) for name in ("shard", "offset", "nbytes", "xxh3")
         )
         if folder.shards:
             data = folder.shards.read((shard, offset, nbytes)).tobytes()
@@ -185,7 +183,7 @@ class PictureStore(ImageIndex):
                 raise unreadable(
                     self.where(row), error, "a picture cannot be read", fix="check the disk"
                 ) from error
-        wanted, found = int(self._index["xxh3"][row]), xxhash.xxh3_64_intdigest(data)
+        found = xxhash.xxh3_64_intdigest(data)
         if found != wanted:
             raise DataError(
                 "a picture of a store is damaged",

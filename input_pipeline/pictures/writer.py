@@ -8,10 +8,10 @@ import xxhash
 
 from core import pictures
 from core.errors import DataError
+from input_pipeline.regions import index_file
 from input_pipeline.regions.shard_writer import MANIFEST, ShardWriter
 
 FORMAT, KIND = 1, "pictures"
-INDEX = "index.npz"
 FIELDS = {
     "shard": np.int32,
     "offset": np.int64,
@@ -27,7 +27,7 @@ def fingerprint(index: dict[str, np.ndarray]) -> str:
     """Hex digest of what a store holds, whatever its shards are."""
     digest = xxhash.xxh3_128(KIND.encode())
     for name in ("keys", "key_ends", "height", "width", "xxh3"):
-        digest.update(np.ascontiguousarray(index[name]).tobytes())
+        digest.update(np.ascontiguousarray(index[name]))
     return digest.hexdigest()
 
 
@@ -83,13 +83,13 @@ class PictureWriter(ShardWriter):
                 fix="check what it is built from",
             )
         index = self._index()
-        np.savez(self._temporary / INDEX, **index)
+        digest = index_file.write(self._temporary / index_file.FILE, index)
         manifest = {
             "format": FORMAT,
             "kind": KIND,
             "records": len(self._keys),
             "fingerprint": fingerprint(index),
-            "index_xxh3": xxhash.xxh3_64_hexdigest((self._temporary / INDEX).read_bytes()),
+            "index_xxh3": digest,
             "shards": self._shards,
         }
         (self._temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")

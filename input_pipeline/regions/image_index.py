@@ -1,12 +1,19 @@
 """Images of a store by their ids."""
 
-import collections
-import functools
+import bisect
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
-from core.ids import without_suffix
+from core.strings import PackedStrings, pack_strings
+from input_pipeline.regions import id_lookup
+from input_pipeline.regions.id_lookup import IdLookup
+
+
+def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays one after the other; a single one as it is, perhaps in its file."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 class ImageIndex:
@@ -14,14 +21,40 @@ class ImageIndex:
 
     Attributes:
       keys: image ids by row.
+      lookups: of the ids of each folder, in the order of the rows.
     """
 
-    def __init__(self, keys: Sequence[str]):
-        self.keys = list(keys)
-        self._row = {key: row for row, key in enumerate(self.keys)}
+    def __init__(self, lookups: Sequence[IdLookup]):
+        self.lookups = lookups
+        self.keys: Sequence[str] = PackedStrings(
+            *(part for lookup in lookups for part in lookup.keys.parts)
+        )
+
+        counts = (len(lookup.keys) for lookup in lookups[:-1])
+        self._first_rows = [0, *itertools.accumulate(counts)]
+
+    def place_of(self, row: int) -> tuple[int, int]:
+        """(number of the folder that a row is of, its row there)."""
+        if len(self._first_rows) == 1:
+            return 0, row
+        folder = bisect.bisect_right(self._first_rows, row) - 1
+        return folder, row - self._first_rows[folder]
+
+    @staticmethod
+    def lookups_of(keys: Sequence[str]) -> list[IdLookup]:
+        """The lookup of some ids, for the constructor."""
+        return [IdLookup.of(PackedStrings(pack_strings(keys)))]
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def misled(self) -> list[int]:
+        """Numbers of the folders whose index does not find all ids that they have."""
+        return [
+            number
+            for number, lookup in enumerate(self.lookups)
+            if not lookup.same_as(IdLookup.of(lookup.keys))
+        ]
 
     def rows_of(self, ids: Sequence[str]) -> np.ndarray:
         """int64 [len(ids)] rows of image ids, -1 where the store has no such image.
@@ -29,21 +62,4 @@ class ImageIndex:
         An id that is not there as it is written is looked up without a picture's suffix, on both
         sides: "still.jpg" finds "still", unless another of `ids` or of the store's would, too.
         """
-        get = self._row.get
-        rows = np.fromiter((get(image_id, -1) for image_id in ids), np.int64, len(ids))
-        if (rows < 0).any():
-            there, asked = self._without_suffix, collections.Counter(map(without_suffix, set(ids)))
-            for i in np.flatnonzero(rows < 0).tolist():
-                name = without_suffix(ids[i])
-                if asked[name] == 1:
-                    rows[i] = there.get(name, -1)
-        return rows
-
-    @functools.cached_property
-    def _without_suffix(self) -> dict[str, int]:
-        """{id without a picture's suffix: row}, of the ids that this names alone."""
-        rows: dict[str, int] = {}
-        for row, key in enumerate(self.keys):
-            name = without_suffix(key)
-            rows[name] = -1 if name in rows else row
-        return rows
+        return id_lookup.rows_of(self.lookups, ids)

@@ -65,7 +65,7 @@ class MemoryRegions(RegionSource):
             )
         )
         super().__init__(
-            [str(row) for row in range(len(images))],
+            self.lookups_of([str(row) for row in range(len(images))]),
             np.array([len(one.record["boxes"]) for one in images], np.int32),
             np.array([one.height for one in images], np.int32),
             np.array([one.width for one in images], np.int32),

@@ -1,6 +1,5 @@
 """One folder of a region store, opened and checked: of this machine, or on gs://."""
 
-import io
 import json
 import os
 import re
@@ -8,13 +7,12 @@ import weakref
 from collections.abc import Callable
 
 import numpy as np
-import xxhash
 
 from core import remote
 from core.errors import DataError
 from core.messages import brief
 from core.reading import reading
-from core.strings import unpack_strings
+from input_pipeline.regions import index_file
 from input_pipeline.regions.region_writer import (
     FORMAT,
     INDEX_FIELDS,
@@ -53,6 +51,8 @@ class Folder:
     """One folder of a store: its spec, index and open shards.
 
     Attributes:
+      index: arrays of INDEX_FIELDS and of the packed ids, perhaps mapped from their file.
+      lookup: of the ids.
       files: open shards of this machine, [] on gs://.
       shards: `remote_shards.RemoteShards` on gs://, else None.
     """
@@ -74,20 +74,16 @@ class Folder:
         self.spec = FeatureSpec.from_dict(_load_json(path), str(path))
         self.manifest = _load_json(self.path / "manifest.json")
         _check_manifest(self.manifest, self._broken)
-        data = remote.local(self.path / "index.npz").read_bytes()
-        found = xxhash.xxh3_64_hexdigest(data)
-        if found != self.manifest["index_xxh3"]:
-            raise self._broken("index.npz", f"hash {self.manifest['index_xxh3']}", f"hash {found}")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            self.index = {name: arrays[name] for name in (*INDEX_FIELDS, "keys", "key_ends")}
+        self.index, self.lookup = index_file.opened(
+            self.path, self.manifest["index_xxh3"], INDEX_FIELDS, self._broken
+        )
         self.fingerprint = content_fingerprint(self.spec, self.index)
         if self.fingerprint != self.manifest["fingerprint"]:
             raise self._broken(
                 "spec.json", f"fingerprint {self.manifest['fingerprint']}", self.fingerprint
             )
         shards = self.manifest["shards"]
-        self.keys = unpack_strings(self.index["keys"], self.index["key_ends"])
-        _check_index(self.index, len(self.keys), self.spec, shards, self._broken)
+        _check_index(self.index, self.spec, shards, self._broken)
         sizes = remote.sizes(self.path)
         for shard in shards:
             size = sizes.get(shard["file"])
@@ -140,34 +136,22 @@ def _check_manifest(manifest: dict, broken: Callable[..., DataError]) -> None:
 
 def _check_index(
     index: dict[str, np.ndarray],
-    count: int,
     spec: FeatureSpec,
     shards: list[dict],
     broken: Callable[..., DataError],
 ) -> None:
     """Raises DataError unless every record of an index lies within its shard and fits the spec."""
-    for name, dtype in INDEX_FIELDS.items():
-        if index[name].dtype != dtype or index[name].shape != (count,):
-            raise broken(
-                "index.npz",
-                f"{name}: {np.dtype(dtype)} ({count},)",
-                f"{index[name].dtype} {index[name].shape}",
-            )
-    if not count:
-        raise broken("index.npz", "at least one image", "none")
     sizes = np.asarray([shard["bytes"] for shard in shards], np.int64)
-    shard, offset, nbytes, n = (index[name] for name in ("shard", "offset", "nbytes", "n"))
-    expected = spec.record_nbytes(0) + n.astype(np.int64) * (
-        spec.record_nbytes(1) - spec.record_nbytes(0)
-    )
-    held = (shard >= 0) & (shard < len(sizes)) & (n >= 1) & (offset >= 0) & (nbytes == expected)
-    held &= (index["height"] >= 1) & (index["width"] >= 1)
-    room = np.where(held, sizes[np.where(held, shard, 0)], 0) if len(sizes) else np.zeros(count)
-    held &= offset <= room - nbytes
-    if not held.all():
-        row = int(np.flatnonzero(~held)[0])
-        raise broken(
-            "index.npz",
-            "records that lie within their shards and have the sizes of the spec",
-            f"record {row}: " + ", ".join(f"{k} {index[k][row]}" for k in INDEX_FIELDS),
-        )
+    least = spec.record_nbytes(0)
+    each = spec.record_nbytes(1) - least
+    for part in index_file.parts(len(index["n"])):
+        n, nbytes = (index[name][part] for name in ("n", "nbytes"))
+        held = (n >= 1) & (nbytes == least + n.astype(np.int64) * each)
+        held &= index_file.within(index, part, sizes)
+        if not held.all():
+            row = part.start + int(np.flatnonzero(~held)[0])
+            raise broken(
+                index_file.FILE,
+                "records that lie within their shards and have the sizes of the spec",
+                f"record {row}: " + ", ".join(f"{k} {index[k][row]}" for k in INDEX_FIELDS),
+            )

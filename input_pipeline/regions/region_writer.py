@@ -9,7 +9,7 @@ import xxhash
 
 from core.errors import DataError
 from core.reading import reading
-from input_pipeline.regions import image_checks
+from input_pipeline.regions import image_checks, index_file
 from input_pipeline.regions.shard_writer import MANIFEST, ShardWriter
 from input_pipeline.regions.spec import FeatureSpec
 
@@ -29,7 +29,7 @@ def content_fingerprint(spec: FeatureSpec, index: dict[str, np.ndarray]) -> str:
     """Hex digest of what a store holds, whatever its shards are."""
     digest = xxhash.xxh3_128(spec.checksum().encode())
     for name in ("keys", "key_ends", "n", "height", "width", "xxh3"):
-        digest.update(np.ascontiguousarray(index[name]).tobytes())
+        digest.update(np.ascontiguousarray(index[name]))
     return digest.hexdigest()
 
 
@@ -55,12 +55,12 @@ def seal(
       index: INDEX_FIELDS and the packed ids ("keys", "key_ends"), in the order of the records.
       shards: {"file", "records", "bytes"} of each.
     """
-    np.savez(folder / "index.npz", **index)
+    digest = index_file.write(folder / index_file.FILE, index)
     manifest = {
         "format": FORMAT,
         "records": len(index["n"]),
         "fingerprint": content_fingerprint(spec, index),
-        "index_xxh3": xxhash.xxh3_64_hexdigest((folder / "index.npz").read_bytes()),
+        "index_xxh3": digest,
         "shards": shards,
     }
     for name, value in (("spec.json", spec.to_dict()), (MANIFEST, manifest)):

@@ -1,5 +1,6 @@
 """Records appended to the flat shards of a new store: of regions, or of pictures."""
 
+import array
 import os
 from collections.abc import Mapping
 from types import TracebackType
@@ -32,7 +33,7 @@ class ShardWriter:
           shard_bytes: most bytes of a shard, but for a record that is longer by itself.
         """
         self.folder, self._fields, self._shard_bytes = str(folder), fields, shard_bytes
-        self._columns: dict[str, list[int]] = {name: [] for name in fields}
+        self._columns = {name: array.array(np.dtype(t).char) for name, t in fields.items()}
         self._keys: dict[str, Any] = {}  # {image id: what a subclass remembers of it}
         self._shards: list[dict] = []
         self._file = None
@@ -78,7 +79,7 @@ class ShardWriter:
     def _index(self) -> dict[str, np.ndarray]:
         """The fields of all records, and their packed ids."""
         index = {name: np.asarray(self._columns[name], t) for name, t in self._fields.items()}
-        index["keys"], index["key_ends"] = pack_strings(list(self._keys))
+        index["keys"], index["key_ends"] = pack_strings(self._keys)
         return index
 
     def _finish(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from core.errors import DataError
+from input_pipeline.regions.id_lookup import IdLookup
 from input_pipeline.regions.image_index import ImageIndex
 from input_pipeline.regions.spec import FeatureSpec
 
@@ -50,9 +51,13 @@ class RegionSource(ImageIndex):
     fingerprint: str
 
     def __init__(
-        self, keys: Sequence[str], counts: np.ndarray, heights: np.ndarray, widths: np.ndarray
+        self,
+        lookups: Sequence[IdLookup],
+        counts: np.ndarray,
+        heights: np.ndarray,
+        widths: np.ndarray,
     ):
-        super().__init__(keys)
+        super().__init__(lookups)
         self.counts, self.heights, self.widths = counts, heights, widths
         self._lock = threading.Lock()
 

@@ -1,7 +1,7 @@
 """Region store: one record per image, read at random by row, hash-checked at every read.
 
 A store is a folder: `spec.json` (what the features are), `manifest.json` (records and bytes of
-each shard), `index.npz` (id, place, size and hash of each record) and flat shards. Flat shards
+each shard), `index.npz` (id, place, size and hash of each record; `index_file`) and flat shards. Flat shards
 with a hash each are read about twice as fast as ArrayRecord, and a cut file cannot pass as a
 shorter one: sizes are compared when the store is opened. On gs:// the shards stay where they are
 and records are read as ranges of them (`remote_shards`).
@@ -16,12 +16,16 @@ import xxhash
 
 from core.errors import DataError
 from core.reading import unreadable
+from input_pipeline.regions import id_lookup
+from input_pipeline.regions.image_index import joined
 from input_pipeline.regions.region_folder import Folder
-from input_pipeline.regions.region_writer import INDEX_FIELDS, RegionWriter
+from input_pipeline.regions.region_writer import RegionWriter
 from input_pipeline.regions.source import RegionSource
 from input_pipeline.regions.spec import FeatureSpec
 
 __all__ = ["FeatureSpec", "RegionStore", "RegionWriter", "split_paths"]
+
+_PER_IMAGE = ("n", "height", "width")  # of the index, what is asked of many rows at once
 
 
 def split_paths(paths: str | os.PathLike | Sequence[str]) -> list[str]:
@@ -41,16 +45,11 @@ class RegionStore(RegionSource):
     def __init__(self, folders: list[Folder]):
         self._folders = folders
         self.spec = folders[0].spec
-        joined = {n: np.concatenate([f.index[n] for f in folders]) for n in INDEX_FIELDS}
-        keys = [key for folder in folders for key in folder.keys]
-        super().__init__(keys, joined["n"], joined["height"], joined["width"])
-        self.nbytes = int(joined["nbytes"].sum())
-        # Plain lists: reading one number out of them is several times faster than from an array.
-        self._offset, self._nbytes = joined["offset"].tolist(), joined["nbytes"].tolist()
-        self._hash, self._shard = joined["xxh3"].tolist(), joined["shard"].tolist()
-        self._folder_of = np.repeat(
-            np.arange(len(folders)), [len(f.keys) for f in folders]
-        ).tolist()
+        super().__init__(
+            [folder.lookup for folder in folders],
+            *(joined([folder.index[name] for folder in folders]) for name in _PER_IMAGE),
+        )
+        self.nbytes = sum(int(folder.index["nbytes"].sum()) for folder in folders)
         self.fingerprint = (
             folders[0].fingerprint
             if len(folders) == 1
@@ -81,26 +80,27 @@ class RegionStore(RegionSource):
         for path, folder in zip(paths[1:], opened[1:], strict=True):
             opened[0].spec.require_match(folder.spec, paths[0], path)
         store = cls(opened)
-        if len(store._row) != len(store.keys):
-            seen: dict[str, str] = {}
-            for path, folder in zip(paths, opened, strict=True):
-                for key in folder.keys:
-                    if key in seen:
-                        raise DataError(
-                            "an image id is in two folders of a region store",
-                            where=f"{seen[key]} and {path}, image {key!r}",
-                            expected="ids that occur once",
-                            found="two records",
-                            fix="name the folders once, or import the images once",
-                        )
-                    seen[key] = path
+        if twice := id_lookup.repeated(store.lookups):
+            key, one, other = twice
+            raise DataError(
+                "an image id is in two folders of a region store"
+                if one != other
+                else "an image id is twice in a region store",
+                where=f"{paths[one]} and {paths[other]}, image {key!r}",
+                expected="ids that occur once",
+                found="two records",
+                fix="name the folders once, or import the images once",
+            )
         return store
 
     def where(self, row: int) -> str:
         """The place of a record, for messages."""
-        folder = self._folders[self._folder_of[row]]
-        file = folder.path / folder.manifest["shards"][self._shard[row]]["file"]
-        return f"{file}, image {self.keys[row]!r} (row {row}, byte {self._offset[row]})"
+        folder, (shard, offset, _) = self._folder_of(row), self._place(row)
+        file = folder.path / folder.manifest["shards"][shard]["file"]
+        return f"{file}, image {self.keys[row]!r} (row {row}, byte {offset})"
+
+    def _folder_of(self, row: int) -> Folder:
+        return self._folders[self.place_of(row)[0]]
 
     def _buffer(self, nbytes: int) -> np.ndarray:
         """One buffer per thread: a new one per record would cost page faults at each."""
@@ -115,15 +115,15 @@ class RegionStore(RegionSource):
         Raises:
           DataError: the record is cut short or its hash differs.
         """
-        shards = self._folders[self._folder_of[row]].shards
-        if shards:
-            return self._record(row, shards.read(self._place(row)))
-        buffer = self._buffer(self._nbytes[row])
-        file = self._folders[self._folder_of[row]].files[self._shard[row]]
+        folder, place = self._folder_of(row), self._place(row)
+        if folder.shards:
+            return self._record(row, folder.shards.read(place))
+        shard, offset, nbytes = place
+        buffer = self._buffer(nbytes)
         # preadv into a buffer, not a memory map: a file cut while it is open gives a short read
         # and not a killed process, and the GIL is released while the disk works.
         try:
-            size = os.preadv(file, [buffer], self._offset[row])
+            size = os.preadv(folder.files[shard], [buffer], offset)
         except OSError as error:  # the disk, or a network disk that has gone
             raise unreadable(
                 self.where(row), error, "a region record cannot be read", fix="check the disk"
@@ -132,16 +132,21 @@ class RegionStore(RegionSource):
 
     def _place(self, row: int) -> tuple[int, int, int]:
         """Where a record is in its folder: number of the shard, first byte, bytes."""
-        return self._shard[row], self._offset[row], self._nbytes[row]
+        number, at = self.place_of(row)
+        index = self._folders[number].index
+        return index["shard"].item(at), index["offset"].item(at), index["nbytes"].item(at)
 
     def _record(self, row: int, data: np.ndarray) -> dict[str, np.ndarray]:
         """Views of a record, if `data` is what was written."""
         found = xxhash.xxh3_64_intdigest(data)
-        if len(data) != self._nbytes[row] or found != self._hash[row]:
+        number, at = self.place_of(row)
+        index = self._folders[number].index
+        nbytes, wanted = index["nbytes"].item(at), index["xxh3"].item(at)
+        if len(data) != nbytes or found != wanted:
             raise DataError(
                 "a region record is damaged",
                 where=self.where(row),
-                expected=f"{self._nbytes[row]} bytes with xxh3 {self._hash[row]:016x}",
+                expected=f"{nbytes} bytes with xxh3 {wanted:016x}",
                 found=f"{len(data)} bytes with xxh3 {found:016x}",
                 fix="run `python -m input_pipeline.doctor verify` and copy or import it again",
             )
@@ -156,12 +161,12 @@ class RegionStore(RegionSource):
         remote_rows: dict = {}  # {RemoteShards: rows}
         advise = getattr(os, "posix_fadvise", None)  # not on every system; reading works without it
         for row in rows.ravel().tolist():
-            folder = self._folders[self._folder_of[row]]
+            folder = self._folder_of(row)
             if folder.shards:
                 remote_rows.setdefault(folder.shards, []).append(row)
             elif advise:
-                file = folder.files[self._shard[row]]
-                advise(file, self._offset[row], self._nbytes[row], os.POSIX_FADV_WILLNEED)
+                shard, offset, nbytes = self._place(row)
+                advise(folder.files[shard], offset, nbytes, os.POSIX_FADV_WILLNEED)
         fetched = {}
         for shards, wanted in remote_rows.items():
             found = shards.fetch(map(self._place, wanted))

@@ -10,7 +10,7 @@ import numpy as np
 from core import remote
 from core.errors import DataError
 from core.reading import reading
-from core.strings import unpack_strings
+from core.strings import PackedStrings
 from input_pipeline.texts.columns import Column, HeldColumn, in_memory
 from input_pipeline.texts.rows import Row, Skipped
 from input_pipeline.texts.table_checks import check_columns
@@ -99,7 +99,7 @@ class TextTable:
             columns[name].reshape(len(self.source), -1) if name in columns else None
             for name in ("foreign", "more_images")
         )
-        self.images = unpack_strings(columns["images"], columns["image_ends"])
+        self.images = PackedStrings((columns["images"], columns["image_ends"]))
         self._values = {}
         for name in columns:
             if name.startswith(VALUE):
