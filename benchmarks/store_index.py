@@ -4,7 +4,7 @@
 
 Makes up the index of such a store (ids are COCO-like numbers in an order of their own; the shards
 are holes that take no room), opens it in a process of its own, looks up `--asked` of its ids and
-reads a few records. Memory is what is the process's own (Private_Dirty in /proc, Linux only), after
+reads a few records. Memory is what is the process's own (Anonymous in /proc, Linux only), after
 the imports and after all that; pages of the index that processes share are not counted. `--as=old`
 writes the index as stores had it before ids were in order in it. `--peer=FOLDER` has another
 checkout of the project do the same with the same store.
@@ -19,8 +19,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import xxhash
@@ -31,6 +30,7 @@ from input_pipeline.regions import index_file
 from input_pipeline.regions.region_writer import FORMAT, content_fingerprint
 from input_pipeline.regions.spec import FeatureSpec
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 SPEC = FeatureSpec(detector="made up", feature_dim=4)
 SHARD = 2**20  # records of a shard
 
@@ -42,7 +42,7 @@ from input_pipeline.regions import RegionStore
 def own():
     with open("/proc/self/smaps_rollup") as file:
         found = [line.split() for line in file]
-    return sum(int(kB) for name, kB, *_ in found if name == "Private_Dirty:") / 1e3
+    return sum(int(kB) for name, kB, *_ in found if name == "Anonymous:") / 1e3
 
 def timed(run):
     wall, cpu = time.perf_counter(), time.process_time()

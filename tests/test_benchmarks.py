@@ -14,6 +14,7 @@ from benchmarks import (
     inference,
     input_pipeline,
     storage,
+    store_index,
     synthetic_stream,
     train_step,
     vision,
@@ -57,6 +58,13 @@ def test_storage(tmp_path, capsys):
     assert error["float32", most] == 0 < error["bfloat16", most]
     assert len(capsys.readouterr().out.splitlines()) == len(rows) + 3
     assert storage.main([str(tmp_path / "nowhere")]) == 1
+
+
+def test_store_index(capsys):
+    assert store_index.main(["--images=300", "--asked=200", "--rounds=1"]) == 0
+    assert re.search(
+        r"300 images opened in .*200 ids looked up in .*\(150 found", capsys.readouterr().out
+    )
 
 
 @pytest.mark.slow

@@ -30,8 +30,7 @@ def _encoded(ids: Iterable[str]) -> list[bytes]:
     return [one.encode("utf-8", "surrogatepass") for one in ids]  # which no store has
 
 
-def _hash(data: bytes) -> int:
-    return xxhash.xxh3_64_intdigest(data)
+_hash = xxhash.xxh3_64_intdigest
 
 
 def _hashes(encoded: Sequence[bytes]) -> np.ndarray:
@@ -115,7 +114,9 @@ class IdLookup:
           hashes: uint64 [n] of them.
         """
         out = np.full(len(encoded), -1, np.int64)
-        at = np.searchsorted(self.hashes, hashes)
+        order = np.argsort(hashes)  # searched in order, neighbours are in the caches
+        at = np.empty(len(hashes), np.int64)
+        at[order] = np.searchsorted(self.hashes, hashes[order])
         hit = np.flatnonzero(at < len(self.hashes))
         hit = hit[self.hashes[at[hit]] == hashes[hit]]
         rows = self.rows[at[hit]].astype(np.int64)

@@ -34,7 +34,7 @@ _ALIGN = 64
 _PADDING = 0xD935  # of a field of a zip member that is padding
 _ZIP64 = 20  # bytes of the field that `zipfile` adds where it is told to allow for long members
 _LOCAL = 30  # bytes of a member's header before its name
-_PIECE = 2**24
+_PIECE = 2**20  # bytes hashed at a time
 
 
 def write(path: pathlib.Path, index: Mapping[str, np.ndarray]) -> str:

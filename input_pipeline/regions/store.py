@@ -1,10 +1,10 @@
 """Region store: one record per image, read at random by row, hash-checked at every read.
 
 A store is a folder: `spec.json` (what the features are), `manifest.json` (records and bytes of
-each shard), `index.npz` (id, place, size and hash of each record; `index_file`) and flat shards. Flat shards
-with a hash each are read about twice as fast as ArrayRecord, and a cut file cannot pass as a
-shorter one: sizes are compared when the store is opened. On gs:// the shards stay where they are
-and records are read as ranges of them (`remote_shards`).
+each shard), `index.npz` (id, place, size and hash of each record; `index_file`) and flat shards.
+Flat shards with a hash each are read about twice as fast as ArrayRecord, and a cut file cannot
+pass as a shorter one: sizes are compared when the store is opened. On gs:// the shards stay where
+they are and records are read as ranges of them (`remote_shards`).
 """
 
 import os

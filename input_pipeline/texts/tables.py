@@ -100,6 +100,7 @@ class TextTable:
             for name in ("foreign", "more_images")
         )
         self.images = PackedStrings((columns["images"], columns["image_ends"]))
+        self.images.check()
         self._values = {}
         for name in columns:
             if name.startswith(VALUE):

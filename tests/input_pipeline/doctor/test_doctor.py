@@ -66,7 +66,7 @@ def test_values_are_checked(tmp_path, field, index, value, message):
     SPEC.split_record(data, 3)[field][index] = value
     path.write_bytes(data.tobytes())
     store = RegionStore.open(tmp_path / "s")
-    store._hash[0] = xxhash.xxh3_64_intdigest(data)
+    store._folders[0].index["xxh3"] = np.uint64([xxhash.xxh3_64_intdigest(data)])
     with pytest.raises(DataError, match=rf"(?s){message}.*shard-00000\.bin, image 'a'"):
         check_record(store, 0)
 

@@ -1,4 +1,4 @@
-"""The index of a store: mapped from its file, searched by hashes, read as before where it is old."""
+"""The index of a store: mapped from its file, searched by hashes, read where it is an old one."""
 
 import json
 import mmap
@@ -14,6 +14,7 @@ from core.strings import PackedStrings, pack_strings
 from input_pipeline.doctor import verify
 from input_pipeline.regions import RegionStore, id_lookup, index_file
 from input_pipeline.regions.id_lookup import IdLookup
+from input_pipeline.regions.region_writer import content_fingerprint
 
 IDS = ["7", "007", "a.jpg", "a.JPG", "b.png", "c", "d.jpg.jpg", "größe.jpeg", "e/f", "x.y"]
 
@@ -48,9 +49,11 @@ def test_a_long_index_is_mapped(folder, monkeypatch):
     store = RegionStore.open(folder)
     index, lookup = store._folders[0].index, store.lookups[0]
     for array in (*index.values(), *lookup.arrays().values(), store.counts, store.heights):
-        assert array.flags.aligned and array.ctypes.data % 64 == 0
+        assert array.flags.aligned
+        assert array.ctypes.data % 64 == 0
         assert isinstance(base_of(array), mmap.mmap)
-    assert store.fingerprint == held.fingerprint and store.keys == held.keys
+    assert store.fingerprint == held.fingerprint
+    assert store.keys == held.keys
     rows = store.rows_of(list(store.keys))
     assert rows.tolist() == list(range(len(store)))
     one, other = (x.allocate(len(store), 1, 6) for x in (store, held))
@@ -65,7 +68,8 @@ def test_an_index_of_before_is_read(folder, tmp_path, monkeypatch, capsys):
     rewritten(copy, lambda found: [found.pop(name) for name in id_lookup.FIELDS])
     monkeypatch.setattr(index_file, "HELD", 0)
     old, new = RegionStore.open(copy), RegionStore.open(folder)
-    assert old.fingerprint == new.fingerprint and old.lookups[0].same_as(new.lookups[0])
+    assert old.fingerprint == new.fingerprint
+    assert old.lookups[0].same_as(new.lookups[0])
     assert "in order" not in capsys.readouterr().err
     monkeypatch.setattr(index_file, "TOLD", 1)
     assert RegionStore.open(copy).rows_of(["img3"]).tolist() == [3]
@@ -88,7 +92,8 @@ def test_ids_are_found_whatever_their_hashes(bits, monkeypatch):
         "b.jpg": 4,
         "a": -1,  # two images of the store
         "a.png": -1,
-        "d.jpg": 6,
+        "d.jpg": -1,
+        "d.jpg.png": 6,
         "d": -1,
         "größe": 7,
         "x": -1,
@@ -99,7 +104,8 @@ def test_ids_are_found_whatever_their_hashes(bits, monkeypatch):
         assert id_lookup.rows_of(lookups, [asked]).tolist() == [row], asked
     assert id_lookup.rows_of(lookups, ["b", "b.jpg", "c"]).tolist() == [-1, -1, 5]
     assert id_lookup.rows_of(lookups, []).tolist() == []
-    assert id_lookup.repeated(lookups) is None and id_lookup.repeated(lookups[:1]) is None
+    assert id_lookup.repeated(lookups) is None
+    assert id_lookup.repeated(lookups[:1]) is None
     again = IdLookup.of(PackedStrings(pack_strings(["x", "e/f", "y"])))
     assert id_lookup.repeated([*lookups, again]) == ("e/f", 1, 2)
     twice = IdLookup.of(PackedStrings(pack_strings(["x", "y", "z", "y"])))
@@ -109,7 +115,7 @@ def test_ids_are_found_whatever_their_hashes(bits, monkeypatch):
 def test_an_id_twice_is_refused(tmp_path):
     one = write_images(tmp_path / "one", SPEC, ("a", image(1, 1)), ("b", image(1, 1)))
     write_images(tmp_path / "two", SPEC, ("c", image(1, 1)), ("b", image(1, 1)))
-    with pytest.raises(DataError, match="(?s)two folders.*one and .*two, image 'b'"):
+    with pytest.raises(DataError, match=r"(?s)two folders.*one and .*two, image 'b'"):
         RegionStore.open([tmp_path / "one", tmp_path / "two"])
     del one
 
@@ -121,12 +127,12 @@ def test_an_id_twice_is_refused(tmp_path):
     rewritten(tmp_path / "one", change)
     spec = RegionStore.open(tmp_path / "two").spec
     with np.load(tmp_path / "one" / index_file.FILE) as arrays:
-        from input_pipeline.regions.region_writer import content_fingerprint
-
         fingerprint = content_fingerprint(spec, arrays)
     manifest = json.loads((tmp_path / "one/manifest.json").read_text())
-    (tmp_path / "one/manifest.json").write_text(json.dumps(manifest | dict(fingerprint=fingerprint)))
-    with pytest.raises(DataError, match="(?s)twice in a region store.*image 'a'"):
+    (tmp_path / "one/manifest.json").write_text(
+        json.dumps(manifest | dict(fingerprint=fingerprint))
+    )
+    with pytest.raises(DataError, match=r"(?s)twice in a region store.*image 'a'"):
         RegionStore.open(tmp_path / "one")
 
 
@@ -150,7 +156,7 @@ def without_stems(found):
 def test_a_lookup_that_contradicts_itself_is_refused(change, folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     rewritten(copy, change)
-    with pytest.raises(DataError, match="(?s)damaged.*copy.*(_hashes|_rows)"):
+    with pytest.raises(DataError, match=r"(?s)damaged.*copy.*(_hashes|_rows)"):
         RegionStore.open(copy)
 
 
