@@ -52,6 +52,7 @@ from benchmarks import step_figures
 from benchmarks.ours import Ours, draw_lengths
 from configs import models, vilbert_pretrain, vlbert_pretrain
 from core import arguments
+from core.errors import ConfigError
 from input_pipeline.streams import limits
 from objectives.model import DTYPES
 from runtime import sharding
@@ -88,8 +89,13 @@ def make_config(args, model: str, size: str):
 def check_devices(config) -> None:
     """Raises ConfigError where the mesh or the batch does not fit the devices."""
     mesh = sharding.make_mesh(config.mesh)
-    sizes = {name: block.batch_size for name, block in config.streams.items()}
-    sharding.check_batch_sizes(sizes, mesh, config.optimizer.accumulate)
+    multiple = sharding.batch_shards(mesh) * config.optimizer.accumulate
+    flags = dict(captions="--batch", text="--text_batch")
+    for name, block in config.streams.items():
+        if block.batch_size % multiple:
+            raise ConfigError(
+                f"{flags[name]} must be a multiple of {multiple}, found {block.batch_size}"
+            )
 
 
 def widest(regions: str, block) -> int:

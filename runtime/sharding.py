@@ -63,24 +63,36 @@ def make_mesh(sizes, devices=None) -> jax.sharding.Mesh:
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
-def check_batch_sizes(batch_sizes, mesh, accumulate: int, where="config.streams") -> None:
+def check_batch_sizes(sizes, mesh, accumulate: int = 1, where="config.streams") -> None:
     """Every microbatch must fill the devices evenly.
 
     Args:
-      batch_sizes: {stream: examples of the global batch}.
-      where: part of the config they come from.
+      sizes: {name of a block: its global batch_size}; 0 is off.
+      mesh: of the devices.
+      accumulate: microbatches of a batch.
+      where: part of the config that the blocks are in.
 
     Raises:
-      ConfigError: names the stream, the sizes and what it must be a multiple of.
+      ConfigError: names the block, what its batch must be a multiple of, and a size that fits.
     """
-    rows = mesh.shape["data"] * mesh.shape["fsdp"]
-    for stream, size in batch_sizes.items():
-        if size % (rows * accumulate):
+    shards = batch_shards(mesh)
+    multiple = shards * accumulate
+    for name, size in sizes.items():
+        if size % multiple:
+            field = f"{where}.{name}.batch_size"
+            many = f" x optimizer.accumulate {accumulate}" if accumulate > 1 else ""
             raise ConfigError(
-                f"{where}: the batch_size of stream {stream!r} must be a multiple of "
-                f"{rows * accumulate} = mesh.data·mesh.fsdp {rows} × optimizer.accumulate "
-                f"{accumulate}, found {size}"
+                "a batch cannot be cut evenly over the devices that share it",
+                where=field,
+                expected=f"a multiple of {multiple} = mesh.data x mesh.fsdp {shards}{many}",
+                found=size,
+                fix=f"--{field}={-(-size // multiple) * multiple}",
             )
+
+
+def batch_shards(mesh) -> int:
+    """Parts that a batch is cut into: devices along `data` and `fsdp`."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def check_processes(mesh) -> None:

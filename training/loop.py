@@ -18,7 +18,7 @@ from core import remote
 from core.console import say
 from core.errors import ConfigError
 from runtime import compile_cache, sharding, signals, watchdog
-from training import config_checks, modes, starts
+from training import config_checks, mesh_checks, modes, starts
 from training.parts import Parts, Run
 from training.run import disk, goodput, logs, run_checkpoints, runfolder
 from training.state import StateMaker
@@ -72,6 +72,7 @@ def _run(
         with signals.StopSignal(training=False):
             return dry_run.run(config, workdir)
     mesh = sharding.make_mesh(config.mesh)
+    mesh_checks.check(config, mesh, mode)
     training = mode == "train"
     with (
         disk.explained(workdir),
@@ -109,8 +110,6 @@ def train(
       ledger: in `startup`.
       command: see `run`.
     """
-    sizes = {name: config.streams[name].batch_size for name in parts.example}
-    sharding.check_batch_sizes(sizes, mesh, config.optimizer.accumulate)
     maker = StateMaker(parts.model, config, parts.example, mesh)
     identity = runfolder.identity(config, parts.fingerprints)
     store = run_checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)

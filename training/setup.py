@@ -77,7 +77,6 @@ class _Setup:
     """
 
     def __init__(self, config, mesh: jax.sharding.Mesh):
-        sharding.check_processes(mesh)
         self._config, self._mesh = config, mesh
         self._catalog = pipeline.DataCatalog(config, _evaluated_splits(config))
         self._assemble = assemblers(config)
@@ -187,9 +186,6 @@ class _Setup:
         )
 
     def _evaluator(self, name: str, block) -> evaluators.Evaluator:
-        sharding.check_batch_sizes(
-            {block.stream: block.batch_size}, self._mesh, 1, "config.evals." + name
-        )
         kind = evaluators.load(block.evaluator)
         stream = self._evaluation_stream(
             block.stream,

@@ -148,9 +148,11 @@ def test_meshes_that_cannot_be():
 def test_batch_sizes_must_fill_devices_and_microbatches():
     mesh = sharding.make_mesh(dict(data=4, fsdp=2, tensor=1))
     sharding.check_batch_sizes({"a": 32}, mesh, 2)
-    with pytest.raises(
-        ValueError, match=r"config.streams: .*'a' must be a multiple of 16.*found 24"
-    ):
+    message = (
+        r"(?s)config\.streams\.a\.batch_size.*a multiple of 16 = .* 8 x .* 2\n"
+        r".*found: 24\n.*--config\.streams\.a\.batch_size=32"
+    )
+    with pytest.raises(ValueError, match=message):
         sharding.check_batch_sizes({"a": 24}, mesh, 2)
 
 

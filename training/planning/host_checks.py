@@ -115,10 +115,11 @@ def devices() -> str:
 def data(config: ConfigDict) -> str:
     """Opens the run's data as training does, reads this host's share of a batch; its digest."""
     from runtime import sharding
-    from training import config_checks, setup
+    from training import config_checks, mesh_checks, setup
 
     config_checks.check(config)
     mesh = sharding.make_mesh(config.mesh)
+    mesh_checks.check(config, mesh, "eval")  # its batches, and what every mode needs
     with jax.set_mesh(mesh):
         _, digests = setup.prepare(config, mesh)
     text = json.dumps(digests, sort_keys=True)
