@@ -23,7 +23,7 @@ from core import arguments
 from core.errors import UserError
 from runtime import sharding
 from training import setup
-from training.planning import assumed, dry_run, dry_run_table, step_program, topology
+from training.planning import assumed, dry_run_table, step_program, step_report, topology
 from training.run import throughput
 from training.state import StateMaker
 
@@ -53,7 +53,7 @@ def measure(model: str, size: str, sizes, found, state_only: bool) -> dict:
         }
         return row | memory | dict(temporaries=None, total=None)
     flops = throughput.of_model(config, task)
-    result = dry_run.report(config, found, mesh, task, batch, flops)
+    result = step_report.report(config, found, mesh, task, batch, flops)
     if result["collectives"] is not None:
         row["sent"] = sum(one["bytes"] for one in result["collectives"])
     return row | result["memory"] | dict(step=result["step"], input=result["input"])

@@ -206,12 +206,17 @@ def run_block() -> dict:
         stall=dict(seconds=900.0, abort=False),  # abort: the job ends then, to be started again
         # --mode=dry_run: a step is compiled and not run; what it needs is printed.
         dry_run=dict(
-            # "cpu:8", or TPU slices that need not be there (pip install libtpu): "v5e:4x4",
-            # "v5p:2x2x2", "v4:2x2x2", "v6e:2x4"; empty: the devices there are
+            # "cpu:8"; TPU slices that need not be there (pip install libtpu): "v5e:4x4",
+            # "v5p:2x2x2", "v4:2x2x2", "v6e:2x4"; GPUs by their data sheets: "h100:8", "a100-80:16",
+            # "a100-40:8", "h200:8", "b200:8"; empty: the devices there are
             topology="",
             mfu=0.4,  # assumed share of the devices' peak, for the step's time
             hosts=0,  # machines that read the input; 0: as the topology has them
             assume=False,  # True: no data is opened, usual sizes are assumed (and told)
+            # "batch", "mesh" or "batch,mesh": plans are tried, the fastest that fits is named
+            sweep="",
+            batches=(1, 2, 4),  # of a sweep, in multiples of the streams' batch sizes
+            meshes=(),  # of a sweep, ((data, fsdp, tensor), ...); empty: a few along fsdp
         ),
         wandb="",  # project on Weights & Biases that the metrics also go to
         predict=dict(

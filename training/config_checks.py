@@ -23,7 +23,7 @@ from objectives import model as models
 from objectives import options
 from runtime import tracing
 from training import optimizer, schedules, step, stream_schedule, task_checks
-from training.planning import assumed, topology
+from training.planning import assumed, sweep, topology
 from training.run import scores
 from vl_models import layers
 
@@ -61,6 +61,9 @@ RUN = {
     "dry_run.mfu": number(above=0, most=1),
     "dry_run.hosts": whole(0),
     "dry_run.assume": flag(),
+    "dry_run.sweep": one_of(*sweep.FORMS),
+    "dry_run.batches": each(whole(1), ascending=True),
+    "dry_run.meshes": each(each(whole(1), lengths=(3,))),
     "wandb": text(),
     "stream_schedule.kind": one_of(*sorted(stream_schedule.KINDS)),
     "stream_schedule.order": each(text(empty=False)),

@@ -1,26 +1,16 @@
 """Collectives in the optimized HLO of a compiled program: what devices send each other."""
 
-import collections
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jax.sharding import Mesh
 
-KINDS = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
-_BITS = {"pred": 8, "c64": 64, "c128": 128}
+from training.planning.hlo import Computation, Instruction, Program
 
-_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
-_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (.*)$")
-_OPCODE = re.compile(r"(?:^|[\s)}])([a-z][a-z0-9-]*)\(")
-_ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
-_CALLED = re.compile(r"\b(?:calls|body|condition|to_apply)=%?([\w.-]+)")
-_BRANCHES = re.compile(
-    r"\b(?:branch_computations=\{([^}]*)\}|(?:true|false)_computation=%?([\w.-]+))"
-)
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+KINDS = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 # A TPU program spreads one exchange over several fusions, each of which names it.
 _CHAIN = re.compile(r'\bchannel_id=(\d+).*\bchain_id="(\d+)"')
 _LIST = re.compile(r"\b(?:replica_groups|source_target_pairs)=\{(\{[\d,{} ]*\})\}")
@@ -56,12 +46,6 @@ class Collective:
     times: int = 1
 
 
-@dataclasses.dataclass
-class _Computation:
-    sizes: dict[str, int] = dataclasses.field(default_factory=dict)  # bytes by instruction
-    lines: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
-
-
 def find(text: str, mesh: Mesh) -> list[Collective]:
     """All collectives of a program, those in loops with their trip counts.
 
@@ -74,30 +58,34 @@ def find(text: str, mesh: Mesh) -> list[Collective]:
     Raises:
       ValueError: text that is no HLO module with an entry computation.
     """
-    computations, entry = _parse(text)
-    times: collections.Counter[str] = collections.Counter()
-    _count(computations, entry, 1, times)
-    out, chains = [], set()
-    for name, rounds in times.items():
-        here = computations[name]
-        for _, opcode, rest in here.lines:
-            kind = opcode.removesuffix("-start")
+    program, out, chains = Program(text), [], set()
+    for name, rounds in program.times(_sent).items():
+        here = program.computations[name]
+        for one in here.values():
+            kind = one.opcode.removesuffix("-start")
             if kind not in KINDS:
                 continue
             if kind == "all-reduce" and name.startswith(_SUM_AND_SPLIT):
                 kind = "reduce-scatter"
-            chain = _CHAIN.search(rest)
+            chain = _CHAIN.search(one.rest)
             if chain:
                 if (kind, *chain.groups()) in chains:
                     continue
                 chains.add((kind, *chain.groups()))
-            groups = _groups(rest, mesh)
+            groups = _groups(one.rest, mesh)
             axes, size = _axes(groups, mesh), max(len(group) for group in groups)
-            sent = sum(here.sizes.get(operand, 0) for operand in _operands(rest, opcode))
+            sent = _sent(one, here)
             if axes:
                 whole = sent * size if kind == "all-gather" else sent
                 out.append(Collective(kind, axes, size, whole, rounds))
     return out
+
+
+def _sent(one: Instruction, here: Computation) -> int:
+    """Bytes that a collective reads; 0 of other instructions."""
+    if one.opcode.removesuffix("-start") not in KINDS:
+        return 0
+    return sum(here[name].bytes for name in one.operands() if name in here)
 
 
 def totals(found: Sequence[Collective]) -> list[dict]:
@@ -111,87 +99,6 @@ def totals(found: Sequence[Collective]) -> list[dict]:
         row["count"] += one.times
         row["bytes"] += one.times * one.bytes
     return sorted(rows.values(), key=lambda row: -row["bytes"])
-
-
-def _parse(text: str) -> tuple[dict[str, _Computation], str]:
-    computations: dict[str, _Computation] = {}
-    entry, here = "", None
-    for line in text.splitlines():
-        started = _COMPUTATION.match(line)
-        if started:
-            here = computations.setdefault(started[2], _Computation())
-            entry = started[2] if started[1] else entry
-            continue
-        found = _INSTRUCTION.match(line)
-        if here is None or not found:
-            continue
-        name, rest = found.groups()
-        opcode = _OPCODE.search(rest)
-        if opcode is None:
-            continue
-        here.sizes[name] = _bytes(rest[: opcode.start()])
-        here.lines.append((name, opcode[1], rest[opcode.start(1) :]))
-    if not entry:
-        raise ValueError("no HLO module: it has no entry computation")
-    return computations, entry
-
-
-def _count(
-    computations: Mapping[str, _Computation],
-    name: str,
-    times: int,
-    total: collections.Counter[str],
-) -> None:
-    """Adds how often each computation runs when `name` runs `times` times."""
-    total[name] += times
-    for _, opcode, rest in computations[name].lines:
-        if opcode in ("async-update", "async-done"):  # they name what async-start began
-            continue
-        called = _CALLED.findall(rest)
-        branches = [
-            branch.strip(" %")
-            for several, one in _BRANCHES.findall(rest)
-            for branch in (several or one).split(",")
-        ]
-        if branches:
-            called.append(max(branches, key=lambda branch: _sent(computations, branch)))
-        trips = _TRIPS.search(rest) if opcode == "while" else None
-        for other in called:
-            if other in computations:
-                _count(computations, other, times * (int(trips[1]) if trips else 1), total)
-
-
-def _sent(computations: Mapping[str, _Computation], name: str) -> int:
-    """Bytes that the collectives of a computation read, and of what it calls."""
-    times: collections.Counter[str] = collections.Counter()
-    _count(computations, name, 1, times)
-    return sum(
-        rounds * computations[other].sizes.get(operand, 0)
-        for other, rounds in times.items()
-        for _, opcode, rest in computations[other].lines
-        if opcode.removesuffix("-start") in KINDS
-        for operand in _operands(rest, opcode)
-    )
-
-
-def _bytes(text: str) -> int:
-    """Bytes of all arrays in a type, tuples included."""
-    total = 0
-    for kind, sizes in _ARRAY.findall(text):
-        bits = _BITS.get(kind) or int(re.search(r"\d+", kind)[0])
-        total += math.prod(int(n) for n in sizes.split(",") if n) * bits // 8
-    return total
-
-
-def _operands(rest: str, opcode: str) -> Iterator[str]:
-    """Names of an instruction's operands."""
-    depth, start = 0, len(opcode)
-    for end in range(start, len(rest)):
-        depth += {"(": 1, ")": -1}.get(rest[end], 0)
-        if depth == 0:
-            break
-    for found in re.finditer(r"%([\w.-]+)", rest[start:end]):
-        yield found[1]
 
 
 def _groups(rest: str, mesh: Mesh) -> list[tuple[int, ...]]:

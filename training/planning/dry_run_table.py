@@ -10,7 +10,7 @@ Row = tuple[str, str]
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The values of `dry_run.report` for people."""
+    """The values of `step_report.report` for people."""
     mesh = ", ".join(f"{axis} {size}" for axis, size in result["mesh"].items())
     batch = " + ".join(f"{size} {name}" for name, size in result["batch_sizes"].items())
     if result["accumulate"] > 1:
@@ -22,7 +22,8 @@ def table(result: Mapping[str, Any]) -> str:
     rows = [("devices", devices), ("model", model), ("batch", batch)]
     if "assumed" in result:
         rows.append(("assumed", result["assumed"]))
-    rows += _memory_rows(result) + _work_rows(result) + _collective_rows(result["collectives"])
+    rows += _memory_rows(result) + _work_rows(result)
+    rows += _collective_rows(result["collectives"], result["no_collectives"])
     return tables.columns(rows)
 
 
@@ -54,7 +55,8 @@ def _memory_rows(result: Mapping[str, Any]) -> list[Row]:
         )
     rows.append(("  total", verdict))
     if result["platform"] == "cpu":
-        rows.append(("  note", "compiled for CPUs: an accelerator needs other temporaries"))
+        note = "compiled for CPUs: an accelerator has other temporaries and other memory traffic"
+        rows.append(("  note", note))
     if result["buckets"]:
         rows.append(("  note", "of the largest batches; length buckets make most of them smaller"))
     return [("memory per device", ""), *rows]
@@ -67,22 +69,48 @@ def _work_rows(result: Mapping[str, Any]) -> list[Row]:
     rows = [("operations", f"{needed}; XLA counts {xla}")]
     read = f"{size_text(reading['bytes_per_step'])} per step"
     if step is None:
-        return [*rows, ("step", "? (the devices' peak is not known)"), ("input", read)]
-    seconds = (
-        f"{step['seconds']:.4g} s at an assumed MFU of {step['mfu']:.0%}: "
-        f"{step['examples_per_second']:,.0f} examples/s, "
-        f"{step['examples_per_second_per_device']:,.1f} per device"
-    )
+        return [*rows, ("step", "? (no data sheet of these devices)"), ("input", read)]
     read += (
         f": {size_text(reading['bytes_per_second'])}/s, "
         f"{size_text(reading['bytes_per_second_per_host'])}/s per host"
     )
-    return [*rows, ("step", seconds), ("input", read)]
+    return [*rows, *_time_rows(step, result["devices"]), ("input", read)]
 
 
-def _collective_rows(found: list[dict[str, Any]] | None) -> list[Row]:
+def _time_rows(step: Mapping[str, Any], devices: int) -> list[Row]:
+    expected, xla, roofline, assumed = (
+        step[name] for name in ("expected", "xla", "roofline", "assumed")
+    )
+    cycles = "? (XLA counts no cycles for these devices)"
+    if xla is not None:
+        counted = f"{xla['cycles']:,} at {xla['clock'] / 1e9:.3g} GHz"
+        cycles = f"{_seconds(xla['seconds'])} without exchanges: {counted}"
+    return [
+        ("step", f"{_lasting(expected, devices)} by {expected['by']}; not measured"),
+        ("  XLA's cycles", cycles),
+        ("  roofline", f"{_seconds(roofline['seconds'])} at best, the longest of"),
+        ("    compute", _seconds(roofline["compute"])),
+        ("    memory traffic", _seconds(roofline["memory"])),
+        ("    exchanges", _seconds(roofline["exchanges"])),
+        (
+            "  assumed MFU",
+            f"{_seconds(assumed['seconds'])} at {assumed['mfu']:.0%}",
+        ),
+    ]
+
+
+def _seconds(value: float | None) -> str:
+    return "?" if value is None else f"{1000 * value:,.4g} ms"
+
+
+def _lasting(one: Mapping[str, float], devices: int) -> str:
+    rate = one["examples_per_second"]
+    return f"{_seconds(one['seconds'])}, {rate:,.0f} examples/s, {rate / devices:,.4g} per device"
+
+
+def _collective_rows(found: list[dict[str, Any]] | None, reason: str) -> list[Row]:
     if found is None:
-        return [("collectives", "? (not compiled)")]
+        return [("collectives", f"not known: {reason}")]
     if not found:
         return [("collectives", "none")]
     rows = [("collectives", "per device and step")]

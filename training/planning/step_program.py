@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -29,6 +30,7 @@ def compile_step(
     batch: PyTree,
     *,
     alone: bool = False,
+    options: Mapping[str, bool | int] | None = None,
 ) -> tuple[jax.stages.Compiled | None, int | None]:
     """Compiles an update of the train step.
 
@@ -39,6 +41,7 @@ def compile_step(
       mesh: of the devices to compile for.
       batch: {stream: {key: shape with its sharding}} of a global batch.
       alone: whether it is of one stream by itself, one of several of a step.
+      options: of XLA.
 
     Returns:
       (the compiled step, None), or (None, bytes it would use) where XLA refuses its size.
@@ -58,12 +61,35 @@ def compile_step(
     # For CPUs the machine code, which nobody will run, takes most of the time.
     cpu = mesh.devices.ravel()[0].platform == "cpu"
     try:
-        return lowered.compile(compiler_options=_NO_MACHINE_CODE if cpu else None), None
+        return lowered.compile(compiler_options=_NO_MACHINE_CODE if cpu else options), None
     except jax.errors.JaxRuntimeError as error:
         found = _DOES_NOT_FIT.search(str(error))
         if not found:
             raise
         return None, round(float(found[1]) * 1024 ** " KMGT".index(found[2] or " "))
+
+
+def text_of(compiled: jax.stages.Compiled) -> tuple[str | None, str]:
+    """(optimized HLO of a program, ""), or (None, why it cannot be had).
+
+    libtpu compiles for some of its devices without giving the program back.
+    """
+    try:
+        return compiled.as_text(), ""
+    except (jax.errors.JaxRuntimeError, NotImplementedError) as error:
+        return None, str(error).splitlines()[0]
+
+
+def traffic_of(compiled: jax.stages.Compiled) -> int:
+    """Bytes that one device reads and writes at least in a run of a program.
+
+    State and batch are read once, the new state is written once, temporaries are written and read
+    once. XLA's own count of "bytes accessed" is no bound: it has what stays on the chip, whole
+    tables of which rows are taken, and one round of each loop.
+    """
+    found = compiled.memory_analysis()
+    inout = found.argument_size_in_bytes + found.output_size_in_bytes
+    return inout + 2 * found.temp_size_in_bytes
 
 
 def bytes_of(tree: PyTree) -> int:

@@ -21,33 +21,17 @@ from collections.abc import Callable, Mapping
 
 from input_pipeline.streams import limits, pixels
 from objectives.model import MultiTaskModel
-from runtime import paths
+from runtime import data_sheets, paths
 from vl_models.vision import resnet
 from vl_models.vision.regions import CELLS, MODULES
 
 VISION = "trunk/vision/"
 
-# Dense bfloat16 operations per second of one JAX device, by a part of `device_kind`, from the
-# makers' data sheets. Peaks of devices that are not listed are unknown: no MFU is logged.
-PEAKS = (
-    ("H200", 989e12),
-    ("H100", 989e12),
-    ("A100", 312e12),
-    ("L4", 121e12),
-    ("TPU v6 lite", 918e12),
-    ("TPU v5p", 459e12),
-    ("TPU v5 lite", 197e12),
-    ("TPU v5", 459e12),  # v5p under its other name; after v5 lite, which it would match
-    ("TPU v4", 275e12),
-)
-
 
 def peak(devices) -> float | None:
-    """Operations per second of all devices together, or None."""
-    for name, value in PEAKS:
-        if re.search(rf"\b{name}\b", devices[0].device_kind):
-            return value * len(devices)
-    return None
+    """Dense bfloat16 operations per second of all devices together; None without a data sheet."""
+    sheet = data_sheets.of(devices[0].device_kind)
+    return sheet.operations * len(devices) if sheet else None
 
 
 # Which positions a kernel of the trunk is applied at: first match wins.
