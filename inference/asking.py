@@ -15,7 +15,7 @@ from inference.images import ImageReader
 from inference.layout import Layout
 from inference.model import Model
 from inference.named import NamedImages, OwnImages, Pictures
-from inference.programs import BATCH_SIZES, Programs
+from inference.programs import BATCH_SIZES, LENGTHS, Programs
 from inference.published import check_heads
 from input_pipeline.regions import RegionStore, extract
 from input_pipeline.texts.rows import Row
@@ -40,6 +40,7 @@ class Asker(Model):
         device: jax.Device | str | None = None,
         dtype: str = "",
         batch_sizes: Sequence[int] = BATCH_SIZES,
+        lengths: Sequence[int] = LENGTHS,
         long_texts: str = "error",
     ):
         """Builds the model; what a checkpoint lacks is told when it is asked.
@@ -70,7 +71,7 @@ class Asker(Model):
         self._task_id = task_id
         if task_id is not None:
             self.task_id  # noqa: B018  # or why it is wrong
-        self._programs = Programs(self.params, device, batch_sizes)
+        self._programs = Programs(self.params, device, batch_sizes, lengths)
         self.params = self._programs.params
         self._failure: UserError | None = None
         try:

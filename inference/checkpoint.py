@@ -97,6 +97,8 @@ def opened(source: sources.Source, dtype: str = "") -> Checkpoint:
     with config.unlocked():
         instances.complete(config)
         config.dtype = dtype or config.dtype
+        for block in config.streams.values():
+            block.buckets = ()  # of training; what is asked has lengths of its own
     tokenizer = Tokenizer(list(source.pieces), source.place)
     spec = FeatureSpec.from_dict(source.data_metadata["feature_spec"], source.place)
     lists = {name: _lists(source.data_metadata, name, source) for name in config.streams}

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from checkpoints import sources
 from inference import published
-from inference.programs import BATCH_SIZES
+from inference.programs import BATCH_SIZES, LENGTHS
 from inference.tasks import TaskModel
 from input_pipeline.regions import RegionStore, extract, extractors
 from input_pipeline.regions.spec import FeatureSpec
@@ -31,6 +31,7 @@ def load(
     device: jax.Device | str | None = None,
     dtype: str = "",
     batch_sizes: Sequence[int] = BATCH_SIZES,
+    lengths: Sequence[int] = LENGTHS,
     long_texts: str = "error",
 ) -> TaskModel:
     """Opens a checkpoint: a run, a shared folder, a published file or a hub name.
@@ -55,8 +56,10 @@ def load(
       task_id: number of the task, for a published file with task tokens (12-in-1).
       device: "cpu", "gpu", "tpu", one with a number ("gpu:1"), or a device of JAX; None: the first.
       dtype: of matrix products, "float32" or "bfloat16"; empty: as it was trained.
-      batch_sizes: rows of a batch; what is asked together is padded to one of these, each of which
-        is compiled once.
+      batch_sizes: rows of a batch; what is asked together is padded to one of these.
+      lengths: of texts and of lists of regions in a batch, which are padded to the first that is
+        enough; (): to the lengths of training, as --mode=predict does, whose numbers are then these
+        to the last bit. Each shape is compiled once.
       long_texts: what happens to a text that the model has no room for: "error", or "cut" as in
         training.
 
@@ -83,5 +86,6 @@ def load(
         device=device,
         dtype=dtype,
         batch_sizes=batch_sizes,
+        lengths=lengths,
         long_texts=long_texts,
     )

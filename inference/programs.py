@@ -1,4 +1,4 @@
-"""Functions of a model on what is asked: padded to a few batch sizes, each compiled once."""
+"""Functions of a model on what is asked: padded to a few shapes, each compiled once."""
 
 import dataclasses
 import threading
@@ -13,8 +13,11 @@ from core.errors import ConfigError
 from inference.images import Image
 from inference.items import Asked
 from inference.layout import Batch, Layout
+from input_pipeline.schema import FIELDS
 
 BATCH_SIZES = (1, 8, 32)  # rows of a batch: what is asked together is padded to one of these
+# Word pieces, and regions, of a row: padded to the first that holds the longest of the batch.
+LENGTHS = (8, 16, 24, 40, 56, 80, 112, 160, 224, 320)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,22 +60,31 @@ class Programs:
       sizes: of a batch, ascending.
     """
 
-    def __init__(self, params: PyTree, device: jax.Device | str | None, sizes: Sequence[int]):
+    def __init__(
+        self,
+        params: PyTree,
+        device: jax.Device | str | None,
+        sizes: Sequence[int],
+        lengths: Sequence[int] = LENGTHS,
+    ):
         """Puts the parameters on the device.
 
         Args:
           params: of the model.
           device: see `inference.load`.
           sizes: of a batch.
+          lengths: of its texts and of its lists of regions; (): those that the layout gives them.
 
         Raises:
           ConfigError: there is no such device, or sizes that are none.
         """
-        if not sizes or any(not isinstance(n, int) or n < 1 for n in sizes):
-            raise ConfigError(
-                "batch_sizes are no sizes", expected="whole numbers from 1", found=sizes
-            )
-        self.sizes, self._device = sorted(set(sizes)), device_of(device)
+        for name, given, none in (("batch_sizes", sizes, False), ("lengths", lengths, True)):
+            if not (given or none) or any(not isinstance(n, int) or n < 1 for n in given):
+                raise ConfigError(
+                    f"{name} are no sizes", expected="whole numbers from 1", found=given
+                )
+        self.sizes, self._lengths = sorted(set(sizes)), sorted(set(lengths))
+        self._device = device_of(device)
         self.params = jax.device_put(params, self._device)
         self._lock, self._compiled = threading.Lock(), dict[Hashable, Callable[..., Any]]()
 
@@ -84,7 +96,7 @@ class Programs:
         for at, size in chunks[1:]:
             layout.batch(asked.examples[at], size)
         for at, size in chunks:
-            batch = layout.batch(asked.examples[at], size)
+            batch = shortened(layout.batch(asked.examples[at], size), self._lengths)
             out = self.call(program, batch)
             for i, example in enumerate(asked.examples[at]):
                 yield Told(
@@ -95,7 +107,8 @@ class Programs:
                 )
 
     def call(self, program: Program, batch: Batch) -> dict[str, np.ndarray]:
-        """What a program gives for a batch."""
+        """What a program gives for a batch, with its real lengths rounded up."""
+        batch = shortened(batch, self._lengths)
         with self._lock:
             if program.key not in self._compiled:
                 self._compiled[program.key] = jax.jit(program.step)
@@ -108,6 +121,30 @@ class Programs:
         for start in range(0, count, largest):
             left = min(count - start, largest)
             yield slice(start, start + left), next(size for size in self.sizes if size >= left)
+
+
+def shortened(batch: Batch, lengths: Sequence[int]) -> Batch:
+    """The batch without padding that all its rows have.
+
+    Args:
+      batch: stream batch, whose rows are padded at their ends.
+      lengths: ascending; T and R become the first that is enough, where it is less than they are.
+    """
+    kept = {}
+    for letter, mask in (("T", "text_mask"), ("R", "region_mask")):
+        if mask not in batch:
+            continue
+        real = batch[mask].any(axis=(0, 1))
+        longest = int(real.nonzero()[0].max(initial=0)) + 1
+        kept[letter] = next((n for n in lengths if n >= longest), len(real))
+    return {
+        name: array[tuple(slice(kept.get(letter)) for letter in _axes(name))]
+        for name, array in batch.items()
+    }
+
+
+def _axes(name: str) -> list[str]:
+    return FIELDS[name].axes.split() if name in FIELDS else []
 
 
 def device_of(device: jax.Device | str | None) -> jax.Device:

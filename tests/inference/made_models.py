@@ -155,8 +155,8 @@ class Run:
 
     @functools.cached_property
     def shared(self):
-        """A model that tests may share, with one size of batch: few programs are compiled."""
-        return self.model(batch_sizes=(4,))
+        """A model that tests may share, with one shape of batch: few programs are compiled."""
+        return self.model(batch_sizes=(4,), lengths=())
 
     @functools.cached_property
     def predictor(self):

@@ -197,7 +197,8 @@ def test_other_features_and_options_are_refused(run, store):
     for options, message in (
         (dict(dtype="float8"), "unknown dtype"),
         (dict(device="abacus"), "no such device"),
-        (dict(batch_sizes=(0,)), "no sizes"),
+        (dict(batch_sizes=(0,)), "batch_sizes are no sizes"),
+        (dict(lengths=(16, -1)), "lengths are no sizes"),
         (dict(long_texts="fold"), "long_texts"),
     ):
         with pytest.raises(ConfigError, match=message):

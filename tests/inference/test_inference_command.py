@@ -47,7 +47,8 @@ def test_a_question_by_flags(asked, capsys, tmp_path):
     assert status == 0
     assert expected.answer in out
     assert QUESTION in out
-    assert set(opened) == set(inspect.signature(loading.load).parameters) - {"batch_sizes"}
+    shapes = {"batch_sizes", "lengths"}
+    assert set(opened) == set(inspect.signature(loading.load).parameters) - shapes
     given = {name: value for name, value in opened.items() if value not in (None, "", [], {})}
     assert given == dict(place="RUN", regions="STORE", long_texts="error")
     assert "<svg" in page.read_text()
