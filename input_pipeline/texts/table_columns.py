@@ -1,7 +1,8 @@
 """The flat columns of a table of tokenised texts, and how rows become them."""
 
+import operator
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ import xxhash
 from core.errors import DataError
 from core.strings import unpack_strings
 from input_pipeline.schema import FIELDS
+from input_pipeline.texts.plain_words import Pieces
 from input_pipeline.texts.rows import Row
 
 COLUMNS = {  # file name: dtype, one entry per ...
@@ -36,10 +38,18 @@ LONG = ("ids", "word_starts", "probe", "mentions", "text_ids", "text_id_ends")
 # Of each of a row's `values`: its entries, and where they end.
 VALUE, VALUE_ENDS = "value.", "value_ends."
 
+Spans = Sequence[tuple[int, int]]
 
-def used_by(row: Row) -> set[str]:
-    """The columns of OPTIONAL that a row has something for."""
-    return {name for name in (*OPTIONAL, "foreign") if getattr(row, name)}
+
+def has_places(row: Row) -> bool:
+    """Whether something of a row is said of characters of its text."""
+    return bool(row.probe or row.mentions or row.second)
+
+
+def used_by(rows: Sequence[Row]) -> set[str]:
+    """The columns of OPTIONAL, and "foreign", that some rows have something for."""
+    fields = (*OPTIONAL, "foreign")
+    return {name for name in fields if any(map(operator.attrgetter(name), rows))}
 
 
 def left_out(used: set[str]) -> set[str]:
@@ -110,15 +120,17 @@ class Memory:
         return {name: np.frombuffer(self.read(name), column_dtype(name)) for name in self._columns}
 
 
-def _span_ids(
+def _mark(
+    ids: np.ndarray,
     row: Row,
-    pieces: list[tuple[int, int]],
+    pieces: Sequence[tuple[int, int]],
     spans: Iterable[tuple[int, int, int]],
     what: str,
-) -> list[int]:
-    """Per piece, the id of its span, else 0.
+) -> None:
+    """Writes the id of its span to each piece that is in one.
 
     Args:
+      ids: [pieces], changed in place.
       row: of the text.
       pieces: (start, end) of its pieces, in characters.
       spans: (start, end, id) in characters.
@@ -127,7 +139,6 @@ def _span_ids(
     Raises:
       DataError: a span without a piece.
     """
-    ids = [0] * len(pieces)
     for start, end, span_id in spans:
         hits = [i for i, (a, b) in enumerate(pieces) if a < end and b > start]
         if not hits:
@@ -137,9 +148,7 @@ def _span_ids(
                 expected=f"(start, end) in characters of {row.text!r}",
                 found=(start, end),
             )
-        for i in hits:
-            ids[i] = span_id
-    return ids
+        ids[hits] = span_id
 
 
 class Columns:
@@ -177,24 +186,36 @@ class Columns:
         if encoded:
             self._ends[end] = int(ends[-1])
 
-    def add_rows(self, rows: list[Row], encoded: list) -> None:
-        """Appends rows and their pieces."""
-        pieces, images = self.counts["ids"], self._images
-        lengths = [len(item.ids) for item in encoded]
-        self._add("ids", [i for item in encoded for i in item.ids])
-        self._add("word_starts", [start for item in encoded for start in item.word_starts])
-        texts = [(row, item.spans) for row, item in zip(rows, encoded, strict=True)]
-        probes = (
-            _span_ids(row, spans, [(a, b, kind + 1) for a, b, kind in row.probe], "probe span")
-            for row, spans in texts
+    def add_rows(self, rows: Sequence[Row], pieces: Pieces, places: Mapping[int, Spans]) -> None:
+        """Appends rows.
+
+        Args:
+          rows: texts.
+          pieces: of all of them.
+          places: {number of a row: (start, end) of its pieces, in characters}, of the rows for
+            which `has_places` is true.
+
+        Raises:
+          DataError: a probe span or a mention without a word; rows that do not fit each other.
+        """
+        before, images = self.counts["ids"], self._images
+        stops = np.cumsum(pieces.lengths)
+        self._add("ids", pieces.ids)
+        self._add("word_starts", pieces.word_starts)
+        probe, mentions = (
+            np.zeros(len(pieces.ids), column_dtype(name)) for name in ("probe", "mentions")
         )
-        mentions = (
-            _span_ids(row, spans, [(a, b, n + 1) for a, b, n in row.mentions], "mention")
-            for row, spans in texts
-        )
-        self._add("probe", [span_id for ids in probes for span_id in ids])
-        self._add("mentions", [span_id for ids in mentions for span_id in ids])
-        self._add("offsets", pieces + np.cumsum(lengths, dtype=np.int64))
+        second = np.zeros(len(rows), column_dtype("second"))
+        for i, spans in places.items():
+            row, at = rows[i], slice(int(stops[i] - pieces.lengths[i]), int(stops[i]))
+            kinds = [(start, end, kind + 1) for start, end, kind in row.probe]
+            _mark(probe[at], row, spans, kinds, "probe span")
+            objects = [(start, end, n + 1) for start, end, n in row.mentions]
+            _mark(mentions[at], row, spans, objects, "mention")
+            second[i] = sum(start < row.second for start, _ in spans)
+        self._add("probe", probe)
+        self._add("mentions", mentions)
+        self._add("offsets", before + stops)
         first = self.counts["source"]
         self._foreign.update((first + i, row.foreign) for i, row in enumerate(rows) if row.foreign)
         self._add("source", [row.source for row in rows])
@@ -207,13 +228,12 @@ class Columns:
         )
         self._add_more_images(rows)
         self._add("follows", [row.follows for row in rows])
-        before = (sum(start < row.second for start, _ in spans) for row, spans in texts)
-        self._add("second", list(before))
+        self._add("second", second)
         self._add_strings("text_ids", "text_id_ends", [row.text_id for row in rows])
         self._add_values(rows)
 
-    def _add_more_images(self, rows: list[Row]) -> None:
-        images = self._images
+    def _add_more_images(self, rows: Sequence[Row]) -> None:
+        images, found = self._images, list[int]()
         for row in rows:
             if self._more is None:
                 self._more = len(row.more_images)
@@ -224,10 +244,10 @@ class Columns:
                     expected=self._more + 1,
                     found=len(row.more_images) + 1,
                 )
-            found = [images.setdefault(image, len(images)) for image in row.more_images]
-            self._add("more_images", found)
+            found += [images.setdefault(image, len(images)) for image in row.more_images]
+        self._add("more_images", found)
 
-    def _add_values(self, rows: list[Row]) -> None:
+    def _add_values(self, rows: Sequence[Row]) -> None:
         if self._values is None and rows:
             self._values = sorted(rows[0].values)
             for key in self._values:

@@ -3,14 +3,15 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import xxhash
 
 from core.errors import DataError
 from core.progress import Progress, atomic_folder
 from input_pipeline.texts.rows import EMPTY, Row, Skipped
-from input_pipeline.texts.table_columns import Columns, Files, left_out, used_by
+from input_pipeline.texts.table_columns import Columns, Files, Spans, has_places, left_out, used_by
 from input_pipeline.texts.tokenizer import Tokenizer
 
 FORMAT = 3
@@ -26,6 +27,13 @@ def digest_of(meta: dict) -> str:
 def fingerprint(source: str, tokenizer: Tokenizer) -> str:
     """Hex digest of a table's contents, by what it is made from."""
     return xxhash.xxh3_128_hexdigest(f"{FORMAT} {source} {tokenizer.fingerprint}".encode())
+
+
+def places_of(rows: Sequence[Row], tokenizer: Tokenizer) -> dict[int, Spans]:
+    """What `Columns.add_rows` takes as places."""
+    numbers = [i for i, row in enumerate(rows) if has_places(row)]
+    encoded = tokenizer.encode_batch([rows[i].text for i in numbers]) if numbers else []
+    return {i: item.spans for i, item in zip(numbers, encoded, strict=True)}
 
 
 def write_table(
@@ -58,8 +66,10 @@ def write_table(
         columns = Columns(files, origin)
 
         def flush(chunk: list[Row]) -> None:
-            encoded = tokenizer.encode_batch([row.text for row in chunk])
-            empty = [row for row, item in zip(chunk, encoded, strict=True) if not item.ids]
+            count = len(chunk)
+            used.update(used_by(chunk) - {"foreign"})
+            pieces = tokenizer.cut([row.text for row in chunk])
+            empty = [chunk[i] for i in np.flatnonzero(pieces.lengths == 0).tolist()]
             # Without one of its rows an example would take those of the next.
             if empty and (on_missing != "skip" or any(row.follows for row in chunk)):
                 raise DataError(
@@ -69,10 +79,12 @@ def write_table(
                     found=repr(empty[0].text),
                     fix="correct or remove it, or set --config.data.on_missing=skip",
                 )
-            skipped.extend(Skipped(row.text_id, EMPTY) for row in empty)
-            kept = [(row, item) for row, item in zip(chunk, encoded, strict=True) if item.ids]
-            columns.add_rows([row for row, _ in kept], [item for _, item in kept])
-            progress.add(len(chunk))
+            if empty:
+                skipped.extend(Skipped(row.text_id, EMPTY) for row in empty)
+                kept = np.flatnonzero(pieces.lengths)
+                pieces, chunk = pieces.take(kept), [chunk[i] for i in kept.tolist()]
+            columns.add_rows(chunk, pieces, places_of(chunk, tokenizer))
+            progress.add(count)
 
         try:
             chunk = []
@@ -80,7 +92,6 @@ def write_table(
                 if isinstance(row, Skipped):
                     skipped.append(row)
                     continue
-                used |= used_by(row) - {"foreign"}
                 chunk.append(row)
                 if len(chunk) == CHUNK:
                     flush(chunk)

@@ -24,7 +24,14 @@ from input_pipeline.texts.table_columns import (
     left_out,
     used_by,
 )
-from input_pipeline.texts.table_writer import FORMAT, META, digest_of, fingerprint, write_table
+from input_pipeline.texts.table_writer import (
+    FORMAT,
+    META,
+    digest_of,
+    fingerprint,
+    places_of,
+    write_table,
+)
 from input_pipeline.texts.tokenizer import Tokenizer
 
 __all__ = ["Row", "Skipped", "TextTable", "build_table", "cached_table"]
@@ -186,9 +193,9 @@ class TextTable:
           DataError: a text without pieces, a probe span or a mention without a word, rows that do
             not fit each other.
         """
-        encoded = tokenizer.encode_batch([row.text for row in rows])
-        for row, item in zip(rows, encoded, strict=True):
-            if not item.ids:
+        pieces = tokenizer.cut([row.text for row in rows])
+        for row, length in zip(rows, pieces.lengths.tolist(), strict=True):
+            if not length:
                 raise DataError(
                     "a text is empty",
                     where=row.text_id,
@@ -197,11 +204,11 @@ class TextTable:
                 )
         memory = Memory()
         columns = Columns(memory, "texts")
-        columns.add_rows(rows, encoded)
+        columns.add_rows(rows, pieces, places_of(rows, tokenizer))
         columns.add_foreign(set(), "texts")
         columns.add_images()
         found = memory.arrays()
-        for name in left_out(set().union(*map(used_by, rows))):
+        for name in left_out(used_by(rows)):
             del found[name]
         for name in found:
             if name in LONG or name.startswith(VALUE):

@@ -5,6 +5,7 @@ import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import xxhash
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers
@@ -13,6 +14,7 @@ from core import remote
 from core.errors import DataError
 from input_pipeline.schema import SpecialIds
 from input_pipeline.texts import vocabulary, wordpiece
+from input_pipeline.texts.plain_words import Pieces, PlainWords, is_plain
 
 SPECIALS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 
@@ -73,6 +75,7 @@ class Tokenizer:
         self._backend = Backend(models.WordPiece(self.vocab, unk_token=SPECIALS["unk"]))
         self._backend.normalizer = _normalizer()
         self._backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self._plain = PlainWords(self._ids_of)
 
     @classmethod
     def load(cls, vocab: str | os.PathLike) -> "Tokenizer":
@@ -96,6 +99,36 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """V."""
         return self.special.vocab_size
+
+    def cut(self, texts: Sequence[str]) -> Pieces:
+        """The same pieces as `encode_batch`, side by side, without their places; much faster."""
+        plain = [is_plain(text) for text in texts]
+        if all(plain):
+            return self._plain.cut(texts)
+        first = self._plain.cut([text for text, own in zip(texts, plain, strict=True) if own])
+        rest = self._side_by_side([text for text, own in zip(texts, plain, strict=True) if not own])
+        joined = Pieces(
+            np.concatenate([first.ids, rest.ids]),
+            np.concatenate([first.word_starts, rest.word_starts]),
+            np.concatenate([first.lengths, rest.lengths]),
+        )
+        order = np.empty(len(texts), np.int64)
+        order[plain] = np.arange(len(first.lengths))
+        order[~np.asarray(plain)] = len(first.lengths) + np.arange(len(rest.lengths))
+        return joined.take(order)
+
+    def _ids_of(self, texts: Sequence[str]) -> list[list[int]]:
+        found = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        return [item.ids for item in found]
+
+    def _side_by_side(self, texts: Sequence[str]) -> Pieces:
+        found = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        lengths = np.asarray([len(item) for item in found], np.int64)
+        ids = np.asarray([i for item in found for i in item.ids], np.int32)
+        words = np.asarray([word for item in found for word in item.word_ids], np.int64)
+        starts = np.diff(words, prepend=-1) != 0
+        starts[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
+        return Pieces(ids, starts, lengths)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
         """Cuts texts into pieces, in parallel threads."""

@@ -131,7 +131,7 @@ def decode(raw: bytes, where: str) -> str:
       DataError: not UTF-8.
     """
     try:
-        return raw.decode("utf-8-sig")
+        return raw.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise not_utf8(error, where) from error
 
@@ -210,7 +210,11 @@ def lines(
                 return
             start += len(raw)
             if not blank(raw):
-                yield number, decode(raw, f"{path}:{number}").rstrip("\r\n")
+                try:
+                    text = raw.decode()
+                except UnicodeDecodeError as error:
+                    raise not_utf8(error, f"{path}:{number}") from error
+                yield number, text.removeprefix("\ufeff").rstrip("\r\n")
 
 
 def json_lines(path: str | os.PathLike) -> Iterator[tuple[int, dict]]:

@@ -218,23 +218,25 @@ class _Texts:
                 yield record
 
     def _rows(self, split: str) -> Iterator[Row | Skipped]:
-        classes = getattr(self._reader.module, "CLASSES", ())
+        options = [self._options(source) for source in range(len(self._reader.parts(split)))]
         for source, record in self._reader.records(split):
             if isinstance(record, Skipped):
                 yield record
             else:
-                yield from record.rows(
-                    RowOptions(
-                        source,
-                        self._answers,
-                        self._kind,
-                        classes,
-                        self._all_regions,
-                        self._form,
-                        self._joined_by,
-                        self._outlines,
-                    )
-                )
+                yield from record.rows(options[source])
+
+    def _options(self, source: int) -> RowOptions:
+        """How the records of a part become rows."""
+        return RowOptions(
+            source,
+            self._answers,
+            self._kind,
+            getattr(self._reader.module, "CLASSES", ()),
+            self._all_regions,
+            self._form,
+            self._joined_by,
+            self._outlines,
+        )
 
     def _train_fingerprint(self) -> str:
         return self._reader.fingerprint(self._train)
