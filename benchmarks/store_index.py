@@ -63,9 +63,11 @@ print(json.dumps(dict(images=len(store), seconds=wall, cpu_s=cpu, imports_MB=bef
 """
 
 
-def write(folder: pathlib.Path, images: int, old: bool) -> None:
-    """Writes a store of so many images, of one region each, all zeros."""
-    nbytes = SPEC.record_nbytes(1)
+def write(
+    folder: pathlib.Path, ids: Sequence[str], spec: FeatureSpec = SPEC, *, old: bool = False
+) -> None:
+    """Writes a store of images of one region each, all zeros; `old`: its index as of before."""
+    nbytes, images = spec.record_nbytes(1), len(ids)
     row = np.arange(images)
     index = {
         "shard": (row // SHARD).astype(np.int32),
@@ -75,7 +77,7 @@ def write(folder: pathlib.Path, images: int, old: bool) -> None:
         "width": np.full(images, 640, np.int32),
         "xxh3": np.full(images, xxhash.xxh3_64_intdigest(bytes(nbytes)), np.uint64),
     }
-    index["keys"], index["key_ends"] = pack_strings(f"{7 * i % 10**9:09d}" for i in range(images))
+    index["keys"], index["key_ends"] = pack_strings(ids)
     folder.mkdir()
     shards = []
     for number, start in enumerate(range(0, images, SHARD)):
@@ -93,11 +95,11 @@ def write(folder: pathlib.Path, images: int, old: bool) -> None:
     manifest = {
         "format": FORMAT,
         "records": images,
-        "fingerprint": content_fingerprint(SPEC, index),
+        "fingerprint": content_fingerprint(spec, index),
         "index_xxh3": digest,
         "shards": shards,
     }
-    (folder / "spec.json").write_text(json.dumps(SPEC.to_dict()))
+    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -123,7 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="store_index"))
     try:
-        write(folder / "store", args.images, args.written == "old")
+        ids = [f"{7 * i % 10**9:09d}" for i in range(args.images)]
+        write(folder / "store", ids, old=args.written == "old")
         projects = {"ours": ROOT} | ({"peer": pathlib.Path(args.peer)} if args.peer else {})
         for _ in range(args.rounds):
             for name, project in projects.items():

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import (
     accelerator,
+    captions,
     inference,
     input_pipeline,
     storage,
@@ -65,6 +66,19 @@ def test_store_index(capsys):
     assert re.search(
         r"300 images opened in .*200 ids looked up in .*\(150 found", capsys.readouterr().out
     )
+
+
+@pytest.mark.slow
+def test_captions(tmp_path, capsys):
+    lines = (f"a {'big ' * (i % 4)}dog runs .\thttp://{i}.jpg\n" for i in range(50))
+    (tmp_path / "real.tsv").write_text("".join(lines))
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "big", "dog", "runs", "."]
+    (tmp_path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in vocab))
+    files = [f"--captions={tmp_path}/real.tsv", f"--vocab={tmp_path}/vocab.txt"]
+    assert captions.main([*files, "--rows=200", "--validation=20"]) == 0
+    cold, warm = capsys.readouterr().out.splitlines()
+    for line, state in ((cold, "cold"), (warm, "warm")):
+        assert line.startswith(f"ours, {state}: 190 captions, first batch after")
 
 
 @pytest.mark.slow

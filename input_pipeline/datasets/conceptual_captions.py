@@ -72,6 +72,12 @@ def records(folder: str, split: str, *, indexing: str = "crc32") -> Iterator[Cap
     return _listed(path)
 
 
+def count(folder: str, split: str, *, indexing: str = "crc32") -> int:
+    """How many lines the file of a split has."""
+    [path] = files(folder, split, indexing=indexing)
+    return official_files.count_lines(path)
+
+
 def _caption(path: str, line: int, text: str, indexing: str) -> Caption:
     where, row = f"{path}:{line}", f"{line - 1:08d}"
     caption, url = official_files.split_columns(text, ("caption", "url"), where)

@@ -7,7 +7,7 @@ list of what is left out, printed in one line and saved.
 import collections
 import functools
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 import xxhash
@@ -23,7 +23,7 @@ from input_pipeline.pictures.store import PictureStore
 from input_pipeline.regions.store import RegionStore
 from input_pipeline.streams import clean_splits, held_out, leaks, pixels
 from input_pipeline.streams.source import Source
-from input_pipeline.texts.rows import EMPTY
+from input_pipeline.texts.rows import EMPTY, Row
 from input_pipeline.texts.tables import Skipped, TextTable, cached_table
 from input_pipeline.texts.tokenizer import Tokenizer
 
@@ -104,7 +104,14 @@ class Data:
         """int64 [images of the region store]: row of each one's picture, -1 = none."""
         return None if self.pictures is None else self.pictures.rows_of(self.store.keys)
 
-    def _table(self, name: str, rows, source: str, origin: str) -> TextTable:
+    def _table(
+        self,
+        name: str,
+        rows: Callable[[], Iterable[Row | Skipped]],
+        source: str,
+        origin: str,
+        count: Callable[[], int | None] = lambda: None,
+    ) -> TextTable:
         config = self._config
         return cached_table(
             rows,
@@ -114,6 +121,7 @@ class Data:
             source=source,
             origin=origin,
             on_missing=config.on_missing,
+            count=count,
         )
 
     def split_name(self, split: str) -> str:
@@ -256,6 +264,7 @@ class Data:
             lambda: self.prepared.rows(own),
             self.prepared.fingerprint(own),
             self.prepared.origin(own),
+            lambda: self.prepared.count(own),
         )
 
     def _unknown_split(self, split: str) -> DataError:

@@ -11,7 +11,7 @@ compared with, of whatever data set, where that is said: in data.held_out, and i
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from core.console import say
@@ -89,6 +89,7 @@ class Names:
             for end in ends:
                 self._paths.setdefault(end, set()).add(name)
         self.spaces = {split_namespace(name)[0] for name in held.names}
+        self.identities = {own for _, own in self._full} | {*self._any, *self._alone, *self._paths}
 
     def _keys(self, key: tuple[str, str]) -> list[tuple[str, str]]:
         """(namespace, identity) of a name, and of the same image's name in COCO."""
@@ -155,13 +156,12 @@ def find(
     Raises:
       DataError: Visual Genome and COCO meet without `same`, and `strict`.
     """
-    parsed = [_image(image_name(image)) for image in images]
-    ours = {image.key[0] for image in parsed}
+    names = [Names(item, same or {}) for item in held]
+    candidates, ours = _candidates(map(image_name, images), names, same or {})
     found: dict[int, str] = {}
     both, lists = {"vg", "coco"}, [item for item in held if item.from_file]
     complete = both <= {split_namespace(name)[0] for item in lists for name in item.names}
-    for item in held:
-        wanted = Names(item, same or {})
+    for item, wanted in zip(held, names, strict=True):
         untold = same is None and not (complete and item.from_file)
         if untold and both & ours and both <= ours | wanted.spaces:
             unknown = DataError(
@@ -175,10 +175,33 @@ def find(
             if strict:
                 raise unknown
             say(f"data: {unknown}")
-        for i, image in enumerate(parsed):
+        for i, image in candidates.items():
             if i not in found and wanted.of_image(image):
                 found[i] = item.source
     return found
+
+
+def _candidates(
+    images: Iterable[str], names: Sequence[Names], same: Mapping[str, str]
+) -> tuple[dict[int, _Image], set[str]]:
+    """({index: image} of those that may be held out, namespaces of all); there are millions.
+
+    Args:
+      images: names over data sets.
+      names: of what is held out.
+      same: `coco_names`.
+    """
+    wanted = set[str]().union(*(one.identities for one in names))
+    found, spaces = dict[int, _Image](), set[str]()
+    for i, name in enumerate(images):
+        space, _, image_id = name.partition(":")
+        if not space or not image_id or space not in spaces:
+            space, image_id = split_namespace(name)
+            spaces.add(space)
+        own = identity(image_id)
+        if own in wanted or "/" in image_id or (same and space == "vg"):
+            found[i] = _Image((space, own), image_id)
+    return found, spaces
 
 
 def refuse(found: Mapping[int, str], images: Sequence[str], origin: str) -> DataError:

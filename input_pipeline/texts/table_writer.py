@@ -44,6 +44,7 @@ def write_table(
     source: str,
     origin: str = "",
     on_missing: str = "error",
+    total: int | None = None,
 ) -> None:
     """Tokenises rows into a new folder, whole or not at all.
 
@@ -54,13 +55,14 @@ def write_table(
       source: fingerprint of what `rows` comes from.
       origin: the files `rows` comes from, for messages.
       on_missing: "skip" leaves out texts without pieces and notes them.
+      total: about how many rows there are, for the time that is left; None: unknown.
 
     Raises:
       DataError: a text without pieces, a probe span without a word, a foreign text that is not
         one of another image, no texts at all.
     """
     skipped: list[Skipped] = []
-    progress, used = Progress(f"tokenise {origin}", unit="texts"), set()
+    progress, used = Progress(f"tokenise {origin}", total, unit="texts"), set()
     with atomic_folder(folder, keep_existing=True, last="meta.json") as temporary:
         files = Files(temporary)
         columns = Columns(files, origin)

@@ -60,12 +60,32 @@ def cached_table(
     source: str,
     origin: str = "",
     on_missing: str = "error",
+    count: Callable[[], int | None] = lambda: None,
 ) -> "TextTable":
-    """The table of `rows()` under `parent`, built if its source or vocabulary is new."""
+    """The table of `rows()` under `parent`, built if its source or vocabulary is new.
+
+    Args:
+      rows: rows() → texts, see `write_table`, which has the other arguments and the errors.
+      tokenizer: cuts the texts.
+      parent: folder of tables.
+      name: of this one.
+      source: fingerprint of what `rows` comes from.
+      origin: the files, for messages.
+      on_missing: what is done about texts without pieces.
+      count: count() → about how many rows there are.
+    """
     source = f"{source} {on_missing}"
     folder = remote.path(parent) / f"table-{name}-{fingerprint(source, tokenizer)[:16]}"
     if not remote.complete(folder, "meta.json"):
-        write_table(rows(), tokenizer, folder, source=source, origin=origin, on_missing=on_missing)
+        write_table(
+            rows(),
+            tokenizer,
+            folder,
+            source=source,
+            origin=origin,
+            on_missing=on_missing,
+            total=count(),
+        )
     table = TextTable.open(folder)
     table.origin = origin  # the same texts may have moved since
     return table

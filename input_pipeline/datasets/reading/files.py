@@ -16,6 +16,7 @@ from core.messages import brief
 MAX_LINE = 2**26  # bytes; the longest real lines have some thousands
 # What a .gz file may unpack to where it is read whole: so many bytes, or so many times its own.
 MAX_UNPACKED, MAX_RATIO = 2**28, 100
+_PART = 2**20  # bytes read at a time
 MAX_DIGITS = 30  # of a number in a name
 LARGEST = 2**63  # numbers are smaller: ids, and pixels
 _KINDS = {
@@ -215,6 +216,19 @@ def lines(
                 except UnicodeDecodeError as error:
                     raise not_utf8(error, f"{path}:{number}") from error
                 yield number, text.removeprefix("\ufeff").rstrip("\r\n")
+
+
+def count_lines(path: str | os.PathLike) -> int:
+    """How many lines a file has, blank ones included.
+
+    Raises:
+      DataError: not readable.
+    """
+    count, last = 0, b"\n"
+    with opened(path) as file:
+        while part := file.read(_PART):
+            count, last = count + part.count(b"\n"), part[-1:]
+    return count + (last != b"\n")
 
 
 def json_lines(path: str | os.PathLike) -> Iterator[tuple[int, dict]]:

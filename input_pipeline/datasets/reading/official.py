@@ -2,8 +2,9 @@
 
 A data set's module has SPLITS, `files` and `records` (see `datasets.records`), BUILDER, and where
 it needs them OPTIONS, names of the options (`datasets.options`) that both functions take, and
-`image_name(image_id)`, the image's name over data sets ("coco:139"), for the leak check, and
-`check_store` (`Prepared`) where its ids could mean other images in a store.
+`image_name(image_id)`, the image's name over data sets ("coco:139"), for the leak check,
+`check_store` (`Prepared`) where its ids could mean other images in a store, and
+`count(folder, split)`, the number of its records, where these are millions of lines of a file.
 
 `data.manual_dir` holds the files of one data set, or a folder of each data set's name with them.
 `data.tfds_dir` takes what `tfds build` made instead (`datasets.builder`). From gs:// the files that
@@ -136,6 +137,13 @@ class Reader:
             for record in made:
                 yield source, record
 
+    def count(self, split: str) -> int | None:
+        """How many records a split has, where its module can tell without reading them."""
+        count = getattr(self.module, "count", None)
+        if count is None or self._config.tfds_dir:
+            return None
+        return sum(count(self._folder(part), part, **self._options) for part in self.parts(split))
+
     def fingerprint(self, split: str) -> str:
         """Text that changes whenever the records of a split would."""
         declaration, paths = self.module.BUILDER, self.files(split)
@@ -203,6 +211,7 @@ class _Texts:
             fingerprint=self._fingerprint,
             splits=reader.splits,
             corpus=split_paths(config.corpus),
+            count=reader.count,
             origin=lambda split: _few(reader.files(split)),
             image_name=reader.image_name,
             answers=self._answers,

@@ -36,6 +36,7 @@ class Prepared:
       rows: rows(split) -> iterator over the texts of a split, the same each time.
       fingerprint: fingerprint(split) -> text that changes whenever rows(split) would; cheap.
       splits: names of the splits.
+      count: count(split) -> about how many rows it has, for the time that is left; None: unknown.
       origin: origin(split) -> the files of the split, for messages.
       corpus: plain text files of the text-only stream.
       priors: {slot: {"prior", "text_only"}}, shares of marked words guessed without the image, as
@@ -69,6 +70,7 @@ class Prepared:
     fingerprint: Callable[[str], str]
     splits: Collection[str]
     corpus: Sequence[str] = ()
+    count: Callable[[str], int | None] = lambda split: None
     origin: Callable[[str], str] = str
     priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     kinds: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)

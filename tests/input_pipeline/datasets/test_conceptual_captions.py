@@ -12,6 +12,7 @@ from core.errors import DataError
 from input_pipeline.datasets import conceptual_captions
 from input_pipeline.datasets.records import Caption
 from input_pipeline.streams import pipeline
+from input_pipeline.texts import table_writer
 
 TRAIN = "Train_GCC-training.tsv"
 ROWS = [("a dog  runs .", "http://a.b/c?d=é"), ("a cat", "http://x"), ("a cat", "http://x")]
@@ -142,6 +143,21 @@ def test_rows_of_a_store_that_the_file_lacks_are_refused(tmp_path, capsys):
         conceptual_captions.check_store("train+train_frcnn", [], [], indexing="row")
     conceptual_captions.check_store("train_frcnn", ["00000001"], ["00000007"], indexing="row")
     conceptual_captions.check_store("train", ["1"], ["00000007"])  # by url
+
+
+def test_lines_are_counted_for_the_time_that_is_left(tmp_path, monkeypatch):
+    write(tmp_path, b"a\tu\n\nb\tv\r\nc\tw")
+    assert conceptual_captions.count(str(tmp_path), "train") == 4
+    totals = []
+
+    class Recorded(table_writer.Progress):
+        def __init__(self, label, total=None, **options):
+            totals.append(total)
+            super().__init__(label, total, **options)
+
+    monkeypatch.setattr(table_writer, "Progress", Recorded)
+    stream_of(tmp_path, (0, 2, 4), 5, train_split="train")
+    assert totals == [5]
 
 
 @real

@@ -9,8 +9,8 @@ import pytest
 from input_pipeline.texts import plain_words
 from input_pipeline.texts.tokenizer import Tokenizer
 
-WORDS = ["play", "##ing", "##s", "a", "b", "##a", "##b", "don", "'", "t", ".", "7", "##7", "[", "]"]
-WORDS += ["mask", "cafe", "-", "ß", "日", "!"]
+WORDS = ["play", "##ing", "##s", "a", "b", "##a", "##b", "don", "'", "t", ".", "7", "##7", "["]
+WORDS += ["]", "mask", "cafe", "-", "ß", "日", "!"]
 STRANGE = ["", " ", "\t", "a\nb", "a\x00b", "a\x7fb", "Café", "日本 a", "ß", "\u2028", "e\u0301"]
 STRANGE += ["½", "[MASK] a", "a" * 100, "a" * 101, "a[PAD]b", "\xa0a", "don't", "plays playing."]
 
