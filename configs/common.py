@@ -206,7 +206,7 @@ def run_block() -> dict:
         stall=dict(seconds=900.0, abort=False),  # abort: the job ends then, to be started again
         # --mode=dry_run: a step is compiled and not run; what it needs is printed.
         dry_run=dict(
-            # "cpu:8"; TPU slices that need not be there (pip install libtpu): "v5e:4x4",
+            # "cpu:8"; TPU slices that need not be there (libtpu is enough): "v5e:4x4",
             # "v5p:2x2x2", "v4:2x2x2", "v6e:2x4"; GPUs by their data sheets: "h100:8", "a100-80:16",
             # "a100-40:8", "h200:8", "b200:8"; empty: the devices there are
             topology="",

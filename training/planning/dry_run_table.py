@@ -81,7 +81,7 @@ def _time_rows(step: Mapping[str, Any], devices: int) -> list[Row]:
     expected, xla, roofline, assumed = (
         step[name] for name in ("expected", "xla", "roofline", "assumed")
     )
-    cycles = "? (XLA counts no cycles for these devices)"
+    cycles = "?"
     if xla is not None:
         counted = f"{xla['cycles']:,} at {xla['clock'] / 1e9:.3g} GHz"
         cycles = f"{_seconds(xla['seconds'])} without exchanges: {counted}"

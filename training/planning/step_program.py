@@ -72,12 +72,12 @@ def compile_step(
 def text_of(compiled: jax.stages.Compiled) -> tuple[str | None, str]:
     """(optimized HLO of a program, ""), or (None, why it cannot be had).
 
-    libtpu compiles for some of its devices without giving the program back.
+    A compiler of another version than jaxlib's may write programs that this one cannot read.
     """
     try:
         return compiled.as_text(), ""
     except (jax.errors.JaxRuntimeError, NotImplementedError) as error:
-        return None, str(error).splitlines()[0]
+        return None, f"jaxlib cannot read the compiled program: {str(error).splitlines()[0]}"
 
 
 def traffic_of(compiled: jax.stages.Compiled) -> int:

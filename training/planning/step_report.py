@@ -92,6 +92,8 @@ def report(
     )
     complete = len(programs) == len(updates)
     read = _read(programs if complete else [], mesh)
+    if complete and read["collectives"] is None and topology.is_slice(found.name):
+        read["reason"] += f" (jax {jax.__version__} goes with {topology.LIBTPU})"
     if complete and read["flops"] is not None:
         result["flops"]["xla"] = read["flops"] * mesh.devices.size
     result |= dict(collectives=read["collectives"], no_collectives=read["reason"])
@@ -126,7 +128,7 @@ def _read(programs: list[jax.stages.Compiled], mesh: jax.sharding.Mesh) -> dict[
     for program in programs:
         text, reason = step_program.text_of(program)
         if text is None:
-            return found | dict(reason=f"XLA does not give the compiled program: {reason}")
+            return found | dict(reason=reason)
         texts.append(text)
     return found | dict(
         cycles=_total(map(step_time.cycles, texts)),

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from runtime.data_sheets import DataSheet
 from training.planning.hlo import Computation, Instruction, Program
 
-CYCLES, ASSUMED = "XLA's cycles and exchanges", "the assumed MFU, memory and exchanges"
+CYCLES, ASSUMED = "XLA's cycles", "the assumed MFU or memory"
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _NO_ESTIMATE = 2**63 - 1  # what stands there of instructions that it cannot judge
 
@@ -132,6 +132,7 @@ def estimates(
     if cycles and sheet.clock:
         xla = lasting(cycles / sheet.clock, cycles=cycles, clock=sheet.clock)
         alone, by = xla["seconds"], CYCLES
+    by += " and exchanges" if exchanges is not None else ", without exchanges"
     return dict(
         expected=lasting(alone + (exchanges or 0.0), by=by),
         xla=xla,

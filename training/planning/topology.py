@@ -1,6 +1,7 @@
 """Devices to compile for that need not be there: virtual CPUs, TPU slices, GPUs by data sheet."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import math
 import os
@@ -24,7 +25,13 @@ _SLICES = {
     "v6e": dict(dims=2, options={}),
 }
 _ONE_HOST = ((1, 1), (2, 2), (2, 4))  # slices of v5e and v6e whose chips share a host
-LIBTPU = "pip install libtpu"
+# A later one than jax names compiles, but for some slices gives programs that jaxlib cannot read.
+LIBTPU = next(
+    line.partition(";")[0].strip()
+    for line in importlib.metadata.requires("jax") or ["libtpu"]
+    if line.startswith("libtpu")
+)
+INSTALL_LIBTPU = f'pip install "{LIBTPU}"'
 # Without a GPU XLA cannot try which kernels are fast, and takes some that it then cannot tile:
 # products go to cuBLAS.
 _NO_TUNING = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
@@ -91,6 +98,11 @@ def parse(name: str) -> tuple[str, tuple[int, ...]]:
     return kind, shape
 
 
+def is_slice(name: str) -> bool:
+    """Whether a topology is one that libtpu compiles for."""
+    return name.partition(":")[0] in _SLICES
+
+
 def prepare(name: str) -> None:
     """Sets JAX up for `find`; before anything else has used it. "": as it is.
 
@@ -116,7 +128,7 @@ def _need_libtpu(name: str) -> None:
     if importlib.util.find_spec("libtpu") is None:
         raise ConfigError(
             f"config.dry_run.topology={name} is compiled by libtpu, which is not installed (no TPU "
-            f"is needed)\n  fix: {LIBTPU}"
+            f"is needed)\n  fix: {INSTALL_LIBTPU}"
         )
 
 

@@ -94,14 +94,15 @@ def test_the_three_estimates():
     assert (roofline["seconds"], roofline["examples_per_second"]) == (0.5, 512)
     assert found["xla"]["seconds"] == pytest.approx(1e-3, rel=0.01)  # at 1.5 GHz
     assert found["expected"]["seconds"] == 0.5 + found["xla"]["seconds"]
-    assert found["expected"]["by"] == step_time.CYCLES
+    assert found["expected"]["by"] == "XLA's cycles and exchanges"
     unknown = step_time.estimates(
         sheet=sheet, devices=1, operations=197e12, mfu=0.5, examples=1,
         cycles=None, moved=None, exchanges=None,
     )  # fmt: skip
     assert unknown["xla"] is None
     assert unknown["roofline"]["seconds"] == 1
-    assert unknown["expected"] == dict(seconds=2, examples_per_second=0.5, by=step_time.ASSUMED)
+    by = "the assumed MFU or memory, without exchanges"
+    assert unknown["expected"] == dict(seconds=2, examples_per_second=0.5, by=by)
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ def swept(folder, **dry):
 
 
 def test_the_fastest_plan_that_fits_is_named(compiled_before, tmp_path, capsys):
-    result = swept(tmp_path, batches=(1, 2), meshes=MESHES)
+    result = swept(tmp_path, batches=(1, 2), meshes=MESHES[:1])
     assert json.loads((tmp_path / dry_run.FILE).read_text()) == json.loads(json.dumps(result))
     plans = result["plans"]
     assert [(plan["mesh"]["data"], plan["batch_sizes"]["captions"]) for plan in plans] == [
-        (8, 16), (8, 32), (1, 16), (1, 32),
+        (8, 16), (8, 32),
     ]  # fmt: skip
     assert result["examples"] == again().total_steps * 16
     for plan in plans:  # all of them do the same work
@@ -35,7 +35,7 @@ def test_the_fastest_plan_that_fits_is_named(compiled_before, tmp_path, capsys):
     assert fastest["hours"] == min(plan["hours"] for plan in plans)
     assert fastest["batch_sizes"] == dict(captions=32)  # the program, and its time, are the same
     out = capsys.readouterr().out
-    assert "plan 1 of 4: data 8, fsdp 1, tensor 1, 16 captions: " in out
+    assert "plan 1 of 2: data 8, fsdp 1, tensor 1, 16 captions: " in out
     assert out.count("fastest that fits") == 2
     (flags,) = [line for line in out.splitlines() if line.startswith("to train so: ")]
     assert "--config.streams.captions.batch_size=32" in flags
