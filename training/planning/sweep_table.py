@@ -36,8 +36,8 @@ def table(result: Mapping[str, Any], flags: Sequence[str]) -> str:
         return lines[0]
     best = result["plans"][result["fastest"]]
     lines += [
-        f"fastest that fits: {_mesh(best)}, {_batch(best)} per step; expected of "
-        f"{best['step']['expected']['by']}",
+        f"fastest that fits: {_mesh(best)}, {_batch(best)} per step, by "
+        f"{best['step']['expected']['by']}; not measured",
         f"the run's {result['examples']:,} examples ({result['total_steps']:,} steps as it is "
         f"configured): {best['hours']:,.3g} h on {result['devices']} x {result['device_kind']}, "
         f"{best['device_hours']:,.3g} device-hours, evaluations and saves not counted",
