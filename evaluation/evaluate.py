@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from core import headings, remote
 from core.console import say
 from core.headings import PRIOR, Heading
-from evaluation import predict
-from evaluation.evaluators import Evaluator
+from evaluation import passes, predict
+from evaluation.evaluators import Evaluator, PassEvaluator
 from evaluation.report.details import Measured
 from runtime import sharding, signals
 
@@ -36,10 +36,24 @@ def metrics_of(
     for name, evaluator in evaluators.items():
         if workdir and evaluator.files:
             evaluator.folder = workdir / evaluator.files / name
+    found = dict[str, dict[str, float | None]]()
+    for name, evaluator in evaluators.items():
+        if name in found:
+            continue
+        if isinstance(evaluator, PassEvaluator):
+            together = {
+                other: one
+                for other, one in evaluators.items()
+                if isinstance(one, PassEvaluator) and one.of == evaluator.of
+            }
+            values = passes.run([*together.values()], params)
+            found |= dict(zip(together, values, strict=True))
+        else:
+            found[name] = evaluator.run(params)
     return {
         f"evals/{name}/{metric}": value
-        for name, evaluator in evaluators.items()
-        for metric, value in evaluator.run(params).items()
+        for name in evaluators
+        for metric, value in found[name].items()
     }
 
 

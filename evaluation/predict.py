@@ -86,6 +86,7 @@ class Predictor:
     Attributes:
       name: of the stream.
       stream: the split's examples.
+      traced: traced(params, batch, *, measured) → what `read` takes; to be compiled.
     """
 
     def __init__(self, model: MultiTaskModel, name: str, stream: EvaluationStream, place: Place):
@@ -102,7 +103,6 @@ class Predictor:
         self.name, self.stream = name, stream
         self._objective, self._place = objective, place
 
-        @functools.partial(jax.jit, static_argnames="measured")
         def step(params: PyTree, batch: base.Arrays, *, measured: bool) -> dict[str, Any]:
             logits, batch = logits_of(model, params, name, batch)
             out = dict(
@@ -117,7 +117,8 @@ class Predictor:
                 out["regions"] = (batch["region_mask"].sum(-1) - 1).sum(-1)
             return out
 
-        self._step = step
+        self.traced = step
+        self._step = jax.jit(step, static_argnames="measured")
 
     def run(self, params: PyTree, draws: Sequence[int] | None = None) -> Iterator[Prediction]:
         """Predictions {"id": text_id, ...}, each example once; on every process all of them.
@@ -142,17 +143,22 @@ class Predictor:
         total = stream.num_examples if draws is None else None
         progress = Progress(f"predict {stream.split}", total, unit="examples")
         for batch in stream.batches() if draws is None else stream.pick(draws):
-            out = sharding.gathered(self._step(params, self._place(batch), measured=measured))
-            rows = np.flatnonzero(out["real"]).tolist()
-            for i in rows:
-                row = {key: array[i] for key, array in out["found"].items()}
-                found = self._objective.describe(row, stream.output_names)
-                if "box" in found:
-                    found["box"] = self._original(found["box"], out["image"][i], out["size"][i])
-                known = {key: out[key][i] for key in ("loss", "regions") if key in out}
-                yield {"id": stream.text_id(out["example"][i])} | found, known
+            found = self.read(self._step(params, self._place(batch), measured=measured))
+            yield from found
             if jax.process_index() == 0:
-                progress.add(len(rows))
+                progress.add(len(found))
+
+    def read(self, out: dict[str, Any]) -> list[tuple[Prediction, dict[str, np.ndarray]]]:
+        """(prediction, what else the step says of its example) of what `traced` gave of a batch."""
+        out, made = sharding.gathered(out), []
+        for i in np.flatnonzero(out["real"]).tolist():
+            row = {key: array[i] for key, array in out["found"].items()}
+            found = self._objective.describe(row, self.stream.output_names)
+            if "box" in found:
+                found["box"] = self._original(found["box"], out["image"][i], out["size"][i])
+            known = {key: out[key][i] for key in ("loss", "regions") if key in out}
+            made.append(({"id": self.stream.text_id(out["example"][i])} | found, known))
+        return made
 
     def _original(self, box: Sequence[float], image: int, size: np.ndarray) -> list[float]:
         """A box in pixels of the original image, from pixels of an image of `size` (h, w)."""

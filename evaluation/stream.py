@@ -1,6 +1,5 @@
 """A split as evaluators and predictions read it: every example once, in order."""
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
@@ -9,7 +8,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline.datasets.reading.pictures import Lookup
 from input_pipeline.datasets.reading.prepared import Prepared
-from input_pipeline.datasets.records import Record
+from input_pipeline.datasets.records.table import Records, RecordTable
 from input_pipeline.regions.store import RegionStore
 from input_pipeline.streams import pipeline
 from input_pipeline.streams.stream import Stream
@@ -40,7 +39,7 @@ class EvaluationStream:
       fingerprint: digest of data, vocabulary and the options that change a batch's content.
       num_examples: of the split.
       steps_per_epoch: batches that hold every example once.
-      records: records() -> the records of the split in order; None where the data set has none.
+      records: of the split; None where the data set has none.
       answers: the answer list, empty where the data set has none.
       output_names: names of predicted numbers: answers, or labels, or ().
       kinds: {kind of marked words: the vocabulary ids of its words}, in the order of their numbers
@@ -71,7 +70,7 @@ class EvaluationStream:
         self.record_kind: str = data_config.get("records", "")
         self.special, self.fingerprint = stream.special, stream.fingerprint
         self.num_examples, self.steps_per_epoch = stream.num_examples, stream.steps_per_epoch
-        self.records = _records(prepared, split)
+        self.records = _records(prepared, split, data_config.dir)
         self.answers = tuple(prepared.answers.labels) if prepared.answers else ()
         self.output_names = self.answers or tuple(prepared.labels)
         vocab = stream.tokenizer.vocab
@@ -122,6 +121,8 @@ class EvaluationStream:
             yield self._stream.batch(draw, process_shard())
 
 
-def _records(prepared: Prepared, split: str) -> Callable[[], Iterator[Record]] | None:
+def _records(prepared: Prepared, split: str, folder: str) -> Records | None:
     records = prepared.records
-    return None if records is None else functools.partial(records, split)
+    if records is None:
+        return None
+    return RecordTable(lambda: records(split), folder, split, lambda: prepared.fingerprint(split))

@@ -6,7 +6,9 @@ answers of the list can have; here any answer is compared, by the rule of its da
 """
 
 import collections
-from collections.abc import Mapping, Sequence
+import dataclasses
+import sys
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from jaxtyping import PyTree
@@ -18,10 +20,11 @@ from evaluation import evaluators, predict
 from evaluation.stream import EvaluationStream, Place
 from input_pipeline.datasets.reading import answers
 from input_pipeline.datasets.records import Question
+from objectives import base
 from objectives.model import MultiTaskModel
 
 
-class Evaluator(evaluators.Evaluator):
+class Evaluator(evaluators.PassEvaluator):
     """Needs a stream of questions whose first objective answers them.
 
     Questions that were left out of the split (data.on_missing=skip) do not count.
@@ -41,7 +44,9 @@ class Evaluator(evaluators.Evaluator):
                 f"the answers evaluator needs a data set of questions, such as data=vqa; stream "
                 f"{block.stream!r} has none"
             )
+        super().__init__(block, stream, place)
         self._records = stream.records
+        self._truth: dict[str, _Truth] = {}  # of all questions that have answers, once it is read
         self._priors: dict[str, float] | None = None
         self._kinds: list[str] = []
         self._predictor = predict.Predictor(model, block.stream, stream, place)
@@ -53,23 +58,56 @@ class Evaluator(evaluators.Evaluator):
             for kind in self._kinds
         }
 
-    def run(self, params: PyTree) -> dict[str, float | None]:
+    def begin(self) -> None:
+        self._found: dict[str, str] = {}
+
+    def measure(self, params: PyTree, batch: base.Arrays) -> PyTree:
+        return self._predictor.traced(params, batch, measured=False)
+
+    def take(self, batch: base.Arrays, out: PyTree) -> None:
+        self._found.update((row["id"], row["answer"]) for row, _ in self._predictor.read(out))
+
+    def end(self) -> dict[str, float | None]:
         """Accuracy of all questions and of each type of answer (yes/no, number, other), 0 to 1.
 
         Questions that come without an answer do not count; None where all do.
         """
-        found = {row["id"]: row["answer"] for row in self._predictor.run(params)}
-        asked = [one for one in self._records() if one.text_id in found and one.labelled]
-        if not asked:
+        if not self._truth:
+            self._truth = {
+                one.text_id: _Truth.of(one)
+                for one in self._records()
+                if one.text_id in self._found and one.labelled
+            }
+        if not self._truth:
             return {"accuracy": None}
-        shares = _shares({one.text_id: found[one.text_id] for one in asked}, asked)
+        shares = _shares({name: self._found[name] for name in self._truth}, self._truth.values())
         self._kinds = [name.removeprefix("accuracy_") for name in shares if name != "accuracy"]
         if self._priors is None:
-            self._priors = _priors(asked)
+            self._priors = _priors(self._truth.values())
         return shares | self._priors
 
 
-def _shares(predictions: Mapping[str, str], asked: Sequence[Question]) -> dict[str, float]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Truth:
+    """What is compared with predictions of a question: a tenth of the memory of its record."""
+
+    text_id: str
+    question_type: str
+    answer_type: str
+    main: str  # the main answer; empty: it has none
+    scored: answers.Scored
+
+    @classmethod
+    def of(cls, question: Question) -> "_Truth":
+        texts = (question.question_type, question.answer_type)
+        main = question.answers[0].text if question.answers else ""
+        return cls(question.text_id, *map(sys.intern, (*texts, main)), question.scored)
+
+    def accuracy(self, prediction: str) -> float:
+        return self.scored.accuracy(prediction)
+
+
+def _shares(predictions: Mapping[str, str], asked: Iterable[_Truth]) -> dict[str, float]:
     """Accuracies, 0 to 1, of all questions and of each type of answer."""
     result = answers.evaluate(predictions, asked)
     kinds = {kind: share for kind, share in result["perAnswerType"].items() if kind}
@@ -78,17 +116,15 @@ def _shares(predictions: Mapping[str, str], asked: Sequence[Question]) -> dict[s
     }
 
 
-def _priors(asked: Sequence[Question]) -> dict[str, float]:
+def _priors(asked: Iterable[_Truth]) -> dict[str, float]:
     """What the most frequent main answer reaches: of all questions, and of each type."""
     groups = collections.defaultdict(list, {"": list(asked)})
-    for question in asked:
+    for question in groups[""]:
         if question.answer_type:
             groups[question.answer_type].append(question)
     found = {}
     for kind, group in groups.items():
-        mains = collections.Counter(
-            question.answers[0].text for question in group if question.answers
-        )
+        mains = collections.Counter(question.main for question in group if question.main)
         if mains:
             ((guess, _),) = mains.most_common(1)
             share = np.mean([question.accuracy(guess) for question in group])

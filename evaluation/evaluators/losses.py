@@ -17,7 +17,7 @@ from objectives.model import MultiTaskModel
 from runtime import sharding
 
 
-class Evaluator(evaluators.Evaluator):
+class Evaluator(evaluators.PassEvaluator):
     """Masks depend on the example alone: every batch size and mesh gives the same mean."""
 
     def __init__(
@@ -28,12 +28,11 @@ class Evaluator(evaluators.Evaluator):
         place: Place,
         seed: int,
     ):
-        self._stream, self._place = stream, place
+        super().__init__(block, stream, place)
         self._priors: dict[str, float] | None = None
         name = block.stream
         self._objectives = model.streams[name]
 
-        @jax.jit
         def step(params: PyTree, batch: base.Arrays) -> dict[str, base.Pair]:
             keys = masking.row_keys(jax.random.key(seed), batch["example_index"])
             batch = model.corrupt(name, batch, keys)
@@ -41,7 +40,7 @@ class Evaluator(evaluators.Evaluator):
             weights = model.weights(name, batch)
             return metrics | {key: (value, weights[key]) for key, value in sums.items()}
 
-        # Apart from the step, whose figures are the same to the last bit with it and without.
+        # Apart from the pass, whose figures are the same to the last bit with it and without.
         @jax.jit
         def guess(batch: base.Arrays) -> dict[str, Any]:
             keys = masking.row_keys(jax.random.key(seed), batch["example_index"])
@@ -52,7 +51,7 @@ class Evaluator(evaluators.Evaluator):
                 for key, found in objective.guesses(batch).items()
             }
 
-        self._step, self._guess = step, guess
+        self._measure, self._guess = step, guess
 
     def headings(self) -> dict[str, Heading]:
         return {
@@ -61,22 +60,27 @@ class Evaluator(evaluators.Evaluator):
             for name, heading in objective.headings().items()
         }
 
-    def run(self, params: PyTree) -> dict[str, float | None]:
+    def begin(self) -> None:
+        self._totals: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2))
+        self._guesses: Any = None
+
+    def measure(self, params: PyTree, batch: base.Arrays) -> dict[str, base.Pair]:
+        return self._measure(params, batch)
+
+    def take(self, batch: base.Arrays, out: dict[str, base.Pair]) -> None:
+        for name, pair in jax.device_get(out).items():
+            self._totals[name] += np.array(pair, np.float64)
+        if self._priors is None:  # the same at every evaluation
+            found, before = self._guess(batch), self._guesses
+            self._guesses = jax.tree.map(jnp.add, before, found) if before else found
+
+    def end(self) -> dict[str, float | None]:
         """{"<loss or metric>": mean over all examples}; None where none had a target."""
-        totals: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2))
-        guesses = None
-        for batch in self._stream.batches():
-            placed = self._place(batch)
-            for name, pair in jax.device_get(self._step(params, placed)).items():
-                totals[name] += np.array(pair, np.float64)
-            if self._priors is None:  # the same at every evaluation
-                found = self._guess(placed)
-                guesses = jax.tree.map(jnp.add, guesses, found) if guesses else found
         if self._priors is None:
-            self._priors = _best(sharding.gathered(guesses))
+            self._priors = _best(sharding.gathered(self._guesses))
         out: dict[str, float | None] = {
             name.split("/", 1)[1]: float(total / weight) if weight else None
-            for name, (total, weight) in totals.items()
+            for name, (total, weight) in self._totals.items()
         }
         for objective in self._objectives:
             total = out.get(objective.name)

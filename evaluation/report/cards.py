@@ -38,12 +38,7 @@ def records_of(
     names = {row["id"]: row["id"] for row in predictions}
     if stream.record_kind == "rationales":
         names = {name: name.rpartition("/a")[0] or name for name in names}
-    wanted, found = set(names.values()), {}
-    for record in stream.records() if stream.records else ():
-        if record.text_id in wanted:
-            found[record.text_id] = record
-            if len(found) == len(wanted):
-                break
+    found = stream.records.find(set(names.values())) if stream.records else {}
     return {name: found[of] for name, of in names.items() if of in found}
 
 

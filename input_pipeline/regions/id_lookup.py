@@ -163,16 +163,22 @@ class IdLookup:
         return found
 
 
+def exact(lookups: Sequence[IdLookup], ids: Sequence[str]) -> np.ndarray:
+    """As `rows_of`, of ids as they are written alone."""
+    out = np.full(len(ids), -1, np.int64)
+    for start in range(0, len(ids), _PART):
+        encoded = _encoded(ids[start : start + _PART])
+        _find(lookups, encoded, out[start : start + _PART])
+    return out
+
+
 def rows_of(lookups: Sequence[IdLookup], ids: Sequence[str]) -> np.ndarray:
     """int64 [len(ids)] rows in all folders, numbered through, -1 where no folder has the image.
 
     An id that is not there as it is written is looked up without a picture's suffix, on both
     sides: "still.jpg" finds "still", unless another of `ids` or of the folders would, too.
     """
-    out = np.full(len(ids), -1, np.int64)
-    for start in range(0, len(ids), _PART):
-        encoded = _encoded(ids[start : start + _PART])
-        _find(lookups, encoded, out[start : start + _PART])
+    out = exact(lookups, ids)
     absent = np.flatnonzero(out < 0)
     names = {i: without_suffix(ids[i]) for i in absent.tolist()}
     candidates = _without_suffix(lookups, list(dict.fromkeys(names.values())))

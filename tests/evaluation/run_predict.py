@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from evaluation import predict
 from input_pipeline.datasets.records import Expression
+from input_pipeline.datasets.records.table import RecordList
 from objectives import grounding
 from runtime import sharding
 
@@ -107,7 +108,7 @@ def evaluation_stream():
         num_examples=EXAMPLES, steps_per_epoch=stream.steps_per_epoch, store=stream.store,
         text_id=stream.text_id,
         batches=lambda: pick(range(stream.steps_per_epoch)),
-        records=lambda: (record(i) for i in range(EXAMPLES)), pictures=lambda ids: {},
+        records=RecordList(map(record, range(EXAMPLES))), pictures=lambda ids: {},
     )  # fmt: skip
 
 

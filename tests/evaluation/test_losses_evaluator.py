@@ -48,9 +48,11 @@ class Model:
 def evaluator(*labels):
     batches = [dict(label=np.array(row), example_index=np.arange(len(row))) for row in labels]
     made = losses.Evaluator(
-        types.SimpleNamespace(stream="s"),
+        types.SimpleNamespace(stream="s", batch_size=2),
         Model(),
-        types.SimpleNamespace(batches=lambda: iter(batches)),
+        types.SimpleNamespace(
+            batches=lambda: iter(batches), split="val", steps_per_epoch=2, fingerprint=""
+        ),
         jax.device_put,
         0,
     )

@@ -27,6 +27,7 @@ from input_pipeline.datasets.records import (
     Statement,
     Token,
 )
+from input_pipeline.datasets.records.table import RecordList
 from objectives import base
 from tests.evaluation import run_predict
 from training import modes
@@ -156,7 +157,7 @@ def test_labels_are_known_or_not():
 
 def card(row, record, kind=""):
     stream = run_predict.evaluation_stream()
-    stream.records = lambda: iter([record])
+    stream.records = RecordList([record])
     stream.pictures = lambda ids: {image: image.encode() for image in ids}
     stream.record_kind = kind
     (made,) = cards.make([row], stream)
@@ -275,7 +276,7 @@ def test_official_accuracy_by_type():
             yield Question(f"text{i}", "img1", "?", (), given[i % 3], "", kinds[i % 3])
         yield Question("left out", "img1", "?", (), ("yes",) * 10, "", "yes/no")
 
-    stream.records = questions
+    stream.records = RecordList(questions())
     task = run_predict.Model()
     task.streams = {"examples": [Answering()]}
     block = types.SimpleNamespace(stream="examples")
@@ -287,11 +288,11 @@ def test_official_accuracy_by_type():
         "accuracy": (4 + 4 * 0.6) / 21, "accuracy_number": 4 * 0.6 / 7, "accuracy_yes/no": 4 / 14,
     }, abs=1e-4)  # fmt: skip
     # Without answers nothing is right or wrong; some without do not count.
-    stream.records = lambda: (Question(f"text{i}", "img1", "?") for i in range(21))
+    stream.records = RecordList(Question(f"text{i}", "img1", "?") for i in range(21))
     evaluator = answers.Evaluator(block, task, stream, jax.device_put, 0)
     assert evaluator.run(1.0) == {"accuracy": None}
     main = (Answer("yes", 1.0),)
-    stream.records = lambda: (
+    stream.records = RecordList(
         Question(f"text{i}", "img1", "?", main, given[0])
         if i < 3
         else Question(f"text{i}", "i", "?")

@@ -35,6 +35,7 @@ _APOSTROPHES = {
 _APOSTROPHES["somebody'd"] = "somebodyd"  # as the evaluation has it
 
 
+@functools.lru_cache(maxsize=2**16)
 def clean(answer: str) -> str:
     """An answer without line ends, tabs, and blanks around it."""
     return answer.replace("\n", " ").replace("\t", " ").strip()

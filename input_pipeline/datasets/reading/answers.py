@@ -6,10 +6,13 @@ min(1, annotators among the rest who gave it / 3), and average.
 """
 
 import collections
+import dataclasses
+import functools
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import xxhash
@@ -28,9 +31,13 @@ ANNOTATORS = 10  # of a question in VQA v2
 class AnsweredQuestion(Protocol):
     """What is read of a `records.Question`, which itself reads answers by the rules here."""
 
-    text_id: str
     answers: Sequence[Any]  # records.Answer, the main one first
-    raw_answers: Sequence[str]
+
+
+class ScoredQuestion(Protocol):
+    """What an evaluation needs of a question: a `records.Question`, or less."""
+
+    text_id: str
     question_type: str
     answer_type: str
 
@@ -58,15 +65,55 @@ def accuracy(prediction: str, answers: Sequence[str], *, official: bool | None =
             found="none",
             fix="evaluate a split with annotations",
         )
-    official = len(answers) == ANNOTATORS if official is None else official
-    prediction, answers = clean(prediction), [clean(answer) for answer in answers]
+    return scored(answers, len(answers) == ANNOTATORS if official is None else official).accuracy(
+        prediction
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scored:
+    """The accuracy of any answer to a question.
+
+    Attributes:
+      compared: compared(answer) -> the text by which it is told from others.
+      texts, scores: of those that are right at all.
+    """
+
+    compared: Callable[[str], str]
+    texts: tuple[str, ...]
+    scores: tuple[float, ...]
+
+    def accuracy(self, prediction: str) -> float:
+        """The accuracy of an answer, 0 to 1."""
+        text = self.compared(clean(prediction))
+        for right, score in zip(self.texts, self.scores, strict=True):
+            if right == text:
+                return score
+        return 0.0
+
+
+def scored(answers: Sequence[str], official: bool) -> Scored:
+    """What `accuracy` compares answers with; arguments as there, not empty."""
+    answers, compared = [clean(answer) for answer in answers], _as_it_is
     if official and len(set(answers)) > 1:
-        prediction, answers = normalize(prediction), [normalize(answer) for answer in answers]
+        compared = normalize
     elif not official:
-        prediction, answers = _compared(prediction), [_compared(answer) for answer in answers]
-    right = [answer == prediction for answer in answers]
+        compared = _compared
+    answers = [sys.intern(compared(answer)) for answer in answers]
+    texts = tuple(dict.fromkeys(answers))
+    shares = (_share(tuple([answer == text for answer in answers])) for text in texts)
+    return Scored(compared, texts, tuple(shares))
+
+
+def _as_it_is(answer: str) -> str:
+    return answer
+
+
+@functools.lru_cache(maxsize=2**12)
+def _share(right: tuple[bool, ...]) -> float:
+    """The accuracy of an answer that some of the annotators gave."""
     if len(right) == 1:
-        return float(right[0])
+        return 1.0
     return sum(min(1.0, (sum(right) - own) / 3) for own in right) / len(right)
 
 
@@ -75,12 +122,12 @@ def _compared(answer: str) -> str:
     return normalize(answer) or answer.lower()
 
 
-def evaluate(predictions: Mapping[str, str], questions: Iterable[AnsweredQuestion]) -> dict:
+def evaluate(predictions: Mapping[str, str], questions: Iterable[ScoredQuestion]) -> dict:
     """What the official evaluation reports, in percent with two decimals.
 
     Args:
       predictions: {question id: answer}.
-      questions: with `raw_answers`, each with one prediction.
+      questions: with answers, each with one prediction.
 
     Returns:
       {"overall": float, "perQuestionType": {type: float}, "perAnswerType": {type: float},

@@ -7,6 +7,7 @@ from typing import Any
 
 from core.errors import DataError
 from input_pipeline.datasets.reading import answers
+from input_pipeline.datasets.reading.answers import Scored
 from input_pipeline.datasets.records.base import Record, RowOptions, Shown, first_word, percent
 
 RIGHT = 0.5  # official accuracy from which an answer is right
@@ -42,6 +43,7 @@ class Question(Record):
     answer_type: str = ""
 
     row_version = 2
+    official = False  # whether VQA v2's rule applies
 
     def accuracy(self, prediction: str) -> float:
         """The accuracy of an answer, 0 to 1; prediction and answers are normalised alike.
@@ -49,7 +51,12 @@ class Question(Record):
         Raises:
           DataError: the question has no answers.
         """
-        return answers.accuracy(prediction, self._given, official=False)
+        return answers.accuracy(prediction, self._given, official=self.official)
+
+    @property
+    def scored(self) -> Scored:
+        """The accuracy of any answer, where the question has some itself."""
+        return answers.scored(self._given, self.official)
 
     @property
     def _given(self) -> tuple[str, ...]:
@@ -121,6 +128,4 @@ class Question(Record):
 class AnnotatedQuestion(Question):
     """A question with the answers of ten annotators, to which VQA v2's official rule applies."""
 
-    def accuracy(self, prediction: str) -> float:
-        """The official accuracy: answers are compared to the letter where all annotators agree."""
-        return answers.accuracy(prediction, self._given, official=True)
+    official = True  # answers are compared to the letter where all annotators agree

@@ -25,6 +25,7 @@ from input_pipeline.datasets.records import (
     Statement,
     Token,
 )
+from input_pipeline.datasets.records.table import RecordList
 from objectives import base, choice, classification, grounding, vqa
 from tests.evaluation import run_predict
 
@@ -85,7 +86,7 @@ def answered(**row):
 def made(one, *records, kind="", data=None):
     """The example of a prediction among records, whose images are 50 × 80 pixels or more."""
     stream = run_predict.evaluation_stream()
-    stream.records, stream.record_kind = (lambda: iter(records)), kind
+    stream.records, stream.record_kind = RecordList(records), kind
     stream.pictures = lambda ids: {image: data for image in ids if data}
     found = examples.of_streams({"examples": [one]}, {"examples": stream})
     return found[0], examples.pictures(found, {"examples": stream})
