@@ -8,7 +8,8 @@ Files, from https://ai.google.com/research/ConceptualCaptions/download, in data.
                                         scripts make of the images they got, {"image", "caption"}
 
 `data.indexing` says what images are called in the region store: "crc32" of the url, a decimal
-number, as ViLBERT's features have it (about a thousand pairs of urls share one, there as here), or
+number, as ViLBERT's features have it (about a thousand pairs of urls share one, there as here; the
+leak check tells a validation image from a training image of the same number by their urls), or
 "row", the number of the line from 0 in eight digits, as VL-BERT's files are named. The lists have
 no urls, so they go with "row" alone. Urls die: leave out what has no regions with
 data.on_missing=skip.
@@ -78,11 +79,28 @@ def count(folder: str, split: str, *, indexing: str = "crc32") -> int:
     return official_files.count_lines(path)
 
 
+def urls(folder: str, split: str, *, indexing: str = "crc32") -> Iterator[tuple[str, str]]:
+    """(image id, url) of each caption whose id is made of the url: several may have one id.
+
+    Raises:
+      DataError: as `records`.
+    """
+    [path] = files(folder, split, indexing=indexing)
+    if split in _NAMES and indexing == "crc32":
+        for line, text in official_files.lines(path):
+            _, url = official_files.split_columns(text, ("caption", "url"), f"{path}:{line}")
+            yield _crc32(url), url
+
+
+def _crc32(url: str) -> str:
+    return str(zlib.crc32(url.encode()))
+
+
 def _caption(path: str, line: int, text: str, indexing: str) -> Caption:
     where, row = f"{path}:{line}", f"{line - 1:08d}"
     caption, url = official_files.split_columns(text, ("caption", "url"), where)
     url = official_files.need_text(url, where, "url")
-    image_id = str(zlib.crc32(url.encode())) if indexing == "crc32" else row
+    image_id = _crc32(url) if indexing == "crc32" else row
     return Caption(row, image_id, official_files.need_text(caption, where, "caption"))
 
 

@@ -22,9 +22,10 @@ from input_pipeline.datasets.reading import coverage, text_corpus
 from input_pipeline.pictures.store import PictureStore
 from input_pipeline.regions.store import RegionStore
 from input_pipeline.streams import clean_splits, held_out, leaks, pixels
+from input_pipeline.streams.collisions import UrlCheck
 from input_pipeline.streams.source import Source
 from input_pipeline.texts.rows import EMPTY, Row
-from input_pipeline.texts.tables import Skipped, TextTable, cached_table
+from input_pipeline.texts.tables import Skipped, TextTable, cached_table, is_cached
 from input_pipeline.texts.tokenizer import Tokenizer
 
 SHOWN = 10  # images without pictures that are named
@@ -91,6 +92,7 @@ class Data:
         self.pictures = self._open_pictures() if pixels else None
         self._sources: dict[str, Source] = {}
         self.cleaned: clean_splits.Cleaned | None = None
+        self._by_url = UrlCheck(self.prepared, data_config.train_split)
 
     def _open_pictures(self) -> PictureStore:
         """The pictures that a model sees itself: data.pictures, else the data set's own."""
@@ -166,6 +168,11 @@ class Data:
         """
         own = self.split_name(split)
         if own not in self._sources:
+            if own == self._config.train_split and not self._has_table(own):
+                splits = {self.split_name(split) for split in self._evaluated}
+                self._by_url.before(
+                    {*splits, self._config.test_split}, self.store, self._config.leaks
+                )
             table = self._captions_table(own)
             if self.prepared.check_store:
                 self.prepared.check_store(own, table.images, self.store.keys)
@@ -256,6 +263,13 @@ class Data:
             skipped.append(Skipped(table.text_id(row), f"no picture of {image!r}"))
         return unseen
 
+    def _has_table(self, own: str) -> bool:
+        """Whether the texts of a split are tokenised already; also where there is no such split."""
+        if own not in self.prepared.splits:
+            return True
+        config, source = self._config, self.prepared.fingerprint(own)
+        return is_cached(self.tokenizer, config.dir, own, source, config.on_missing)
+
     def _captions_table(self, own: str) -> TextTable:
         if own not in self.prepared.splits:
             raise self._unknown_split(own)
@@ -298,11 +312,13 @@ class Data:
                 table = self._captions_table(split)
                 names = frozenset(name(i) for i in table.images if by_id or name(i) != i)
                 source = f"split {split!r} of {table.origin}"
-                held.append(leaks.HeldOut(names, source, by_id=by_id))
+                held.append(
+                    leaks.HeldOut(names, source, by_id=by_id, urls=self._by_url.urls(split))
+                )
         if split := self._config.test_split:
             names = frozenset(name(i) for i in self._tested if by_id or name(i) != i)
             source = f"split {split!r} of {self.prepared.origin(split)}"
-            held.append(leaks.HeldOut(names, source, by_id=by_id))
+            held.append(leaks.HeldOut(names, source, by_id=by_id, urls=self._by_url.urls(split)))
         return held
 
     @functools.cached_property
@@ -344,6 +360,7 @@ class Data:
         config, name = self._config, self.prepared.image_name
         held = [*self.lists, *self.evaluated_images(), *self._held_out_elsewhere()]
         found = leaks.find(table.images, name, held, self._same(), strict=config.leaks != "report")
+        found = self._by_url.without(found, table.images, held, self._same())
         if config.leaks != "drop":  # images without regions are never trained on
             used = set(with_regions.tolist())
             found = {i: source for i, source in found.items() if i in used}

@@ -7,7 +7,8 @@ training sets without the test images of any task "clean".
 However a name is written, it is compared as `core.ids.identity` reads it: without suffix, leading
 zeros and COCO's file names. An id alone ("139", of one's own data) means one of the images it is
 compared with, of whatever data set, where that is said: in data.held_out, and in one region store.
-`held_out` reads the lists, `clean_splits` says what became of them.
+`held_out` reads the lists, `clean_splits` says what became of them, `collisions` tells different
+images of one name apart.
 """
 
 import dataclasses
@@ -30,12 +31,14 @@ class HeldOut:
       source: where they come from, for messages.
       by_id: whether an id alone, here or of a training image, is compared with any name.
       from_file: whether the names are the lines of a file; they may be paths, too.
+      urls: urls() -> (name, url) of the images, where two images may have one name; else None.
     """
 
     names: frozenset[str]
     source: str
     by_id: bool = False
     from_file: bool = False
+    urls: Callable[[], Iterable[tuple[str, str]]] | None = None
 
 
 def check_mode(mode: str) -> None:

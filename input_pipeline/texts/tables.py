@@ -34,7 +34,7 @@ from input_pipeline.texts.table_writer import (
 )
 from input_pipeline.texts.tokenizer import Tokenizer
 
-__all__ = ["Row", "Skipped", "TextTable", "build_table", "cached_table"]
+__all__ = ["Row", "Skipped", "TextTable", "build_table", "cached_table", "is_cached"]
 
 
 def build_table(
@@ -75,7 +75,7 @@ def cached_table(
       count: count() → about how many rows there are.
     """
     source = f"{source} {on_missing}"
-    folder = remote.path(parent) / f"table-{name}-{fingerprint(source, tokenizer)[:16]}"
+    folder = _place(tokenizer, parent, name, source)
     if not remote.complete(folder, "meta.json"):
         write_table(
             rows(),
@@ -89,6 +89,18 @@ def cached_table(
     table = TextTable.open(folder)
     table.origin = origin  # the same texts may have moved since
     return table
+
+
+def is_cached(
+    tokenizer: Tokenizer, parent: str | os.PathLike, name: str, source: str, on_missing: str
+) -> bool:
+    """Whether `cached_table` need not build its table; arguments as there."""
+    folder = _place(tokenizer, parent, name, f"{source} {on_missing}")
+    return remote.complete(folder, "meta.json")
+
+
+def _place(tokenizer: Tokenizer, parent: str | os.PathLike, name: str, source: str) -> remote.Path:
+    return remote.path(parent) / f"table-{name}-{fingerprint(source, tokenizer)[:16]}"
 
 
 class TextTable:

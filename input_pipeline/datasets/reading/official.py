@@ -4,7 +4,8 @@ A data set's module has SPLITS, `files` and `records` (see `datasets.records`), 
 it needs them OPTIONS, names of the options (`datasets.options`) that both functions take, and
 `image_name(image_id)`, the image's name over data sets ("coco:139"), for the leak check,
 `check_store` (`Prepared`) where its ids could mean other images in a store, and
-`count(folder, split)`, the number of its records, where these are millions of lines of a file.
+`count(folder, split)`, the number of its records, where these are millions of lines of a file, and
+`urls(folder, split)` (`Prepared`) where two images may have one id.
 
 `data.manual_dir` holds the files of one data set, or a folder of each data set's name with them.
 `data.tfds_dir` takes what `tfds build` made instead (`datasets.builder`). From gs:// the files that
@@ -13,6 +14,7 @@ may be annotations are copied to this machine, and the built table. Splits are j
 """
 
 import functools
+import itertools
 import json
 import pathlib
 import sys
@@ -144,6 +146,16 @@ class Reader:
             return None
         return sum(count(self._folder(part), part, **self._options) for part in self.parts(split))
 
+    @property
+    def urls(self) -> Callable[[str], Iterator[tuple[str, str]]] | None:
+        """`Prepared.urls`, of a module that has them, read from official files."""
+        if self._config.tfds_dir or not hasattr(self.module, "urls"):
+            return None
+        return lambda split: itertools.chain.from_iterable(
+            self.module.urls(self._folder(part), part, **self._options)
+            for part in self.parts(split)
+        )
+
     def fingerprint(self, split: str) -> str:
         """Text that changes whenever the records of a split would."""
         declaration, paths = self.module.BUILDER, self.files(split)
@@ -212,6 +224,7 @@ class _Texts:
             splits=reader.splits,
             corpus=split_paths(config.corpus),
             count=reader.count,
+            urls=reader.urls,
             origin=lambda split: _few(reader.files(split)),
             image_name=reader.image_name,
             answers=self._answers,

@@ -47,6 +47,8 @@ class Prepared:
         weight each; small data may lack some. Empty: the sources are files.
       image_name: image_name(image id) -> the image's name over data sets ("coco:139"), by which
         the leak check compares; where there is none, the id itself.
+      urls: urls(split) -> iterator over (image id, url) of its texts, of a data set in which two
+        images may have one id, by which the leak check tells them apart; else None.
       answers: answers.AnswerVocabulary of a data set of questions, else None.
       records: records(split) -> iterator over what predictions are compared with and shown beside
         (`datasets.records`), each with the text_id of its row; None where there is no task.
@@ -76,6 +78,7 @@ class Prepared:
     kinds: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     sources: Sequence[str] = ()
     image_name: Callable[[str], str] = str
+    urls: Callable[[str], Iterator[tuple[str, str]]] | None = None
     answers: Any = None
     records: Callable[[str], Iterator[Any]] | None = None
     pictures: Callable[[Iterable[str]], dict[str, bytes]] | None = None
