@@ -168,7 +168,8 @@ class Data:
         """
         own = self.split_name(split)
         if own not in self._sources:
-            if own == self._config.train_split and not self._has_table(own):
+            training = own == self._config.train_split
+            if training and self.prepared.urls and not self._has_table(own):
                 splits = {self.split_name(split) for split in self._evaluated}
                 self._by_url.before(
                     {*splits, self._config.test_split}, self.store, self._config.leaks
@@ -178,7 +179,7 @@ class Data:
                 self.prepared.check_store(own, table.images, self.store.keys)
             store_rows = self.store.rows_of(table.images)
             excluded: dict[int, str] = {}
-            if own == self._config.train_split:
+            if training:
                 excluded = self._held_out(table, np.flatnonzero(store_rows >= 0))
             # An example goes whole or not at all: with all of its images, and its further texts.
             images, examples = table.images_of(np.arange(len(table))), table.examples()
@@ -201,7 +202,7 @@ class Data:
             kept = np.flatnonzero(examples & ~absent.any(1) & ~leaves_out)
             if skipped:
                 self._report(own, table, skipped, len(kept))
-            if own == self._config.train_split:
+            if training:
                 self.cleaned = clean_splits.Cleaned(own, len(kept), reasons)
             if self.prepared.review:
                 self.prepared.review(own, table, kept)
