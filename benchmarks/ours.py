@@ -104,6 +104,7 @@ class Ours:
                 jax.tree.map(lambda x: x.sharding, maker.state),
                 seed=0,
                 accumulate=config.optimizer.accumulate,
+                reduce_dtype=config.reduce_dtype,
             )
             self._state = maker.fresh()
             self._batches, self._programs, self._compile_seconds = {}, {}, {}

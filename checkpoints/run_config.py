@@ -20,7 +20,13 @@ from input_pipeline.datasets import options
 
 CONFIG, COMMAND = "config.json", "command.json"
 # What runs of earlier versions lack, and had.
-_ADDED = {"init_layers": depth.ALL, "init_vision": "", "eval_intervals": ()}
+_ADDED = {
+    "init_layers": depth.ALL,
+    "init_vision": "",
+    "eval_intervals": (),
+    "shard_state": False,
+    "reduce_dtype": "float32",
+}
 _ADDED_TO_STREAMS = {"couples": 0, "canvases": (), "task": 0, "rate": 1.0, "score": ""}
 _ADDED_TO_SCHEDULE = {
     "kind": "all",

@@ -139,6 +139,7 @@ def write_report(
     found = predictors()
     if not found:
         return
+    params = sharding.gather_once(params, jax.sharding.get_mesh())
     try:
         shown = predict.some(config, found, params)
     except signals.Stopped:

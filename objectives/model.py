@@ -125,6 +125,11 @@ class MultiTaskModel:
         """Those of all streams."""
         return [objective for found in self.streams.values() for objective in found]
 
+    @property
+    def separable(self) -> bool:
+        """Whether losses and metrics are sums over examples that know nothing of each other."""
+        return all(objective.microbatchable for objective in self.objectives())
+
     def block(self, stream: str) -> ConfigDict:
         """The stream's part of the config."""
         return self._blocks[stream]

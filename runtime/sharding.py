@@ -1,17 +1,18 @@
 """Where arrays live: a mesh (data, fsdp, tensor), the batch over its first two axes, and rules.
 
-`data` copies the model, `fsdp` splits every matrix over the devices that share a batch, `tensor`
-splits attention heads, feed-forward widths and the vocabulary within a layer. Rules read the
-parameter's path, so the optimizer's moments, whose paths end in it, follow their parameters.
+`tensor` splits attention heads, feed-forward widths and the vocabulary within a layer. Devices along
+`data` and `fsdp` share a batch: each has all of its layers' parameters while a step runs, and keeps
+a part of every matrix and of its moments between steps (ZeRO, Rajbhandari et al. 2020), or, along
+`data`, all of it (`config.shard_state`). Rules read the parameter's path, so the optimizer's
+moments, whose paths end in it, follow their parameters.
 """
 
 import collections
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding
@@ -22,7 +23,9 @@ from core.errors import ConfigError
 from runtime import paths
 
 AXES = ("data", "fsdp", "tensor")
-BATCH = P(("data", "fsdp"))
+SHARED = ("data", "fsdp")  # axes of devices that share a batch
+BATCH = P(SHARED)
+_TOLD = 8  # parameters that fall back to replication, by name
 
 # (regex for the end of a path, dimension split over `tensor`). Within a block the first product
 # is split by columns and the second by rows, which needs one sum a block (Megatron-LM, 2019).
@@ -120,8 +123,8 @@ def over_batch(mesh) -> NamedSharding:
     return NamedSharding(mesh, BATCH)
 
 
-def spec_of(path: str, shape: tuple[int, ...], mesh, report: Callable[[str], None]) -> P:
-    """How one array is split. `report(text)` hears of dimensions that do not divide."""
+def _over_tensor(path: str, shape: tuple[int, ...], mesh, report: Callable[[str], None]) -> list:
+    """The axis that splits each dimension, `tensor` or None."""
     split: list = [None] * len(shape)
     for pattern, axis in TENSOR_RULES:
         if mesh.shape["tensor"] > 1 and re.search(rf"(^|/){pattern}$", path):
@@ -129,29 +132,61 @@ def spec_of(path: str, shape: tuple[int, ...], mesh, report: Callable[[str], Non
                 split[axis] = "tensor"
             else:
                 report(f"{path}: {shape[axis]} does not divide by tensor={mesh.shape['tensor']}")
-    # Vectors are too small to be worth gathering.
-    if mesh.shape["fsdp"] > 1 and len(shape) > 1:
-        free = [i for i in range(len(shape)) if split[i] is None]
-        fitting = [i for i in free if shape[i] % mesh.shape["fsdp"] == 0]
-        if fitting:
-            split[max(fitting, key=lambda i: shape[i])] = "fsdp"
-        else:
-            report(f"{path}: no dimension of {shape} divides by fsdp={mesh.shape['fsdp']}")
+    return split
+
+
+def spec_of(
+    path: str,
+    shape: tuple[int, ...],
+    mesh,
+    report: Callable[[str], None],
+    over: Sequence[str] = SHARED,
+) -> P:
+    """How one array of the state is split.
+
+    Args:
+      path: of a parameter, or of a moment of it.
+      shape: of the array.
+      mesh: it lies on.
+      report: hears of dimensions that do not divide.
+      over: those of SHARED that split it.
+    """
+    split = _over_tensor(path, shape, mesh, report)
+    axes = tuple(axis for axis in over if mesh.shape[axis] > 1)
+    if not axes or len(shape) < 2:  # vectors are too small to be worth gathering
+        return P(*split)
+    for chosen in dict.fromkeys((axes, axes[-1:], axes[:1])):
+        size = math.prod(mesh.shape[axis] for axis in chosen)
+        # The first dimension that divides: a TPU pads the last one to 128.
+        for i, length in enumerate(shape):
+            if split[i] is None and length % size == 0:
+                split[i] = chosen if len(chosen) > 1 else chosen[0]
+                return P(*split)
+        if chosen == axes:
+            report(f"{path}: no dimension of {shape} divides by {'·'.join(axes)}={size}")
     return P(*split)
 
 
-def of_state(tree, mesh, report: Callable[[str], None] = say):
+def of_state(tree, mesh, report: Callable[[str], None] = say, over: Sequence[str] = SHARED):
     """NamedShardings of a whole train state (or any tree of arrays or shapes).
 
     What falls back to replication is reported once, in one line, by parameter.
+
+    Args:
+      tree: of the state.
+      mesh: it lies on.
+      report: hears that line.
+      over: those of SHARED that split it.
     """
     fallen = []
     shardings = paths.map_with_path(
-        lambda path, x: NamedSharding(mesh, spec_of(path, x.shape, mesh, fallen.append)), tree
+        lambda path, x: NamedSharding(mesh, spec_of(path, x.shape, mesh, fallen.append, over)),
+        tree,
     )
     fallen = [line for line in fallen if not re.search("(^|/)(mean|square)/", line)]
     if fallen:
-        report("sharding: these stay whole along an axis: " + "; ".join(fallen))
+        more = f"; and {len(fallen) - _TOLD} more" if len(fallen) > _TOLD else ""
+        report("sharding: these stay whole along an axis: " + "; ".join(fallen[:_TOLD]) + more)
     return shardings
 
 
@@ -172,41 +207,18 @@ def report_heads(model, mesh, report: Callable[[str], None] = say) -> None:
 
 
 def for_use(params, mesh):
-    """NamedShardings of parameters as layers read them: whole along `fsdp`, split over `tensor`."""
+    """NamedShardings of parameters as layers read them: split over `tensor` alone."""
 
     def one(path, x):
-        spec = spec_of(path, x.shape, mesh, lambda text: None)
-        return NamedSharding(mesh, P(*(None if axis == "fsdp" else axis for axis in spec)))
+        return NamedSharding(mesh, P(*_over_tensor(path, x.shape, mesh, lambda text: None)))
 
     return paths.map_with_path(one, params)
-
-
-def gather(params, mesh, dtype):
-    """Parameters placed `for_use`.
-
-    Without it the partitioner moves activations around instead, whose batch the same devices
-    share. Gathered once a step and kept for the backward pass; the optimizer's state, two thirds
-    of what `fsdp` splits, never is. Kernels go in the type they are multiplied in, which halves
-    what is sent and kept where that is bfloat16.
-
-    Args:
-      params: as `of_state` places them.
-      dtype: of matrix products.
-    """
-    if mesh.shape["fsdp"] == 1:
-        return params  # they are in place
-
-    def cast(path, x):
-        return x.astype(dtype) if path.endswith("/kernel") else x
-
-    params = paths.map_with_path(cast, params)
-    return jax.lax.with_sharding_constraint(params, for_use(params, mesh))
 
 
 def gather_once(params, mesh):
     """Parameters placed `for_use`, in their own type, for many programs that only read them.
 
-    Where they are whole along `fsdp` already, they are returned as they are.
+    Where they lie so already, they are returned as they are.
     """
     return jax.device_put(params, for_use(params, mesh))
 
@@ -216,17 +228,6 @@ def gathered(tree):
     if jax.process_count() > 1:
         tree = multihost_utils.process_allgather(tree, tiled=True)
     return jax.tree.map(np.asarray, tree)
-
-
-def scatter(grads, mesh, shardings):
-    """Gradients of what `gather` gave, summed over devices and placed as `shardings` says: float32.
-
-    In two steps, the sum first: else the partitioner splits the sums themselves over `fsdp`, and
-    moves activations for it.
-    """
-    grads = jax.lax.with_sharding_constraint(grads, for_use(grads, mesh))
-    grads = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
-    return jax.lax.with_sharding_constraint(grads, shardings)
 
 
 def place(batch, mesh):

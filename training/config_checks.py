@@ -44,6 +44,8 @@ RUN = {
     "mesh.data": _AXIS,
     "mesh.fsdp": _AXIS,
     "mesh.tensor": _AXIS,
+    "shard_state": flag(),
+    "reduce_dtype": one_of(*sorted(models.DTYPES)),
     "overfit": whole(0),
     "log_every": whole(1),
     "eval_every": whole(1),

@@ -41,6 +41,8 @@ class Model(Protocol):
 
     @property
     def dtype(self) -> DTypeLike: ...
+    @property
+    def separable(self) -> bool: ...
     def init(self, rng: Key[Array, ""], batch: Mapping[str, Batch], /) -> PyTree: ...
     def heads_of(self, stream: str, /) -> Collection[str]: ...
     def corrupt(self, stream: str, batch: Batch, keys: Key[Array, " B"], /) -> Batch: ...
@@ -102,10 +104,11 @@ class StateMaker:
         )
         state = jax.eval_shape(self._begin, params)
         sharding.report_heads(config.model, mesh)
+        over = sharding.SHARED if config.shard_state else ("fsdp",)
         self.state = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
             state,
-            sharding.of_state(state, mesh),
+            sharding.of_state(state, mesh, over=over),
         )
         self.params = self.state.params
 

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 from jaxtyping import Float, Int, Key, PyTree
 
 from objectives import masking
-from runtime import paths, sharding
+from runtime import exchange, paths, sharding
 from training import optimizer as optimizers
 from training import used_heads
 from training.optimizer import Optimizer
@@ -56,6 +57,7 @@ def make_train_step(
     *,
     seed: int,
     accumulate: int,
+    reduce_dtype: DTypeLike = jnp.float32,
     skip_nonfinite: bool = False,
     rates: Mapping[str, float] | None = None,
     unused_heads: str = UNTOUCHED,
@@ -73,6 +75,7 @@ def make_train_step(
       shardings: tree like the state.
       seed: of corruption and dropout.
       accumulate: microbatches per step.
+      reduce_dtype: in which gradients are added up over devices.
       skip_nonfinite: whether a step whose loss or gradient is not finite changes nothing but the
         step's number.
       rates: {stream: factor of the learning rate}, of updates of a stream by itself.
@@ -103,7 +106,10 @@ def make_train_step(
         dropout_rng = jax.random.fold_in(jax.random.key(seed), step)
 
         def loss_fn(
-            params: PyTree, micro: Mapping[str, Batch], rng: Key[Array, ""]
+            params: PyTree,
+            micro: Mapping[str, Batch],
+            weights: Mapping[str, Float[Array, ""]],
+            rng: Key[Array, ""],
         ) -> tuple[Float[Array, ""], tuple[dict[str, Array], dict[str, Pair]]]:
             params = _stop(params, optimizer.frozen)
             sums: dict[str, Float[Array, ""]] = {}
@@ -114,13 +120,18 @@ def make_train_step(
                 metrics |= more
             return model.total(sums, weights), (sums, metrics)
 
-        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        used = sharding.gather(state.params, mesh, model.dtype)
+        grad_fn = exchange.summed(
+            jax.value_and_grad(loss_fn, has_aux=True),
+            mesh,
+            shardings.params,
+            separable=model.separable,
+            dtype=reduce_dtype,
+        )
+        used = exchange.gather(state.params, mesh, model.dtype, shardings.params)
 
         def one(index: Draw, micro: Mapping[str, Batch]) -> tuple[Any, PyTree]:
             rng = jax.random.fold_in(dropout_rng, index)
-            value, grads = grad_fn(used, micro, rng)
-            return value, sharding.scatter(grads, mesh, shardings.params)
+            return grad_fn(used, micro, weights, rng)
 
         if accumulate == 1:
             (loss, (sums, metrics)), grads = one(0, batch)

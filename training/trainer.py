@@ -81,6 +81,7 @@ class Trainer:
                 jax.tree.map(lambda x: x.sharding, maker.state),
                 seed=config.seed,
                 accumulate=config.optimizer.accumulate,
+                reduce_dtype=config.reduce_dtype,
                 skip_nonfinite=bool(config.optimizer.skip_nonfinite),
                 rates={name: config.streams[name].get("rate", 1.0) for name in parts.example},
                 unused_heads=config.stream_schedule.unused_heads,

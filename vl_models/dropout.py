@@ -5,6 +5,8 @@ as independent of the mesh, is computed apart from it and took 7 % of a BERT-bas
 JAX's faster generators draw other masks on another mesh.
 """
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -26,10 +28,14 @@ def random_words(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt32[Array, "
     """Random uint32 of a shape, each a function of the key and of its own position.
 
     Positions are mixed twice, with another word of the key before each time: the masks of two keys
-    are not shifts of each other.
+    are not shifts of each other. Of a function that sees a device's own rows alone
+    (`jax.shard_map`), the position is that in the rows of all devices.
     """
     words = jax.random.key_data(key).ravel()
     position = jnp.zeros(shape, jnp.uint32)
+    if axes := jax.sharding.get_abstract_mesh().manual_axes:
+        first = jax.lax.axis_index(axes).astype(jnp.uint32)
+        position += first * jnp.uint32(math.prod(shape) % 2**32)
     stride = 1
     for axis in reversed(range(len(shape))):
         position += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)

@@ -1,5 +1,6 @@
 """Checkpoints: damage is noticed and passed over, what does not fit refused, the best one kept."""
 
+import math
 import shutil
 
 import jax
@@ -185,14 +186,46 @@ def test_init_lists_every_mismatch(unbroken):
         checkpoint.load_params(unbroken[0] / "nowhere")
 
 
-def test_restoring_on_another_mesh_gives_the_same_values(unbroken):
-    config = fakes.config(total_steps=STEPS)
-    mesh = sharding.make_mesh(dict(data=2, fsdp=2, tensor=2))
+LAYOUTS = {
+    "one device": (dict(data=1, fsdp=1, tensor=1), True),
+    "copied": (dict(data=8, fsdp=1, tensor=1), False),
+    "split over data": (dict(data=8, fsdp=1, tensor=1), True),
+    "split over all": (dict(data=2, fsdp=2, tensor=2), True),
+}
+
+
+def opened(workdir, layout):
+    """(state, meta) of the newest checkpoint, on a mesh."""
+    sizes, shard_state = LAYOUTS[layout]
+    config = fakes.config(total_steps=STEPS, shard_state=shard_state)
+    mesh = sharding.make_mesh(sizes, jax.devices()[: math.prod(sizes.values())])
     maker = state.StateMaker(fakes.FakeTask(), config, fakes.batches(config, 0), mesh)
-    store = run_checkpoints.Checkpoints(unbroken[0], keep=2)
-    restored, meta = store.restore(maker.state)
+    store = run_checkpoints.Checkpoints(workdir, keep=2)
+    found = store.restore(maker.state)
     store.close()
-    params, _ = checkpoint.load_params(unbroken[0])
-    jax.tree.map(np.testing.assert_array_equal, restored.params, params)
+    for x, shape in zip(jax.tree.leaves(found[0]), jax.tree.leaves(maker.state), strict=True):
+        assert x.sharding == shape.sharding
+    return found
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_checkpoint_is_the_same_whatever_the_layout(unbroken, tmp_path, layout):
+    restored, meta = opened(unbroken[0], layout)
     assert int(restored.step) == meta["step"] == STEPS
-    assert restored.params["heads"]["words"]["kernel"].sharding.mesh.shape["tensor"] == 2
+    store = run_checkpoints.Checkpoints(tmp_path, keep=2)
+    store.save(restored, meta)
+    store.wait()
+    store.close()
+    expected, found = (
+        checkpoint.read(folder / checkpoint.FOLDER / str(STEPS))
+        for folder in (unbroken[0], tmp_path)
+    )
+    for item, arrays in expected[0].items():
+        assert list(found[0][item]) == list(arrays)
+        for path, x in arrays.items():
+            np.testing.assert_array_equal(found[0][item][path], x, strict=True)
+    folders = (folder / checkpoint.FOLDER / str(STEPS) for folder in (unbroken[0], tmp_path))
+    assert len({str(checkpoint.read_meta(checkpoint.absolute(one))[1]) for one in folders}) == 1
+    for other in LAYOUTS:
+        again, _ = opened(tmp_path, other)
+        jax.tree.map(np.testing.assert_array_equal, again, restored)

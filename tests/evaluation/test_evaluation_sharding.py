@@ -1,4 +1,4 @@
-"""Parameters that `fsdp` splits are gathered once an evaluation; its programs send no more."""
+"""Parameters that are split are gathered once an evaluation; its programs send no more."""
 
 import types
 
@@ -37,9 +37,10 @@ def evaluate(mesh, params):
     return recorder.params
 
 
-def build(module, **sizes):
+def build(module, shard_state=True, **sizes):
     """(mesh, task, parameters, a batch of captions), small, on eight devices."""
     config = configure(module)
+    config.shard_state = shard_state
     task, batch = MultiTaskModel(config, SpecialIds(0, 1, 2, 3, 4, 64), SPEC), made_up(config, 0)
     mesh = sharding.make_mesh(dict(data=1, fsdp=1, tensor=1) | sizes)
     with jax.set_mesh(mesh):
@@ -71,7 +72,7 @@ def test_a_batch_of_an_evaluation_moves_no_parameters(module):
 
 
 def test_predictions_are_of_gathered_parameters(monkeypatch, tmp_path):
-    mesh, _, params, _ = build(vlbert_pretrain, fsdp=8)
+    mesh, _, params, _ = build(vlbert_pretrain, data=8)
     given = []
     monkeypatch.setattr(starts, "trained", lambda *_: (params, 1, "a checkpoint"))
     monkeypatch.setattr(predict, "write", lambda workdir, found, params: given.append(params))
@@ -85,7 +86,7 @@ def test_predictions_are_of_gathered_parameters(monkeypatch, tmp_path):
 
 
 def test_whole_parameters_are_not_copied():
-    mesh, _, params, _ = build(vlbert_pretrain, data=8)
+    mesh, _, params, _ = build(vlbert_pretrain, shard_state=False, data=8)
     assert _pointers(evaluate(mesh, params)) == _pointers(params)
 
 

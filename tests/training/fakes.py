@@ -14,6 +14,7 @@ class FakeTask:
     """Guesses hidden words from the mean of the others; one attention-shaped layer."""
 
     dtype = jnp.float32
+    separable = True
 
     def __init__(self, dropout: float = 0.0, text_head: str = "words"):
         self._dropout = dropout

@@ -84,6 +84,7 @@ def curve(config, sizes, devices):
         train = step.make_train_step(
             task, maker.optimizer, mesh, shardings,
             seed=0, accumulate=config.optimizer.accumulate,
+            reduce_dtype=config.reduce_dtype,
         )  # fmt: skip
         losses = []
         for draw in range(STEPS):

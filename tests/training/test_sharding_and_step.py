@@ -87,20 +87,22 @@ def test_dropout_changes_with_the_step_and_frozen_parameters_do_not():
     assert set(metrics["group_norms"]) == {"heads/words"}
 
 
-def test_moments_lie_where_their_parameters_do():
-    config = fakes.config()
+@pytest.mark.parametrize("over", ["data·fsdp", "fsdp"])
+def test_moments_lie_where_their_parameters_do(over):
+    config = fakes.config(shard_state=over != "fsdp")
     mesh = sharding.make_mesh(MESHES["all three"])
     maker = state.StateMaker(fakes.FakeTask(), config, fakes.batches(config, 0), mesh)
     specs = {path: x.sharding.spec for path, x in paths.flatten(maker.state).items()}
     layer = "trunk/layer_0"
+    shared = "fsdp" if over == "fsdp" else ("data", "fsdp")
     expected = {
-        f"{layer}/attention/query/kernel": P("fsdp", "tensor"),
+        f"{layer}/attention/query/kernel": P(shared, "tensor"),
         f"{layer}/attention/query/bias": P("tensor"),
-        f"{layer}/attention/output/kernel": P("tensor", "fsdp"),
-        f"{layer}/mlp/intermediate/kernel": P("fsdp", "tensor"),
-        f"{layer}/mlp/output/kernel": P("tensor", "fsdp"),
-        "trunk/embeddings/word/embedding": P("tensor", "fsdp"),
-        "heads/words/kernel": P("fsdp", None),
+        f"{layer}/attention/output/kernel": P("tensor", shared),
+        f"{layer}/mlp/intermediate/kernel": P(shared, "tensor"),
+        f"{layer}/mlp/output/kernel": P("tensor", shared),
+        "trunk/embeddings/word/embedding": P("tensor", shared),
+        "heads/words/kernel": P(shared, None),
     }
     for path, spec in expected.items():
         found = [specs[name] for name in specs if name.endswith(path)]

@@ -53,6 +53,7 @@ def compile_step(
         jax.tree.map(lambda x: x.sharding, maker.state),
         seed=config.seed,
         accumulate=config.optimizer.accumulate,
+        reduce_dtype=config.reduce_dtype,
         unused_heads=config.stream_schedule.unused_heads,
     )
     number = jax.ShapeDtypeStruct((), np.int32)
