@@ -188,8 +188,8 @@ def run_block() -> dict:
         # products with parameters; "full": the whole layer.
         remat="none",
         mesh=dict(data=-1, fsdp=1, tensor=1),  # -1: all devices that are left
-        # Between steps, each device keeps its part of parameters and moments along data, too; False:
-        # along fsdp and tensor alone, as models do whose update takes less than one more exchange.
+        # Between steps each device keeps a part of parameters and moments, also along data. False:
+        # all of them along data; for models whose update costs less than one more exchange.
         shard_state=True,
         # In which gradients are added up over devices: "bfloat16" sends half.
         reduce_dtype="float32",

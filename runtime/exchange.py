@@ -118,17 +118,12 @@ def _reduced(g: jax.Array, spec: P, mesh: jax.sharding.Mesh) -> jax.Array:
     return jax.lax.psum(g, tuple(left)) if left else g
 
 
-def _placed(
-    grads: PyTree, mesh: jax.sharding.Mesh, shardings: PyTree, dtype: DTypeLike
-) -> PyTree:
+def _placed(grads: PyTree, mesh: jax.sharding.Mesh, shardings: PyTree, dtype: DTypeLike) -> PyTree:
     """Gradients placed as `shardings` says.
 
     In two steps, the sum first: else the partitioner splits the sums themselves over devices that
     share a batch, and moves activations for it.
     """
-
-    def one(g: jax.Array, use: Any, place: Any) -> jax.Array:
-        g = jax.lax.with_sharding_constraint(g.astype(dtype), use).astype(jnp.float32)
-        return jax.lax.with_sharding_constraint(g, place)
-
-    return jax.tree.map(one, grads, sharding.for_use(grads, mesh), shardings)
+    grads = jax.tree.map(lambda g: g.astype(dtype), grads)
+    grads = jax.lax.with_sharding_constraint(grads, sharding.for_use(grads, mesh))
+    return jax.lax.with_sharding_constraint(_wide(grads), shardings)

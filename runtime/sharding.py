@@ -1,10 +1,10 @@
 """Where arrays live: a mesh (data, fsdp, tensor), the batch over its first two axes, and rules.
 
-`tensor` splits attention heads, feed-forward widths and the vocabulary within a layer. Devices along
-`data` and `fsdp` share a batch: each has all of its layers' parameters while a step runs, and keeps
-a part of every matrix and of its moments between steps (ZeRO, Rajbhandari et al. 2020), or, along
-`data`, all of it (`config.shard_state`). Rules read the parameter's path, so the optimizer's
-moments, whose paths end in it, follow their parameters.
+`tensor` splits attention heads, feed-forward widths and the vocabulary within a layer. Devices
+along `data` and `fsdp` share a batch: while a step runs each has the parameters of all layers, and
+between steps each keeps a part of every matrix and of its moments (ZeRO, Rajbhandari et al. 2020);
+with `config.shard_state` off, that is so along `fsdp` alone. Rules read the parameter's path, so
+the optimizer's moments, whose paths end in it, follow their parameters.
 """
 
 import collections

@@ -110,7 +110,9 @@ def single(request):
 
 
 @pytest.mark.slow  # test_sharding_and_step.py has the same on a small stand-in
-@pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 2, 2)], ids=["fsdp", "data-fsdp-tensor"])
+@pytest.mark.parametrize(
+    "sizes", [(8, 1, 1), (1, 8, 1), (2, 2, 2)], ids=["data", "fsdp", "data-fsdp-tensor"]
+)
 def test_meshes_give_one_loss_curve(single, sizes):
     name, expected, _ = single
     losses, _ = curve(CONFIGS[name](), sizes, jax.devices())
@@ -133,7 +135,7 @@ def test_bfloat16_products_keep_float32_parameters():
     assert all(x.dtype == np.float32 for x in jax.tree.leaves(params))
     np.testing.assert_allclose(losses, exact, rtol=0.02)
     assert not np.array_equal(losses, exact)
-    # Under fsdp kernels are gathered in bfloat16, and their gradients come back in it.
+    # Kernels are gathered in bfloat16; gradients are summed in float32, or in bfloat16, too.
     split, params = curve(config, (1, 8, 1), jax.devices())
     np.testing.assert_allclose(split, losses, rtol=2e-3)
     assert all(x.dtype == np.float32 for x in jax.tree.leaves(params))

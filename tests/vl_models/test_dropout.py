@@ -58,6 +58,15 @@ def test_every_mask_of_a_key_is_the_same_on_any_mesh():
     assert len(found.sharding.device_set) == 8
     np.testing.assert_array_equal(found, expected)
 
+    def of_own_rows(x):
+        return drop(x, 0.1, key)
+
+    rows = PartitionSpec(("data", "fsdp"))
+    apart = jax.shard_map(
+        of_own_rows, mesh=mesh, in_specs=rows, out_specs=rows, axis_names={"data", "fsdp"},
+    )  # fmt: skip
+    np.testing.assert_array_equal(jax.jit(apart)(placed), expected)
+
 
 def test_evaluation_needs_no_randomness_and_rates_are_checked():
     x = jnp.ones((2, 3), jnp.bfloat16)
