@@ -36,6 +36,9 @@ run() {
   return "$code"
 }
 
+# Exchanges beside computation: flags that this XLA knows, before those that are set already.
+flags="$(.venv/bin/python -m runtime.xla_flags)"
+if [ -n "$flags" ]; then echo "$flags"; export "${flags?}"; fi
 run .venv/bin/python -m training.planning.preflight "$@"
 run .venv/bin/python main.py "$@"
 if grep -q "stopped by a signal" "$scratch/output"; then exit 143; fi

@@ -209,11 +209,12 @@ def test_changes_without_a_commit_are_refused(project):
 
 
 PYTHON = """#!/usr/bin/env bash
-# .venv/bin/python of the fake project: the preflight, or main.py.
+# .venv/bin/python of the fake project: XLA's flags, the preflight, or main.py.
 echo "$*" >> "$FAKE/calls"
+if [ "$*" = "-m runtime.xla_flags" ]; then echo "${FLAGS:-}"; exit 0; fi
 if [ "$1" = -m ]; then exit "${PREFLIGHT:-0}"; fi
 trap 'sleep 0.2; echo "stopped by a signal; step 3 is saved"; exit 0' TERM
-echo running; touch "$FAKE/running"
+echo running ${XLA_FLAGS:-}; touch "$FAKE/running"
 for _ in $(seq "${TENTHS:-0}"); do sleep 0.1; done
 echo ended
 exit "${CODE:-0}"
@@ -222,6 +223,7 @@ exit "${CODE:-0}"
 
 def worker(project, *command, **more):
     write(project / ".venv/bin/python", PYTHON)
+    more.setdefault("XLA_FLAGS", None)
     return subprocess.Popen(
         command or ["bash", "scripts/jobs/worker.sh", "--workdir=w", "--config=c"],
         cwd=project,
@@ -246,6 +248,7 @@ def test_a_worker_runs_the_preflight_and_then_the_same_flags(project):
     assert process.returncode == 0
     calls = (project.parent / "calls").read_text().splitlines()
     assert calls == [
+        "-m runtime.xla_flags",
         "-m training.planning.preflight --workdir=w --config=c",
         "main.py --workdir=w --config=c",
     ]
@@ -255,6 +258,9 @@ def test_a_worker_runs_the_preflight_and_then_the_same_flags(project):
     process.communicate(timeout=20)
     assert process.returncode == 1
     assert "main.py" not in (project.parent / "calls").read_text()
+
+    process = worker(project, FLAGS="XLA_FLAGS=--one=1 --two=2")
+    assert "running --one=1 --two=2\n" in process.communicate(timeout=20)[0]
 
     process = worker(project, CODE="9")
     process.communicate(timeout=20)
