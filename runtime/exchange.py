@@ -76,7 +76,8 @@ def summed(
 
     def of_own_rows(params: PyTree, batch: PyTree, *more: Any) -> tuple[Any, PyTree]:
         sums, grads = gradient(_wide(params), batch, *more)
-        grads = jax.tree.map(lambda g, s: _reduced(g.astype(dtype), s.spec, mesh), grads, shardings)
+        grads = jax.tree.map(lambda g: _rounded(g, dtype, mesh), grads)
+        grads = jax.tree.map(lambda g, s: _reduced(g, s.spec, mesh), grads, shardings)
         return jax.lax.psum(sums, SHARED), _wide(grads)
 
     def by_device(params: PyTree, batch: PyTree, *more: Any) -> tuple[Any, PyTree]:
@@ -96,6 +97,18 @@ def summed(
 def _wide(tree: PyTree) -> PyTree:
     """In float32: of a kernel that was gathered in bfloat16, uses are added up in float32."""
     return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
+
+
+def _rounded(g: jax.Array, dtype: DTypeLike, mesh: jax.sharding.Mesh) -> jax.Array:
+    """In the type that is sent.
+
+    XLA for CPUs adds bfloat16 up in float32, and aborts on the way there where some axes of the
+    mesh are the partitioner's: it gets float32 with the digits of the type.
+    """
+    if g.dtype == dtype or mesh.devices.ravel()[0].platform != "cpu":
+        return g.astype(dtype)
+    digits = jnp.finfo(dtype)
+    return jax.lax.reduce_precision(g, digits.nexp, digits.nmant)
 
 
 def _shared(spec: P) -> list[tuple[str, ...]]:
