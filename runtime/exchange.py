@@ -6,7 +6,7 @@ up each use apart: the word table's look-ups and its products with states.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -53,6 +53,7 @@ def summed(
     *,
     separable: bool,
     dtype: DTypeLike = jnp.float32,
+    frozen: Collection[str] = (),
 ) -> Gradient:
     """A gradient of the whole batch from one that may be of some rows alone.
 
@@ -62,6 +63,7 @@ def summed(
       shardings: of the parameters, which the summed gradients get.
       separable: whether rows do not depend on each other.
       dtype: in which the devices' gradients are added up.
+      frozen: paths of parameters whose gradient is zero, which nobody needs to send.
 
     Returns:
       A function like `gradient`, whose gradients are float32.
@@ -77,7 +79,9 @@ def summed(
     def of_own_rows(params: PyTree, batch: PyTree, *more: Any) -> tuple[Any, PyTree]:
         sums, grads = gradient(_wide(params), batch, *more)
         grads = jax.tree.map(lambda g: _rounded(g, dtype, mesh), grads)
-        grads = jax.tree.map(lambda g, s: _reduced(g, s.spec, mesh), grads, shardings)
+        grads = paths.map_with_path(
+            lambda path, g, s: _reduced(g, s.spec, mesh, is_zero=path in frozen), grads, shardings
+        )
         return jax.lax.psum(sums, SHARED), _wide(grads)
 
     def by_device(params: PyTree, batch: PyTree, *more: Any) -> tuple[Any, PyTree]:
@@ -121,13 +125,16 @@ def _named(axes: tuple[str, ...]) -> tuple[str, ...] | None:
     return axes or None
 
 
-def _reduced(g: jax.Array, spec: P, mesh: jax.sharding.Mesh) -> jax.Array:
+def _reduced(g: jax.Array, spec: P, mesh: jax.sharding.Mesh, *, is_zero: bool) -> jax.Array:
     """The devices' gradients added up: the part of the sum that `spec` gives to this device."""
-    left = [axis for axis in SHARED if mesh.shape[axis] > 1]
+    left, shape = [axis for axis in SHARED if mesh.shape[axis] > 1], list(g.shape)
     for dimension, axes in enumerate(_shared(spec)):
-        if axes:
+        shape[dimension] //= math.prod(mesh.shape[axis] for axis in axes)
+        if axes and not is_zero:
             g = jax.lax.psum_scatter(g, axes, scatter_dimension=dimension, tiled=True)
             left = [axis for axis in left if axis not in axes]
+    if is_zero:
+        return jnp.zeros(shape, g.dtype)
     return jax.lax.psum(g, tuple(left)) if left else g
 
 

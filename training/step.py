@@ -126,6 +126,7 @@ def make_train_step(
             shardings.params,
             separable=model.separable,
             dtype=reduce_dtype,
+            frozen=optimizer.frozen,
         )
         used = exchange.gather(state.params, mesh, model.dtype, shardings.params)
 

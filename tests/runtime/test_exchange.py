@@ -26,7 +26,7 @@ def inputs():
     return params, dict(ids=rng.integers(0, 40, 16)), np.float32(0.1)
 
 
-def compiled(inputs, over, dtype=jnp.float32, **sizes):
+def compiled(inputs, over, dtype=jnp.float32, frozen=(), **sizes):
     """(what it returns, its collectives) of the summed gradient on a mesh of eight."""
     mesh = sharding.make_mesh(dict(data=1, fsdp=1, tensor=1) | sizes)
     params, rows, scale = inputs
@@ -34,9 +34,13 @@ def compiled(inputs, over, dtype=jnp.float32, **sizes):
     places = jax.tree.map(lambda x: x.sharding, placed)
     rows = jax.device_put(rows, NamedSharding(mesh, sharding.BATCH))
 
+    def own(params, rows, scale):
+        still = {name: jax.lax.stop_gradient(params[name]) for name in frozen}
+        return loss(params | still, rows, scale)
+
     def run(params, rows, scale):
-        gradient = jax.value_and_grad(loss, has_aux=True)
-        total = exchange.summed(gradient, mesh, places, separable=True, dtype=dtype)
+        gradient = jax.value_and_grad(own, has_aux=True)
+        total = exchange.summed(gradient, mesh, places, separable=True, dtype=dtype, frozen=frozen)
         return total(exchange.gather(params, mesh, jnp.float32, places), rows, scale)
 
     with jax.set_mesh(mesh):
@@ -75,3 +79,14 @@ def test_in_bfloat16_digits_are_lost_and_no_more(inputs):
     for name, gradient in exact.items():
         error = np.linalg.norm(short[name] - gradient) / np.linalg.norm(gradient)
         assert 1e-4 < error < 2**-7, name
+
+
+@pytest.mark.parametrize("sizes", [dict(data=8), dict(data=2, fsdp=4)], ids=["data", "both"])
+def test_gradients_of_frozen_parameters_are_not_sent(inputs, sizes):
+    (_, expected), _ = compiled(inputs, sharding.SHARED, **sizes)
+    (_, found), sent = compiled(inputs, sharding.SHARED, frozen=("table",), **sizes)
+    assert not np.any(found["table"])
+    np.testing.assert_allclose(found["kernel"], expected["kernel"], rtol=1e-5, atol=1e-3)
+    summed = [one for one in sent if one.kind != "all-gather"]
+    assert summed
+    assert all(one.bytes < 4 * 40 * 16 for one in summed)
