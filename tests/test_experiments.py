@@ -6,8 +6,10 @@ import json
 import math
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from scipy import stats
@@ -181,14 +183,16 @@ def test_a_folder_of_another_recipe_is_refused(make_plan):
         runner.check(plan)
 
 
-def test_a_run_that_is_stopped_stops_its_processes(make_plan, monkeypatch):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_stops_its_processes(how, make_plan, monkeypatch):
     monkeypatch.setitem(globals(), "FAKE", "import time; time.sleep(600)")
     plan, processes = make_plan(trial("a"), seeds=2), []
     start = runner._start
     monkeypatch.setattr(runner, "_start", lambda *a: processes.append(start(*a)) or processes[-1])
 
     def interrupted(running):
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), how)
+        time.sleep(60)
 
     monkeypatch.setattr(runner, "_wait", interrupted)
     with pytest.raises(KeyboardInterrupt):

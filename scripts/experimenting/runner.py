@@ -176,6 +176,7 @@ def run(
     places, running = list(range(jobs)), list[_Running]()
     if total:
         say(f"{total} of {len(plan.jobs())} runs are to be done, {jobs} at a time, in {plan.out}")
+    terminated = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         while waiting or running:
             while places and (job := _next(plan, waiting, running, failed)):
@@ -203,6 +204,8 @@ def run(
         for one in running:
             one.process.wait()
         raise
+    finally:
+        signal.signal(signal.SIGTERM, terminated)
     return failed
 
 
