@@ -6,8 +6,8 @@
 Three ways answer the same questions, and take turns, so that what else the machine does meets all:
 
   api     model.answer(questions, images), an image as arrays: tokens, checks, layout, program
-  loop    what one would write by hand: the jitted function of the model on batches that lie ready,
-          and its numbers fetched; api - loop is what the API costs
+  loop    what one would write by hand: the jitted function of the model on batches that lie ready
+          in the same shapes, and its numbers fetched; api - loop is what the API costs
   peer    transformers' model of the same sizes, on tensors that lie ready
 
 Beside the time on the clock the table has the time of all the process's threads on CPUs, which what
@@ -32,6 +32,7 @@ from configs import models, vqa
 from core import arguments
 from inference import checkpoint, questions
 from inference.layout import Example
+from inference.programs import LENGTHS, shortened
 from inference.tasks import TaskModel
 from input_pipeline.regions import FeatureSpec
 from vl_models import loading
@@ -102,7 +103,7 @@ def ways_of(model: TaskModel, texts: list[str], images: list[dict]) -> dict:
         Example(questions.question(text), (read(image),))
         for text, image in zip(texts, images, strict=True)
     ]
-    batch = program.layout.batch(examples, len(texts))
+    batch = shortened(program.layout.batch(examples, len(texts)), LENGTHS)
     step = jax.jit(program.step)
     what = (texts[0], images[0]) if len(texts) == 1 else (texts, images)
     return dict(
