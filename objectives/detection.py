@@ -191,6 +191,7 @@ class DetectorTask:
       fixed: regexes of the parameters that do not train.
     """
 
+    separable = False  # not tried by rows of each device alone
     # What a model of texts and regions has beside these: heads, and values of others' for them.
     warm_start: Mapping[str, Any] = {}
     head_specs: Mapping[str, Any] = {}

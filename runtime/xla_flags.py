@@ -6,6 +6,11 @@ XLA ends a process that is given a flag it does not know, and its flags change b
 each is looked for in the library first. What the variable holds already comes last and wins.
 """
 
+if __name__ == "__main__":
+    from core import interrupts
+
+    interrupts.begin(interrupts.STOPPED)
+
 import importlib.util
 import mmap
 import os

@@ -183,7 +183,7 @@ def test_a_folder_of_another_recipe_is_refused(make_plan):
         runner.check(plan)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
 def test_a_run_that_is_stopped_stops_its_processes(how, make_plan, monkeypatch):
     monkeypatch.setitem(globals(), "FAKE", "import time; time.sleep(600)")
     plan, processes = make_plan(trial("a"), seeds=2), []
@@ -191,7 +191,9 @@ def test_a_run_that_is_stopped_stops_its_processes(how, make_plan, monkeypatch):
     monkeypatch.setattr(runner, "_start", lambda *a: processes.append(start(*a)) or processes[-1])
 
     def interrupted(running):
-        os.kill(os.getpid(), how)
+        if how == "Ctrl-C":
+            raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 
     monkeypatch.setattr(runner, "_wait", interrupted)

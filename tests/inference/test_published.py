@@ -68,6 +68,7 @@ def opened(published, **changes):
         regions=str(made_models.files() / "store"),
         answers=answers,
         batch_sizes=(4,),
+        lengths=(),
     )
     return load(str(folder / "model.safetensors"), **given | changes)
 

@@ -19,7 +19,7 @@ def test_the_box_of_the_whole_image_is_the_models(model, margin, tmp_path_factor
     config.data.vocab_size = 600
     mesh = sharding.make_mesh(dict(data=1, fsdp=1, tensor=1), jax.devices()[:1])
     parts = setup.build(config, mesh)
-    evaluated = next(parts.evaluators["validation"]._stream.batches())
+    evaluated = next(parts.evaluators["validation"].stream.batches())
     for batch in (parts.example["captions"], evaluated):
         height, width = batch["image_size"][:, 0].T
         expected = np.stack([0 * width, 0 * height, width - margin, height - margin], -1)
