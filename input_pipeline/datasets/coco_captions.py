@@ -21,10 +21,10 @@ import functools
 import pathlib
 from collections.abc import Iterator
 
+from input_pipeline.datasets.reading import entries, karpathy, official
 from input_pipeline.datasets.reading import files as official_files
-from input_pipeline.datasets.reading import karpathy, official
 from input_pipeline.datasets.reading.builder import declare
-from input_pipeline.datasets.reading.files import check, need
+from input_pipeline.datasets.reading.entries import check, need
 from input_pipeline.datasets.records import Caption
 
 _KARPATHY = tuple(f"karpathy_{split}" for split in karpathy.SPLITS)
@@ -71,31 +71,31 @@ def records(folder: str, split: str) -> Iterator[Caption]:
     return karpathy.captions(
         path,
         split.removeprefix("karpathy_"),
-        lambda image, where: official_files.need_number(image, "cocoid", where),
+        lambda image, where: entries.need_number(image, "cocoid", where),
     )
 
 
 def _official(path: str) -> Iterator[Caption]:
-    ids = official_files.Unique("caption id")
+    ids = entries.Unique("caption id")
     for i, item in enumerate(need(official_files.read_json(path), "annotations", list, path)):
         where = f"{path}, annotations[{i}]"
         yield Caption(
-            ids.add(official_files.need_id(item, "id", where), where),
-            official_files.need_number(item, "image_id", where),
-            official_files.need_text(need(item, "caption", str, where), where, "caption"),
+            ids.add(entries.need_id(item, "id", where), where),
+            entries.need_number(item, "image_id", where),
+            entries.need_text(need(item, "caption", str, where), where, "caption"),
         )
 
 
 def _list(path: str) -> Iterator[Caption]:
-    images = official_files.Unique("image")
+    images = entries.Unique("image")
     for i, item in enumerate(check(official_files.read_json(path), list, path)):
         where = f"{path}[{i}]"
         stem = pathlib.PurePosixPath(need(item, "image", str, where)).stem
-        image_id = official_files.number(stem.rpartition("_")[2], where, "image")
+        image_id = entries.number(stem.rpartition("_")[2], where, "image")
         images.add(image_id, where)
         for k, text in enumerate(need(item, "caption", list, where)):
             text = check(text, str, where, f"caption[{k}]")
-            text = official_files.need_text(text, f"{where}.caption[{k}]", "caption")
+            text = entries.need_text(text, f"{where}.caption[{k}]", "caption")
             yield Caption(f"{image_id}#{k}", image_id, text)
 
 

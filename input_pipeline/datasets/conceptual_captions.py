@@ -31,10 +31,10 @@ from core.console import warn
 from core.errors import DataError
 from input_pipeline.datasets.options import conceptual_captions as declared
 from input_pipeline.datasets.options.conceptual_captions import INDEXINGS
+from input_pipeline.datasets.reading import entries, official
 from input_pipeline.datasets.reading import files as official_files
-from input_pipeline.datasets.reading import official
 from input_pipeline.datasets.reading.builder import declare
-from input_pipeline.datasets.reading.files import check, need
+from input_pipeline.datasets.reading.entries import check, need
 from input_pipeline.datasets.records import Caption
 
 SPLITS = ("train", "validation", "train_frcnn", "val_frcnn")
@@ -54,7 +54,7 @@ def files(folder: str, split: str, *, indexing: str = "crc32") -> list[str]:
     allowed = INDEXINGS if split in _NAMES else ("row",)
     if indexing not in allowed:
         where = f"--config.data.indexing, split {split!r}"
-        raise official_files.unknown("indexing", allowed, indexing, where)
+        raise entries.unknown("indexing", allowed, indexing, where)
     if split not in _NAMES:
         return [official_files.locate(folder, f"{split}.json")]
     name = _NAMES[split]
@@ -99,9 +99,9 @@ def _crc32(url: str) -> str:
 def _caption(path: str, line: int, text: str, indexing: str) -> Caption:
     where, row = f"{path}:{line}", f"{line - 1:08d}"
     caption, url = official_files.split_columns(text, ("caption", "url"), where)
-    url = official_files.need_text(url, where, "url")
+    url = entries.need_text(url, where, "url")
     image_id = _crc32(url) if indexing == "crc32" else row
-    return Caption(row, image_id, official_files.need_text(caption, where, "caption"))
+    return Caption(row, image_id, entries.need_text(caption, where, "caption"))
 
 
 def _listed(path: str) -> Iterator[Caption]:
@@ -109,12 +109,12 @@ def _listed(path: str) -> Iterator[Caption]:
     for line, item in official_files.json_lines(path):
         where = f"{path}:{line}"
         name = pathlib.PurePosixPath(need(item, "image", str, where)).stem
-        row = int(official_files.number(name, where, "image"))
+        row = int(entries.number(name, where, "image"))
         if row in rows:
-            raise official_files.twice("image", name, where)
+            raise entries.twice("image", name, where)
         rows.add(row)
         words = [check(w, str, where, "caption") for w in need(item, "caption", list, where)]
-        yield Caption(name, name, official_files.need_text(" ".join(words), where, "caption"))
+        yield Caption(name, name, entries.need_text(" ".join(words), where, "caption"))
 
 
 def beam_records(folder: str, split: str, *, indexing: str = "crc32"):

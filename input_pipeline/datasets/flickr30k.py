@@ -18,10 +18,10 @@ import functools
 import pathlib
 from collections.abc import Iterator
 
-from input_pipeline.datasets.reading import entities, karpathy, official
+from input_pipeline.datasets.reading import entities, entries, karpathy, official
 from input_pipeline.datasets.reading import files as official_files
 from input_pipeline.datasets.reading.builder import declare
-from input_pipeline.datasets.reading.files import need
+from input_pipeline.datasets.reading.entries import need
 from input_pipeline.datasets.records import Caption
 
 _KARPATHY = ("train", "val", "test")
@@ -63,22 +63,22 @@ def records(folder: str, split: str) -> Iterator[Caption]:
 
 def _image(name: str, where: str) -> str:
     """1000092795 of 1000092795.jpg."""
-    return official_files.number(name.removesuffix(".jpg"), where, "image")
+    return entries.number(name.removesuffix(".jpg"), where, "image")
 
 
 def _token(path: str) -> Iterator[Caption]:
-    ids = official_files.Unique("caption id")
+    ids = entries.Unique("caption id")
     for line, (name, text) in official_files.tsv(path, ("image.jpg#number", "caption")):
         where = f"{path}:{line}"
         file, _, k = name.partition("#")
         image_id = _image(file, where)
-        text_id = ids.add(f"{image_id}#{official_files.number(k, where, 'caption number')}", where)
-        yield Caption(text_id, image_id, official_files.need_text(text, where, "caption"))
+        text_id = ids.add(f"{image_id}#{entries.number(k, where, 'caption number')}", where)
+        yield Caption(text_id, image_id, entries.need_text(text, where, "caption"))
 
 
 def _entities(paths: list[str]) -> Iterator[Caption]:
     for path in paths:
-        image_id = official_files.number(pathlib.Path(path).stem, path, "image")
+        image_id = entries.number(pathlib.Path(path).stem, path, "image")
         for k, (line, text) in enumerate(official_files.lines(path)):
             plain, _ = entities.sentence(text, f"{path}:{line}")
             yield Caption(f"{image_id}#{k}", image_id, plain)

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 
 from core.errors import DataError
 from input_pipeline.datasets import flickr30k
-from input_pipeline.datasets.reading import entities, official
+from input_pipeline.datasets.reading import entities, entries, official
 from input_pipeline.datasets.reading import files as official_files
 from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.records import Box, GroundedCaption, Mention
@@ -59,7 +59,7 @@ def records(
     paths = entities.sentence_files(folder, "" if split == "full" else split)
     captions = _captions(folder)
     for path in filter(_is_sentence, paths):
-        image_id = official_files.number(pathlib.Path(path).stem, path, "image")
+        image_id = entries.number(pathlib.Path(path).stem, path, "image")
         sentences = [
             (f"{path}:{line}", *entities.sentence(text, f"{path}:{line}"))
             for line, text in official_files.lines(path)

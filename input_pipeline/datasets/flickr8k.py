@@ -27,10 +27,10 @@ import pathlib
 from collections.abc import Iterator
 
 from core.errors import DataError
-from input_pipeline.datasets.reading import csv_file, karpathy, official
+from input_pipeline.datasets.reading import csv_file, entries, karpathy, official
 from input_pipeline.datasets.reading import files as official_files
 from input_pipeline.datasets.reading.builder import declare
-from input_pipeline.datasets.reading.files import need
+from input_pipeline.datasets.reading.entries import need
 from input_pipeline.datasets.records import Caption
 
 CAPTIONS, KAGGLE, KARPATHY = "Flickr8k.token.txt", "captions.txt", "dataset_flickr8k.json"
@@ -77,14 +77,14 @@ def _token(path: str) -> Iterator[tuple[str, str, str, str]]:
     for line, (name, text) in official_files.tsv(path, ("image.jpg#number", "caption")):
         file, _, k = name.partition("#")
         where = f"{path}:{line}"
-        yield where, file, official_files.number(k, where, "caption number"), text
+        yield where, file, entries.number(k, where, "caption number"), text
 
 
 def _kaggle(path: str) -> Iterator[tuple[str, str, str, str]]:
     """The same of the rows of Kaggle's file."""
     count = collections.Counter[str]()
     for where, row in csv_file.rows(path, ("image", "caption")):
-        file = official_files.need_text(row["image"], where, "image")
+        file = entries.need_text(row["image"], where, "image")
         yield where, file, str(count[file]), row["caption"]
         count[file] += 1
 
@@ -94,14 +94,14 @@ def _captions(path: str, images: str = "") -> Iterator[Caption]:
     wanted: dict[str, int] = {}
     for line, name in official_files.lines(images) if images else ():
         wanted[_image(name.strip())] = line
-    ids, left = official_files.Unique("caption id"), dict(wanted)
+    ids, left = entries.Unique("caption id"), dict(wanted)
     read = _kaggle if pathlib.PurePath(path).name.startswith(KAGGLE) else _token
     for where, file, number, text in read(path):
         image = _image(file)
         text_id = ids.add(f"{image}#{number}", where)
         left.pop(image, None)
         if not images or image in wanted:
-            yield Caption(text_id, image, official_files.need_text(text, where, "caption"))
+            yield Caption(text_id, image, entries.need_text(text, where, "caption"))
     if left:
         name, line = next(iter(left.items()))
         raise DataError(

@@ -21,8 +21,8 @@ import re
 from collections.abc import Iterator
 
 from core.errors import DataError
+from input_pipeline.datasets.reading import entries, official
 from input_pipeline.datasets.reading import files as official_files
-from input_pipeline.datasets.reading import official
 from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.records import Answer, Question
 
@@ -61,7 +61,7 @@ def records(folder: str, split: str) -> Iterator[Question]:
       DataError: naming file and question: what `files.need` finds, an id that is no number or is
         in two files, an empty question, no answer where the split has answers.
     """
-    paths, unique = files(folder, split), official_files.Unique("question id")
+    paths, unique = files(folder, split), entries.Unique("question id")
     chosen = None
     if split in PARTS:
         names = {name for path in paths for name in _read(path)}
@@ -76,7 +76,7 @@ def records(folder: str, split: str) -> Iterator[Question]:
 
 def _read(path: str) -> dict:
     """{question id: item} of a file."""
-    contents = official_files.check(official_files.read_json(path), dict, path)
+    contents = entries.check(official_files.read_json(path), dict, path)
     for name in contents:
         if not QUESTION_ID.fullmatch(name):
             raise DataError(
@@ -90,18 +90,18 @@ def _read(path: str) -> dict:
 
 
 def _question(name: str, item: dict, where: str, unlabelled: bool) -> Question:
-    text = official_files.need(item, "question", str, where)
+    text = entries.need(item, "question", str, where)
     labels = {}
     if not unlabelled:
-        answer = official_files.need(item, "answer", str, where)
-        answer = official_files.need_text(answer, where, "answer")
+        answer = entries.need(item, "answer", str, where)
+        answer = entries.need_text(answer, where, "answer")
         labels = {"answers": (Answer(answer, 1.0),), "raw_answers": (answer,)}
-    types = official_files.check(item.get("types", {}), dict, where, "types")
+    types = entries.check(item.get("types", {}), dict, where, "types")
     return Question(
         text_id=name,
-        image_id=official_files.need_id(item, "imageId", where),
-        text=official_files.need_text(text, where, "question"),
-        question_type=official_files.check(types.get("structural", ""), str, where, "structural"),
+        image_id=entries.need_id(item, "imageId", where),
+        text=entries.need_text(text, where, "question"),
+        question_type=entries.check(types.get("structural", ""), str, where, "structural"),
         **labels,
     )
 

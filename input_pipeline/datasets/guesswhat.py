@@ -24,11 +24,11 @@ from collections.abc import Iterator
 
 from core.errors import DataError
 from input_pipeline.datasets.options.guesswhat import GAMES
+from input_pipeline.datasets.reading import entries, official
 from input_pipeline.datasets.reading import files as official_files
-from input_pipeline.datasets.reading import official
 from input_pipeline.datasets.reading.boxes import need_box
 from input_pipeline.datasets.reading.builder import declare
-from input_pipeline.datasets.reading.files import need, need_text
+from input_pipeline.datasets.reading.entries import need, need_text
 from input_pipeline.datasets.records import Box, Pointing
 
 SPLITS = ("train", "valid", "test")
@@ -43,7 +43,7 @@ def files(folder: str, split: str, *, games: str = "all") -> list[str]:
       DataError: it is missing, or `games` is unknown.
     """
     if games not in GAMES:
-        raise official_files.unknown("choice of games", GAMES, games, "data set guesswhat")
+        raise entries.unknown("choice of games", GAMES, games, "data set guesswhat")
     fix = "download it as https://github.com/GuessWhatGame/guesswhat tells"
     return [official_files.locate(folder, f"guesswhat.{split}.jsonl", fix=fix)]
 
@@ -58,10 +58,10 @@ def records(folder: str, split: str, *, games: str = "all") -> Iterator[Pointing
     [path] = files(folder, split, games=games)
     kept = []
     objects: dict[int, dict[int, Box]] = defaultdict(dict)
-    ids = official_files.Unique("game id")
+    ids = entries.Unique("game id")
     for line, game in official_files.json_lines(path):
         where = f"{path}:{line}"
-        name = ids.add(official_files.need_id(game, "id", where), where)
+        name = ids.add(entries.need_id(game, "id", where), where)
         image = need(need(game, "image", dict, where), "id", int, where)
         own = {need(o, "id", int, where): o for o in need(game, "objects", list, where)}
         objects[image].update((key, need_box(o, "bbox", where)) for key, o in own.items())
@@ -95,7 +95,7 @@ def _dialogue(game: dict, where: str) -> str:
         question = need_text(need(turn, "question", str, where), where, "question")
         answer = need(turn, "answer", str, where)
         if answer not in ANSWERS:
-            raise official_files.unknown("answer", ANSWERS, answer, where)
+            raise entries.unknown("answer", ANSWERS, answer, where)
         turns.append(f"start {question} answer {answer} stop")
     return " ".join(turns)
 

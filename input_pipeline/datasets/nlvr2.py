@@ -18,8 +18,8 @@ import re
 from collections.abc import Iterator
 
 from core.errors import DataError
+from input_pipeline.datasets.reading import entries, official
 from input_pipeline.datasets.reading import files as official_files
-from input_pipeline.datasets.reading import official
 from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.records import Statement
 
@@ -41,11 +41,11 @@ def records(folder: str, split: str) -> Iterator[Statement]:
       DataError: naming file and line: see `files.json_lines`; an identifier that names no pair or
         occurs twice, a label that is none, an empty sentence.
     """
-    identifiers = official_files.Unique("identifier")
+    identifiers = entries.Unique("identifier")
     for path in files(folder, split):
         for line, item in official_files.json_lines(path):
             where = f"{path}:{line}"
-            name = identifiers.add(official_files.need_id(item, "identifier", where), where)
+            name = identifiers.add(entries.need_id(item, "identifier", where), where)
             pair = PAIR.fullmatch(name)
             if not pair:
                 raise DataError(
@@ -56,14 +56,14 @@ def records(folder: str, split: str) -> Iterator[Statement]:
                     fix="check that this is the official file",
                 )
             unknown = split.startswith("test") and "label" not in item
-            label = "" if unknown else official_files.need(item, "label", str, where)
+            label = "" if unknown else entries.need(item, "label", str, where)
             if label not in LABELS and not unknown:
-                raise official_files.unknown("label", LABELS, label, where)
-            sentence = official_files.need(item, "sentence", str, where)
+                raise entries.unknown("label", LABELS, label, where)
+            sentence = entries.need(item, "sentence", str, where)
             yield Statement(
                 text_id=name,
                 image_ids=(f"{pair[1]}-img0", f"{pair[1]}-img1"),
-                text=official_files.need_text(sentence, where, "sentence"),
+                text=entries.need_text(sentence, where, "sentence"),
                 label=-1 if unknown else LABELS.index(label),
                 label_name=label,
             )

@@ -51,11 +51,11 @@ from core import safe_pickle
 from core.errors import DataError
 from input_pipeline.datasets.options import refcoco as declared
 from input_pipeline.datasets.options.refcoco import CANDIDATES, DIVISIONS, EXPRESSIONS
+from input_pipeline.datasets.reading import entries, google_refexp, official
 from input_pipeline.datasets.reading import files as official_files
-from input_pipeline.datasets.reading import google_refexp, official
 from input_pipeline.datasets.reading.boxes import from_corner, need_box
 from input_pipeline.datasets.reading.builder import declare
-from input_pipeline.datasets.reading.files import check, need, need_text
+from input_pipeline.datasets.reading.entries import check, need, need_text
 from input_pipeline.datasets.records import Box, Expression
 
 SPLITS = declared.SPLITS
@@ -66,7 +66,7 @@ IMAGE_NAME = re.compile(r"COCO_\w+_(\d{12})_\d+\.jpg", re.ASCII)
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> str:
     if value not in known:
-        raise official_files.unknown(name, known, value, "data set refcoco")
+        raise entries.unknown(name, known, value, "data set refcoco")
     return value
 
 
@@ -149,7 +149,7 @@ def records(
                 found=f"images {sorted(found)[:5]} ...",
                 fix="use the detections of this variant",
             )
-    ids = official_files.Unique("sentence id")
+    ids = entries.Unique("sentence id")
     for where, ref in refs:
         image, annotation = need(ref, "image_id", int, where), need(ref, "ann_id", int, where)
         if annotation not in boxes:
@@ -167,7 +167,7 @@ def records(
             raw = expression == "raw"
             words = need(sentence, "raw", str, where) if raw else _tokens(sentence, where)
             yield Expression(
-                text_id=ids.add(official_files.need_id(sentence, "sent_id", where), where),
+                text_id=ids.add(entries.need_id(sentence, "sent_id", where), where),
                 ref_id=need(ref, "ref_id", int, where),
                 image_id=str(image),
                 text=need_text(words, where, "sentence"),

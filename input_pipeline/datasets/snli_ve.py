@@ -17,8 +17,8 @@ import re
 from collections.abc import Iterator
 
 from core.errors import DataError
+from input_pipeline.datasets.reading import entries, official
 from input_pipeline.datasets.reading import files as official_files
-from input_pipeline.datasets.reading import official
 from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.records import Statement
 
@@ -42,12 +42,12 @@ def records(folder: str, split: str) -> Iterator[Statement]:
       DataError: naming file and line: see `files.json_lines`; an image that is no number, an
         unknown label, an empty hypothesis, a pairID that occurs twice.
     """
-    pairs = official_files.Unique("pairID")
+    pairs = entries.Unique("pairID")
     for path in files(folder, split):
         for line, item in official_files.json_lines(path):
             where = f"{path}:{line}"
             key = next((key for key in IMAGE_KEYS if key in item), IMAGE_KEYS[0])
-            image_id = official_files.need_id(item, key, where)
+            image_id = entries.need_id(item, key, where)
             image = IMAGE.fullmatch(image_id)
             if not image:
                 raise DataError(
@@ -57,14 +57,14 @@ def records(folder: str, split: str) -> Iterator[Statement]:
                     found=f"{key}={image_id!r}",
                     fix="check that this is the official file",
                 )
-            label = official_files.need(item, "gold_label", str, where)
+            label = entries.need(item, "gold_label", str, where)
             if label not in (*LABELS, NO_MAJORITY):
-                raise official_files.unknown("label", (*LABELS, NO_MAJORITY), label, where)
-            hypothesis = official_files.need(item, "sentence2", str, where)
+                raise entries.unknown("label", (*LABELS, NO_MAJORITY), label, where)
+            hypothesis = entries.need(item, "sentence2", str, where)
             yield Statement(
-                text_id=pairs.add(official_files.need_id(item, "pairID", where), where),
+                text_id=pairs.add(entries.need_id(item, "pairID", where), where),
                 image_ids=(str(int(image[1])),),
-                text=official_files.need_text(hypothesis, where, "hypothesis (sentence2)"),
+                text=entries.need_text(hypothesis, where, "hypothesis (sentence2)"),
                 label=LABELS.index(label) if label in LABELS else -1,
                 label_name=label,
             )

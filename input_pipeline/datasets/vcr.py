@@ -18,8 +18,8 @@ import os
 from collections.abc import Iterator
 
 from core.errors import DataError
+from input_pipeline.datasets.reading import entries, official
 from input_pipeline.datasets.reading import files as official_files
-from input_pipeline.datasets.reading import official
 from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.records import MultipleChoice, ObjectBox, Token
 from input_pipeline.texts.rows import Skipped
@@ -62,11 +62,11 @@ def records(
         objects that differ between annotation and metadata, metadata that is missing.
     """
     (path,) = files(folder, split)
-    unique, last = official_files.Unique("annot_id"), ("", None)
+    unique, last = entries.Unique("annot_id"), ("", None)
     for line, item in official_files.json_lines(path):
         where = f"{path}:{line}"
-        name = unique.add(official_files.need_id(item, "annot_id", where), where)
-        metadata = official_files.need(item, "metadata_fn", str, where)
+        name = unique.add(entries.need_id(item, "annot_id", where), where)
+        metadata = entries.need(item, "metadata_fn", str, where)
         still = os.path.join(folder, "vcr1images", metadata)
         there = any(os.path.isfile(still + end) for end in ("", ".gz"))
         if on_missing == "skip" and not there:
@@ -75,7 +75,7 @@ def records(
         if last[0] != still:  # questions on one still follow each other
             last = (still, _metadata(folder, metadata))
         height, width, objects = last[1]
-        classes = official_files.need(item, "objects", list, where)
+        classes = entries.need(item, "objects", list, where)
         if classes != [found.name for found in objects]:
             raise DataError(
                 "annotation and metadata have different objects",
@@ -84,7 +84,7 @@ def records(
                 found=classes,
                 fix="download both again, of the same version",
             )
-        question = official_files.need(item, "question", list, where)
+        question = entries.need(item, "question", list, where)
         yield MultipleChoice(
             text_id=name,
             image_id=metadata.removesuffix(".json") + ".jpg",
@@ -106,9 +106,9 @@ def _metadata(folder: str, name: str) -> tuple[int, int, tuple[ObjectBox, ...]]:
     )
     contents = official_files.read_json(path)
     names, boxes, segms = (
-        official_files.need(contents, key, list, path) for key in ("names", "boxes", "segms")
+        entries.need(contents, key, list, path) for key in ("names", "boxes", "segms")
     )
-    size = [official_files.need(contents, key, int, path) for key in ("height", "width")]
+    size = [entries.need(contents, key, int, path) for key in ("height", "width")]
     if not len(names) == len(boxes) == len(segms) or min(size) < 1:
         raise DataError(
             "metadata of a still do not fit together",
@@ -132,22 +132,22 @@ def _metadata(folder: str, name: str) -> tuple[int, int, tuple[ObjectBox, ...]]:
         polygons = tuple(
             tuple(
                 _numbers(point, 2, where, "segms")
-                for point in official_files.check(polygon, list, where, "segms")
+                for point in entries.check(polygon, list, where, "segms")
             )
-            for polygon in official_files.check(polygons, list, where, "segms")
+            for polygon in entries.check(polygons, list, where, "segms")
         )
-        found = official_files.check(found, str, where, "names")
+        found = entries.check(found, str, where, "names")
         objects.append(ObjectBox(found, tuple(corners), score, polygons))
     return *size, tuple(objects)
 
 
 def _numbers(values: list, count: int, where: str, name: str) -> tuple[float, ...]:
-    values = official_files.check(values, list, where, name)
+    values = entries.check(values, list, where, name)
     if len(values) != count:
         raise DataError(
             f"an item of {name!r} has the wrong length", where=where, expected=count, found=values
         )
-    return tuple(float(official_files.check(value, float, where, name)) for value in values)
+    return tuple(float(entries.check(value, float, where, name)) for value in values)
 
 
 def _tokens(text: list, objects: int, where: str, name: str) -> tuple[Token, ...]:
@@ -157,9 +157,9 @@ def _tokens(text: list, objects: int, where: str, name: str) -> tuple[Token, ...
         if isinstance(token, str):
             tokens += [Token(word) for word in token.split()]
             continue
-        indices = official_files.check(token, list, where, name)
+        indices = entries.check(token, list, where, name)
         for index in indices:
-            official_files.check(index, int, where, name)
+            entries.check(index, int, where, name)
         if not indices or not all(0 <= index < objects for index in indices):
             raise DataError(
                 f"the {name} refers to no object",
@@ -170,12 +170,12 @@ def _tokens(text: list, objects: int, where: str, name: str) -> tuple[Token, ...
             )
         tokens.append(Token("", tuple(indices)))
     if not tokens:
-        official_files.need_text("", where, name)
+        entries.need_text("", where, name)
     return tuple(tokens)
 
 
 def _choices(item: dict, key: str, objects: int, where: str) -> tuple[tuple[Token, ...], ...]:
-    choices = official_files.need(item, key, list, where)
+    choices = entries.need(item, key, list, where)
     if len(choices) != CHOICES:
         raise DataError(
             f"{key!r} has the wrong number of choices",
@@ -185,15 +185,13 @@ def _choices(item: dict, key: str, objects: int, where: str) -> tuple[tuple[Toke
             fix="check that this is the official file",
         )
     return tuple(
-        _tokens(
-            official_files.check(choice, list, where, f"{key}[{i}]"), objects, where, f"{key}[{i}]"
-        )
+        _tokens(entries.check(choice, list, where, f"{key}[{i}]"), objects, where, f"{key}[{i}]")
         for i, choice in enumerate(choices)
     )
 
 
 def _label(item: dict, key: str, where: str) -> int:
-    label = official_files.need(item, key, int, where)
+    label = entries.need(item, key, int, where)
     if not 0 <= label < CHOICES:
         raise DataError(
             f"{key!r} is none of the choices",

@@ -17,11 +17,11 @@ import functools
 from collections.abc import Iterator
 
 from core.errors import DataError
+from input_pipeline.datasets.reading import entries, official
 from input_pipeline.datasets.reading import files as official_files
-from input_pipeline.datasets.reading import official
 from input_pipeline.datasets.reading.boxes import from_corner
 from input_pipeline.datasets.reading.builder import declare
-from input_pipeline.datasets.reading.files import check, need, need_text
+from input_pipeline.datasets.reading.entries import check, need, need_text
 from input_pipeline.datasets.records import Box, Pointing
 
 SPLITS = ("train", "val", "test")
@@ -43,12 +43,12 @@ def records(folder: str, split: str) -> Iterator[Pointing]:
     [path] = files(folder, split)
     data = official_files.read_json(path)
     boxes = _boxes(need(data, "boxes", list, path), path)
-    ids = official_files.Unique("question id")
+    ids = entries.Unique("question id")
     for i, image in enumerate(need(data, "images", list, path)):
         where = f"{path}, image {i}"
         name = need(image, "split", str, where)
         if name not in SPLITS:
-            raise official_files.unknown("split", SPLITS, name, where)
+            raise entries.unknown("split", SPLITS, name, where)
         if name != split:
             continue
         image_id = str(need(image, "image_id", int, where))
@@ -58,7 +58,7 @@ def records(folder: str, split: str) -> Iterator[Pointing]:
         for k, (qa, own) in enumerate(zip(questions, choices, strict=True)):
             place = f"{where}, question {k}"
             yield Pointing(
-                text_id=ids.add(official_files.need_id(qa, "qa_id", place), place),
+                text_id=ids.add(entries.need_id(qa, "qa_id", place), place),
                 image_id=image_id,
                 text=need_text(need(qa, "question", str, place), place, "question"),
                 boxes=tuple(boxes[box] for box in order),

@@ -14,7 +14,7 @@ import functools
 from collections.abc import Iterator
 
 from core.errors import DataError
-from input_pipeline.datasets.reading import answers, official
+from input_pipeline.datasets.reading import answers, entries, official
 from input_pipeline.datasets.reading import files as official_files
 from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.records import Answer, Question
@@ -40,15 +40,15 @@ def records(folder: str, split: str) -> Iterator[Question]:
         qa_id that occurs twice, a question filed under another image.
     """
     (path,) = files(folder, split)
-    unique, items = official_files.Unique("question id (qa_id)"), {}
-    for i, image in enumerate(official_files.check(official_files.read_json(path), list, path)):
+    unique, items = entries.Unique("question id (qa_id)"), {}
+    for i, image in enumerate(entries.check(official_files.read_json(path), list, path)):
         image_where = f"{path}, [{i}]"
-        image_id = official_files.need(image, "id", int, image_where)
-        for j, item in enumerate(official_files.need(image, "qas", list, image_where)):
+        image_id = entries.need(image, "id", int, image_where)
+        for j, item in enumerate(entries.need(image, "qas", list, image_where)):
             where = f"{image_where}.qas[{j}]"
-            number = official_files.need(item, "qa_id", int, where)
+            number = entries.need(item, "qa_id", int, where)
             unique.add(str(number), where)
-            if (found := official_files.need(item, "image_id", int, where)) != image_id:
+            if (found := entries.need(item, "image_id", int, where)) != image_id:
                 raise DataError(
                     "a question is filed under another image",
                     where=where,
@@ -60,13 +60,13 @@ def records(folder: str, split: str) -> Iterator[Question]:
     val = set(sorted(items)[-VAL:])
     for number, (where, item) in items.items():
         if (number in val) == (split == "val"):
-            answer = official_files.need(item, "answer", str, where)
-            answer = official_files.need_text(answer, where, "answer")
-            question = official_files.need(item, "question", str, where)
+            answer = entries.need(item, "answer", str, where)
+            answer = entries.need_text(answer, where, "answer")
+            question = entries.need(item, "question", str, where)
             yield Question(
                 text_id=str(number),
                 image_id=str(item["image_id"]),
-                text=official_files.need_text(question, where, "question"),
+                text=entries.need_text(question, where, "question"),
                 answers=(Answer(answers.normalize(answer), 1.0),),
                 raw_answers=(answer,),
             )

@@ -21,11 +21,11 @@ from collections.abc import Iterator
 
 from core.errors import DataError
 from core.messages import brief
+from input_pipeline.datasets.reading import entries, json_list, official
 from input_pipeline.datasets.reading import files as official_files
-from input_pipeline.datasets.reading import json_list, official
 from input_pipeline.datasets.reading.boxes import from_corner
 from input_pipeline.datasets.reading.builder import declare
-from input_pipeline.datasets.reading.files import check, need, need_text
+from input_pipeline.datasets.reading.entries import check, need, need_text
 from input_pipeline.datasets.records import Box, GroundedCaption, Mention
 from input_pipeline.texts.rows import EMPTY, Skipped
 
@@ -62,7 +62,7 @@ def records(
         empty phrase, a box of negative width or height.
     """
     path, data = files(folder, split)
-    sizes, images = _sizes(data), official_files.Unique("image id")
+    sizes, images = _sizes(data), entries.Unique("image id")
     for i, item in json_list.items(path):
         where = f"{path}, [{i}]"
         # As the file has it; its documentation says "image_id".
@@ -80,7 +80,7 @@ def records(
                 found=f"{len(sizes)} other images",
                 fix="download both files again, of the same version",
             )
-        unique, said = official_files.Unique("region_id of an image"), set()
+        unique, said = entries.Unique("region_id of an image"), set()
         for j, region in enumerate(regions):
             place = f"{where}.regions[{j}]"
             text_id = f"{image_id}#{unique.add(_region_id(region, image, place), place)}"

@@ -18,7 +18,7 @@ import functools
 from collections.abc import Iterator
 
 from core.errors import DataError
-from input_pipeline.datasets.reading import answers, official
+from input_pipeline.datasets.reading import answers, entries, official
 from input_pipeline.datasets.reading import files as official_files
 from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.records import AnnotatedQuestion, Answer
@@ -70,22 +70,22 @@ def records(folder: str, split: str) -> Iterator[AnnotatedQuestion]:
     for number, (where, item) in questions.items():
         if number not in chosen:
             continue
-        text = official_files.need(item, "question", str, where)
+        text = entries.need(item, "question", str, where)
         yield AnnotatedQuestion(
             text_id=str(number),
-            image_id=str(official_files.need(item, "image_id", int, where)),
-            text=official_files.need_text(text, where, "question"),
+            image_id=str(entries.need(item, "image_id", int, where)),
+            text=entries.need_text(text, where, "question"),
             **(_labels(*labels[number], item["image_id"]) if labels else {}),
         )
 
 
 def _by_id(path: str, key: str) -> dict[int, tuple[str, dict]]:
     """{question id: (where, item)} of the list at a key of a file, in its order."""
-    unique, out = official_files.Unique("question id"), {}
+    unique, out = entries.Unique("question id"), {}
     contents = official_files.read_json(path)
-    for index, item in enumerate(official_files.need(contents, key, list, path)):
+    for index, item in enumerate(entries.need(contents, key, list, path)):
         where = f"{path}, {key}[{index}]"
-        number = official_files.need(item, "question_id", int, where)
+        number = entries.need(item, "question_id", int, where)
         unique.add(str(number), where)
         out[number] = (where, item)
     return out
@@ -116,9 +116,9 @@ def _labels(where: str, item: dict, image_id: int) -> dict:
             found=repr(found),
             fix="download both files again, of the same split and version",
         )
-    given = official_files.need(item, "answers", list, where)
+    given = entries.need(item, "answers", list, where)
     raw = tuple(
-        official_files.need(answer, "answer", str, f"{where}, answers[{i}]")
+        entries.need(answer, "answer", str, f"{where}, answers[{i}]")
         for i, answer in enumerate(given)
     )
     if len(raw) != ANNOTATORS:
@@ -130,7 +130,7 @@ def _labels(where: str, item: dict, image_id: int) -> dict:
             fix="check that this is the official file",
         )
     types = {
-        key: official_files.check(item.get(key, ""), str, where, key)
+        key: entries.check(item.get(key, ""), str, where, key)
         for key in ("question_type", "answer_type", "multiple_choice_answer")
     }
     main = types.pop("multiple_choice_answer")

@@ -24,7 +24,7 @@ from core.console import warn
 from core.errors import DataError
 from core.ids import split_namespace
 from input_pipeline import datasets
-from input_pipeline.datasets.reading import files, named
+from input_pipeline.datasets.reading import entries, files, named
 from input_pipeline.regions.store import split_paths
 from input_pipeline.streams import leaks
 from input_pipeline.streams.leaks import HeldOut
@@ -76,7 +76,7 @@ def read(data_config) -> list[HeldOut]:
             )
         if space:
             if space not in spaces():
-                raise files.unknown("collection of images", spaces(), space, f"{_WHERE}={entry}")
+                raise entries.unknown("collection of images", spaces(), space, f"{_WHERE}={entry}")
             names = frozenset(n if split_namespace(n)[0] else f"{space}:{n}" for n in names)
         held.append(HeldOut(names, entry, by_id=True, from_file=True))
     return held

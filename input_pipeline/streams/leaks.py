@@ -19,7 +19,7 @@ from core.console import say
 from core.errors import DataError
 from core.ids import endings, identity, split_namespace
 from input_pipeline.datasets.options.shared import LEAKS
-from input_pipeline.datasets.reading import files
+from input_pipeline.datasets.reading import entries, files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ def check_mode(mode: str) -> None:
       DataError: an unknown value.
     """
     if mode not in LEAKS:
-        raise files.unknown("leaks", LEAKS, mode, "--config.data.leaks")
+        raise entries.unknown("leaks", LEAKS, mode, "--config.data.leaks")
 
 
 def coco_names(path: str) -> dict[str, str]:
@@ -61,11 +61,11 @@ def coco_names(path: str) -> dict[str, str]:
       DataError: it is not that file.
     """
     names = {}
-    for i, item in enumerate(files.check(files.read_json(path), list, path)):
+    for i, item in enumerate(entries.check(files.read_json(path), list, path)):
         where = f"{path}[{i}]"
-        number = files.need_number(item, "image_id", where)
+        number = entries.need_number(item, "image_id", where)
         if item.get("coco_id") is not None:
-            names[f"vg:{number}"] = f"coco:{files.need_number(item, 'coco_id', where)}"
+            names[f"vg:{number}"] = f"coco:{entries.need_number(item, 'coco_id', where)}"
     return names
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from core import safe_pickle
 from core.errors import DataError
-from input_pipeline.datasets.reading import files
+from input_pipeline.datasets.reading import entries, files
 
 
 def read_list(path: str | os.PathLike) -> list[str]:
@@ -41,14 +41,14 @@ def read_list(path: str | os.PathLike) -> list[str]:
         )
     if isinstance(found, dict):
         found = _in_order(found, where)
-    return files.check(found, list, where)
+    return entries.check(found, list, where)
 
 
 def require_sound(labels: Sequence[str], where: str, *, repeats: bool = False) -> None:
     """Raises DataError for no labels, one that is no string, or unless `repeats` one twice."""
     label_of: dict[str, int] = {}
     for label, answer in enumerate(labels):
-        files.check(answer, str, f"{where}, label {label}", "answer")
+        entries.check(answer, str, f"{where}, label {label}", "answer")
         first = label_of.setdefault(answer, label)
         if first != label and not repeats:
             raise DataError(
@@ -67,7 +67,7 @@ def require_sound(labels: Sequence[str], where: str, *, repeats: bool = False) -
 def _in_order(label_of: dict, where: str) -> list[str]:
     """The answers of {answer: label} by label."""
     for answer, label in label_of.items():
-        files.check(label, int, f"{where}, answer {answer!r}", "label")
+        entries.check(label, int, f"{where}, answer {answer!r}", "label")
     answers = {label: answer for answer, label in label_of.items()}
     holes = [label for label in range(len(label_of)) if label not in answers]
     if holes:

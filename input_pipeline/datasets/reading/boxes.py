@@ -4,7 +4,7 @@ from typing import Any
 
 from core.errors import DataError
 from core.messages import brief
-from input_pipeline.datasets.reading.files import is_number, need
+from input_pipeline.datasets.reading.entries import is_number, need
 from input_pipeline.datasets.records import Box
 
 

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 from core.errors import DataError
 from core.messages import brief
+from input_pipeline.datasets.reading import entries
 from input_pipeline.datasets.reading import files as official_files
 from input_pipeline.datasets.records import Box
 
@@ -54,10 +55,10 @@ def sentence_files(folder: str, split: str = "") -> list[str]:
         ]  # says what is missing
     fix = "get the list from https://github.com/BryanPlummer/flickr30k_entities"
     listed = official_files.locate(folder, f"{split}.txt", fix=fix)
-    unique, names = official_files.Unique("image"), []
+    unique, names = entries.Unique("image"), []
     for line, text in official_files.lines(listed):
         where = f"{listed}:{line}"
-        unique.add(official_files.number(text.strip(), where, "image"), where)
+        unique.add(entries.number(text.strip(), where, "image"), where)
         names.append(text.strip())
     texts = [official_files.locate(sentences, f"{name}.txt", fix=DOWNLOAD) for name in names]
     return [listed, *texts]
@@ -86,7 +87,7 @@ def sentence(text: str, where: str) -> tuple[str, list[Phrase]]:
             found=repr(plain[plain.index("[/EN#") :][:60]),
             fix="get the file again",
         )
-    clean = official_files.need_text(plain, where, "caption")
+    clean = entries.need_text(plain, where, "caption")
     words = [match.span() for match in _WORD.finditer(plain)]
     starts, shift, at = [start for start, _ in words], [], 0
     for start, end in words:  # how far each word moves to the left
@@ -124,7 +125,7 @@ def boxes(path: str) -> dict[str, Box | None]:
     found: dict[str, Box | None] = {}
     for i, item in enumerate(root.findall("object")):
         where = f"{path}, object {i}"
-        names = [official_files.number((n.text or "").strip(), where, "name")
+        names = [entries.number((n.text or "").strip(), where, "name")
                  for n in item.findall("name")]  # fmt: skip
         if not names:
             raise _malformed(where, "a <name>", "none")

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from core.errors import DataError
+from input_pipeline.datasets.reading import entries
 from input_pipeline.datasets.reading import files as official_files
 from input_pipeline.datasets.reading.boxes import from_corner
-from input_pipeline.datasets.reading.files import check, need, need_id, need_number, need_text
+from input_pipeline.datasets.reading.entries import check, need, need_id, need_number, need_text
 from input_pipeline.datasets.records import Box, Expression
 
 SPLITS = ("train", "val")
@@ -45,7 +46,7 @@ def expressions(
     objects, images, texts = (
         need(contents, key, dict, path) for key in ("annotations", "images", "refexps")
     )
-    ids = official_files.Unique("refexp_id")
+    ids = entries.Unique("refexp_id")
     for name, item in objects.items():
         where = f"{path}, annotations[{name!r}]"
         if "bbox" not in check(item, dict, where):

@@ -18,7 +18,7 @@ from typing import Any
 
 from core.errors import DataError
 from input_pipeline.datasets.options.jsonl import RECORDS
-from input_pipeline.datasets.reading import files as official_files
+from input_pipeline.datasets.reading import entries
 from input_pipeline.datasets.reading.answers import normalize, soft_scores
 from input_pipeline.datasets.reading.jsonl_lines import Line, class_name, identifier, lines, missing
 from input_pipeline.datasets.records import (
@@ -65,7 +65,7 @@ class Reader:
         self._keys, self._skip, self._trained = keys, on_missing == "skip", trained
         self._label_of = {name: label for label, name in enumerate(classes)}
         self._texts_of: collections.Counter = collections.Counter()  # image id: texts so far
-        self._ids = official_files.Unique("id")
+        self._ids = entries.Unique("id")
         self._count = 0  # choices of the first line
         self._candidates: bool | None = None  # whether the first line has any
 
@@ -290,7 +290,7 @@ def _words(text: str) -> tuple[Token, ...]:
 
 def _box(line: Line, value) -> tuple[float, float, float, float]:
     numbers = value if isinstance(value, list) else ()
-    sound = len(numbers) == 4 and all(map(official_files.is_number, numbers))
+    sound = len(numbers) == 4 and all(map(entries.is_number, numbers))
     if not sound or numbers[2] <= numbers[0] or numbers[3] <= numbers[1]:
         raise line.error(
             "a box is none",

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
+from input_pipeline.datasets.reading import entries
 from input_pipeline.datasets.reading import files as official_files
-from input_pipeline.datasets.reading.files import need
+from input_pipeline.datasets.reading.entries import need
 from input_pipeline.datasets.records import Caption
 
 # Both files are in it: {url: (bytes, sha256)}.
@@ -28,19 +29,19 @@ def captions(path: str, split: str, image_id: Callable[[dict, str], str]) -> Ite
       DataError: naming file and image: a key missing or of the wrong kind, an empty caption, a
         sentence twice.
     """
-    ids = official_files.Unique("sentence id")
+    ids = entries.Unique("sentence id")
     for i, image in enumerate(need(official_files.read_json(path), "images", list, path)):
         where = f"{path}, images[{i}]"
         found = need(image, "split", str, where)
         if found not in SPLITS:
-            raise official_files.unknown("split", SPLITS, found, where)
+            raise entries.unknown("split", SPLITS, found, where)
         if found != split:
             continue
         name = image_id(image, where)
         for k, sentence in enumerate(need(image, "sentences", list, where)):
             place = f"{where}.sentences[{k}]"
             yield Caption(
-                ids.add(official_files.need_id(sentence, "sentid", place), place),
+                ids.add(entries.need_id(sentence, "sentid", place), place),
                 name,
-                official_files.need_text(need(sentence, "raw", str, place), place, "caption"),
+                entries.need_text(need(sentence, "raw", str, place), place, "caption"),
             )

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from core.errors import DataError
 from input_pipeline import datasets
 from input_pipeline.datasets import options
-from input_pipeline.datasets.reading import files, official
+from input_pipeline.datasets.reading import entries, official
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ def parse(text: str, shared: Mapping[str, str], *, most: int = 1) -> Named:
         option, _, value = setting.partition("=")
         if option not in own or not options.checks(dataset)[option].holds(value):
             known = [f"{o}: {options.checks(dataset)[o].expected}" for o in own]
-            raise files.unknown("option of a data set", known, setting, text)
+            raise entries.unknown("option of a data set", known, setting, text)
         block[option] = value
     return Named(name, block, reader(dataset, block, text), tuple(splits))
 

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from configs import common
 from core.errors import DataError
 from input_pipeline.datasets import conceptual_captions, flickr30k, gqa, snli_ve
-from input_pipeline.datasets.reading import boxes, files, jsonl_tasks
+from input_pipeline.datasets.reading import boxes, entries, files, jsonl_tasks
 
 LONG = "7" * 4400
 
@@ -25,14 +25,14 @@ LONG = "7" * 4400
 def test_numbers_out_of_range_name_file_and_key(text, kind):
     item = files.parse(f'{{"x": {text}}}', "f.json")
     with pytest.raises(DataError, match=r"(?s)out of range: 'x'.*f\.json") as caught:
-        files.need(item, "x", kind, "f.json")
+        entries.need(item, "x", kind, "f.json")
     assert len(str(caught.value)) < 400
 
 
 def test_the_largest_numbers_are_read():
-    assert files.check(2**63 - 1, int, "f.json") == 2**63 - 1
-    assert files.check(-1e18, float, "f.json") == -1e18
-    assert files.number("0" * 29 + "7", "f.json", "id") == "7"
+    assert entries.check(2**63 - 1, int, "f.json") == 2**63 - 1
+    assert entries.check(-1e18, float, "f.json") == -1e18
+    assert entries.number("0" * 29 + "7", "f.json", "id") == "7"
 
 
 @pytest.mark.parametrize("number", [10**400, -(10**400), 2.0**64, True, None, "1"])
