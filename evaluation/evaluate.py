@@ -12,7 +12,7 @@ from core import headings, remote
 from core.console import say
 from core.headings import PRIOR, Heading
 from evaluation import passes, predict
-from evaluation.evaluators import Evaluator, PassEvaluator
+from evaluation.evaluators import Evaluator
 from evaluation.report.details import Measured
 from runtime import sharding, signals
 
@@ -40,11 +40,11 @@ def metrics_of(
     for name, evaluator in evaluators.items():
         if name in found:
             continue
-        if isinstance(evaluator, PassEvaluator):
+        if isinstance(evaluator, passes.PassEvaluator):
             together = {
                 other: one
                 for other, one in evaluators.items()
-                if isinstance(one, PassEvaluator) and one.of == evaluator.of
+                if isinstance(one, passes.PassEvaluator) and one.of == evaluator.of
             }
             values = passes.run([*together.values()], params)
             found |= dict(zip(together, values, strict=True))

@@ -97,7 +97,7 @@ class Programs:
             layout.batch(asked.examples[at], size)
         for at, size in chunks:
             batch = shortened(layout.batch(asked.examples[at], size), self._lengths)
-            out = self.call(program, batch)
+            out = self._call(program, batch)
             for i, example in enumerate(asked.examples[at]):
                 yield Told(
                     asked.values[at.start + i],
@@ -108,7 +108,9 @@ class Programs:
 
     def call(self, program: Program, batch: Batch) -> dict[str, np.ndarray]:
         """What a program gives for a batch, with its real lengths rounded up."""
-        batch = shortened(batch, self._lengths)
+        return self._call(program, shortened(batch, self._lengths))
+
+    def _call(self, program: Program, batch: Batch) -> dict[str, np.ndarray]:
         with self._lock:
             if program.key not in self._compiled:
                 self._compiled[program.key] = jax.jit(program.step)

@@ -16,9 +16,7 @@ from core import remote
 from core.checks import Check, text, whole
 from core.errors import ConfigError
 from core.headings import Heading
-from evaluation import passes
 from evaluation.stream import EvaluationStream, Place
-from objectives import base
 from objectives.model import MultiTaskModel
 
 # What every evaluation's block has.
@@ -90,46 +88,6 @@ class Evaluator(abc.ABC):
     def headings(self) -> dict[str, Heading]:
         """What its metrics are for people."""
         return {}
-
-
-class PassEvaluator(Evaluator):
-    """One that looks at each batch of its split once, alone or beside others (`passes`).
-
-    Attributes:
-      stream: the split's examples.
-      place: puts a host batch on the devices.
-    """
-
-    stream: EvaluationStream
-    place: Place
-
-    def __init__(self, block: ConfigDict, stream: EvaluationStream, place: Place):
-        self.stream, self.place, self._block = stream, place, block
-
-    @property
-    def of(self) -> tuple[str, ...]:
-        """What it goes over; those that go over the same can go together."""
-        block, stream = self._block, self.stream
-        return block.stream, stream.split, str(block.batch_size), stream.fingerprint
-
-    def begin(self) -> None:
-        """See `passes.Member`."""
-
-    @abc.abstractmethod
-    def measure(self, params: PyTree, batch: base.Arrays) -> PyTree:
-        """See `passes.Member`."""
-
-    @abc.abstractmethod
-    def take(self, batch: base.Arrays, out: PyTree) -> None:
-        """See `passes.Member`."""
-
-    @abc.abstractmethod
-    def end(self) -> dict[str, float | None]:
-        """See `passes.Member`."""
-
-    def run(self, params: PyTree) -> dict[str, float | None]:
-        (values,) = passes.run([self], params)
-        return values
 
 
 def known() -> list[str]:

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from core.errors import ConfigError
 from core.headings import PRIOR, Heading
-from evaluation import evaluators, predict
+from evaluation import passes, predict
 from evaluation.stream import EvaluationStream, Place
 from input_pipeline.datasets.reading import answers
 from input_pipeline.datasets.records import Question
@@ -24,7 +24,7 @@ from objectives import base
 from objectives.model import MultiTaskModel
 
 
-class Evaluator(evaluators.PassEvaluator):
+class Evaluator(passes.PassEvaluator):
     """Needs a stream of questions whose first objective answers them.
 
     Questions that were left out of the split (data.on_missing=skip) do not count.

@@ -10,14 +10,14 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from core.headings import PRIOR, Heading
-from evaluation import evaluators
+from evaluation import passes
 from evaluation.stream import EvaluationStream, Place
 from objectives import base, masking
 from objectives.model import MultiTaskModel
 from runtime import sharding
 
 
-class Evaluator(evaluators.PassEvaluator):
+class Evaluator(passes.PassEvaluator):
     """Masks depend on the example alone: every batch size and mesh gives the same mean."""
 
     def __init__(

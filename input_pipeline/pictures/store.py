@@ -16,7 +16,7 @@ from core import pictures, remote
 from core.errors import DataError
 from core.reading import reading, unreadable
 from input_pipeline.pictures import writer
-from input_pipeline.regions import id_lookup, index_file
+from input_pipeline.regions import index_file
 from input_pipeline.regions.image_index import ImageIndex, joined
 from input_pipeline.regions.shard_writer import MANIFEST
 from input_pipeline.regions.store import split_paths
@@ -140,17 +140,9 @@ class PictureStore(ImageIndex):
             )
         opened = [_Folder(path) for path in paths]
         store = cls(opened)
-        if twice := id_lookup.repeated(store.lookups):
-            key, one, other = twice
-            raise DataError(
-                "an image id is in two picture stores"
-                if one != other
-                else "an image id is twice in a picture store",
-                where=f"{paths[one]} and {paths[other]}, image {key!r}",
-                expected="ids that occur once",
-                found="two pictures",
-                fix="name the stores once, or build them of different pictures",
-            )
+        store.check_unique(
+            paths, "picture store", "name the stores once, or build them of different pictures"
+        )
         return store
 
     def misleading(self, number: int) -> DataError:

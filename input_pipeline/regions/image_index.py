@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from core.errors import DataError
 from core.strings import PackedStrings, pack_strings
 from input_pipeline.regions import id_lookup
 from input_pipeline.regions.id_lookup import IdLookup
@@ -47,6 +48,26 @@ class ImageIndex:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def check_unique(self, folders: Sequence[str], what: str, fix: str) -> None:
+        """Raises DataError where an id is there twice.
+
+        Args:
+          folders: where the lookups come from, for the message.
+          what: the store, for the message.
+          fix: what to do about it.
+        """
+        if twice := id_lookup.repeated(self.lookups):
+            key, one, other = twice
+            raise DataError(
+                f"an image id is twice in a {what}"
+                if one == other
+                else f"an image id is in two folders of a {what}",
+                where=f"{folders[one]} and {folders[other]}, image {key!r}",
+                expected="ids that occur once",
+                found="two records",
+                fix=fix,
+            )
 
     def misled(self) -> list[int]:
         """Numbers of the folders whose index does not find all ids that they have."""

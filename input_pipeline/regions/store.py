@@ -16,7 +16,6 @@ import xxhash
 
 from core.errors import DataError
 from core.reading import unreadable
-from input_pipeline.regions import id_lookup
 from input_pipeline.regions.image_index import joined
 from input_pipeline.regions.region_folder import Folder
 from input_pipeline.regions.region_writer import RegionWriter
@@ -80,17 +79,9 @@ class RegionStore(RegionSource):
         for path, folder in zip(paths[1:], opened[1:], strict=True):
             opened[0].spec.require_match(folder.spec, paths[0], path)
         store = cls(opened)
-        if twice := id_lookup.repeated(store.lookups):
-            key, one, other = twice
-            raise DataError(
-                "an image id is in two folders of a region store"
-                if one != other
-                else "an image id is twice in a region store",
-                where=f"{paths[one]} and {paths[other]}, image {key!r}",
-                expected="ids that occur once",
-                found="two records",
-                fix="name the folders once, or import the images once",
-            )
+        store.check_unique(
+            paths, "region store", "name the folders once, or import the images once"
+        )
         return store
 
     def where(self, row: int) -> str:

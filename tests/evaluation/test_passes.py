@@ -24,7 +24,7 @@ class Stream:
             yield {"x": np.full((2, 64), i, np.float32)}
 
 
-class Summed(evaluators.PassEvaluator):
+class Summed(passes.PassEvaluator):
     """Sums a power of what a costly product gives."""
 
     def __init__(self, stream, power, batch_size=2):

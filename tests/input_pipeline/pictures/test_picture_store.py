@@ -137,5 +137,5 @@ def test_what_cannot_be_built_is_said(folder, tmp_path, capsys):
     assert build(folder, "--out", tmp_path / "store") == 1
     assert "exists already" in capsys.readouterr().err
     build(folder, "--out", tmp_path / "again")
-    with pytest.raises(DataError, match="in two picture stores"):
+    with pytest.raises(DataError, match="in two folders of a picture store"):
         PictureStore.open([tmp_path / "store", tmp_path / "again"])
