@@ -1,8 +1,13 @@
 """Shapes of what is asked: no longer than it must be."""
 
+import copy
+import dataclasses
+
 import numpy as np
 
 from inference import programs
+from inference.tasks import TaskModel
+from tests.inference import made_models
 
 LENGTHS = (4, 8)
 
@@ -39,3 +44,16 @@ def test_lengths_are_those_of_training_where_none_is_enough():
         assert {name: x.shape for name, x in short.items()} == {
             name: x.shape for name, x in batch.items()
         }
+
+
+def test_buckets_of_training_cut_nothing_of_what_is_asked():
+    source = made_models.run("vqa", "data=jsonl,model=vlbert").source
+    config = copy.deepcopy(source.config)
+    regions = 4  # of the image
+    # In training rows of these widths have no room for both.
+    config["streams"]["examples"]["buckets"] = [[n, regions, n] for n in range(5, 20)]
+    found = []
+    for one in (source, dataclasses.replace(source, config=config)):
+        model = TaskModel(one, batch_sizes=(1,), lengths=range(1, 25))
+        found.append(model.answer("what colour is the cube?", "7").to_dict())
+    assert found[0] == found[1]
