@@ -6,30 +6,24 @@ list of what is left out, printed in one line and saved.
 
 import collections
 import functools
-import json
 from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
-import xxhash
 
 from core import remote
 from core.console import say
 from core.errors import DataError
-from core.progress import atomic_file
 from input_pipeline import datasets
 from input_pipeline.datasets.options.shared import ON_MISSING
-from input_pipeline.datasets.reading import coverage, text_corpus
+from input_pipeline.datasets.reading import text_corpus
 from input_pipeline.pictures.store import PictureStore
 from input_pipeline.regions.store import RegionStore
-from input_pipeline.streams import clean_splits, held_out, leaks, pixels
+from input_pipeline.streams import clean_splits, held_out, leaks, left_out, pixels
 from input_pipeline.streams.collisions import UrlCheck
 from input_pipeline.streams.source import Source
-from input_pipeline.texts.rows import EMPTY, Row
+from input_pipeline.texts.rows import Row
 from input_pipeline.texts.tables import Skipped, TextTable, cached_table, is_cached
 from input_pipeline.texts.tokenizer import Tokenizer
-
-SHOWN = 10  # images without pictures that are named
-HELD_OUT = "image held out"  # reason of a text left out, data.leaks=drop
 
 
 class Data:
@@ -187,7 +181,11 @@ class Data:
             leaves_out = held.any(1) & examples
             without = np.flatnonzero(absent.any(1) & ~leaves_out & examples)
             if without.size:
-                self._missing(own, table, without, images[without][absent[without]])
+                some_left = len(without) < np.count_nonzero(table.examples())
+                if self._config.on_missing != "skip" or not some_left:
+                    lacking = images[without][absent[without]]
+                    stores = self.prepared.stores
+                    raise left_out.no_regions(own, table, without, lacking, self.store, stores)
             skipped = list(table.skipped)
             for row in without.tolist():
                 image = table.images[images[row][absent[row]][0]]
@@ -196,12 +194,12 @@ class Data:
             reasons: collections.Counter[str] = collections.Counter()
             for row in np.flatnonzero(leaves_out).tolist():
                 image = int(images[row][held[row]][0])
-                reason = f"{HELD_OUT} by {excluded[image]}: {table.images[image]!r}"
+                reason = f"{left_out.HELD_OUT} by {excluded[image]}: {table.images[image]!r}"
                 skipped.append(Skipped(table.text_id(row), reason))
                 reasons[excluded[image]] += 1
             kept = np.flatnonzero(examples & ~absent.any(1) & ~leaves_out)
             if skipped:
-                self._report(own, table, skipped, len(kept))
+                left_out.report(self._config.dir, own, table, skipped, len(kept))
             if training:
                 self.cleaned = clean_splits.Cleaned(own, len(kept), reasons)
             if self.prepared.review:
@@ -249,16 +247,8 @@ class Data:
         texts = np.flatnonzero(unseen.any(1) & wanted)
         names = sorted({table.images[i] for i in np.unique(images[texts][unseen[texts]])})
         if names and (self._config.on_missing != "skip" or len(texts) == wanted.sum()):
-            raise DataError(
-                "images have no picture",
-                where=f"split {own!r} of {table.origin}",
-                expected=f"a picture of each in {self._config.pictures or 'the picture store'} "
-                f"({len(self.pictures)} pictures, such as {self.pictures.keys[0]!r})",
-                found=f"none of {len(names):,} of {len(table.images):,}: "
-                f"{', '.join(map(repr, names[:SHOWN]))}{', ...' * (len(names) > SHOWN)}",
-                fix="build a store of all of them, under the ids that their regions have "
-                "(--ids=number), or leave these out: --config.data.on_missing=skip",
-            )
+            where = self._config.pictures or "the picture store"
+            raise left_out.no_pictures(own, table, names, self.pictures, where)
         for row in texts.tolist():
             image = table.images[images[row][unseen[row]][0]]
             skipped.append(Skipped(table.text_id(row), f"no picture of {image!r}"))
@@ -371,44 +361,3 @@ class Data:
             text = leaks.describe(found, table.images)
             say(f"data: training images are evaluated on (data.leaks=report): {text}")
         return found if config.leaks == "drop" else {}
-
-    def _missing(self, own: str, table: TextTable, rows: np.ndarray, images: np.ndarray) -> None:
-        if self._config.on_missing == "skip" and len(rows) < np.count_nonzero(table.examples()):
-            return
-        row, count = int(rows[0]), len(np.unique(images))
-        fix = "import their regions, or leave them out with --config.data.on_missing=skip"
-        if count == len(table.images):  # leaving out would leave nothing
-            fix = coverage.same_numbers(self.store.keys, table.images) or (
-                f"name another split than {own!r}, whose images the store has "
-                "(--config.data.train_split, --config.data.eval_split), or import their regions"
-            )
-        raise DataError(
-            "an image has no regions",
-            where=f"{table.origin}, text {table.text_id(row)!r}",
-            expected=f"image {table.images[images[0]]!r} in region store "
-            f"{', '.join(map(str, self.prepared.stores))} ({len(self.store)} images, such as "
-            f"{self.store.keys[0]!r})",
-            found=f"no such image; {count} of {len(table.images)} images are missing",
-            fix=fix,
-        )
-
-    def _report(self, split: str, table: TextTable, skipped: list[Skipped], kept: int) -> None:
-        """One line for people, and the whole list in a file."""
-        lines = "".join(
-            json.dumps({"text_id": row.text_id, "reason": row.reason}) + "\n" for row in skipped
-        )
-        digest = xxhash.xxh3_64_hexdigest(f"{table.origin}\n{lines}".encode())
-        path = remote.path(self._config.dir) / f"skipped-{split}-{digest}.jsonl"
-        with atomic_file(path) as temporary:
-            temporary.write_text(lines)
-        reasons = collections.Counter(row.reason for row in table.skipped)
-        without_text = reasons.pop(EMPTY, 0)
-        excluded = sum(row.reason.startswith(HELD_OUT) for row in skipped)
-        without_regions = len(skipped) - len(table.skipped) - excluded
-        say(
-            f"data: split {split!r} of {table.origin}: {kept} texts kept, {len(skipped)} skipped "
-            f"({without_text} rows without text, {without_regions} texts without regions"
-            + "".join(f", {count} rows: {reason}" for reason, count in sorted(reasons.items()))
-            + f", {excluded} texts of images held out" * bool(excluded)
-            + f"); list: {path}"
-        )
