@@ -33,11 +33,12 @@ HEAD = (
 )
 
 
-def measure(model: str, size: str, sizes, found, state_only: bool) -> dict:
+def measure(model: str, size: str, sizes, found, *, shard_state: bool, state_only: bool) -> dict:
     """A row: bytes of one device."""
     config = importlib.import_module(f"configs.{model}_pretrain").get_config(
         f"size={size},data=jsonl"
     )
+    config.shard_state = shard_state
     mesh = sharding.make_mesh(dict(zip(sharding.AXES, sizes, strict=True)), found.devices)
     task = assumed.model(config)
     batch = assumed.batch(config, task, setup.assemblers(config))
@@ -85,6 +86,7 @@ def main(argv=None) -> None:
     parser.add_argument(
         "--meshes", default="8,1,1:1,8,1:2,2,2:1,1,8", help="data,fsdp,tensor:data,fsdp,tensor:…"
     )
+    parser.add_argument("--whole_state", action="store_true", help="config.shard_state=false")
     parser.add_argument("--state_only", action="store_true", help="compile nothing")
     parser.add_argument(
         "--json", type=arguments.to_write, help="also append the rows to this file, one a line"
@@ -102,7 +104,14 @@ def main(argv=None) -> None:
     for model in args.models:
         for size in args.sizes:
             for sizes in meshes:
-                row = measure(model, size, sizes, found, args.state_only)
+                row = measure(
+                    model,
+                    size,
+                    sizes,
+                    found,
+                    shard_state=not args.whole_state,
+                    state_only=args.state_only,
+                )
                 print(line(row), flush=True)
                 if args.json:
                     with open(args.json, "a") as file:

@@ -8,6 +8,7 @@ the optimizer's moments, whose paths end in it, follow their parameters.
 """
 
 import collections
+import functools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -218,9 +219,28 @@ def for_use(params, mesh):
 def gather_once(params, mesh):
     """Parameters placed `for_use`, in their own type, for many programs that only read them.
 
-    Where they lie so already, they are returned as they are.
+    Where they lie so already, they are returned as they are. The others move in one program:
+    several that run at once may meet in another order on another process, and wait for each other
+    without end (CPUs).
     """
-    return jax.device_put(params, for_use(params, mesh))
+    flat, tree = jax.tree.flatten(params)
+    places = jax.tree.leaves(for_use(params, mesh))
+    moved = [i for i, (x, s) in enumerate(zip(flat, places, strict=True)) if not _lies(x, s)]
+    if moved:
+        move = _mover(tuple(places[i] for i in moved))
+        for i, x in zip(moved, move([flat[i] for i in moved]), strict=True):
+            flat[i] = x
+    return jax.tree.unflatten(tree, flat)
+
+
+def _lies(x, place: NamedSharding) -> bool:
+    return x.sharding.is_equivalent_to(place, x.ndim)
+
+
+@functools.lru_cache(maxsize=8)
+def _mover(places: tuple[NamedSharding, ...]):
+    """A program that gives arrays their places."""
+    return jax.jit(lambda arrays: arrays, out_shardings=list(places))
 
 
 def gathered(tree):

@@ -190,9 +190,15 @@ def test_ranking():
 
 @pytest.mark.slow
 def test_meshes():
-    printed = _run("meshes.py", "--state_only", "--models=vlbert", "--meshes=8,1,1:1,8,1")
-    whole, split = (line.split("|")[3].strip() for line in printed.splitlines()[2:])
-    assert (whole, split) == ("437 MiB", "55.1 MiB")
+    for options, wanted in (
+        ((), ("55.1 MiB", "55.1 MiB")),
+        (["--whole_state"], ("437 MiB", "55.1 MiB")),
+    ):
+        printed = _run(
+            "meshes.py", "--state_only", "--models=vlbert", "--meshes=8,1,1:1,8,1", *options
+        )
+        found = tuple(line.split("|")[3].strip() for line in printed.splitlines()[2:])
+        assert found == wanted
 
 
 @pytest.mark.slow
