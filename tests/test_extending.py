@@ -117,6 +117,7 @@ def test_a_new_layout_is_imported(store):
     assert verify(str(store)) == 0
 
 
+@pytest.mark.slow
 def test_a_new_data_set_trains_on_labels_of_its_own(store, tmp_path):
     opinions = ("bad", "neutral", "good")
     for split, numbers in (("train", range(16)), ("test", range(16, 24))):

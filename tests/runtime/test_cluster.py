@@ -97,6 +97,7 @@ def jax_leaves(tree):
             for leaf in (jax_leaves(value) if isinstance(value, dict) else [value])]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_one_that_raises_ends_all_with_its_traceback(tmp_path):
     """Process 0 waits for it in a collective, or has an error of its own because of it."""
     process = launch(tmp_path, options='{"fails": [1, 5]}')

@@ -68,7 +68,8 @@ def made_up(config):
     return arrays(*FULL[:2]), arrays(*BUCKET[:2])
 
 
-@pytest.mark.parametrize("name", ["vlbert", pytest.param("vilbert", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vlbert", "vilbert"])
 def test_loss_and_gradient_are_those_of_the_same_examples_padded_fully(name):
     config = configure(name)
     task = MultiTaskModel(config, SPECIAL, SPEC)
