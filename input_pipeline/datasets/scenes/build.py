@@ -1,6 +1,7 @@
 """Builds and reads the folder of a set of scenes: TFDS table, region store, vocabulary, corpus."""
 
 import contextlib
+import functools
 import io
 import json
 import pathlib
@@ -176,11 +177,17 @@ def object_boxes(scene: graph.Scene) -> tuple[float, ...]:
     return tuple(render.true_boxes(scene).ravel().tolist())
 
 
+@functools.lru_cache(maxsize=1 << 13)
+def _cloze(scene: graph.Scene, seed: int) -> tuple[tuple[int, captions.Sentence], ...]:
+    """`cloze.cloze`, kept: two kinds of rows are made of them, which takes most of their time."""
+    return tuple(cloze.cloze(scene, seed))
+
+
 def cloze_rows(folder: pathlib.Path, split: str, seed: int) -> Iterator[Row]:
     """Texts with one marked word each, see `cloze`."""
     for scene in read_scenes(folder, split):
         boxes = object_boxes(scene)
-        for n, (source, sentence) in enumerate(cloze.cloze(scene, seed)):
+        for n, (source, sentence) in enumerate(_cloze(scene, seed)):
             yield Row(
                 image_id=scene.image_id,
                 text=sentence.text,
@@ -196,7 +203,7 @@ def swapped_rows(folder: pathlib.Path, split: str, seed: int) -> Iterator[Row]:
     """One of these texts of each kind, and the same made false, which is no example itself."""
     for scene in read_scenes(folder, split):
         first: dict[int, captions.Sentence] = {}
-        for source, sentence in cloze.cloze(scene, seed):
+        for source, sentence in _cloze(scene, seed):
             first.setdefault(source, sentence)
         for n, (source, sentence) in enumerate(first.items()):
             name = f"{scene.image_id}-swapped-{n}"
