@@ -202,10 +202,13 @@ def test_meshes():
 
 
 @pytest.mark.slow
-def test_padding():
+def test_padding(tmp_path):
+    sizes = "scenes.train=200", "scenes.validation=4", "scenes.test=4", "vocab_size=600"
+    data = [f"--config.data.{one}" for one in (*sizes, f"dir={tmp_path}")]
     printed = _run(
         "padding.py",
         "--config=configs/vlbert_pretrain.py",
+        *data,
         "--config.streams.captions.buckets=((13,6,16),(16,7,20))",
         "--draws=8",
     )
