@@ -12,22 +12,18 @@ for ViLBERT the alignment loss. What differs: the masked-language head reads all
 in these libraries, and that on regions all of them (ours read the masked ones, gathered); inputs
 come masked (ours are masked within the step); no box embedding, mean of visible regions, or [END].
 
-Attention is PyTorch's fused one throughout: LXMERT, which has none, gets it here. AdamW is fused.
-On a GPU the model is compiled; bfloat16 is autocast, as `transformers` would run it.
+Attention is PyTorch's fused one throughout: LXMERT, which has none, gets it here.
 """
-
-import os
-import time
 
 import numpy as np
 import torch
 import transformers
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.lxmert import modeling_lxmert
 
 from benchmarks.ours import CLASSES, FEATURES, VOCAB
+from benchmarks.torch_side import TorchSide
 
 
 class FusedAttention(modeling_lxmert.LxmertAttention):
@@ -142,70 +138,18 @@ class Model(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten())
 
 
-class Peer:
-    """A model with its optimizer and batches, timed in turns.
+class Peer(TorchSide):
+    """A trunk of `transformers` with pre-training heads, timed in turns."""
 
-    Attributes:
-      what: in words.
-      parameters: of the model.
-      loss: of the last step.
-    """
+    def _build(self, config, name: str) -> tuple[nn.Module, str]:
+        """The model, and what it is, in words."""
+        model = Model(name, config.model)
+        trunk = type(model.trunk).__name__
+        return model, f"transformers {transformers.__version__} {trunk}"
 
-    def __init__(self, config, name: str, lengths, host, batches: int = 8):
-        """Builds the model and its batches out of ours.
-
-        Args:
-          config: ours.
-          name: "vlbert" or "vilbert".
-          lengths: (word pieces, regions) int [N] each, of the examples there are.
-          host: {stream: arrays} of ours at the full size.
-          batches: how many are padded to their longest.
-        """
-        torch.manual_seed(0)
-        torch.set_num_threads(os.cpu_count())
-        self._gpu = torch.cuda.is_available()
-        self._device = torch.device("cuda" if self._gpu else "cpu")
-        self._half = config.dtype == "bfloat16"
-        self._rng = np.random.default_rng(1)
-        self._model = Model(name, config.model).to(self._device).train()
-        self._run = torch.compile(self._model) if self._gpu else self._model
-        self.parameters = sum(p.numel() for p in self._model.parameters())
-        block = config.optimizer
-        self._clip = block.clip_norm
-        self._optimizer = torch.optim.AdamW(
-            self._model.parameters(),
-            lr=block.lr,
-            betas=(block.b1, block.b2),
-            eps=block.eps,
-            weight_decay=block.weight_decay,
-            fused=True,
-        )
-        trunk = type(self._model.trunk).__name__
-        self.what = (
-            f"transformers {transformers.__version__} {trunk}, torch {torch.__version__}, "
-            f"{torch.get_num_threads()} threads" + (", compiled" if self._gpu else "")
-        )
-        captions = config.streams.captions
-        widest = captions.max_regions
-        room = captions.max_text
-        if name == "vlbert":  # positions of a packed row, [END]'s too
-            room = min(captions.max_length, room + captions.max_regions) + 1 - widest
-        batch = captions.batch_size
-        count = min(batches, len(lengths[0]) // batch)
-        self._kinds = {"full": [], "buckets": []}
-        for i in range(count):
-            text, found = (x[i * batch : (i + 1) * batch] for x in lengths)
-            tight = int(text.max()), int(found.max())
-            if self._gpu:  # few shapes to compile for
-                tight = min(-(-tight[0] // 8) * 8, room), tight[1]
-            if not i:
-                self._kinds["full"].append(self._parts(text, found, (room, widest), host))
-            self._kinds["buckets"].append(self._parts(text, found, tight, host))
-        self._seconds = {kind: [] for kind in self._kinds}
-        self._flops: dict[str, float] = {}
-
-    def _parts(self, text, found, size, host):
+    def _parts(self, text, found, size, host, *, whole=False):
         """Tensors of each stream, with what is real and padded of them."""
+        del whole  # rows are padded to any size
         rng, (t, r), b = self._rng, size, len(text)
         text = np.minimum(text, t)
         ids = rng.integers(1000, VOCAB, (b, t))
@@ -229,88 +173,4 @@ class Peer:
             plain = host["text"]["text_mask"][:, 0]
             parts.append(self._words(host["text"]["text_ids"][:, 0], plain))
             counted = [counted[0] + int(plain.sum()), counted[1] + plain.size]
-        tensors = [
-            {key: torch.as_tensor(x).to(self._device) for key, x in part.items()} for part in parts
-        ]
-        return dict(tensors=tensors, real=counted[0], padded=counted[1], shape=f"{t}x{r}")
-
-    def _words(self, ids, mask) -> dict:
-        """Masked ids, mask and labels; -100 where nothing is predicted."""
-        chosen = mask & (self._rng.random(mask.shape) < 0.15)
-        chosen[:, 1] = True
-        labels = np.where(chosen, ids, -100).astype(np.int64)
-        return dict(
-            ids=np.where(chosen, 103, np.where(mask, ids, 0)).astype(np.int64),
-            mask=mask.astype(np.int64),
-            labels=labels,
-        )
-
-    def _step(self, parts, model) -> float:
-        """Seconds of one update."""
-        self._wait()
-        asked = time.perf_counter()
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            loss = sum(model(part) for part in parts["tensors"])
-        loss.backward()
-        if self._clip:
-            nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        self._wait()
-        seconds = time.perf_counter() - asked
-        self.loss = loss.item()
-        return seconds
-
-    def _wait(self) -> None:
-        if self._gpu:
-            torch.cuda.synchronize()
-
-    def warm_up(self) -> None:
-        """Runs every shape once, and counts the operations of its matrix products."""
-        for kind, batches in self._kinds.items():
-            flops = []
-            for parts in batches:
-                # The fused kernels of some devices are unknown to the counter.
-                with (
-                    torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
-                    FlopCounterMode(display=False) as counter,
-                ):
-                    self._step(parts, self._model)
-                flops.append(counter.get_total_flops())
-            self._flops[kind] = float(np.mean(flops))
-        asked = time.perf_counter()
-        for batches in self._kinds.values():
-            for parts in batches:
-                self._step(parts, self._run)
-        self._compile_seconds = time.perf_counter() - asked if self._gpu else None
-        if self._gpu:
-            torch.cuda.reset_peak_memory_stats()
-
-    def take_turn(self, steps: int) -> None:
-        """Times `steps` updates at the full size, and each tight batch once."""
-        full, tight = self._kinds["full"][0], self._kinds["buckets"]
-        self._seconds["full"] += [self._step(full, self._run) for _ in range(steps)]
-        for _ in range(-(-steps // len(tight))):
-            times = [self._step(parts, self._run) for parts in tight]
-            self._seconds["buckets"].append(float(np.mean(times)))
-
-    def results(self) -> dict[str, dict]:
-        """{kind: shape, seconds of each step, compile_seconds; of a step real, padded, flops}.
-
-        Compilation is of all shapes together; None where nothing is compiled.
-        """
-        return {
-            kind: dict(
-                shape=" ".join(parts["shape"] for parts in batches),
-                seconds=self._seconds[kind],
-                compile_seconds=self._compile_seconds,
-                real=float(np.mean([parts["real"] for parts in batches])),
-                padded=float(np.mean([parts["padded"] for parts in batches])),
-                flops=self._flops[kind],
-            )
-            for kind, batches in self._kinds.items()
-        }
-
-    def peak_bytes(self) -> int | None:
-        """Peak of PyTorch's memory on a GPU."""
-        return torch.cuda.max_memory_allocated() if self._gpu else None
+        return self._moved(parts, *counted, f"{t}x{r}")

@@ -3,6 +3,7 @@
   python benchmarks/train_step.py --batch=8                       # both models, base size
   python benchmarks/train_step.py --models=vlbert --sizes=base,large --dtype=bfloat16 --batch=256
   python benchmarks/train_step.py --batch=8 --peer                # and a PyTorch model beside it
+  python benchmarks/train_step.py --batch=16 --regions=36 --models=vlbert --peer=official:VL-BERT
 
 The step is the one that training runs: corruption, dropout, both streams' losses with gathered
 masked positions, gradients and AdamW. Printed are a Markdown table and a line of JSON a row. Each
@@ -26,9 +27,11 @@ what the device reports as its peak; on a CPU the program's own arguments, outpu
 by XLA's `memory_analysis`, with the peak of the process's memory beside it.
 
 `--peer` (pip install torch transformers) takes turns with a PyTorch model, see benchmarks/peer.py,
-in the same process: ours, peer, ours, peer. It is timed on rows padded as ours are (full), and with
-each batch padded to its longest text and image (its "buckets"). Both sides have all cores: XLA
-takes them by itself, PyTorch is told to.
+in the same process: ours, peer, ours, peer. `--peer=official:FOLDER` (pip install torch) does so
+with the original's own code in FOLDER, a checkout of jackroos/VL-BERT or of
+facebookresearch/vilbert-multi-task, see benchmarks/official.py. The peer is timed on rows padded as
+ours are (full), and with each batch padded to its longest text and image (its "buckets"). Both
+sides have all cores: XLA takes them by itself, PyTorch is told to.
 """
 
 import argparse
@@ -61,6 +64,11 @@ from vl_models import layers
 
 CONFIGS = {"vlbert": vlbert_pretrain, "vilbert": vilbert_pretrain}
 BUCKETS = "24x17x26,24x22x32,24x28x38,24x33x43,24x37x48,28x37x56"
+# The originals: {model: (repository, a file that tells its checkout)}.
+OFFICIAL = {
+    "vlbert": ("jackroos/VL-BERT", "pretrain/modules/resnet_vlbert_for_pretraining.py"),
+    "vilbert": ("facebookresearch/vilbert-multi-task", "vilbert/vilbert.py"),
+}
 POOL = 4096  # examples whose lengths are drawn, at least
 
 
@@ -149,6 +157,36 @@ def device_peak_bytes() -> int | None:
     return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
 
+def peer_of(text: str) -> tuple[str | None, pathlib.Path | None]:
+    """What --peer names: (None, None) for transformers, or (model, folder) of an original's code.
+
+    Raises:
+      ArgumentTypeError: it is neither.
+    """
+    if text == "transformers":
+        return None, None
+    kind, _, name = text.partition(":")
+    folder = pathlib.Path(name).expanduser()
+    for model, (_, mark) in OFFICIAL.items():
+        if kind == "official" and (folder / mark).is_file():
+            return model, folder
+    known = " or ".join(repository for repository, _ in OFFICIAL.values())
+    raise argparse.ArgumentTypeError(
+        f"expected transformers, or official:FOLDER with a checkout of {known}; found {text!r}"
+    )
+
+
+def make_peer(folder: pathlib.Path | None, *arguments):
+    """The PyTorch side: that of `transformers`, or the original's of a folder."""
+    if folder is None:
+        from benchmarks.peer import Peer
+
+        return Peer(*arguments)
+    from benchmarks.official import Official
+
+    return Official(folder, *arguments)
+
+
 def measure(args, model: str, size: str) -> list[dict]:
     """Rows of figures for one model: ours, and the peer's where it is asked for."""
     config = make_config(args, model, size)
@@ -158,9 +196,7 @@ def measure(args, model: str, size: str) -> list[dict]:
     sides["ours"].warm_up()
     memory = dict(ours=(device_peak_bytes(), sides["ours"].program_bytes()))
     if args.peer:
-        from benchmarks import peer
-
-        sides["peer"] = peer.Peer(config, model, lengths, sides["ours"].host)
+        sides["peer"] = make_peer(args.peer[1], config, model, lengths, sides["ours"].host)
         sides["peer"].warm_up()
     for _ in range(args.rounds):
         for side in sides.values():
@@ -218,8 +254,7 @@ def main(argv=None) -> None:
     parser.add_argument(
         "--models",
         type=arguments.some_of(list(CONFIGS)),
-        default="vlbert,vilbert",
-        help="of " + ", ".join(CONFIGS),
+        help="of " + ", ".join(CONFIGS) + "; default: all, or the one that the peer is",
     )
     parser.add_argument(
         "--sizes",
@@ -245,14 +280,31 @@ def main(argv=None) -> None:
     parser.add_argument(
         "--mesh", type=arguments.wholes(3), default="-1,1,1", help="devices along data,fsdp,tensor"
     )
-    parser.add_argument("--peer", action="store_true", help="take turns with PyTorch")
+    parser.add_argument(
+        "--peer",
+        type=peer_of,
+        nargs="?",
+        const="transformers",
+        help="take turns with PyTorch: transformers, the default, or official:FOLDER",
+    )
     parser.add_argument(
         "--matmul", type=arguments.whole(1), default=4096, help="size of the product for peaks"
     )
     parser.add_argument("--json", type=arguments.to_write, help="also write all rows to this file")
     args = parser.parse_args(argv)
     if args.peer:  # known in a moment; our side compiles for minutes before the peer begins
-        arguments.require_packages(parser, "--peer", "torch", "transformers")
+        model, folder = args.peer
+        if model and args.models not in (None, [model]):
+            parser.error(
+                f"{folder} is a checkout of {OFFICIAL[model][0]}: expected --models={model}, "
+                f"found {','.join(args.models)}"
+            )
+        if model and args.text_batch:
+            parser.error("--text_batch: the original's rows of plain text are not run; leave it 0")
+        args.models = args.models or (model and [model])
+        packages = ("torch", "transformers") if folder is None else ("torch",)
+        arguments.require_packages(parser, "--peer", *packages)
+    args.models = args.models or list(CONFIGS)
     pairs = [(model, size) for size in args.sizes for model in args.models]
     for model, size in pairs:
         try:

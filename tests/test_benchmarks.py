@@ -236,6 +236,62 @@ def test_multitask(tmp_path):
     assert f"{found['share']:.1%} of the mean of single-task runs" in printed
 
 
+def checkout(folder, name, text=""):
+    """A folder with one file of an original's, and what makes its folder a package."""
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_text(text)
+
+
+# Names and arguments as the original has them.
+VILBERT = """
+import boto3
+from botocore.exceptions import ClientError
+from tensorboardX import SummaryWriter
+from torch._six import inf
+from torch import nn
+
+class BertConfig:
+    @classmethod
+    def from_dict(cls, fields):
+        found = cls()
+        vars(found).update(fields)
+        return found
+
+class BertForMultiModalPreTraining(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        print("model's visual target is", config.visual_target)
+        self.words = nn.Embedding(config.vocab_size, 4)
+        self.regions = nn.Linear(config.v_feature_size, 4)
+
+    def forward(self, input_ids, image_feat, image_loc, token_type_ids, attention_mask,
+                image_attention_mask, masked_lm_labels, image_label, image_target,
+                next_sentence_label):
+        assert image_target.shape[:2] == image_label.shape == image_feat[:, 1:, 0].shape
+        assert ((masked_lm_labels >= 0) <= (attention_mask == 1)).all()
+        assert ((image_label == 1) <= (image_attention_mask[:, 1:] == 1)).all()
+        loss = (self.words(input_ids) ** 2).mean() + (self.regions(image_feat) ** 2).mean()
+        return loss[None], loss[None], loss[None]
+"""
+
+
+@pytest.mark.slow
+def test_train_step_beside_the_original(tmp_path, capsys):
+    pytest.importorskip("torch")
+    checkout(tmp_path, "vilbert/vilbert.py", VILBERT)
+    out = tmp_path / "out.json"
+    train_step.main([*STEP, f"--peer=official:{tmp_path}", "--json", str(out)])
+    printed, known = capsys.readouterr(), set(sys.modules)
+    rows = json.loads(out.read_text())
+    assert [(row["model"], row["side"], row["kind"]) for row in rows] == [
+        ("vilbert", side, kind) for side in ("ours", "peer") for kind in ("full", "buckets")
+    ]
+    assert f"BertForMultiModalPreTraining of {tmp_path}, torch" in rows[-1]["peer"]
+    assert "× the peer in real tokens/s" in printed.out
+    assert "visual target" not in printed.out
+    assert not known & {"boto3", "botocore", "torch._six"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -247,14 +303,22 @@ def test_multitask(tmp_path):
         ("--models=vlbert --mesh=3,1,1", "does not cover"),
         ("--models=vlbert --accumulate=3", "must be a multiple of"),
         ("--json=no/such/folder/x.json", "no such folder"),
+        ("--peer=official:no/such/folder", "a checkout of jackroos/VL-BERT or facebookresearch/"),
+        ("--peer=lxmert", "expected transformers, or official:FOLDER"),
+        ("--peer=official:{vilbert}", "--peer needs torch"),
+        ("--peer=official:{vilbert} --models=vlbert", "expected --models=vilbert, found vlbert"),
+        ("--peer=official:{vilbert} --text_batch=4", "rows of plain text are not run"),
     ],
 )
-def test_train_step_checks_its_arguments_before_it_compiles(arguments, told, monkeypatch, capsys):
+def test_train_step_checks_its_arguments_before_it_compiles(
+    arguments, told, monkeypatch, capsys, tmp_path
+):
+    checkout(tmp_path, "vilbert/vilbert.py")
     monkeypatch.setattr(train_step.arguments.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(train_step, "measure", lambda *_: pytest.fail("it began"))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it began"))
     with pytest.raises(SystemExit) as ended:
-        train_step.main(arguments.split())
+        train_step.main(arguments.format(vilbert=tmp_path).split())
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
 
