@@ -35,6 +35,7 @@ from inference.layout import Example
 from inference.programs import LENGTHS, shortened
 from inference.tasks import TaskModel
 from input_pipeline.regions import FeatureSpec
+from objectives.model import DTYPES
 from vl_models import loading
 
 VOCAB, ANSWERS = 30522, 3129
@@ -42,9 +43,10 @@ WORDS = 8  # of a question
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def made_up(name: str, size: str, features: int, sizes: list[int]) -> TaskModel:
-    """A model of questions with random parameters."""
+def made_up(name: str, size: str, features: int, sizes: list[int], dtype: str) -> TaskModel:
+    """A model of questions with random parameters, its products in `dtype`."""
     config = ConfigDict(vqa.get_config(f"model={name},size={size},data=vqa"))
+    config.dtype = dtype
     spec = FeatureSpec("made-up", features, dtype="float32")
     known = dict(
         place="made up",
@@ -114,7 +116,7 @@ def ways_of(model: TaskModel, texts: list[str], images: list[dict]) -> dict:
 
 def measure(name: str, args: argparse.Namespace) -> list[dict]:
     """A row for each way and size of batch."""
-    model = made_up(name, args.size, args.features, args.batches)
+    model = made_up(name, args.size, args.features, args.batches, args.dtype)
     rows = []
     for size in args.batches:
         texts, images = asked(size, args.regions, args.features)
@@ -172,6 +174,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--regions", type=arguments.whole(1), default=36, help="of an image")
     parser.add_argument("--features", type=arguments.whole(1), default=2048)
     parser.add_argument("--rounds", type=arguments.whole(1), default=20)
+    parser.add_argument("--dtype", default="float32", choices=sorted(DTYPES), help="of ours")
     parser.add_argument("--peer", action="store_true", help="needs torch and transformers")
     parser.add_argument("--json", type=arguments.to_write, help="file for the rows")
     args = parser.parse_args(argv)
