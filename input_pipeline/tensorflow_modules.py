@@ -3,7 +3,7 @@
 They take seconds to import, so what may do without imports this module in functions. TensorFlow is
 kept off the accelerators: it would take their memory from the model. Its start-up notices, which
 say nothing about this program's work, are left out; warnings and errors pass. Keras, which it
-imports beside and nothing here needs, waits until somebody does: two fifths of the time.
+imports beside and nothing here needs, waits until somebody does: a third of the time.
 """
 
 import contextlib
