@@ -3,8 +3,8 @@
 A checkout that the user has of jackroos/VL-BERT or facebookresearch/vilbert-multi-task, of which
 nothing is in this project. What is timed is its pre-training model, forward and backward, on region
 features computed before, in the modules and with the attention that it has; with clipping and
-PyTorch's fused AdamW, which is faster than theirs. Packages that its files import and this work
-never calls (compiled operators, cloud storage, TensorBoard, apex) are stood in for.
+PyTorch's fused AdamW in place of its own. Packages that its files import and this work never calls
+(compiled operators, cloud storage, TensorBoard) are stood in for.
 
 As in the original, words are predicted at all text positions and regions at all of theirs, and
 inputs come masked. VL-BERT pads a batch to its longest row, so in "full" one row has the full
@@ -23,7 +23,7 @@ import numpy as np
 from torch import nn
 
 from benchmarks.ours import CLASSES, FEATURES, VOCAB
-from benchmarks.torch_side import TorchSide
+from benchmarks.torch_side import TorchSide, bert_sizes
 
 # What the originals' files import and this work never calls.
 _ABSENT = (
@@ -152,16 +152,10 @@ def _vlbert(block) -> nn.Module:
     module = importlib.import_module("pretrain.modules.resnet_vlbert_for_pretraining")
     module.BertTokenizer = types.SimpleNamespace(from_pretrained=lambda name: None)  # reads files
     sizes = _Fields(
-        vocab_size=VOCAB,
-        hidden_size=block.hidden,
+        bert_sizes(block),
         visual_size=block.hidden,
         num_hidden_layers=block.layers,
-        num_attention_heads=block.heads,
-        intermediate_size=block.intermediate,
         hidden_act="gelu",
-        hidden_dropout_prob=block.dropout,
-        attention_probs_dropout_prob=block.dropout,
-        max_position_embeddings=block.positions,
         type_vocab_size=3,
         initializer_range=0.02,
         visual_scale_text_init=0.0,
@@ -198,14 +192,8 @@ def _vilbert(block) -> nn.Module:
     image, connect = block.image, block.connect
     config = module.BertConfig.from_dict(
         dict(
-            vocab_size=VOCAB,
-            hidden_size=block.hidden,
+            bert_sizes(block),
             num_hidden_layers=block.layers,
-            num_attention_heads=block.heads,
-            intermediate_size=block.intermediate,
-            hidden_dropout_prob=block.dropout,
-            attention_probs_dropout_prob=block.dropout,
-            max_position_embeddings=block.positions,
             v_feature_size=FEATURES,
             v_target_size=CLASSES,
             v_hidden_size=image.hidden,

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from transformers.models.lxmert import modeling_lxmert
 
 from benchmarks.ours import CLASSES, FEATURES, VOCAB
-from benchmarks.torch_side import TorchSide
+from benchmarks.torch_side import TorchSide, bert_sizes
 
 
 class FusedAttention(modeling_lxmert.LxmertAttention):
@@ -66,15 +66,7 @@ class Model(nn.Module):
         """name: "vlbert" or "vilbert"; block: the config's model block."""
         super().__init__()
         self.two_streams = name == "vilbert"
-        shared = dict(
-            vocab_size=VOCAB,
-            hidden_size=block.hidden,
-            num_attention_heads=block.heads,
-            intermediate_size=block.intermediate,
-            max_position_embeddings=block.positions,
-            hidden_dropout_prob=block.dropout,
-            attention_probs_dropout_prob=block.dropout,
-        )
+        shared = bert_sizes(block)
         if self.two_streams:
             crossing = len(block.connect.text_at)
             self.trunk = transformers.LxmertModel(

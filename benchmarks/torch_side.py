@@ -13,6 +13,21 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.ours import VOCAB
+
+
+def bert_sizes(block) -> dict:
+    """What every BERT in PyTorch calls the sizes of a model block."""
+    return dict(
+        vocab_size=VOCAB,
+        hidden_size=block.hidden,
+        num_attention_heads=block.heads,
+        intermediate_size=block.intermediate,
+        max_position_embeddings=block.positions,
+        hidden_dropout_prob=block.dropout,
+        attention_probs_dropout_prob=block.dropout,
+    )
+
 
 class TorchSide(abc.ABC):
     """A model with its optimizer and batches, timed in turns.

@@ -237,7 +237,7 @@ def test_multitask(tmp_path):
 
 
 def checkout(folder, name, text=""):
-    """A folder with one file of an original's, and what makes its folder a package."""
+    """A folder with one file of an original's."""
     (folder / name).parent.mkdir(parents=True)
     (folder / name).write_text(text)
 
