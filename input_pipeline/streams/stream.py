@@ -13,6 +13,7 @@ from input_pipeline.regions.source import RegionSource, check_order
 from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.schema import check_batch
 from input_pipeline.streams import grounding, limits, named, pixels, sampling
+from input_pipeline.streams.canvases import Canvas
 from input_pipeline.streams.companions import CompanionPicker, Companions
 from input_pipeline.streams.plan import (
     Draw,
@@ -276,7 +277,7 @@ class Stream:
         """int64 [B, M] rows of the store: all images of examples."""
         return self._regions.images(rows, self._companions.pick(rows, counters).images)
 
-    def _canvas(self, number: int) -> pixels.Canvas | None:
+    def _canvas(self, number: int) -> Canvas | None:
         """The canvas of a draw, which all hosts that read parts of it find; None: no pictures."""
         if not self._has_pictures:
             return None
@@ -291,7 +292,7 @@ class Stream:
         tokens, regions = self._regions.kept(images, text_mask)
         return tokens, regions.max(1)
 
-    def _read(self, draw: Draw, canvas: pixels.Canvas | None = None) -> Batch:
+    def _read(self, draw: Draw, canvas: Canvas | None = None) -> Batch:
         companions = self._companions.pick(draw.rows, draw.counters)
         batch = self._texts.read(draw.rows, companions.texts)
         batch |= self.source.table.values_of(draw.rows)
@@ -305,7 +306,7 @@ class Stream:
         return batch
 
     def _add_regions(
-        self, batch: Batch, draw: Draw, companions: Companions, canvas: pixels.Canvas | None
+        self, batch: Batch, draw: Draw, companions: Companions, canvas: Canvas | None
     ) -> None:
         """Adds regions to texts, which are cut to what fits beside them."""
         images = self._regions.images(draw.rows, companions.images)

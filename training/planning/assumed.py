@@ -10,7 +10,7 @@ import numpy as np
 from input_pipeline.regions import source as regions
 from input_pipeline.regions.spec import FeatureSpec
 from input_pipeline.schema import FIELDS, SpecialIds, check_batch
-from input_pipeline.streams import pixels
+from input_pipeline.streams import canvases
 from objectives import base
 from objectives.model import MultiTaskModel
 
@@ -85,7 +85,7 @@ def _stream(config, made: MultiTaskModel, stream: str, assemble) -> dict:
         shapes |= regions.layout(SPEC, 1, images, block.max_regions)
         if config.model.get("features") == "pixels":
             shapes = {key: one for key, one in shapes.items() if key not in regions.FEATURES}
-            shapes["images"] = (1, images, *pixels.planned(block)[-1], 3), np.dtype(np.uint8)
+            shapes["images"] = (1, images, *canvases.planned(block)[-1], 3), np.dtype(np.uint8)
     sizes = dict(M=images, R=block.max_regions, A=ANSWERS_OF_ONE)
     sizes |= dict(zip("KT", shapes["text_ids"][0][1:], strict=True))
     for key in {key for objective in made.streams[stream] for key in objective.reads}:

@@ -19,7 +19,8 @@ import math
 import re
 from collections.abc import Callable, Mapping
 
-from input_pipeline.streams import limits, pixels
+from input_pipeline.streams import limits
+from input_pipeline.streams.canvases import planned
 from objectives.model import MultiTaskModel
 from runtime import data_sheets, paths
 from vl_models.vision import resnet
@@ -154,7 +155,7 @@ def flops_per_step(
         total += row * block.batch_size * len(model.pairs[stream])
         vision = getattr(model.trunk, "vision_sizes", None)
         if vision is not None and block.images:
-            canvas = (canvases or {}).get(stream) or pixels.planned(block)[-1]
+            canvas = (canvases or {}).get(stream) or planned(block)[-1]
             images = 1 + max(image for _, image in model.pairs[stream])
             total += images * block.batch_size * _convolutions(vision, kernels, canvas, image)
     return total

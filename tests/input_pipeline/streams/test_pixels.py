@@ -8,7 +8,7 @@ from PIL import Image
 from core.errors import ConfigError, DataError
 from input_pipeline.pictures import build
 from input_pipeline.schema import check_batch
-from input_pipeline.streams import pipeline, pixels
+from input_pipeline.streams import canvases, pipeline
 
 # Lying, standing, lying and square.
 SIZES = [(90, 120), (120, 90), (80, 120), (100, 100), (90, 120), (120, 90), (90, 120), (90, 120)]
@@ -124,7 +124,7 @@ def test_evaluation_keeps_its_order_and_has_room_for_another_image(folder):
 def test_without_resize_the_largest_picture_is_the_canvas(folder):
     assert training(folder).batch(0)["images"].shape[2:4] == (120, 120)
     options = tree(folder, canvases=((90, 120), (120, 90))).streams.captions
-    assert pixels.planned(options) == ((90, 120), (120, 90), (120, 120))
+    assert canvases.planned(options) == ((90, 120), (120, 90), (120, 120))
     with pytest.raises(ConfigError, match=r"(?s)larger than every canvas.*120 x 90"):
         training(folder, canvases=((90, 120), (80, 80)))
     two = training(folder, canvases=((90, 120), (120, 90), (100, 100)), batch_size=2)
