@@ -225,12 +225,7 @@ class MaskedRegion(base.Objective):
         features = _rows(batch["region_target"], 2)[:, 1:]
         mask = _rows(batch["region_mask"])[:, 1:]
         rows, slots, _ = features.shape
-        scores = jnp.einsum(
-            "nrf,msf->nrms",
-            logits[:, 1:].astype(features.dtype),
-            features,
-            preferred_element_type=jnp.float32,
-        )
+        scores = layers.product("nrf,msf->nrms", logits[:, 1:].astype(features.dtype), features)
         own = jnp.arange(rows)[:, None, None]
         region = jnp.arange(slots)[None, :, None]
         u = _rows(batch["negative_image"], 2)[:, 1:]

@@ -35,13 +35,8 @@ class MaskedLanguageHead(nn.Module):
         x = layers.gelu(layers.dense(self.sizes.hidden, self.sizes, "transform")(states))
         x = layers.layer_norm("norm")(x).astype(self.sizes.dtype)
         bias = self.param("bias", nn.initializers.zeros, (word_embedding.shape[0],))
-        logits = jnp.einsum(
-            "ngd,vd->ngv",
-            x,
-            word_embedding.astype(self.sizes.dtype),
-            preferred_element_type=jnp.float32,
-        )
-        return logits + bias
+        table = word_embedding.astype(self.sizes.dtype)
+        return layers.product("ngd,vd->ngv", x, table) + bias
 
 
 _ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"gelu": layers.gelu, "relu": nn.relu}
@@ -151,8 +146,7 @@ class Pointer(nn.Module):
         del train  # no dropout
         query = layers.dense(self.width, self.sizes, "query")(text)
         key = layers.dense(self.width, self.sizes, "key")(regions)
-        scores = jnp.einsum("ntw,nrw->ntr", query, key, preferred_element_type=jnp.float32)
-        return scores * self.width**-0.5
+        return layers.product("ntw,nrw->ntr", query, key) * self.width**-0.5
 
 
 _MODULES: Mapping[str, type[nn.Module]] = {

@@ -116,6 +116,31 @@ def _gelu_gradient(
 gelu.defvjp(_gelu, _gelu_gradient)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def product(subscripts: str, x: Float[Array, "*x"], y: Float[Array, "*y"]) -> Float[Array, "*xy"]:
+    """`jnp.einsum` of two arrays of one dtype with a float32 result.
+
+    Its backward products have operands of that dtype, too: JAX would multiply float32 gradients
+    with what is half as wide, at the speed of float32.
+    """
+    return jnp.einsum(subscripts, x, y, preferred_element_type=jnp.float32)
+
+
+def _product(subscripts: str, x: Array, y: Array) -> tuple[Array, tuple[Array, Array]]:
+    return product(subscripts, x, y), (x, y)
+
+
+def _product_gradient(
+    subscripts: str, kept: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    x, y = kept
+    _, pull_back = jax.vjp(functools.partial(jnp.einsum, subscripts), x, y)
+    return pull_back(gradient.astype(x.dtype))
+
+
+product.defvjp(_product, _product_gradient)
+
+
 def gather_rows(x: Float[Array, "N S D"], index: Int[Array, "N G"]) -> Float[Array, "N G D"]:
     """Rows x[n, index[n, g]]."""
     return jnp.take_along_axis(x, index[..., None], axis=1)
@@ -177,7 +202,7 @@ def attend(
     Returns:
       Mixed values, and the probabilities before dropout.
     """
-    scores = jnp.einsum("nlhd,nshd->nhls", query, key, preferred_element_type=jnp.float32)
+    scores = product("nlhd,nshd->nhls", query, key)
     bias = jnp.where(mask, 0.0, MASKED_SCORE)[:, None, None, :]
     probs = jax.nn.softmax(scores / query.shape[-1] ** 0.5 + bias, axis=-1)
     return jnp.einsum("nhls,nshd->nlhd", drop(probs).astype(value.dtype), value), probs

@@ -29,6 +29,29 @@ def test_gelu_has_its_gradient_and_keeps_bfloat16_to_its_last_digit():
 
 
 @pytest.mark.slow
+def test_a_product_sums_in_float32_and_its_backward_products_have_narrow_operands():
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, y = (jax.random.normal(key, (3, 5, 8), jnp.bfloat16) for key in keys[:2])
+    weights = jax.random.normal(keys[2], (3, 5, 5))
+
+    def total(x, y):
+        return (layers.product("nad,nbd->nab", x, y) * weights).sum()
+
+    wide = [one.astype(jnp.float32) for one in (x, y)]
+    exact = jnp.einsum("nad,nbd->nab", *wide)
+    np.testing.assert_allclose(layers.product("nad,nbd->nab", x, y), exact, rtol=1e-6)
+    found, expected = jax.grad(total, (0, 1))(x, y), jax.grad(total, (0, 1))(*wide)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == jnp.bfloat16
+        np.testing.assert_allclose(one, other, rtol=2e-2, atol=4e-2)
+    program = jax.jit(jax.grad(total, (0, 1))).lower(x, y).as_text()
+    operands = [line for line in program.splitlines() if "dot_general" in line]
+    assert operands
+    assert all("xf32>, tensor" not in line for line in operands)
+    for one, other in zip(jax.grad(total, (0, 1))(*wide), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_remat_keeps_values_and_gradients_and_saves_memory():
     depth = 3
     x = jax.random.normal(jax.random.key(0), (8, 24, 32))
