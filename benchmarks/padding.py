@@ -4,13 +4,14 @@
       --config.streams.captions.buckets="((13,6,16),(16,7,20))"
 
 Reads `--draws` training batches of each stream with images, without buckets and with the config's.
-Prints what examples keep of text and regions, so that buckets can be chosen; then, by size, the
-batches that have it, and over all of them the padding (as training logs it, for an example's first
-text and image) and the model operations, 100 % being those of the full size. Nothing is trained
-or compiled.
+Prints what examples keep of text and regions, and the `--propose` buckets with which rows have the
+fewest positions; then, by size, the batches that have it, and over all of them the padding (as
+training logs it, for an example's first text and image) and the model operations, 100 % being those
+of the full size. Nothing is trained or compiled.
 """
 
 import functools
+import itertools
 import pathlib
 import sys
 
@@ -28,7 +29,53 @@ from training.run import throughput
 
 PERCENT = (5, 25, 50, 75, 90, 95, 99, 100)
 
+STEPS = 16  # sizes of texts and of regions that proposed buckets are chosen from
+
 flags.DEFINE_integer("draws", 128, "batches to read; buckets are planned 64 draws at a time", 1)
+flags.DEFINE_integer("propose", 3, "buckets to propose, beside the stream's own sizes", 1)
+
+
+def propose(lengths: np.ndarray, model, block, count: int) -> tuple[limits.Bucket, ...]:
+    """The buckets with which all examples together have the fewest positions.
+
+    A chain of rising sizes, found exactly by dynamic programming over sizes at `STEPS` percentiles
+    of the lengths. Of batches that mix buckets, and of rows that a batch lacks, it knows nothing.
+
+    Args:
+      lengths: int [2, examples], tokens of text and regions, as they are after the stream's cuts.
+      model: `config.model`.
+      block: of the stream.
+      count: at most so many buckets beside the stream's own sizes.
+
+    Returns:
+      From small to large, without the stream's own.
+    """
+    own = limits.sizes(block)[-1]
+    steps = np.linspace(0, 100, STEPS + 1)[1:]
+    quantiles = [np.unique(np.percentile(x, steps).astype(int)) for x in [*lengths, lengths.sum(0)]]
+    if model.name == "vlbert":  # rows are packed: what counts is text and regions together
+        sizes = [limits.Bucket(min(n, own[0]), min(n, own[1]), n) for n in quantiles[2].tolist()]
+    else:
+        pairs = itertools.product(*(x.tolist() for x in quantiles[:2]))
+        sizes = [limits.Bucket(text, regions, text + regions) for text, regions in pairs]
+    sizes = [one for one in sizes if one[0] >= 3 and one[1] >= 2 and one[2] >= max(4, one[0])]
+    sizes = sorted({one for one in sizes if one[:2] != own[:2]}, key=sum)
+    fit = [int((limits.smallest((one, own), *lengths) == 0).sum()) for one in [*sizes, own]]
+    cost = [throughput.row_length(model, block, one) for one in [*sizes, own]]
+    # best[n]: (positions of the examples that fit size n, the chain that ends with it).
+    best = [(fit[n] * cost[n], (n,)) for n in range(len(fit))]
+    for _ in range(count):
+        best = [
+            min(
+                (total + (fit[n] - fit[chain[-1]]) * cost[n], (*chain, n))
+                if chain[-1] != n
+                else (total, chain)
+                for m, (total, chain) in enumerate(best[: n + 1])
+                if m == n or all(a <= b for a, b in zip(sizes[m], [*sizes, own][n], strict=True))
+            )
+            for n in range(len(fit))
+        ]
+    return tuple(sizes[n] for n in best[-1][1][:-1])
 
 
 def measure(config, parts, flops, draws: int):
@@ -75,6 +122,9 @@ def main(_):
                 for what, values in zip(("text", "regions", "both"), [*lengths, lengths.sum(0)],
                                         strict=True):  # fmt: skip
                     print(f"  {what:8}", *(f"{x:.0f}" for x in np.percentile(values, PERCENT)))
+                found = propose(lengths, config.model, config.streams[name], flags.FLAGS.propose)
+                given = ",".join(f"({','.join(map(str, bucket))})" for bucket in found)
+                print(f'  proposed --config.streams.{name}.buckets="({given},)"')
             before = before or work
             print(f"{title}: padding {1 - real / slots:.1%}, operations {work / before:.1%}")
             for name, sizes in counts.items():

@@ -1,5 +1,7 @@
 """Benchmarks still run, at toy sizes, and their figures hang together; how fast is not asked."""
 
+import ast
+import itertools
 import json
 import pathlib
 import re
@@ -7,6 +9,8 @@ import subprocess
 import sys
 import types
 
+import ml_collections
+import numpy as np
 import pytest
 
 from benchmarks import (
@@ -14,12 +18,15 @@ from benchmarks import (
     captions,
     inference,
     input_pipeline,
+    padding,
     storage,
     store_index,
     synthetic_stream,
     train_step,
     vision,
 )
+from input_pipeline.streams import limits
+from training.run import throughput
 
 FOLDER = pathlib.Path(train_step.__file__).parent
 STEP = ("--sizes=mini", "--batch=8", "--rounds=1", "--steps=1", "--matmul=64", "--buckets=20x20")
@@ -218,6 +225,33 @@ def test_padding(tmp_path):
     assert whole[1] == 100 > less[1] > 100 * (1 - whole[0] / 100)
     batches = re.findall(r"(\d+) batches of", printed)
     assert sum(map(int, batches)) == 2 * 8 * len(re.findall("examples; percentiles", printed))
+    (proposed,) = re.findall(r'proposed --config.streams.captions.buckets="(.*)"', printed)
+    assert len(ast.literal_eval(proposed)) == 3
+
+
+@pytest.mark.parametrize("model", ["vlbert", "vilbert"])
+def test_proposed_buckets_leave_less_padding_than_any_other(model):
+    together = dict(vlbert=9, vilbert=14)[model]
+    block = ml_collections.ConfigDict(
+        dict(images=True, max_text=9, max_regions=5, max_length=together, buckets=())
+    )
+    drawn = np.random.default_rng(0).integers((3, 2), (9, 6), (300, 2)).T
+    lengths = np.stack(limits.joint_lengths(*drawn, together))
+    sizes = ml_collections.ConfigDict(dict(name=model))
+
+    def positions(buckets):
+        known = (*buckets, *limits.sizes(block))
+        numbers = limits.smallest(known, *lengths)
+        return sum(throughput.row_length(sizes, block, known[n]) for n in numbers)
+
+    (found,) = padding.propose(lengths, sizes, block, 1)
+    everything = [
+        limits.Bucket(text, regions, both)
+        for text, regions in itertools.product(range(3, 9), range(2, 6))
+        for both in range(max(4, text), min(text + regions, together) + 1)
+    ]
+    assert positions([found]) == min(positions([one]) for one in everything) < positions([])
+    assert positions(padding.propose(lengths, sizes, block, 3)) < positions([found])
 
 
 @pytest.mark.slow
