@@ -183,6 +183,10 @@ class Ours:
         """{size's number: value} → their sum, each by the share of examples of its size."""
         return sum(part * values[n] for n, part in self._share.items())
 
+    def text(self) -> str:
+        """The full size's compiled program."""
+        return self._programs[len(self._sizes) - 1].as_text()
+
     def program_bytes(self) -> int:
         """What the full size's program needs on a device: arguments, outputs, temporaries."""
         found = self._programs[len(self._sizes) - 1].memory_analysis()

@@ -58,7 +58,8 @@ def get_config(arg: str | None = None):
     config.objectives.masked_region.update(
         target="kl",
         head_norm=True,
-        # Released code: overlap="released", image_row="released"; it leaves overlaps visible.
+        # Released code: overlap="released", image_row="released", and no buckets; it leaves
+        # overlaps visible.
         overlap="paper",
     )
     # In a short run every masked word has to be one that the picture can tell.

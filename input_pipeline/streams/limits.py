@@ -118,9 +118,14 @@ class Bucket(NamedTuple):
 
 
 def sizes(options: ConfigDict) -> tuple[Bucket, ...]:
-    """A stream's buckets from small to large and, last, the stream's own sizes."""
+    """A stream's buckets from small to large and, last, the stream's own sizes.
+
+    A bucket has no more than its stream, and one that then has as much text and regions is none:
+    the config's buckets hold for narrower streams, too.
+    """
     own = Bucket(options.max_text, options.max_regions, options.max_length)
-    return *(Bucket(*bucket) for bucket in options.buckets), own
+    narrowed = (Bucket(*map(min, bucket, own)) for bucket in options.buckets)
+    return *(one for one in narrowed if one[:2] != own[:2]), own
 
 
 def shape_of(batch: Mapping[str, np.ndarray]) -> tuple[int, int]:
@@ -240,7 +245,7 @@ def check_options(name: str, options: ConfigDict) -> None:
 
     Raises:
       ConfigError: an option that is not what it must be.
-      DataError: buckets that do not rise up to the stream's own sizes.
+      DataError: buckets that do not rise.
     """
     where = f"config.streams.{name}"
     checks.require(where, options, CHECKS)
@@ -293,12 +298,12 @@ def _check_buckets(where: str, options: ConfigDict) -> None:
                 "max_text >= 3, max_regions >= 2, max_length >= 4 and >= max_text",
                 tuple(bucket),
             )
-    steps = [tuple(bucket) for bucket in sizes(options)]
-    for small, large in itertools.pairwise(steps):
-        last = large is steps[-1]
-        if any(a > b for a, b in zip(small, large, strict=True)):
+    steps = [tuple(bucket) for bucket in options.buckets]
+    own = (options.max_text, options.max_regions, options.max_length)
+    for small, large in itertools.pairwise([*steps, own]):
+        if large is not own and any(a > b for a, b in zip(small, large, strict=True)):
             refuse(
-                "a bucket is larger than " + ("its stream" if last else "the one after it"),
+                "a bucket is larger than the one after it",
                 f"at most {large} in each of {names}",
                 small,
             )

@@ -8,7 +8,7 @@ from made_data import ASSEMBLE, captions, config, write_all, write_jsonl, write_
 
 from core.errors import DataError, UserError
 from input_pipeline.schema import FIELDS, check_batch
-from input_pipeline.streams import pipeline, sampling
+from input_pipeline.streams import limits, pipeline, sampling
 
 BUCKETS = ((7, 3, 9), (8, 6, 12))
 SIZES = (*BUCKETS, (10, 6, 16))
@@ -207,7 +207,6 @@ def test_each_place_of_a_window_is_used_once():
         (((7, 1, 9),), r"too small.*max_regions >= 2.*\(7, 1, 9\)"),
         (((7, 3, 6),), r"too small.*max_length.*\(7, 3, 6\)"),
         (((8, 6, 12), (9, 5, 14)), r"larger than the one after it.*\(9, 5, 14\).*\(8, 6, 12\)"),
-        (((7, 7, 12),), r"larger than its stream.*\(10, 6, 16\).*\(7, 7, 12\)"),
         (((10, 6, 12),), r"saves nothing"),
         (((7, 3, 9), (7, 3, 10)), r"saves nothing.*\(7, 3, 9\)"),
     ],
@@ -216,6 +215,13 @@ def test_wrong_buckets_are_refused(folder, buckets, message):
     with pytest.raises(UserError, match=rf"(?s){message}") as error:
         build(folder, buckets)
     assert "config.streams.captions.buckets" in str(error.value)
+
+
+def test_buckets_of_a_wider_stream_are_cut_to_the_stream(folder):
+    tree = config(folder, stream={"buckets": ((7, 3, 9), (8, 9, 17), (12, 9, 21))})
+    assert limits.sizes(tree.streams.captions) == ((7, 3, 9), (8, 6, 16), (10, 6, 16))
+    stream = build(folder, ((7, 3, 9), (8, 9, 17), (12, 9, 21)))
+    assert stream.fingerprint == build(folder, ((7, 3, 9), (8, 6, 16))).fingerprint
 
 
 def test_plain_text_has_nothing_to_save(folder):
