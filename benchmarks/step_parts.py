@@ -40,7 +40,9 @@ from vl_models import layers
 
 # Parts by what stands in an operation's name; the first that fits.
 PARTS = (
-    ("attention, output's norm", r"attention/(norm|add|convert|Dropout_1)"),
+    ("attention, output's norm", r"attention/(norm|add|Dropout_1)"),
+    # Forward the norm's result is narrowed, backward the gradient of the scores.
+    ("attention, output's norm", r"^(?!.*transpose\().*attention/convert"),
     ("attention, projections", r"attention/(query|key|value|output)"),
     ("attention, its map", r"attention"),
     ("feed-forward, norm", r"mlp/(norm|add|Dropout)"),

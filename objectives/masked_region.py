@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from core.errors import ConfigError, DataError
 from objectives import base, losses, masking
-from vl_models import layers
+from vl_models import layers, operations
 from vl_models.heads import HeadSpec
 from vl_models.trunk import Trunk
 
@@ -225,7 +225,7 @@ class MaskedRegion(base.Objective):
         features = _rows(batch["region_target"], 2)[:, 1:]
         mask = _rows(batch["region_mask"])[:, 1:]
         rows, slots, _ = features.shape
-        scores = layers.product("nrf,msf->nrms", logits[:, 1:].astype(features.dtype), features)
+        scores = operations.product("nrf,msf->nrms", logits[:, 1:].astype(features.dtype), features)
         own = jnp.arange(rows)[:, None, None]
         region = jnp.arange(slots)[None, :, None]
         u = _rows(batch["negative_image"], 2)[:, 1:]

@@ -27,8 +27,8 @@ def gather(params: PyTree, mesh: jax.sharding.Mesh, dtype: DTypeLike, shardings:
 
     Without it the partitioner moves activations around instead, whose batch the same devices
     share. Gathered once a step and kept for the backward pass; the optimizer's state never is.
-    Kernels go in the type they are multiplied in, which halves what is sent and kept where that is
-    bfloat16.
+    Kernels and the table of words go in the type they are multiplied in, which halves what is sent
+    and kept where that is bfloat16.
 
     Args:
       params: placed as `shardings` says.
@@ -40,7 +40,7 @@ def gather(params: PyTree, mesh: jax.sharding.Mesh, dtype: DTypeLike, shardings:
     def one(path: str, x: jax.Array, place: Any, use: Any) -> jax.Array:
         if not any(_shared(place.spec)):
             return x  # it is in place
-        x = x.astype(dtype) if path.endswith("/kernel") else x
+        x = x.astype(dtype) if path.endswith(("/kernel", "/word/embedding")) else x
         return jax.lax.with_sharding_constraint(x, use)
 
     return paths.map_with_path(one, params, shardings, sharding.for_use(params, mesh))
@@ -99,7 +99,7 @@ def summed(
 
 
 def _wide(tree: PyTree) -> PyTree:
-    """In float32: of a kernel that was gathered in bfloat16, uses are added up in float32."""
+    """In float32: of what was gathered in bfloat16, uses are added up in float32."""
     return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
 
 

@@ -209,6 +209,24 @@ def test_meshes():
 
 
 @pytest.mark.slow
+def test_step_parts(tmp_path):
+    out = tmp_path / "out.json"
+    options = "--model=vilbert", "--size=mini", "--batch=2", "--steps=2", "--longest=5"
+    printed = _run("step_parts.py", *options, f"--trace={tmp_path / 'trace'}", f"--json={out}")
+    found = json.loads(out.read_text())
+    parts = found["parts"]
+    assert {"attention, its map", "feed-forward", "masked words", "other heads"} < set(parts)
+    for name in ("attention, projections", "feed-forward", "embedding"):
+        assert min(parts[name]) > 0, "forward and backward"
+    assert sum(map(sum, parts.values())) == pytest.approx(found["operations_ms"])
+    assert all(name in printed for name in parts)
+    longest = [one["ms"] for one in found["longest"]]
+    assert longest == sorted(longest, reverse=True)
+    assert sum(longest) == pytest.approx(found["operations_ms"])
+    assert (tmp_path / "trace" / "program.hlo").read_text().startswith("HloModule")
+
+
+@pytest.mark.slow
 def test_padding(tmp_path):
     sizes = "scenes.train=200", "scenes.validation=4", "scenes.test=4", "vocab_size=600"
     data = [f"--config.data.{one}" for one in (*sizes, f"dir={tmp_path}")]

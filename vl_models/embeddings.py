@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, Key
 from ml_collections import ConfigDict
 
 from core.checks import each, number
+from vl_models import operations
 from vl_models.dropout import Dropout
 from vl_models.layers import LayerSizes, dense, layer_norm
 
@@ -215,6 +216,26 @@ def _still_at_zero(
     return jnp.where((ids == 0)[..., None], jax.lax.stop_gradient(looked_up), looked_up)
 
 
+class WordTable(nn.Module):
+    """Word vectors, looked up in the type of matrix products, in which decoders read them, too.
+
+    Attributes:
+      sizes: of the stream of texts.
+      vocab_size: V.
+    """
+
+    sizes: LayerSizes
+    vocab_size: int
+
+    def setup(self) -> None:
+        init = nn.initializers.normal(self.sizes.init_range)
+        self.embedding = self.param("embedding", init, (self.vocab_size, self.sizes.hidden))
+
+    def __call__(self, ids: Int[Array, "*any"]) -> Float[Array, "*any D"]:
+        """Rows as float32; NaN where there is no such id."""
+        return operations.look_up(self.embedding, ids, self.sizes.dtype)
+
+
 class TextEmbedding(nn.Module):
     """BERT's: word + position + segment, norm, dropout.
 
@@ -238,7 +259,7 @@ class TextEmbedding(nn.Module):
         def table(rows: int) -> nn.Embed:
             return nn.Embed(rows, self.sizes.hidden, embedding_init=init)
 
-        self.word = table(self.vocab_size)
+        self.word = WordTable(self.sizes, self.vocab_size)
         self.position = table(self.positions)
         self.segment = table(self.segments)
         if self.tasks:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from vl_models import layers
+from vl_models import layers, operations
 from vl_models.dropout import Dropout
 from vl_models.trunk import StateSizes
 
@@ -32,14 +32,14 @@ class MaskedLanguageHead(nn.Module):
         train: bool = False,
     ) -> Float[Array, "N G V"]:
         del train  # no dropout
-        x = layers.gelu(layers.dense(self.sizes.hidden, self.sizes, "transform")(states))
+        x = operations.gelu(layers.dense(self.sizes.hidden, self.sizes, "transform")(states))
         x = layers.layer_norm("norm")(x).astype(self.sizes.dtype)
         bias = self.param("bias", nn.initializers.zeros, (word_embedding.shape[0],))
         table = word_embedding.astype(self.sizes.dtype)
-        return layers.product("ngd,vd->ngv", x, table) + bias
+        return operations.product("ngd,vd->ngv", x, table) + bias
 
 
-_ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"gelu": layers.gelu, "relu": nn.relu}
+_ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"gelu": operations.gelu, "relu": nn.relu}
 
 
 class Classifier(nn.Module):
@@ -146,7 +146,7 @@ class Pointer(nn.Module):
         del train  # no dropout
         query = layers.dense(self.width, self.sizes, "query")(text)
         key = layers.dense(self.width, self.sizes, "key")(regions)
-        return layers.product("ntw,nrw->ntr", query, key) * self.width**-0.5
+        return operations.product("ntw,nrw->ntr", query, key) * self.width**-0.5
 
 
 _MODULES: Mapping[str, type[nn.Module]] = {

@@ -6,7 +6,6 @@ residual sums before a norm are float32; matrix products run in `dtype`.
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Bool, Float, Int, Shaped
 
+from vl_models import operations
 from vl_models.dropout import Dropout
 
 # What the backward pass finds kept of a layer, by `config.remat`; the rest is computed again there.
@@ -84,63 +84,6 @@ def layer_norm(name: str | None = None, gain: float = 1.0) -> nn.LayerNorm:
     )
 
 
-@jax.custom_vjp
-def gelu(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
-    """Exact GELU, x Φ(x) with Φ by erf as in the originals; worked out in float32."""
-    return _gelu(x)[0]
-
-
-def _normal_cdf(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
-    """Φ(x) by erf.
-
-    jax.nn.gelu takes erfc, which costs three times as much on a CPU, and whose extra digits are
-    lost to rounding in the sums that follow.
-    """
-    return 0.5 * (1 + jax.lax.erf(x * 0.5**0.5))
-
-
-def _gelu(x: Float[Array, "*any"]) -> tuple[Float[Array, "*any"], Float[Array, "*any"]]:
-    wide = x.astype(jnp.float32)
-    return (wide * _normal_cdf(wide)).astype(x.dtype), x
-
-
-def _gelu_gradient(
-    x: Float[Array, "*any"], gradient: Float[Array, "*any"]
-) -> tuple[Float[Array, "*any"]]:
-    """Φ(x) + x φ(x), from the input alone: nothing else is kept for the backward pass."""
-    wide = x.astype(jnp.float32)
-    slope = _normal_cdf(wide) + wide * jnp.exp(-0.5 * wide**2) * (2 * math.pi) ** -0.5
-    return ((gradient * slope).astype(x.dtype),)
-
-
-gelu.defvjp(_gelu, _gelu_gradient)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def product(subscripts: str, x: Float[Array, "*x"], y: Float[Array, "*y"]) -> Float[Array, "*xy"]:
-    """`jnp.einsum` of two arrays of one dtype with a float32 result.
-
-    Its backward products have operands of that dtype, too: JAX would multiply float32 gradients
-    with what is half as wide, at the speed of float32.
-    """
-    return jnp.einsum(subscripts, x, y, preferred_element_type=jnp.float32)
-
-
-def _product(subscripts: str, x: Array, y: Array) -> tuple[Array, tuple[Array, Array]]:
-    return product(subscripts, x, y), (x, y)
-
-
-def _product_gradient(
-    subscripts: str, kept: tuple[Array, Array], gradient: Array
-) -> tuple[Array, Array]:
-    x, y = kept
-    _, pull_back = jax.vjp(functools.partial(jnp.einsum, subscripts), x, y)
-    return pull_back(gradient.astype(x.dtype))
-
-
-product.defvjp(_product, _product_gradient)
-
-
 def gather_rows(x: Float[Array, "N S D"], index: Int[Array, "N G"]) -> Float[Array, "N G D"]:
     """Rows x[n, index[n, g]]."""
     return jnp.take_along_axis(x, index[..., None], axis=1)
@@ -202,7 +145,7 @@ def attend(
     Returns:
       Mixed values, and the probabilities before dropout.
     """
-    scores = product("nlhd,nshd->nhls", query, key)
+    scores = operations.product("nlhd,nshd->nhls", query, key)
     bias = jnp.where(mask, 0.0, MASKED_SCORE)[:, None, None, :]
     probs = jax.nn.softmax(scores / query.shape[-1] ** 0.5 + bias, axis=-1)
     return jnp.einsum("nhls,nshd->nlhd", drop(probs).astype(value.dtype), value), probs
@@ -269,7 +212,7 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "N L D"], *, train: bool) -> Float[Array, "N L D"]:
         sizes = self.sizes
-        inner = gelu(dense(sizes.intermediate, sizes, "intermediate")(x))
+        inner = operations.gelu(dense(sizes.intermediate, sizes, "intermediate")(x))
         out = dense(sizes.hidden, sizes, "output")(inner)
         out = Dropout(sizes.dropout)(out, train=train)
         return layer_norm("norm")(out.astype(jnp.float32) + x).astype(sizes.dtype)

@@ -82,7 +82,7 @@ class TextTables(nn.Module):
         def table(rows: int) -> nn.Embed:
             return nn.Embed(rows, hidden, embedding_init=init)
 
-        self.word = table(self.vocab_size)
+        self.word = embeddings.WordTable(self.sizes, self.vocab_size)
         self.position = table(self.positions)
         self.segment = table(3)
         self.image_token = self.param("image_token", init, (hidden,))
