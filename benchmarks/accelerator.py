@@ -7,7 +7,8 @@
 A cell is one of the benchmarks beside this file with its arguments, in a process of its own: the
 golden files on this device, train steps of both models at the sizes of the papers in bfloat16, as
 batches of full rows and in a bucket, a PyTorch peer of the same work (compiled, fused attention),
-ways of attention, what rematerialising saves, ranking. Cells run one after the other. What is done
+ways of attention, what rematerialising saves, ranking, where a step's time goes, extraction of
+regions. Cells run one after the other. What is done
 is printed and written to OUT/results.json and OUT/table.md at once; a cell that does not fit the
 device's memory, dies, or does not fit the time says so, and the others go on. A second run with the
 same OUT goes on with what is not there yet. The compiled programs are kept in OUT/compiled.
@@ -97,6 +98,9 @@ CELLS = (
     Cell("ranking vilbert base", "ranking.py",
          ("--model=vilbert", "--size=base", "--dtype=bfloat16", "--texts=64", "--images=128"),
          ("tokenizers",)),
+    Cell("parts vlbert base 256", "step_parts.py",
+         ("--model=vlbert", "--size=base", "--batch=256", "--dtype=bfloat16")),
+    Cell("extraction", "extraction.py", ("--dtype=bfloat16", "--batch=8")),
     _step("vilbert", "base", 512),
     _step("vlbert", "base", 128),
     _step("vilbert", "base", 64),

@@ -141,6 +141,16 @@ def measure(args: argparse.Namespace) -> dict:
     )
 
 
+def rows(found: dict, count: int) -> list[dict]:
+    """The figures one after the other: of the step, of each part, of the longest operations."""
+    step = {name: value for name, value in found.items() if name not in ("parts", "longest")}
+    parts = [
+        dict(part=part, forward_ms=forward, backward_ms=backward)
+        for part, (forward, backward) in found["parts"].items()
+    ]
+    return [step, *parts, *found["longest"][:count]]
+
+
 def table(found: dict, count: int) -> str:
     """The figures for people: all parts, and the `count` longest operations."""
     total = found["operations_ms"]
@@ -176,7 +186,7 @@ def main(argv: list[str] | None = None) -> None:
         "--trace", type=pathlib.Path, help="folder to keep the trace and program.hlo in"
     )
     parser.add_argument("--longest", type=arguments.whole(1), default=25, help="operations shown")
-    parser.add_argument("--json", type=arguments.to_write, help="also write all figures there")
+    parser.add_argument("--json", type=arguments.to_write, help="also write these figures there")
     args = parser.parse_args(argv)
     args.buckets, args.accumulate, args.mesh = "", 1, (1, 1, 1)
     found = measure(args)
@@ -187,7 +197,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     print(table(found, args.longest))
     if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
+        found_rows = rows(found, args.longest)
+        pathlib.Path(args.json).write_text(json.dumps(found_rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Runs a detector on pictures: resized, padded to one of a few canvases, on all devices."""
 
+import concurrent.futures
 import functools
+import os
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -46,6 +48,7 @@ class PictureDetector:
         params = {"params": loading.unflatten(dict(detector.arrays))}
         self._params = jax.device_put(params, NamedSharding(self._mesh, PartitionSpec()))
         self._batched = NamedSharding(self._mesh, PartitionSpec("data"))
+        self._threads = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
         run = functools.partial(
             faster_rcnn.detect,
             FasterRCNN(detector.sizes),
@@ -73,21 +76,39 @@ class PictureDetector:
         Returns:
           For each `faster_rcnn.select_boxes`, boxes alone and these in pixels of the picture.
         """
-        pixels = self.detector.pixels
-        canvas = canvas_of(*pictures[0].shape[:2], pixels)
-        images = np.zeros((self.batch_size, *canvas, 3), np.float32)
-        sizes = np.ones((self.batch_size, 2), np.float32)
-        for row, picture in enumerate(pictures):
-            size = resized(*picture.shape[:2], pixels)
-            sizes[row] = size
-            prepared = interpolated(picture[..., ::-1], *size) - np.float32(pixels.mean)
-            images[row, : size[0], : size[1]] = prepared
-        placed = jax.device_put((images, sizes), self._batched)
-        found = jax.device_get(self._run(self._params, *placed))
+        images, sizes = self.prepared(pictures)
+        found = jax.device_get(self.run(*self.placed(images, sizes)))
         return [
             self._of_picture({name: x[row] for name, x in found.items()}, picture, sizes[row])
             for row, picture in enumerate(pictures)
         ]
+
+    def prepared(self, pictures: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """(images [batch_size, H, W, 3], sizes [batch_size, 2]) as `faster_rcnn.detect` has them.
+
+        Resizing takes longer than a fast device takes for a picture: they are resized in threads.
+        """
+        pixels = self.detector.pixels
+        canvas = canvas_of(*pictures[0].shape[:2], pixels)
+        images = np.zeros((self.batch_size, *canvas, 3), np.float32)
+        sizes = np.ones((self.batch_size, 2), np.float32)
+
+        def prepare(row: int) -> None:
+            size = resized(*pictures[row].shape[:2], pixels)
+            sizes[row] = size
+            found = interpolated(pictures[row][..., ::-1], *size)
+            np.subtract(found, np.float32(pixels.mean), out=images[row, : size[0], : size[1]])
+
+        list(self._threads.map(prepare, range(len(pictures))))
+        return images, sizes
+
+    def placed(self, images: np.ndarray, sizes: np.ndarray) -> tuple[jax.Array, jax.Array]:
+        """A batch on the devices, each with its pictures."""
+        return jax.device_put((images, sizes), self._batched)
+
+    def run(self, images: jax.Array, sizes: jax.Array) -> dict[str, jax.Array]:
+        """`faster_rcnn.detect` of a placed batch."""
+        return self._run(self._params, images, sizes)
 
     @staticmethod
     def _of_picture(
