@@ -167,6 +167,7 @@ class Import:
         """(index of a task, its number of images) as they are done: here, in processes, or away."""
         if not isinstance(self._workers, int):
             if tasks:
+                say(f"import: {len(tasks):,} parts are done by the engine, in {self._place}")
                 work = elsewhere.PartWork(self._job)
                 self._workers.each(work, tasks, self._place, f"import {self._job.layout}")
                 self._look()

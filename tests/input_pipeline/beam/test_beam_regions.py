@@ -14,6 +14,7 @@ from PIL import Image
 from tsv import CLASSES, EVEN, OPTIONS, even, write, write_images
 
 from core.errors import DataError
+from input_pipeline import beam
 from input_pipeline.beam import __main__ as command
 from input_pipeline.beam.engine import Engine
 from input_pipeline.importers import run
@@ -229,6 +230,15 @@ def test_pictures_in_a_bucket_and_a_resumed_import(tmp_path, bucket, colours):
     assert named == expected.pop("skipped.jsonl").decode()
     assert made == expected
     assert bucket.names("out.partial") == bucket.names("out.inputs") == []
+
+
+def test_without_beam(tmp_path, capsys, monkeypatch):
+    path = write(tmp_path / "a.tsv", [even(0)])
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.delitem(sys.modules, "input_pipeline.beam.engine")
+    monkeypatch.delattr(beam, "engine")
+    assert command.main(["regions", "bottom_up_tsv", path, f"--out={tmp_path / 's'}"]) == 1
+    assert 'pip install -c requirements.lock -e ".[beam]"' in capsys.readouterr().err
 
 
 def test_options(tmp_path, capsys):
