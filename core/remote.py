@@ -102,7 +102,7 @@ def require(place: str | os.PathLike, what: str, *, write: bool = False) -> None
     found = path(place)
     try:
         bucket = found.parts[2]
-        _gcs().call("GET", "b/{}/o", bucket, maxResults=1, json_out=True)
+        gcs().call("GET", "b/{}/o", bucket, maxResults=1, json_out=True)
         if write:
             probe = found / f".probe-{uuid.uuid4().hex}"
             probe.write_text("")
@@ -134,7 +134,12 @@ def refuse(place: str | os.PathLike, what: str, fix: str) -> None:
         )
 
 
-def _gcs() -> fsspec.AbstractFileSystem:
+def gcs() -> fsspec.AbstractFileSystem:
+    """The file system of gs:// paths.
+
+    Raises:
+      DataError: gcsfs is not installed.
+    """
     if importlib.util.find_spec("gcsfs") is None:
         raise DataError(
             f"{SCHEME} paths need the package gcsfs",
@@ -147,7 +152,7 @@ def _gcs() -> fsspec.AbstractFileSystem:
 
 def _failures() -> tuple[type[Exception], ...]:
     """What reading and writing remote files raises."""
-    _gcs()
+    gcs()
     import aiohttp
     from gcsfs.retry import HttpError
     from google.auth.exceptions import GoogleAuthError
@@ -165,8 +170,8 @@ def local(place: str | os.PathLike) -> pathlib.Path:
     if not is_remote(place):
         return pathlib.Path(place)
     url = str(path(place))
-    with _explained(url):
-        return _copied(url, {"": _gcs().info(url)})
+    with explained(url):
+        return _copied(url, {"": gcs().info(url)})
 
 
 def mirror(
@@ -184,9 +189,9 @@ def mirror(
     if not is_remote(folder):
         return pathlib.Path(folder)
     url = str(path(folder))
-    with _explained(url):
+    with explained(url):
         start = len(url.removeprefix(SCHEME)) + 1
-        objects = {name[start:]: info for name, info in _gcs().find(url, detail=True).items()}
+        objects = {name[start:]: info for name, info in gcs().find(url, detail=True).items()}
         return _copied(url, {n: info for n, info in objects.items() if n and keep(n)})
 
 
@@ -200,10 +205,10 @@ def sizes(folder: str | os.PathLike) -> dict[str, int]:
     """{name: bytes} of the files in a folder, not of those in folders in it."""
     if is_remote(folder):
         url = str(path(folder))
-        with _explained(url):
+        with explained(url):
             return {
                 name.rpartition("/")[2]: info["size"]
-                for name, info in _gcs().find(url, maxdepth=1, detail=True).items()
+                for name, info in gcs().find(url, maxdepth=1, detail=True).items()
             }
     with os.scandir(os.fspath(folder)) as entries:
         return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
@@ -238,7 +243,7 @@ def _copied(url: str, objects: Mapping[str, Mapping]) -> pathlib.Path:
             copies = [pathlib.Path(scratch, str(i)) for i in range(len(todo))]
             sources = [f"{url}/{name}" if name else url for name in todo]
             if todo:
-                _gcs().get(sources, [str(copy) for copy in copies])
+                gcs().get(sources, [str(copy) for copy in copies])
             for name, copy in zip(todo, copies, strict=True):
                 if copy.stat().st_size != objects[name]["size"]:
                     raise OSError(f"{name or url} came with {copy.stat().st_size} bytes")
@@ -256,7 +261,8 @@ def _copied(url: str, objects: Mapping[str, Mapping]) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def _explained(url: str, what: str = "read") -> Iterator[None]:
+def explained(url: str, what: str = "read") -> Iterator[None]:
+    """Context of work on gs://, whose failures become a DataError; `what` could not be done."""
     try:
         yield
     except FileNotFoundError:
@@ -279,9 +285,9 @@ def create(place: str | os.PathLike, data: bytes) -> bool:
     if not is_remote(place):
         return _created(pathlib.Path(place), data)
     url = str(path(place))
-    with _explained(url, "written"):
+    with explained(url, "written"):
         try:
-            _gcs().pipe_file(url, data, mode="create")
+            gcs().pipe_file(url, data, mode="create")
         except FileExistsError:
             return False
         except _failures() as error:
@@ -330,8 +336,8 @@ def upload(file: pathlib.Path, place: str | os.PathLike) -> None:
       DataError: it cannot be written.
     """
     url = str(path(place))
-    with _explained(url, "written"):
-        _gcs().put_file(str(file), url)
+    with explained(url, "written"):
+        gcs().put_file(str(file), url)
 
 
 def upload_folder(source: pathlib.Path, folder: str | os.PathLike, *, last: str) -> None:
@@ -345,9 +351,9 @@ def upload_folder(source: pathlib.Path, folder: str | os.PathLike, *, last: str)
     names = [str(file.relative_to(source)) for file in files]
     if last not in names:
         raise ValueError(f"{url} would have no {last}, found {names[:10]}")
-    with _explained(url, "written"):
+    with explained(url, "written"):
         for some in ([name for name in names if name != last], [last]):
-            _gcs().put([f"{source}/{n}" for n in some], [f"{url}/{n}" for n in some])
+            gcs().put([f"{source}/{n}" for n in some], [f"{url}/{n}" for n in some])
 
 
 @contextlib.contextmanager

@@ -44,6 +44,7 @@ ROOMS = {
     "datasets": {"regions", "texts", "pictures"},
     "streams": {"regions", "texts", "pictures", "datasets"},
     "importers": {"regions", "texts", "datasets"},
+    "beam": {"texts", "datasets", "importers"},
     "doctor": {"regions", "texts", "pictures", "datasets", "importers", "streams"},
 }
 

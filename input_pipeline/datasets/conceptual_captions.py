@@ -31,10 +31,11 @@ from core.console import warn
 from core.errors import DataError
 from input_pipeline.datasets.options import conceptual_captions as declared
 from input_pipeline.datasets.options.conceptual_captions import INDEXINGS
-from input_pipeline.datasets.reading import entries, official
+from input_pipeline.datasets.reading import entries, official, stretches
 from input_pipeline.datasets.reading import files as official_files
 from input_pipeline.datasets.reading.builder import declare
 from input_pipeline.datasets.reading.entries import check, need
+from input_pipeline.datasets.reading.stretches import Stretch
 from input_pipeline.datasets.records import Caption
 
 SPLITS = ("train", "validation", "train_frcnn", "val_frcnn")
@@ -42,7 +43,6 @@ OPTIONS = tuple(declared.OPTIONS)
 _NAMES = {"train": "GCC-training.tsv", "validation": "GCC-1.1.0-Validation.tsv"}
 _LINES = {"train": 3_318_333, "validation": 15_840}  # of the published files
 _DIGITS = 8  # of a row
-_STRETCH = 8_000_000  # bytes of a file that a Beam worker reads at a time
 
 
 def files(folder: str, split: str, *, indexing: str = "crc32") -> list[str]:
@@ -125,34 +125,32 @@ def beam_records(folder: str, split: str, *, indexing: str = "crc32"):
     if split not in _NAMES:
         return beam.Create(list(enumerate(records(folder, split, indexing=indexing))))
     return (
-        beam.Create(list(stretches(path)))
+        beam.Create(list(stretches.of_file(path)))
         | beam.Reshuffle()
-        | beam.FlatMapTuple(functools.partial(_stretch, path, indexing))
+        | beam.FlatMap(functools.partial(_numbered, path, indexing))
     )
 
 
-def stretches(path: str, size: int = _STRETCH) -> Iterator[tuple[int, int, int, int]]:
-    """Cuts a file at line ends: (first byte, byte after, its first line, its first record).
-
-    A packed file is one stretch: it can be read from its start alone.
-    """
-    if path.endswith(".gz"):
-        yield 0, 2**62, 1, 0
-        return
-    start, line, record = 0, 1, 0
-    with official_files.opened(path) as file:
-        while lines := file.readlines(size):
-            stop = start + sum(map(len, lines))
-            yield start, stop, line, record
-            start, line = stop, line + len(lines)
-            record += sum(not text.isspace() for text in lines)
+def cut(folder: str, split: str, size: int, *, indexing: str = "crc32") -> list[Stretch]:
+    """Stretches of a split, of `size` bytes or little more each; a list is one."""
+    [path] = files(folder, split, indexing=indexing)
+    return list(stretches.of_file(path, size)) if split in _NAMES else [Stretch(0, stretches.ALL)]
 
 
-def _stretch(
-    path: str, indexing: str, start: int, stop: int, first: int, record: int
-) -> Iterator[tuple[int, Caption]]:
-    lines = official_files.lines(path, start=start, stop=stop, first=first)
-    for i, (line, text) in enumerate(lines, record):
+def records_in(
+    folder: str, split: str, stretch: Stretch, *, indexing: str = "crc32"
+) -> Iterator[Caption]:
+    """The captions of a stretch of `cut`; errors as of `records`."""
+    if split not in _NAMES:
+        return records(folder, split, indexing=indexing)
+    [path] = files(folder, split, indexing=indexing)
+    return (record for _, record in _numbered(path, indexing, stretch))
+
+
+def _numbered(path: str, indexing: str, stretch: Stretch) -> Iterator[tuple[int, Caption]]:
+    """(number from 0 in the file, caption) of a stretch."""
+    at = dict(start=stretch.start, stop=stretch.stop, first=stretch.line)
+    for i, (line, text) in enumerate(official_files.lines(path, **at), stretch.record):
         yield i, _caption(path, line, text, indexing)
 
 

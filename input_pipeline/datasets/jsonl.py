@@ -24,11 +24,13 @@ from input_pipeline.datasets.reading import (
     answer_list,
     jsonl_lines,
     jsonl_tasks,
+    stretches,
     text_corpus,
     vocabulary,
 )
 from input_pipeline.datasets.reading.answers import AnswerVocabulary
 from input_pipeline.datasets.reading.prepared import Prepared
+from input_pipeline.datasets.reading.stretches import Stretch
 from input_pipeline.datasets.records import Record, RowOptions
 from input_pipeline.regions.store import split_paths
 from input_pipeline.texts.rows import Row, Skipped
@@ -107,26 +109,50 @@ class _Texts:
             origin=lambda split: ", ".join(self._splits[split]),
             answers=self._answers,
             records=self._records,
+            stretches=self._stretches if self._kind in jsonl_tasks.CAPTIONS else None,
+            rows_in=self._rows_in,
+            tally=self._tally,
             labels=self._classes,
             review=self._targets.review if self._targets else None,
         )
 
-    def _lines(self, split: str) -> Iterator[tuple[int, Record | Skipped]]:
-        """(number of the file, record) of each line."""
-        reader = jsonl_tasks.Reader(
+    def _reader(self, split: str) -> jsonl_tasks.Reader:
+        return jsonl_tasks.Reader(
             self._kind,
             self._config.json_keys,
             self._config.on_missing,
             trained=split == self._train,
             classes=self._classes,
         )
-        return reader.records(self._splits[split], split)
+
+    def _lines(self, split: str) -> Iterator[tuple[int, Record | Skipped]]:
+        """(number of the file, record) of each line."""
+        return self._reader(split).records(self._splits[split], split)
+
+    def _stretches(self, split: str, size: int) -> list[Stretch]:
+        return [
+            stretch
+            for file, path in enumerate(self._splits[split])
+            for stretch in stretches.of_file(path, size, file)
+        ]
+
+    def _rows_in(self, split: str, stretch: Stretch) -> Iterator[Row | Skipped]:
+        return self._as_rows(self._reader(split).records(self._splits[split], split, stretch))
+
+    def _tally(self, split: str, stretch: Stretch) -> Mapping[str, int]:
+        reader = self._reader(split)
+        for _ in reader.records(self._splits[split], split, stretch):
+            pass
+        return reader.texts_of
 
     def _records(self, split: str) -> Iterator[Record]:
         return (record for _, record in self._lines(split) if not isinstance(record, Skipped))
 
     def _rows(self, split: str) -> Iterator[Row | Skipped]:
-        for source, record in self._lines(split):
+        return self._as_rows(self._lines(split))
+
+    def _as_rows(self, lines: Iterator[tuple[int, Record | Skipped]]) -> Iterator[Row | Skipped]:
+        for source, record in lines:
             if isinstance(record, Skipped):
                 yield record
             else:

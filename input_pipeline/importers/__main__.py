@@ -16,16 +16,19 @@ import dataclasses
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from core import arguments
 from core.console import command, say, warn
 from input_pipeline.datasets.reading import coverage
 from input_pipeline.importers import known, load, run
 from input_pipeline.importers.arrange import CLASS_SCORES
+from input_pipeline.importers.elsewhere import Engine
 from input_pipeline.importers.settings import IDS, ON_BAD, ImportSettings
 from input_pipeline.regions.spec import DTYPES, GLOBAL_FEATURES
 from input_pipeline.regions.store import RegionStore
 
+PROGRAM = "python -m input_pipeline.importers"
 # The options that all layouts share.
 COMMON = {field.name for field in dataclasses.fields(ImportSettings)} - {"options"}
 
@@ -39,15 +42,19 @@ def overview() -> str:
     )
 
 
-def parser_of(layout: str) -> argparse.ArgumentParser:
+def parser_of(layout: str, program: str = PROGRAM) -> argparse.ArgumentParser:
     """The command line of one layout.
+
+    Args:
+      layout: its name.
+      program: that reads it, for --help.
 
     Raises:
       DataError: no such layout.
     """
     module = load(layout)
     parser = argparse.ArgumentParser(
-        prog=f"python -m input_pipeline.importers {layout}",
+        prog=f"{program} {layout}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -116,14 +123,28 @@ def main(argv: Sequence[str]) -> int:
             return 0
         warn(f"error: the layout comes first\n{overview()}")
         return 2
-    options = vars(parser_of(argv[0]).parse_args(argv[1:]))
+    imported(argv[0], vars(parser_of(argv[0]).parse_args(argv[1:])))
+    return 0
+
+
+def imported(layout: str, options: dict[str, Any], engine: Engine | None = None) -> None:
+    """Does an import, and tells what came of it.
+
+    Args:
+      layout: its name.
+      options: what `parser_of` has read.
+      engine: see `run.convert`.
+
+    Raises:
+      DataError: see `run.convert`.
+    """
     files, out = options.pop("files"), options.pop("out")
     needs, key = options.pop("needs"), options.pop("needs_key")
     manual_dir = options.pop("manual_dir")
     # Before hours of work, not after.
     images = coverage.needed(needs, key, manual_dir) if needs else {}
     common = {name: options.pop(name) for name in COMMON}
-    done = run.convert(argv[0], files, out, ImportSettings(options=options, **common))
+    done = run.convert(layout, files, out, ImportSettings(options=options, **common), engine)
     say(f"wrote {out}: {done.images:,} images at {done.rate:,.0f}/s: {done.spec}")
     for note, (number, where) in done.notes.items():
         say(f"note: {number:,} images: {note} (first: {where})")
@@ -138,7 +159,6 @@ def main(argv: Sequence[str]) -> int:
         )
     if needs:
         coverage.report(RegionStore.open(out), images, needs)
-    return 0
 
 
 if __name__ == "__main__":

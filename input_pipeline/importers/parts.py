@@ -2,7 +2,8 @@
 
 A part is a folder: `store/` (a region store, perhaps without images), `places.json` (where each
 image of it comes from), `skipped.json` (what was left out, and why), `notes.json` (what is to be
-told of its images) and, where the layout gives some, `attributes.npz` (see `regions.labels`).
+told of its images) and, where the layout gives some, `attributes.npz` (see `regions.labels`). On
+gs:// LAST is there once all the others are.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from core import ids
+from core import ids, remote
 from core.errors import DataError
 from core.progress import atomic_folder
 from core.reading import reading
@@ -30,6 +31,8 @@ from input_pipeline.regions.region_writer import (
     seal,
 )
 from input_pipeline.regions.spec import FeatureSpec
+
+LAST = "notes.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,16 +65,17 @@ class Task:
 
     Attributes:
       parts: consecutive ranges of the input.
-      folder: to write.
+      folder: to write, of this machine or gs://.
       elsewhere: {image id: origin} of images that earlier parts have.
     """
 
     parts: Sequence[Part]
-    folder: pathlib.Path
+    folder: remote.Path
     elsewhere: Mapping[str, str]
 
 
 Noted = tuple[int, str]  # images, where the first of them is
+Moves = Sequence[tuple[pathlib.Path, pathlib.Path]]  # (a shard of a part, the same of the store)
 
 
 class Stopped(Exception):
@@ -113,6 +117,8 @@ class PartImporter:
     def __call__(self, task: Task) -> int:
         """Writes the folder of a part, whole or not at all; returns its number of images.
 
+        Where another process has written it meanwhile, its folder is kept: it is the same.
+
         Raises:
           DataError: the input cannot be read on, or, with on_bad="error", an image is bad.
           Stopped: stop() is true.
@@ -121,7 +127,7 @@ class PartImporter:
         notes: dict[str, Noted] = {}
         attributes: list[dict[str, np.ndarray]] = []
         together = getattr(self.layout, "together", lambda entries: entries)
-        with atomic_folder(task.folder) as temporary:
+        with atomic_folder(task.folder, keep_existing=True, last=LAST) as temporary:
             with RegionWriter(temporary / "store", self.job.spec, allow_empty=True) as writer:
                 for part in task.parts:
                     for where, raw in together(entries_of(self.layout, part)):
@@ -139,9 +145,9 @@ class PartImporter:
             own = list(origins.values())[len(task.elsewhere) :]
             (temporary / "places.json").write_text(json.dumps(own))
             (temporary / "skipped.json").write_text(json.dumps(skipped))
-            (temporary / "notes.json").write_text(json.dumps(notes))
             if attributes:
                 np.savez(temporary / labels.ATTRIBUTES, **_joined(attributes))
+            (temporary / LAST).write_text(json.dumps(notes))
         return len(own)
 
     def _add(
@@ -216,7 +222,7 @@ def noted(parts: Sequence[pathlib.Path]) -> dict[str, Noted]:
     """{what is to be told: (number of images, where the first is)} of all parts."""
     found: dict[str, Noted] = {}
     for part in parts:
-        with _own(part, "notes.json") as notes:
+        with _own(part, LAST) as notes:
             for note, (count, where) in notes.items():
                 before, first = found.get(note, (0, where))
                 found[note] = before + count, first
@@ -236,11 +242,31 @@ def origin(part: pathlib.Path, image_id: str) -> str:
         return str(places[row])
 
 
+def moved(moves: Moves) -> None:
+    """Moves shards to where they are not yet.
+
+    Raises:
+      DataError: one is in neither place.
+    """
+    for source, target in moves:
+        if not target.exists():
+            if not source.exists():
+                raise DataError(
+                    "a finished part of an import is damaged",
+                    where=str(source),
+                    expected="its shard",
+                    found="no such file",
+                    fix=f"remove {target.parent.parent} and start anew",
+                )
+            source.rename(target)
+
+
 def merge(
     parts: Sequence[pathlib.Path],
     folder: pathlib.Path,
     spec: FeatureSpec,
     names: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    move: Callable[[Moves], None] = moved,
 ) -> list[dict[str, str]]:
     """Makes one store of parts, in order, by moving their shards.
 
@@ -253,6 +279,7 @@ def merge(
       folder: to fill.
       spec: of all parts.
       names: of classes and of attributes, () where they are not known.
+      move: moves the shards.
 
     Returns:
       {"where", "reason"} of each image that was left out.
@@ -288,17 +315,7 @@ def merge(
     if not keys:
         raise empty_store(str(folder))
     folder.mkdir(exist_ok=True)
-    for source, target in moves:
-        if not target.exists():
-            if not source.exists():
-                raise DataError(
-                    "a finished part of an import is damaged",
-                    where=str(source),
-                    expected="its shard",
-                    found="no such file",
-                    fix=f"remove {folder.parent} and start anew",
-                )
-            source.rename(target)
+    move(moves)
     index = {name: np.concatenate(column) for name, column in columns.items()}
     index["keys"], index["key_ends"] = pack_strings(keys)
     if skipped:

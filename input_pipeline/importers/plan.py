@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+from core import remote, remote_folders
 from core.errors import DataError
 from core.reading import reading
 
@@ -17,8 +18,13 @@ FORMAT = 1
 
 
 def stamp(path: str) -> tuple[str, int, int]:
-    """(path, bytes, time of the last change in ns) of a file, or of all files of a folder."""
+    """(path, bytes, time of the last change in ns) of a file, or of all files of a folder.
+
+    On gs:// a digest of the objects' generations stands for the time.
+    """
     try:
+        if remote.is_remote(path):
+            return remote_folders.stamp(path)
         if not os.path.isdir(path):
             stat = os.stat(path)
             return path, stat.st_size, stat.st_mtime_ns

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import weakref
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ from input_pipeline.regions.region_writer import (
 )
 from input_pipeline.regions.spec import FeatureSpec
 
+SPARE = 512  # files that a process may open beside its shards
 MANIFEST_KEYS = {"records": int, "fingerprint": str, "index_xxh3": str, "shards": list}
 SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")  # a name beside the manifest
 
@@ -40,6 +42,18 @@ def _load_json(path: remote.Path) -> dict:
         if not isinstance(value, dict):
             raise ValueError(f"a {type(value).__name__}")
         return value
+
+
+def _allow_open(count: int) -> None:
+    """Raises this process's own limit on open files, mostly 1,024, where shards would not fit.
+
+    12 million images have some 1,800; the system's limit stays.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = len(os.listdir("/dev/fd")) + count + SPARE
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _close(files: list[int]) -> None:
@@ -100,6 +114,7 @@ class Folder:
 
             self.shards = RemoteShards(self.path, names, [shard["bytes"] for shard in shards])
         else:
+            _allow_open(len(names))
             self.files.extend(os.open(self.path / name, os.O_RDONLY) for name in names)
 
     def _broken(self, file: str, expected: object, found: object) -> DataError:

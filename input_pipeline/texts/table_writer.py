@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import os
+import pathlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -45,6 +47,7 @@ def write_table(
     origin: str = "",
     on_missing: str = "error",
     total: int | None = None,
+    allow_empty: bool = False,
 ) -> None:
     """Tokenises rows into a new folder, whole or not at all.
 
@@ -56,6 +59,7 @@ def write_table(
       origin: the files `rows` comes from, for messages.
       on_missing: "skip" leaves out texts without pieces and notes them.
       total: about how many rows there are, for the time that is left; None: unknown.
+      allow_empty: whether there may be no texts, as in a part of a table (`table_parts`).
 
     Raises:
       DataError: a text without pieces, a probe span without a word, a foreign text that is not
@@ -102,29 +106,52 @@ def write_table(
             columns.add_foreign({row.text_id for row in skipped}, origin)
             columns.add_images()
         finally:
-            described = {
-                name: {"count": columns.counts[name], "xxh3": found}
-                for name, found in files.close().items()
-            }
-        if not columns.counts["ids"]:
-            raise DataError(
-                "a table would have no texts",
-                where=origin or str(folder),
-                expected="at least one text",
-                found=f"0 texts, {len(skipped)} skipped",
-                fix="check data.annotations, data.json_keys and the split",
-            )
+            found = files.close()
+        if not columns.counts["ids"] and not allow_empty:
+            raise no_texts(origin or str(folder), len(skipped))
         if columns.counts["foreign"]:
             used.add("foreign")
-        for name in left_out(used):
-            del described[name]
-            (temporary / f"{name}.bin").unlink()
-        meta = {
-            "format": FORMAT,
-            "origin": origin,
-            "fingerprint": fingerprint(source, tokenizer),
-            "columns": described,
-            "skipped": [dataclasses.astuple(row) for row in skipped],
-        }
-        text = json.dumps(meta | {"xxh3": digest_of(meta)})
-        (temporary / "meta.json").write_text(text + "\n")
+        describe(
+            temporary,
+            {name: {"count": columns.counts[name], "xxh3": xxh3} for name, xxh3 in found.items()},
+            used,
+            origin=origin,
+            fingerprint=fingerprint(source, tokenizer),
+            skipped=[dataclasses.astuple(row) for row in skipped],
+        )
+
+
+def no_texts(where: str, skipped: int) -> DataError:
+    """The error of a table without texts, of which so many were left out."""
+    return DataError(
+        "a table would have no texts",
+        where=where,
+        expected="at least one text",
+        found=f"0 texts, {skipped} skipped",
+        fix="check data.annotations, data.json_keys and the split",
+    )
+
+
+def describe(
+    folder: pathlib.Path, columns: dict[str, dict[str, Any]], used: set[str], **fields: Any
+) -> None:
+    """Makes a folder of columns a table: removes those that no row uses, and writes meta.json.
+
+    Args:
+      folder: of the columns' files.
+      columns: {name: its "count" and "xxh3"}.
+      used: names of the optional columns that some row has something for.
+      **fields: of meta.json, beside the columns and the format.
+    """
+    for name in left_out(used):
+        del columns[name]
+        (folder / f"{name}.bin").unlink()
+    meta = {
+        "format": FORMAT,
+        "origin": fields["origin"],
+        "fingerprint": fields["fingerprint"],
+        "columns": columns,
+        "skipped": fields["skipped"],
+    }
+    text = json.dumps(meta | {"xxh3": digest_of(meta)})
+    (folder / "meta.json").write_text(text + "\n")

@@ -75,7 +75,7 @@ def cached_table(
       count: count() → about how many rows there are.
     """
     source = f"{source} {on_missing}"
-    folder = _place(tokenizer, parent, name, source)
+    folder = place_of(tokenizer, parent, name, source)
     if not remote.complete(folder, "meta.json"):
         write_table(
             rows(),
@@ -95,11 +95,14 @@ def is_cached(
     tokenizer: Tokenizer, parent: str | os.PathLike, name: str, source: str, on_missing: str
 ) -> bool:
     """Whether `cached_table` need not build its table; arguments as there."""
-    folder = _place(tokenizer, parent, name, f"{source} {on_missing}")
+    folder = place_of(tokenizer, parent, name, f"{source} {on_missing}")
     return remote.complete(folder, "meta.json")
 
 
-def _place(tokenizer: Tokenizer, parent: str | os.PathLike, name: str, source: str) -> remote.Path:
+def place_of(
+    tokenizer: Tokenizer, parent: str | os.PathLike, name: str, source: str
+) -> remote.Path:
+    """Where `cached_table` has a table; `source` with what is done about texts without pieces."""
     return remote.path(parent) / f"table-{name}-{fingerprint(source, tokenizer)[:16]}"
 
 

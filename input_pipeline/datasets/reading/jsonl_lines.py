@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from core.errors import DataError
 from input_pipeline.datasets.reading import text_corpus
 from input_pipeline.datasets.reading.files import parse
+from input_pipeline.datasets.reading.stretches import Stretch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,19 +23,23 @@ class Line:
         return DataError(what, where=self.where, expected=expected, found=found, fix=fix)
 
 
-def lines(files: Sequence[str], keys, split: str) -> Iterator[Line]:
+def lines(files: Sequence[str], keys, split: str, stretch: Stretch | None = None) -> Iterator[Line]:
     """The lines of JSONL files.
 
     Args:
       files: paths; the number of the file is the line's source.
       keys: names of `image_id`, `split` and others in the objects (data.json_keys).
       split: value of keys.split to keep, where that is set.
+      stretch: the lines to read; None: all.
 
     Raises:
       DataError: naming file and line: malformed JSON, no object, no image id or split.
     """
     for source, path in enumerate(files):
-        for number, raw in text_corpus.lines(path):
+        if stretch and stretch.file != source:
+            continue
+        at = dict(start=stretch.start, stop=stretch.stop, first=stretch.line) if stretch else {}
+        for number, raw in text_corpus.lines(path, **at):
             line = Line(_object(raw, f"{path}:{number}"), "", f"{path}:{number}", source)
             for name in ("image_id", "split"):
                 if keys[name] and keys[name] not in line.item:

@@ -21,6 +21,7 @@ from input_pipeline.datasets.options.jsonl import RECORDS
 from input_pipeline.datasets.reading import entries
 from input_pipeline.datasets.reading.answers import normalize, soft_scores
 from input_pipeline.datasets.reading.jsonl_lines import Line, class_name, identifier, lines, missing
+from input_pipeline.datasets.reading.stretches import Stretch
 from input_pipeline.datasets.records import (
     Answer,
     Caption,
@@ -38,7 +39,11 @@ UNKNOWN_BOX = (0.0, 0.0, 0.0, 0.0)
 
 
 class Reader:
-    """Turns the lines of a split into records of one kind."""
+    """Turns the lines of a split into records of one kind.
+
+    Attributes:
+      texts_of: {image id: texts so far} of those that are called "<image id>#<n>".
+    """
 
     def __init__(self, kind: str, keys, on_missing: str, *, trained: bool, classes=()):
         """Reads nothing yet.
@@ -64,25 +69,28 @@ class Reader:
         self._captions_only = kind in CAPTIONS
         self._keys, self._skip, self._trained = keys, on_missing == "skip", trained
         self._label_of = {name: label for label, name in enumerate(classes)}
-        self._texts_of: collections.Counter = collections.Counter()  # image id: texts so far
+        self.texts_of: collections.Counter[str] = collections.Counter()
         self._ids = entries.Unique("id")
         self._count = 0  # choices of the first line
         self._candidates: bool | None = None  # whether the first line has any
 
-    def records(self, files: Sequence[str], split: str) -> Iterator[tuple[int, Any]]:
-        """(number of the file, record or Skipped) of a split, in order.
+    def records(
+        self, files: Sequence[str], split: str, stretch: Stretch | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        """(number of the file, record or Skipped) of a split, or of a stretch of it, in order.
 
         Raises:
           DataError: naming file and line, whatever is wrong.
         """
-        for line in lines(files, self._keys, split):
+        self.texts_of.update(stretch.before if stretch else {})
+        for line in lines(files, self._keys, split, stretch):
             for record in self._make(line):
                 yield line.source, record
 
     def _number(self, line: Line) -> str:
         """The next "<image id>#<n>"."""
-        self._texts_of[line.image_id] += 1
-        return f"{line.image_id}#{self._texts_of[line.image_id] - 1}"
+        self.texts_of[line.image_id] += 1
+        return f"{line.image_id}#{self.texts_of[line.image_id] - 1}"
 
     def _captions(self, line: Line) -> Iterator[Caption | Skipped]:
         key = self._keys.text

@@ -5,7 +5,8 @@ it needs them OPTIONS, names of the options (`datasets.options`) that both funct
 `image_name(image_id)`, the image's name over data sets ("coco:139"), for the leak check,
 `check_store` (`Prepared`) where its ids could mean other images in a store, and
 `count(folder, split)`, the number of its records, where these are millions of lines of a file, and
-`urls(folder, split)` (`Prepared`) where two images may have one id.
+`urls(folder, split)` (`Prepared`) where two images may have one id. `cut(folder, split, size)` and
+`records_in(folder, split, stretch)` where other machines can read stretches of a file.
 
 `data.manual_dir` holds the files of one data set, or a folder of each data set's name with them.
 `data.tfds_dir` takes what `tfds build` made instead (`datasets.builder`). From gs:// the files that
@@ -26,6 +27,7 @@ from core import remote
 from core.errors import DataError
 from input_pipeline.datasets.reading import answer_list, builder, text_corpus, vocabulary
 from input_pipeline.datasets.reading.prepared import Prepared
+from input_pipeline.datasets.reading.stretches import Stretch
 from input_pipeline.datasets.records import Question, Record, RowOptions, mentions
 from input_pipeline.regions.store import split_paths
 from input_pipeline.texts.rows import Row, Skipped
@@ -139,6 +141,22 @@ class Reader:
             for record in made:
                 yield source, record
 
+    @property
+    def stretches(self) -> Callable[[str, int], list[Stretch]] | None:
+        """`Prepared.stretches`, of a module that can cut its files."""
+        if self._config.tfds_dir or not hasattr(self.module, "cut"):
+            return None
+        return lambda split, size: [
+            stretch._replace(file=source)
+            for source, part in enumerate(self.parts(split))
+            for stretch in self.module.cut(self._folder(part), part, size, **self._options)
+        ]
+
+    def records_in(self, split: str, stretch: Stretch) -> Iterator[Any]:
+        """The records of one of `stretches(split)`."""
+        part = self.parts(split)[stretch.file]
+        return self.module.records_in(self._folder(part), part, stretch, **self._options)
+
     def count(self, split: str) -> int | None:
         """How many records a split has, where its module can tell without reading them."""
         count = getattr(self.module, "count", None)
@@ -232,6 +250,8 @@ class _Texts:
             labels=getattr(reader.module, "LABELS", ()),
             review=self._targets.review if self._targets else None,
             check_store=reader.store_check,
+            stretches=reader.stretches,
+            rows_in=self._rows_in,
         )
 
     def _records(self, split: str) -> Iterator[Record]:
@@ -246,6 +266,11 @@ class _Texts:
                 yield record
             else:
                 yield from record.rows(options[source])
+
+    def _rows_in(self, split: str, stretch: Stretch) -> Iterator[Row | Skipped]:
+        options = self._options(stretch.file)
+        for record in self._reader.records_in(split, stretch):
+            yield from record.rows(options)
 
     def _options(self, source: int) -> RowOptions:
         """How the records of a part become rows."""

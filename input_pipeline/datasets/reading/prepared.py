@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline.datasets.reading.stretches import Stretch
 from input_pipeline.texts.rows import Row, Skipped
 
 
@@ -61,6 +62,11 @@ class Prepared:
       check_store: check_store(split, image ids of its texts, ids in the region store) raises
         DataError where the ids cannot mean the same images; None: nothing to check.
       labels: names of the classes by `Statement.label`; empty where there are none.
+      stretches: stretches(split, bytes) -> pieces of a split that can be read by themselves, whose
+        rows one after the other are those of the split; None where it is read in one go alone.
+      rows_in: rows_in(split, stretch) -> iterator over the texts of one; beside `stretches`.
+      tally: tally(split, stretch) -> {image id: its texts in one}, where texts are called by such
+        numbers and `Stretch.before` is needed; else None.
       objects: objects(split) -> iterator over the true objects of each picture, of a data set that
         a detector can be trained on, else None.
       object_names: names of objects' classes and of their attributes, by number.
@@ -88,3 +94,6 @@ class Prepared:
     object_names: tuple[Sequence[str], Sequence[str]] = ((), ())
     review: Callable[..., None] | None = None
     check_store: Callable[[str, Sequence[str], Sequence[str]], None] | None = None
+    stretches: Callable[[str, int], list[Stretch]] | None = None
+    rows_in: Callable[[str, Stretch], Iterator[Row | Skipped]] | None = None
+    tally: Callable[[str, Stretch], Mapping[str, int]] | None = None

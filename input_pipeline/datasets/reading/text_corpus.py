@@ -11,6 +11,7 @@ import io
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import xxhash
 
@@ -18,13 +19,17 @@ from input_pipeline.datasets.reading import files
 from input_pipeline.texts.rows import Row
 
 
-def lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
+def lines(path: str | os.PathLike, **stretch: Any) -> Iterator[tuple[int, str]]:
     """(number from 1, stripped text) of each non-empty line of a UTF-8 file.
+
+    Args:
+      path: of the file.
+      **stretch: where only some are to be read, see `files.lines`.
 
     Raises:
       DataError: the file cannot be read or a line is not UTF-8.
     """
-    for number, text in files.lines(path):
+    for number, text in files.lines(path, **stretch):
         if text := text.strip():
             yield number, text
 

@@ -17,7 +17,7 @@ from input_pipeline.datasets import (
     records,
     visual_genome_regions,
 )
-from input_pipeline.datasets.reading import builder
+from input_pipeline.datasets.reading import builder, stretches
 from input_pipeline.datasets.reading.files import NoSuchSplit
 from input_pipeline.streams import pipeline
 from input_pipeline.texts.rows import Row, Skipped
@@ -208,8 +208,8 @@ def test_reading_official_files_needs_no_tensorflow():
 def test_beam_makes_the_same_records(tmp_path, monkeypatch):
     pytest.importorskip("apache_beam")
     manual, built = write_cc(tmp_path / "official"), str(tmp_path / "built")
-    monkeypatch.setattr(conceptual_captions.stretches, "__defaults__", (100,))
-    assert len(list(conceptual_captions.stretches(f"{manual}/GCC-1.1.0-Validation.tsv"))) > 5
+    monkeypatch.setattr(stretches.of_file, "__defaults__", (100, 0))
+    assert len(list(stretches.of_file(f"{manual}/GCC-1.1.0-Validation.tsv"))) > 5
     folder = builder.build(conceptual_captions.BUILDER, manual, built, "row_beam")
     assert folder == builder.find_built(conceptual_captions.BUILDER, built, {"indexing": "row"})
     assert list(builder.read_built(records.Caption, folder, "validation")) == list(

@@ -10,6 +10,7 @@ from official_data import config
 
 from core.errors import DataError
 from input_pipeline.datasets import conceptual_captions
+from input_pipeline.datasets.reading import stretches
 from input_pipeline.datasets.records import Caption
 from input_pipeline.streams import pipeline
 from input_pipeline.texts import table_writer
@@ -106,8 +107,8 @@ def test_files_that_are_not_there(tmp_path):
 def stretched(path, indexing, size):
     return [
         item
-        for stretch in conceptual_captions.stretches(path, size)
-        for item in conceptual_captions._stretch(path, indexing, *stretch)
+        for stretch in stretches.of_file(path, size)
+        for item in conceptual_captions._numbered(path, indexing, stretch)
     ]
 
 

@@ -1,7 +1,9 @@
 """Region store: what is written comes back, and nothing else does."""
 
 import dataclasses
+import os
 import pathlib
+import resource
 import shutil
 
 import ml_dtypes
@@ -125,6 +127,20 @@ def test_several_folders(tmp_path):
         RegionStore.open([a, other])
     with pytest.raises(DataError, match=r"data\.regions"):
         RegionStore.open("")
+
+
+def test_more_shards_than_files_may_be_open(tmp_path):
+    write_store(tmp_path / "s", 40, shard_bytes=1)
+    assert len(list((tmp_path / "s").glob("shard-*"))) == 40
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    low = max(map(int, os.listdir("/dev/fd"))) + 20  # numbers of files, not how many
+    resource.setrlimit(resource.RLIMIT_NOFILE, (low, before[1]))
+    try:
+        store = RegionStore.open(tmp_path / "s")
+        assert store.read(39)["features"].shape[1] == F
+        assert low < resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= before[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_fingerprint_is_of_the_content(tmp_path):
