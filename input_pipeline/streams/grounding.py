@@ -35,8 +35,12 @@ def ground(batch: dict[str, np.ndarray], convention: str, name_of: NameOf) -> No
       convention: of `region_iou`, see `boxes.EDGES`.
       name_of: name_of(i), name of the batch's row i, for messages.
 
+    An example of which no option is among the regions, as a detector may miss them all, is wrong
+    whatever is chosen, and teaches nothing.
+
     Raises:
-      DataError: no candidate of an example is among its regions, or objects have no boxes.
+      DataError: no candidate of an example is among its regions, no option of any of several
+        examples is, or objects have no boxes.
     """
     boxes, mask = batch["boxes"], batch["region_mask"]
     if "target_box" in batch:
@@ -81,8 +85,9 @@ def _rows(batch: dict[str, np.ndarray], key: str, match: Match, name_of: NameOf)
     candidates = boxes_of(batch, key)
     del batch[key]
     rows = match(batch["boxes"][:, 0], batch["region_mask"][:, 0], candidates, MIN_CANDIDATE_IOU)
-    lost = np.flatnonzero(candidates.any((1, 2)) & ~rows.any(1))
-    if lost.size:
+    offered = candidates.any((1, 2))
+    lost = np.flatnonzero(offered & ~rows.any(1))
+    if lost.size and (key == "candidate_boxes" or lost.size == offered.sum() > 1):
         i = int(lost[0])
         raise DataError(
             "no candidate box is among the regions of its image",

@@ -121,6 +121,19 @@ def test_candidates():
         )
 
 
+def test_options_that_a_detector_missed():
+    got = batch(option_boxes=flat([20, 20, 39, 39], [60, 0, 69, 9]), label=np.array([[0], [0]]))
+    grounding.ground(got, "plus_one", str)
+    assert got["option_region"].tolist() == [[2], [0]]
+    assert not got["candidate_mask"][1].any()
+    with pytest.raises(DataError, match=r"(?s)no candidate box.*'name 0'.*60.0"):
+        grounding.ground(
+            batch(option_boxes=flat([60, 0, 69, 9], [60, 0, 69, 9])),
+            "plus_one",
+            lambda i: f"name {i}",
+        )
+
+
 def test_nothing_to_ground_changes_nothing():
     got = batch()
     grounding.ground(got, "plus_one", str)
