@@ -205,7 +205,9 @@ def run_block() -> dict:
             # as a share of what guessing leaves; empty: newest only
             best="",
         ),
-        compile_cache="",  # folder (gs:// too) that keeps compiled programs for the next start
+        # Folder (gs:// too) that keeps compiled programs for the next start; "": none; "auto":
+        # JAX_COMPILATION_CACHE_DIR, or the user's own, in $VL_CACHE (~/.cache/vl_models).
+        compile_cache="auto",
         profile="",  # "100:110": steps 100 to 109 are traced into WORKDIR/profile
         # No batch placed for so long (0: no watchdog): dump all threads' stacks.
         stall=dict(seconds=900.0, abort=False),  # abort: the job ends then, to be started again

@@ -10,6 +10,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little: optimizing their programs costs more than it saves. An
 # environment variable, so that the child processes they compare with compile alike.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Child processes keep no programs, unless a test says where: the user's own folder stays as it is.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 import jaxtyping
 
@@ -34,6 +36,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 # this session's own: another machine's code never comes in, and child processes do not see it.
 _CACHE = tempfile.mkdtemp(prefix="jax_cache_")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+jax.config.update("jax_enable_compilation_cache", True)
 jax.config.update("jax_compilation_cache_dir", _CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

@@ -19,6 +19,7 @@ from benchmarks import (
     inference,
     input_pipeline,
     padding,
+    start,
     storage,
     store_index,
     synthetic_stream,
@@ -441,3 +442,43 @@ def test_inference_beside_its_peer(capsys):
     small = "--size=mini --batches=2 --regions=3 --features=16 --rounds=1 --peer"
     inference.main(small.split())
     assert capsys.readouterr().out.count("| peer |") == 2
+
+
+def test_the_table_of_a_start_is_of_its_best_round():
+    spent = {"imports": (2.0, 1.0), "first step": (4.0, 3.0)}
+    programs = [[f"jit({name})", seconds] for name, seconds in (("a", 0.1), ("step", 2.5))]
+    best = dict(spent=spent, wall=6.0, cpu=4.0, programs=programs, hits=1)
+    lines = start.table([best | dict(cpu=5.0, spent={}), best]).splitlines()
+    assert lines[2] == "| imports | 2.0 | 1.0 | 25 % |"
+    assert "| first step | 4.0 | 3.0 | 75 % |" in lines
+    assert "2 programs, 1 of them kept; seconds each:" in lines
+    assert "jit(step) 2.5, jit(a) 0.1" in lines
+    assert lines[-1] == "CPU seconds of all rounds: 5.0, 4.0"
+
+
+def test_imports_by_package():
+    log = """import time: self [us] | cumulative | imported package
+import time:    200000 |     200000 |   jax.numpy
+import time:    300000 |     500000 | jax
+noise
+import time:    400000 |     900000 | main
+"""
+    assert start.packages(log) == {"jax": 0.5, "main": 0.4}
+
+
+@pytest.mark.slow
+def test_a_second_start_compiles_nothing(tmp_path):
+    line = ["--config=configs/vlbert_pretrain.py", "--config.evals.visual_gain.rounds=1"]
+    sizes = "scenes.train=96", "scenes.validation=24", "scenes.test=4"
+    line += [f"--config.data.{size}" for size in sizes]
+    cold, warm = (start.start(line, tmp_path / "data", tmp_path / "kept")[0] for _ in range(2))
+    assert not cold["hits"]
+    assert warm["hits"] == len(warm["programs"]) == len(cold["programs"])
+    for found in (cold, warm):
+        assert sum(cpu for _, cpu in found["spent"].values()) == pytest.approx(found["cpu"])
+        assert set(start.PARTS) <= set(found["spent"])
+
+
+def test_a_start_without_a_first_step_is_told(tmp_path):
+    with pytest.raises(start.UserError, match=r"no first step(?s:.)*no_such_field"):
+        start.start(["--config=configs/vqa.py", "--config.no_such_field=1"], tmp_path, tmp_path)

@@ -65,12 +65,12 @@ def _run(
 ) -> dict:
     """`run` of a config and a mode that are checked."""
     disk.require_writable(workdir)
-    compile_cache.enable(config.compile_cache)
     if mode == "dry_run":
         from training.planning import dry_run
 
         with signals.StopSignal(training=False):
             return dry_run.run(config, workdir)
+    compile_cache.enable(config.compile_cache)
     mesh = sharding.make_mesh(config.mesh)
     mesh_checks.check(config, mesh, mode)
     training = mode == "train"
