@@ -21,7 +21,6 @@ def _cross_entropy(
 ) -> tuple[Float[Array, "*any"], tuple[Array, Array, Array]]:
     own, best_other = _own(logits, targets), _best_other(logits, targets)
     best = jnp.maximum(own, best_other)
-    best = jnp.where(jnp.isfinite(best), best, 0.0)
     total = best + jnp.log(jnp.exp(logits - best[..., None]).sum(-1))
     return total - own, (logits, targets, total)
 
