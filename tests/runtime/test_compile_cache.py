@@ -95,6 +95,13 @@ def test_what_jax_was_told_stays(own, tmp_path):
     assert not own.exists()
 
 
+def test_several_processes_need_not_see_one_folder(own, monkeypatch):
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    compile_cache.enable(compile_cache.AUTO)
+    assert jax.config.jax_compilation_cache_dir is None
+    assert not own.exists()
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_a_folder_that_cannot_be_made_is_told(own, tmp_path, capsys, named):
     (tmp_path / "user").write_text("a file")

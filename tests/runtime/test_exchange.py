@@ -8,6 +8,7 @@ from jax.sharding import NamedSharding
 
 from runtime import exchange, sharding
 from training.planning import collectives
+from vl_models import loading
 
 SHAPES = dict(table=(40, 16), kernel=(16, 8), bias=(8,))
 
@@ -90,3 +91,19 @@ def test_gradients_of_frozen_parameters_are_not_sent(inputs, sizes):
     summed = [one for one in sent if one.kind != "all-gather"]
     assert summed
     assert all(one.bytes < 4 * 40 * 16 for one in summed)
+
+
+def test_what_products_read_is_gathered_in_their_type():
+    shapes = {"layer/kernel": (16, 8), "layer/bias": (8,), "text/word/embedding": (40, 16)}
+    params = loading.unflatten({name: np.ones(shape, np.float32) for name, shape in shapes.items()})
+    mesh = sharding.make_mesh(dict(data=8, fsdp=1, tensor=1))
+    with jax.set_mesh(mesh):
+        over = sharding.of_state(params, mesh, lambda text: None, sharding.SHARED)
+        placed = jax.device_put(params, over)
+        found = jax.jit(lambda x: exchange.gather(x, mesh, jnp.bfloat16, over))(placed)
+    kinds = {name: x.dtype for name, x in loading.flatten(found).items()}
+    assert kinds == {
+        "layer/kernel": jnp.bfloat16,
+        "layer/bias": jnp.float32,
+        "text/word/embedding": jnp.bfloat16,
+    }

@@ -1,8 +1,10 @@
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType
 
 from vl_models import operations
 
@@ -64,3 +66,6 @@ def test_rows_of_a_table_are_rounded_and_their_gradients_added_up_in_float32():
         np.testing.assert_array_equal(rows, plain(table.astype(dtype)).astype(jnp.float32))
         found = total(lambda table, dtype=dtype: operations.look_up(table, ids, dtype))
         np.testing.assert_array_equal(found, total(plain))
+        with jax.set_mesh(jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))):
+            split = jax.jit(functools.partial(operations.look_up, dtype=dtype))(table, ids)
+        np.testing.assert_array_equal(split, rows)

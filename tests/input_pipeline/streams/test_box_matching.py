@@ -126,6 +126,10 @@ def test_options_that_a_detector_missed():
     grounding.ground(got, "plus_one", str)
     assert got["option_region"].tolist() == [[2], [0]]
     assert not got["candidate_mask"][1].any()
+    one = {key: array[1:] for key, array in batch().items()}
+    one["option_boxes"] = flat([60, 0, 69, 9])  # a batch of one, as the last of an evaluation
+    grounding.ground(one, "plus_one", str)
+    assert not one["candidate_mask"].any()
     with pytest.raises(DataError, match=r"(?s)no candidate box.*'name 0'.*60.0"):
         grounding.ground(
             batch(option_boxes=flat([60, 0, 69, 9], [60, 0, 69, 9])),
