@@ -59,22 +59,21 @@ def propose(lengths: np.ndarray, model, block, count: int) -> tuple[limits.Bucke
         pairs = itertools.product(*(x.tolist() for x in quantiles[:2]))
         sizes = [limits.Bucket(text, regions, text + regions) for text, regions in pairs]
     sizes = [one for one in sizes if one[0] >= 3 and one[1] >= 2 and one[2] >= max(4, one[0])]
-    sizes = sorted({one for one in sizes if one[:2] != own[:2]}, key=sum)
-    fit = [int((limits.smallest((one, own), *lengths) == 0).sum()) for one in [*sizes, own]]
-    cost = [throughput.row_length(model, block, one) for one in [*sizes, own]]
-    # best[n]: (positions of the examples that fit size n, the chain that ends with it).
-    best = [(fit[n] * cost[n], (n,)) for n in range(len(fit))]
+    sizes = [*sorted({one for one in sizes if one[:2] != own[:2]}, key=sum), own]
+    fit = [int((limits.smallest((one, own), *lengths) == 0).sum()) for one in sizes]
+    cost = [throughput.row_length(model, block, one) for one in sizes]
+    # best[n]: (positions of the examples that fit size n, the rising sizes that end with it).
+    best = [(fit[n] * cost[n], (n,)) for n in range(len(sizes))]
     for _ in range(count):
-        best = [
-            min(
-                (total + (fit[n] - fit[chain[-1]]) * cost[n], (*chain, n))
-                if chain[-1] != n
-                else (total, chain)
-                for m, (total, chain) in enumerate(best[: n + 1])
-                if m == n or all(a <= b for a, b in zip(sizes[m], [*sizes, own][n], strict=True))
-            )
-            for n in range(len(fit))
-        ]
+        longer = []
+        for n in range(len(sizes)):
+            chains = [
+                (best[m][0] + (fit[n] - fit[m]) * cost[n], (*best[m][1], n))
+                for m in range(n)
+                if all(a <= b for a, b in zip(sizes[m], sizes[n], strict=True))
+            ]
+            longer.append(min([best[n], *chains], key=lambda chain: (chain[0], len(chain[1]))))
+        best = longer
     return tuple(sizes[n] for n in best[-1][1][:-1])
 
 
@@ -123,8 +122,7 @@ def main(_):
                                         strict=True):  # fmt: skip
                     print(f"  {what:8}", *(f"{x:.0f}" for x in np.percentile(values, PERCENT)))
                 found = propose(lengths, config.model, config.streams[name], flags.FLAGS.propose)
-                given = ",".join(f"({','.join(map(str, bucket))})" for bucket in found)
-                print(f'  proposed --config.streams.{name}.buckets="({given},)"')
+                print(f'  proposed --config.streams.{name}.buckets="{tuple(map(tuple, found))}"')
             before = before or work
             print(f"{title}: padding {1 - real / slots:.1%}, operations {work / before:.1%}")
             for name, sizes in counts.items():

@@ -3,15 +3,13 @@
 import ast
 import itertools
 import json
-import pathlib
 import re
-import subprocess
-import sys
 import types
 
 import ml_collections
 import numpy as np
 import pytest
+from benchmark_runs import run_benchmark
 
 from benchmarks import (
     accelerator,
@@ -23,14 +21,10 @@ from benchmarks import (
     storage,
     store_index,
     synthetic_stream,
-    train_step,
     vision,
 )
 from input_pipeline.streams import limits
 from training.run import throughput
-
-FOLDER = pathlib.Path(train_step.__file__).parent
-STEP = ("--sizes=mini", "--batch=8", "--rounds=1", "--steps=1", "--matmul=64", "--buckets=20x20")
 
 
 def test_input_pipeline(tmp_path, capsys):
@@ -90,56 +84,6 @@ def test_captions(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_train_step(tmp_path, capsys):
-    train_step.main([*STEP, "--models=vlbert", "--json", str(tmp_path / "out.json")])
-    full, buckets = rows = json.loads((tmp_path / "out.json").read_text())
-    printed = capsys.readouterr().out
-    assert [json.loads(line) for line in printed.splitlines() if line[:1] == "{"] == rows
-    assert [row["kind"] for row in rows] == ["full", "buckets"]
-    for row in rows:
-        seconds = row["step_ms_p50"] / 1e3
-        assert row["examples_per_second"] * seconds == pytest.approx(8)
-        assert row["real_tokens_per_second"] < row["padded_tokens_per_second"]
-        assert row["mfu"] == pytest.approx(row["teraflops_per_second"] / row["peak_teraflops"])
-        assert 1 < row["loss"] < 100
-        assert f"{row['step_ms_p50']:,.1f} | {row['step_ms_p95']:,.1f}" in printed
-    real = [row["real_tokens_per_second"] * row["step_ms_p50"] / 1e3 for row in rows]
-    assert real[1] == pytest.approx(real[0], rel=0.2)  # of all examples, and of the first eight
-    assert full["shape"] == "64x37x64"
-    small, own = (part.split(":") for part in buckets["shape"].split())
-    assert small[0] == "20x20x40"
-    assert int(small[1][:-1]) + int(own[1][:-1]) == 100
-    padded = [row["padded_tokens_per_second"] * row["step_ms_p50"] / 1e3 for row in rows]
-    assert padded[0] == pytest.approx(8 * 65)  # with [END]
-    share = int(small[1][:-1]) / 100
-    assert padded[1] == pytest.approx(8 * (share * 41 + (1 - share) * 65), rel=0.01)
-    assert buckets["teraflops_per_step"] < full["teraflops_per_step"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["vlbert", "vilbert"])
-def test_train_step_beside_its_peer(model, tmp_path, capsys):
-    pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    train_step.main([*STEP, f"--models={model}", "--peer", "--json", str(tmp_path / "out.json")])
-    rows = json.loads((tmp_path / "out.json").read_text())
-    assert [(row["side"], row["kind"]) for row in rows] == [
-        ("ours", "full"), ("ours", "buckets"), ("peer", "full"), ("peer", "buckets")
-    ]  # fmt: skip
-    assert "× the peer in examples/s at the same padded rows" in capsys.readouterr().out
-    real = [row["real_tokens_per_second"] * row["step_ms_p50"] / 1e3 for row in rows]
-    assert real[2] == pytest.approx(real[0], rel=0.15)  # other examples of the same kind
-
-
-def _run(name: str, *options: str) -> str:
-    """What the benchmark prints."""
-    command = [sys.executable, FOLDER / name, *options]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert not done.returncode, done.stderr
-    return done.stdout
-
-
-@pytest.mark.slow
 def test_accelerator(tmp_path, capsys, monkeypatch):
     bad = accelerator.Cell("bad", "train_step.py", ("--models=vlbert", "--mesh=1,8,1"))
     dear = accelerator.Cell("dear", "train_step.py", needs=("no_such_package",))
@@ -191,7 +135,7 @@ def test_a_cell_of_the_accelerator_that_takes_too_long_is_cut_off(tmp_path):
 @pytest.mark.slow
 def test_ranking():
     sizes = "--texts=4", "--images=4", "--text=6", "--regions=5", "--features=16", "--rounds=1"
-    found = json.loads(_run("ranking.py", *sizes))
+    found = json.loads(run_benchmark("ranking.py", *sizes))
     assert found["largest_difference"] < 1e-4
     assert min(found["pairs_per_second"].values()) > 0
 
@@ -202,7 +146,7 @@ def test_meshes():
         ((), ("55.1 MiB", "55.1 MiB")),
         (["--whole_state"], ("437 MiB", "55.1 MiB")),
     ):
-        printed = _run(
+        printed = run_benchmark(
             "meshes.py", "--state_only", "--models=vlbert", "--meshes=8,1,1:1,8,1", *options
         )
         found = tuple(line.split("|")[3].strip() for line in printed.splitlines()[2:])
@@ -213,7 +157,7 @@ def test_meshes():
 def test_extraction(tmp_path):
     out = tmp_path / "out.json"
     sizes = "--depth=50", "--width=8", "--short=64", "--long=96", "--proposals=20", "--boxes=8"
-    printed = _run("extraction.py", *sizes, "--batch=2", "--rounds=1", f"--json={out}")
+    printed = run_benchmark("extraction.py", *sizes, "--batch=2", "--rounds=1", f"--json={out}")
     (row,) = json.loads(out.read_text())
     assert row["canvas"] == "64x96"
     assert f"{row['pictures_per_second']:.1f} pictures/s" in printed
@@ -221,29 +165,10 @@ def test_extraction(tmp_path):
 
 
 @pytest.mark.slow
-def test_step_parts(tmp_path):
-    out = tmp_path / "out.json"
-    options = "--model=vilbert", "--size=mini", "--batch=2", "--steps=2", "--longest=5"
-    printed = _run("step_parts.py", *options, f"--trace={tmp_path / 'trace'}", f"--json={out}")
-    step, *rows = json.loads(out.read_text())
-    parts = {row["part"]: row for row in rows if "part" in row}
-    assert {"attention, its map", "feed-forward", "masked words", "other heads"} < set(parts)
-    for name in ("attention, projections", "feed-forward", "embedding"):
-        assert min(parts[name]["forward_ms"], parts[name]["backward_ms"]) > 0
-    total = sum(row["forward_ms"] + row["backward_ms"] for row in parts.values())
-    assert total == pytest.approx(step["operations_ms"])
-    assert all(name in printed for name in parts)
-    longest = [row["ms"] for row in rows if "operation" in row]
-    assert len(longest) == 5
-    assert longest == sorted(longest, reverse=True)
-    assert (tmp_path / "trace" / "program.hlo").read_text().startswith("HloModule")
-
-
-@pytest.mark.slow
 def test_padding(tmp_path):
     sizes = "scenes.train=200", "scenes.validation=4", "scenes.test=4", "vocab_size=600"
     data = [f"--config.data.{one}" for one in (*sizes, f"dir={tmp_path}")]
-    printed = _run(
+    printed = run_benchmark(
         "padding.py",
         "--config=configs/vlbert_pretrain.py",
         *data,
@@ -285,13 +210,24 @@ def test_proposed_buckets_leave_less_padding_than_any_other(model):
     assert positions(padding.propose(lengths, sizes, block, 3)) < positions([found])
 
 
+def test_proposed_buckets_rise():
+    """Of long texts with few regions and short ones with many no bucket holds both kinds."""
+    lengths = np.repeat([[9, 2], [3, 5], [9, 5]], [60, 40, 2], axis=0).T
+    block = ml_collections.ConfigDict(
+        dict(images=True, max_text=9, max_regions=5, max_length=14, buckets=())
+    )
+    sizes = ml_collections.ConfigDict(dict(name="vilbert"))
+    assert padding.propose(lengths, sizes, block, 3) == ((3, 5, 8),)
+    assert padding.propose(lengths[:, -2:], sizes, block, 3) == ()
+
+
 @pytest.mark.slow
 def test_multitask(tmp_path):
     sizes = "scenes.train=24", "scenes.validation=4", "scenes.test=4", "vocab_size=600"
     data = [f"--config.data.{one}" for one in (*sizes, f"dir={tmp_path / 'data'}")]
     out = tmp_path / "out.json"
     options = "--tasks=entailment+refcoco", "--rounds=2", "--repeats=2", f"--json={out}"
-    printed = _run("multitask.py", *options, *data)
+    printed = run_benchmark("multitask.py", *options, *data)
     found = json.loads(out.read_text())
     assert list(found["tasks"]) == ["refcoco", "entailment"]
     alone = sum(row["update_ms"] for row in found["tasks"].values())
@@ -299,93 +235,6 @@ def test_multitask(tmp_path):
     assert found["programs"] == 2
     assert not found["recompiled"]
     assert f"{found['share']:.1%} of the mean of single-task runs" in printed
-
-
-def checkout(folder, name, text=""):
-    """A folder with one file of an original's."""
-    (folder / name).parent.mkdir(parents=True)
-    (folder / name).write_text(text)
-
-
-# Names and arguments as the original has them.
-VILBERT = """
-import boto3
-from botocore.exceptions import ClientError
-from tensorboardX import SummaryWriter
-from torch._six import inf
-from torch import nn
-
-class BertConfig:
-    @classmethod
-    def from_dict(cls, fields):
-        found = cls()
-        vars(found).update(fields)
-        return found
-
-class BertForMultiModalPreTraining(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        print("model's visual target is", config.visual_target)
-        self.words = nn.Embedding(config.vocab_size, 4)
-        self.regions = nn.Linear(config.v_feature_size, 4)
-
-    def forward(self, input_ids, image_feat, image_loc, token_type_ids, attention_mask,
-                image_attention_mask, masked_lm_labels, image_label, image_target,
-                next_sentence_label):
-        assert image_target.shape[:2] == image_label.shape == image_feat[:, 1:, 0].shape
-        assert ((masked_lm_labels >= 0) <= (attention_mask == 1)).all()
-        assert ((image_label == 1) <= (image_attention_mask[:, 1:] == 1)).all()
-        loss = (self.words(input_ids) ** 2).mean() + (self.regions(image_feat) ** 2).mean()
-        return loss[None], loss[None], loss[None]
-"""
-
-
-@pytest.mark.slow
-def test_train_step_beside_the_original(tmp_path, capsys):
-    pytest.importorskip("torch")
-    checkout(tmp_path, "vilbert/vilbert.py", VILBERT)
-    out = tmp_path / "out.json"
-    train_step.main([*STEP, f"--peer=official:{tmp_path}", "--json", str(out)])
-    printed, known = capsys.readouterr(), set(sys.modules)
-    rows = json.loads(out.read_text())
-    assert [(row["model"], row["side"], row["kind"]) for row in rows] == [
-        ("vilbert", side, kind) for side in ("ours", "peer") for kind in ("full", "buckets")
-    ]
-    assert f"BertForMultiModalPreTraining of {tmp_path}, torch" in rows[-1]["peer"]
-    assert "× the peer in real tokens/s" in printed.out
-    assert "visual target" not in printed.out
-    assert not known & {"boto3", "botocore", "torch._six"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        ("--peer", "--peer needs torch"),
-        ("--batch=0", "--batch: expected a number of at least 1"),
-        ("--regions=30-10", "neither a number nor LOW-HIGH"),
-        ("--buckets=20x", "neither TxR nor TxRxL"),
-        ("--text_batch=4", "vilbert has no stream of plain text"),
-        ("--models=vlbert --mesh=3,1,1", "does not cover"),
-        ("--models=vlbert --accumulate=3", "must be a multiple of"),
-        ("--json=no/such/folder/x.json", "no such folder"),
-        ("--peer=official:no/such/folder", "a checkout of jackroos/VL-BERT or facebookresearch/"),
-        ("--peer=lxmert", "expected transformers, or official:FOLDER"),
-        ("--peer=official:{vilbert}", "--peer needs torch"),
-        ("--peer=official:{vilbert} --models=vlbert", "expected --models=vilbert, found vlbert"),
-        ("--peer=official:{vilbert} --text_batch=4", "rows of plain text are not run"),
-    ],
-)
-def test_train_step_checks_its_arguments_before_it_compiles(
-    arguments, told, monkeypatch, capsys, tmp_path
-):
-    checkout(tmp_path, "vilbert/vilbert.py")
-    monkeypatch.setattr(train_step.arguments.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(train_step, "measure", lambda *_: pytest.fail("it began"))
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it began"))
-    with pytest.raises(SystemExit) as ended:
-        train_step.main(arguments.format(vilbert=tmp_path).split())
-    assert ended.value.code == 2
-    assert told in capsys.readouterr().err
 
 
 def test_vision(tmp_path, capsys, monkeypatch):
