@@ -91,7 +91,11 @@ def _usable(folder: str) -> bool:
 
 
 def _trim(folder: pathlib.Path) -> None:
-    """Removes the oldest programs above LIMIT; another run may do the same."""
+    """Removes the oldest programs above LIMIT; another run may do the same.
+
+    JAX's own limit keeps a file with the time of use beside each program, and keeps nothing more
+    once one of these is missing, as after a kill between the two.
+    """
     found = []
     for entry in os.scandir(folder):
         with contextlib.suppress(FileNotFoundError):

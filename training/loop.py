@@ -65,12 +65,14 @@ def _run(
 ) -> dict:
     """`run` of a config and a mode that are checked."""
     disk.require_writable(workdir)
+    # What is compiled for devices that are not here would crowd a user's own programs out.
+    if mode != "dry_run" or config.compile_cache != compile_cache.AUTO:
+        compile_cache.enable(config.compile_cache)
     if mode == "dry_run":
         from training.planning import dry_run
 
         with signals.StopSignal(training=False):
             return dry_run.run(config, workdir)
-    compile_cache.enable(config.compile_cache)
     mesh = sharding.make_mesh(config.mesh)
     mesh_checks.check(config, mesh, mode)
     training = mode == "train"
